@@ -1,0 +1,85 @@
+"""What the parts of the engine hand each other: spans, the runner that computes them, decoders that want them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paceline.errors import PacelineError
+from paceline.session import CostModel, Load
+
+Logits = NDArray[np.floating]
+"""Raw logits, [rows, vocabulary], float32 or, for a float64 model, float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens of one session to run in one step.
+
+    position: of the first of token_ids; what the KV cache has from there on is dropped.
+    logit_rows: how many of the last rows need logits; 0 for a piece of a prompt.
+    """
+
+    position: int
+    token_ids: tuple[int, ...]
+    logit_rows: int
+
+    def head(self, rows: int) -> "Span":
+        """The first `rows` tokens, fewer than all, as a piece that needs no logits."""
+        return Span(self.position, self.token_ids[:rows], 0)
+
+
+class KVCache(Protocol):
+    """Keys and values of one session: contiguous, grown as needed, cut by truncate."""
+
+    @property
+    def length(self) -> int:
+        """Tokens it has."""
+
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` tokens, at most what it has: the whole of rollback."""
+
+
+class Runner(Protocol):
+    """The forward pass. Not thread-safe: one worker thread owns it."""
+
+    @property
+    def page_rows(self) -> int:
+        """Tokens in a page of KV: caches grow by whole pages."""
+
+    def new_cache(self) -> KVCache:
+        """An empty cache."""
+
+    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
+        """Append each span to its cache, which is truncated to span.position before.
+
+        Returns per span the logits of its last logit_rows rows, [logit_rows, vocabulary].
+        A row's bits do not depend on the other spans, nor on how its tokens were cut into spans.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What a decoder is told of the step that computed its span. seconds: of the forward pass."""
+
+    seconds: float
+    load: Load
+    cost_model: CostModel | None
+
+
+class Decoder(Protocol):
+    """What one session wants computed; called on the engine's worker thread only."""
+
+    def plan(self, cached: int) -> Span | None:
+        """The span to run next, given that `cached` tokens are in KV; None to sit this step out.
+
+        The engine may run the head of a long span first and ask again.
+        """
+
+    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+        """Take the logits of the span that plan asked for."""
+
+    def fail(self, error: PacelineError) -> None:
+        """The engine cannot go on with this session."""

@@ -1,0 +1,54 @@
+"""The one exception tree. paceline.rpc.status maps it to gRPC status codes and back."""
+
+
+class PacelineError(Exception):
+    """Anything that Paceline reports to a caller. Its subclasses are gRPC's canonical codes."""
+
+
+class InvalidArgument(PacelineError):
+    """A field has a value that no retry makes valid."""
+
+    @classmethod
+    def of(cls, field: str, value: object, limit: str) -> "InvalidArgument":
+        """Name the field, the value it had and the limit that holds for it."""
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
+        return cls(f"{field} is {shown}; it must be {limit}")
+
+
+class NotFound(PacelineError):
+    """The model asked for is not served here."""
+
+
+class FailedPrecondition(PacelineError):
+    """Fingerprint, vocabulary or required feature do not fit this server."""
+
+
+class ResourceExhausted(PacelineError):
+    """Full: KV, sessions, or the buffer of a client that does not read."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        """retry_after: seconds after which to try again."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(PacelineError):
+    """No server can take the request now: none is there, or it is draining."""
+
+
+class DeadlineExceeded(PacelineError):
+    """The caller's deadline passed."""
+
+
+class Cancelled(PacelineError):
+    """The caller went away."""
+
+
+class Unauthenticated(PacelineError):
+    """The caller did not prove who it is."""
+
+
+class Internal(PacelineError):
+    """A bug. The request id leads to it in the log."""

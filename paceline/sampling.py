@@ -1,0 +1,65 @@
+"""Sampling parameters: what a client may ask for, and its limits."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from paceline.errors import InvalidArgument
+
+NO_BIAS: Mapping[int, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How a token is chosen from the logits; the defaults leave the model's distribution alone.
+
+    Fields and their limits are those of paceline.v1.SamplingParams.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default=NO_BIAS)
+    min_tokens: int = 0
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the best token is taken, without noise."""
+        return self.temperature == 0.0
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether a logit depends on the tokens before it."""
+        return (
+            self.repetition_penalty != 1.0
+            or self.presence_penalty != 0.0
+            or self.frequency_penalty != 0.0
+        )
+
+    def validate(self) -> None:
+        """Raise InvalidArgument naming the first field that is out of its limits."""
+        _check("temperature", self.temperature, "from 0 to 100", 0.0 <= self.temperature <= 100.0)
+        _check("top_p", self.top_p, "over 0 and at most 1", 0.0 < self.top_p <= 1.0)
+        _check("min_p", self.min_p, "from 0 to 1", 0.0 <= self.min_p <= 1.0)
+        repetition = self.repetition_penalty
+        _check(
+            "repetition_penalty",
+            repetition,
+            "over 0 and finite",
+            repetition > 0 and math.isfinite(repetition),
+        )
+        for name in ("presence_penalty", "frequency_penalty"):
+            value = getattr(self, name)
+            _check(name, value, "from -2 to 2", -2.0 <= value <= 2.0)
+        for token, bias in self.logit_bias.items():
+            _check(f"logit_bias[{token}]", bias, "from -100 to 100", -100.0 <= bias <= 100.0)
+
+
+def _check(name: str, value: float, limit: str, holds: bool) -> None:
+    if not holds:  # NaN compares false, so it ends here too
+        raise InvalidArgument.of(f"sampling.{name}", value, limit)
