@@ -2,21 +2,11 @@
 
 from collections.abc import Iterable
 
+from paceline.hashing import mix
 from paceline.session import Proposal
 
-_MASK = (1 << 64) - 1
-_GENESIS = 0x9E3779B97F4A7C15
-
-
-def extend_digest(digest: int, token: int) -> int:
-    """Digest, 64 bits, of a path with digest `digest` and one more token.
-
-    The finalizer of splitmix64 (Steele, Lea and Flood 2014) over digest and token.
-    """
-    mixed = ((digest ^ token) + _GENESIS) & _MASK
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-    return mixed ^ (mixed >> 31)
+_EMPTY = 0
+"""Digest of no tokens."""
 
 
 class TokenPath:
@@ -25,7 +15,7 @@ class TokenPath:
     def __init__(self, tokens: Iterable[int] = ()) -> None:
         """Begin with `tokens`."""
         self.tokens: list[int] = []
-        self._digests = [_GENESIS]
+        self._digests = [_EMPTY]
         self.extend(tokens)
 
     def __len__(self) -> int:
@@ -45,7 +35,7 @@ class TokenPath:
         """Append tokens."""
         for token in tokens:
             self.tokens.append(token)
-            self._digests.append(extend_digest(self._digests[-1], token))
+            self._digests.append(mix(self._digests[-1], token))
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from position `length` on."""

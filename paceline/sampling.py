@@ -3,11 +3,8 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from paceline.errors import InvalidArgument
-
-NO_BIAS: Mapping[int, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,7 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = field(default=NO_BIAS)
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     min_tokens: int = 0
 
     @property
@@ -40,6 +37,11 @@ class SamplingParams:
             or self.presence_penalty != 0.0
             or self.frequency_penalty != 0.0
         )
+
+    @property
+    def filters(self) -> bool:
+        """Whether some tokens cannot be taken however lucky they are."""
+        return self.top_k > 0 or self.min_p > 0.0 or self.top_p < 1.0
 
     def validate(self) -> None:
         """Raise InvalidArgument naming the first field that is out of its limits."""

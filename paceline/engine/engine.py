@@ -1,0 +1,206 @@
+"""The engine: one worker thread that owns the model and steps all sessions as one ragged batch."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from paceline.engine.cost import CostFit
+from paceline.engine.schedule import schedule
+from paceline.engine.work import Decoder, KVCache, Logits, Runner, Span, StepReport
+from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
+from paceline.session import Load
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class EngineSession:
+    """One session in the engine: its decoder, its cache, and the pages promised to it."""
+
+    decoder: Decoder
+    cache: KVCache
+    pages: int
+    cached_tokens: int = 0
+    closed: bool = field(default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step that was made, for metrics. seconds: of the forward pass."""
+
+    rows: int
+    sessions: int
+    seconds: float
+
+
+class Engine:
+    """Runs the sessions' decoders. All methods but the worker's own may be called on any thread."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        step_rows: int,
+        kv_pages: int,
+        reserve_pages: int = 0,
+        on_step: Callable[[StepRecord], None] | None = None,
+    ) -> None:
+        """Own `runner`.
+
+        step_rows: most rows in a step. kv_pages: pages of runner.page_rows tokens for all
+        sessions. reserve_pages: of these, kept for streams that fail over.
+        """
+        self._runner = runner
+        self._step_rows = step_rows
+        self._kv_pages = kv_pages
+        self._reserve_pages = reserve_pages
+        self._on_step = on_step
+        self._cost = CostFit()
+        self._sessions: list[EngineSession] = []
+        self._pages_used = 0
+        self._queued = 0
+        self._last_rows = 0
+        self._changed = threading.Condition()
+        self._dirty = False
+        self._stopping = False
+        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self.steps = 0
+
+    def start(self) -> None:
+        """Start the worker."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End the worker after its current step; sessions left over fail with Unavailable."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._worker.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker runs."""
+        return self._worker.is_alive()
+
+    @property
+    def load(self) -> Load:
+        """What the engine has on its hands."""
+        return Load(
+            sessions=len(self._sessions),
+            queued=self._queued,
+            step_rows=self._last_rows,
+            kv_pages_used=self._pages_used,
+            kv_pages_total=self._kv_pages,
+        )
+
+    def open(self, decoder: Decoder, max_length: int, *, resumes: bool = False) -> EngineSession:
+        """Admit a session that will have at most `max_length` tokens.
+
+        Its pages are promised here, so that no stream runs out of KV half way. One that
+        resumes may use the reserve. Raises ResourceExhausted when there is no room.
+        """
+        pages = math.ceil(max_length / self._runner.page_rows)
+        with self._changed:
+            free = self._kv_pages - self._pages_used - (0 if resumes else self._reserve_pages)
+            if pages > free:
+                raise ResourceExhausted(f"KV is full: {pages} pages needed, {max(free, 0)} free")
+            session = EngineSession(decoder, self._runner.new_cache(), pages)
+            self._pages_used += pages
+            self._sessions.append(session)
+        self.wake()
+        return session
+
+    def close(self, session: EngineSession) -> None:
+        """Free `session` before the next step. Closing twice does nothing."""
+        session.closed = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the worker ask the decoders again: one of them has news."""
+        with self._changed:
+            self._dirty = True
+            self._changed.notify()
+
+    def _work(self) -> None:
+        try:
+            while self._wait_for_work():
+                while self._step():
+                    pass
+        finally:
+            for session in self._sessions:
+                session.decoder.fail(Unavailable("the engine has stopped"))
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._dirty or self._stopping)
+            self._dirty = False
+            return not self._stopping
+
+    def _step(self) -> bool:
+        """Make one step; False when nobody wants one."""
+        self._free_closed()
+        wanted = [(session, span) for session in self._sessions if (span := self._plan(session))]
+        step = schedule(wanted, self._step_rows)
+        self._queued = len(wanted) - len(step)
+        if not step or self._stopping:
+            return False
+        started = time.perf_counter()
+        try:
+            logits = self._runner.forward([(session.cache, span) for session, span in step])
+        except Exception:
+            _log.exception("forward pass failed", sessions=len(step))
+            for session, _ in step:
+                self._fail(session, Internal("the forward pass failed"))
+            return True
+        report = self._report(step, time.perf_counter() - started)
+        whole = {id(session): span for session, span in wanted}
+        for (session, span), rows in zip(step, logits, strict=True):
+            if span is whole[id(session)]:
+                self._commit(session, span, rows, report)
+        # Who was served goes behind those who were not.
+        served = {id(session) for session, _ in step}
+        with self._changed:
+            self._sessions.sort(key=lambda session: id(session) in served)
+        return True
+
+    def _plan(self, session: EngineSession) -> Span | None:
+        try:
+            span = session.decoder.plan(session.cache.length)
+        except Exception:
+            _log.exception("a decoder failed to plan")
+            self._fail(session, Internal("planning the step failed"))
+            return None
+        if span is not None:
+            session.cache.truncate(span.position)
+        return span
+
+    def _commit(self, session: EngineSession, span: Span, rows: Logits, report: StepReport) -> None:
+        try:
+            session.decoder.commit(span, rows, report)
+        except Exception:
+            _log.exception("a decoder failed to commit")
+            self._fail(session, Internal("taking the step's result failed"))
+
+    def _fail(self, session: EngineSession, error: PacelineError) -> None:
+        session.closed = True
+        session.decoder.fail(error)
+
+    def _report(self, step: list[tuple[EngineSession, Span]], seconds: float) -> StepReport:
+        rows = sum(len(span.token_ids) for _, span in step)
+        if all(span.logit_rows for _, span in step):
+            self._cost.observe(rows, seconds)
+        self.steps += 1
+        self._last_rows = rows
+        if self._on_step is not None:
+            self._on_step(StepRecord(rows, len(step), seconds))
+        return StepReport(seconds, self.load, self._cost.model)
+
+    def _free_closed(self) -> None:
+        with self._changed:
+            for session in self._sessions:
+                self._pages_used -= session.pages if session.closed else 0
+            self._sessions = [session for session in self._sessions if not session.closed]

@@ -1,0 +1,148 @@
+"""The law of sampling: one function of (logits, parameters, seed, history) for draft and target.
+
+pick = argmax(filter(penalize(logits) / temperature) + gumbel(seed, position)), ties to the lowest id.
+
+The noise is shared: the draft applies the same noise to its own logits, so that it often
+picks what the target will, and the output does not depend on which draft guessed (Daliri
+et al. 2024, arXiv 2408.07978). There is no generator state: nothing to save or to lose.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paceline.engine.history import History
+from paceline.hashing import mix
+from paceline.sampling import SamplingParams
+
+LAW_VERSION = 1
+"""Part of the fingerprint: raise it with every change that can change a token."""
+
+Row = NDArray[np.floating]
+Ids = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+NOISE_MIN, NOISE_MAX = -3.14, 22.88
+"""Bounds of gumbel()."""
+REACH = 26.1
+"""An id whose scaled logit is further below the best one cannot win: NOISE_MAX - NOISE_MIN and a margin."""
+_NEAR = 10.0
+_FAR_HASH = np.uint32(-math.expm1(-math.exp(-(_NEAR + NOISE_MIN))) * 2**32)
+
+
+def pick(row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]) -> int:
+    """Token for the position after `history`, from its raw logits, [vocabulary]."""
+    ids, scores = noisy_scores(row, params, seed, history, stop)
+    return int(ids[scores.argmax()])
+
+
+def pick_with_margin(
+    row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]
+) -> tuple[int, float]:
+    """As pick, with the margin of the best noisy score over the second; at most REACH."""
+    ids, scores = noisy_scores(row, params, seed, history, stop)
+    best = int(scores.argmax())
+    rest = np.delete(scores, best)
+    margin = float(scores[best] - rest.max()) if rest.size else REACH
+    return int(ids[best]), min(margin, REACH)
+
+
+def noisy_scores(
+    row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]
+) -> tuple[Ids, Scores]:
+    """The ids that can win, ascending, and their scores, float64.
+
+    `stop` are the ids that min_tokens forbids.
+    """
+    row = penalize(row, params, history, stop)
+    if params.greedy:
+        ids = np.flatnonzero(row >= row.max() - _NEAR)
+        return ids, row[ids].astype(np.float64)
+    ids = np.flatnonzero(row >= row.max() - REACH * params.temperature)
+    scores = row[ids].astype(np.float64) / params.temperature
+    if params.filters:
+        kept = keep(scores, params)
+        ids, scores = ids[kept], scores[kept]
+    hashes = noise_hash(seed, len(history), ids)
+    # An id far below the best wins only with a large noise, that is a small hash: the
+    # logarithms are needed for few of a large vocabulary.
+    contend = (scores >= scores.max() - _NEAR) | (hashes <= _FAR_HASH)
+    return ids[contend], scores[contend] + gumbel(hashes[contend])
+
+
+def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
+    """Logits after penalties, bias and min_tokens: a copy, or `row` itself when none applies."""
+    too_short = history.output_tokens < params.min_tokens
+    if not (params.penalizes or params.logit_bias or too_short):
+        return row
+    row = row.copy()
+    if params.repetition_penalty != 1.0:
+        ids = history.seen_ids()
+        values = row[ids]
+        factor = params.repetition_penalty
+        row[ids] = np.where(values > 0, values / factor, values * factor)
+    ids, counts = history.output_counts()
+    row[ids] -= params.presence_penalty + params.frequency_penalty * counts
+    for token, bias in params.logit_bias.items():
+        row[token] += bias
+    if too_short:
+        row[list(stop)] = -np.inf
+    return row
+
+
+def keep(scores: Scores, params: SamplingParams) -> Ids:
+    """Indices, ascending, of the scores that top-k, min-p and top-p leave, in this order.
+
+    Each leaves the best ones, equal ones by ascending id; probabilities are renormalized
+    over what the filter before it left. The best score always stays.
+    """
+    kept = np.arange(scores.size)
+    if 0 < params.top_k < scores.size:
+        kept = _top_k(scores, params.top_k)
+    if params.min_p > 0.0:
+        kept = kept[scores[kept] >= scores.max() + math.log(params.min_p)]
+    if params.top_p < 1.0:
+        kept = kept[_top_p(scores[kept], params.top_p)]
+    return kept
+
+
+def _top_k(scores: Scores, k: int) -> Ids:
+    last = np.partition(scores, -k)[-k]
+    better = np.flatnonzero(scores > last)
+    ties = np.flatnonzero(scores == last)[: k - better.size]
+    return np.union1d(better, ties)
+
+
+def _top_p(scores: Scores, p: float) -> Ids:
+    weights = np.exp(scores - scores.max())
+    total = weights.sum()
+    # All that this leaves out weighs less than 1 - p: it is never in, and need not be sorted.
+    likely = np.flatnonzero(weights > (1.0 - p) * total / weights.size)
+    order = likely[np.argsort(-scores[likely], kind="stable")]
+    count = np.searchsorted(np.cumsum(weights[order]), p * total) + 1
+    return np.sort(order[:count])
+
+
+def gumbel(hashes: NDArray[np.uint32]) -> Scores:
+    """Gumbel noise, float64, within NOISE_MIN and NOISE_MAX, of uniform 32-bit hashes.
+
+    In float32 a uniform can round to 1 and its noise to infinity.
+    """
+    uniform = (hashes + 0.5) / 2.0**32
+    noise: Scores = -np.log(-np.log1p(-uniform))
+    return noise
+
+
+def noise_hash(seed: int, position: int, ids: Ids) -> NDArray[np.uint32]:
+    """32-bit hashes of (seed, position, id): two rounds of lowbias32 (Wellons 2018), keyed."""
+    key = mix(mix(0, seed), position)
+    hashes = ids.astype(np.uint32) ^ np.uint32(key & 0xFFFFFFFF)
+    return _lowbias32(_lowbias32(hashes) ^ np.uint32(key >> 32))
+
+
+def _lowbias32(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))

@@ -1,0 +1,247 @@
+"""Protobuf messages to and from the plain values of paceline.session: pure, one pair a message."""
+
+import dataclasses
+
+from paceline.errors import InvalidArgument
+from paceline.limits import check_opening, check_token_ids
+from paceline.sampling import SamplingParams
+from paceline.session import (
+    Advance,
+    CostModel,
+    Load,
+    ModelInfo,
+    Opened,
+    Opening,
+    Progress,
+    Proposal,
+    Verdict,
+    Verify,
+)
+from paceline.v1 import draft_pb2, model_pb2, sampling_pb2, session_pb2, target_pb2
+
+
+def sampling_to_proto(params: SamplingParams) -> sampling_pb2.SamplingParams:
+    """Every field is set, neutral or not."""
+    return sampling_pb2.SamplingParams(
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        logit_bias=params.logit_bias,
+        min_tokens=params.min_tokens,
+    )
+
+
+def sampling_from_proto(message: sampling_pb2.SamplingParams) -> SamplingParams:
+    """Checked: InvalidArgument names the first field out of its limits."""
+
+    def given(field: str, neutral: float) -> float:
+        return float(getattr(message, field)) if message.HasField(field) else neutral  # type: ignore[arg-type]
+
+    params = SamplingParams(
+        temperature=given("temperature", 1.0),
+        top_k=message.top_k,
+        top_p=given("top_p", 1.0),
+        min_p=message.min_p,
+        repetition_penalty=given("repetition_penalty", 1.0),
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        logit_bias=dict(message.logit_bias),
+        min_tokens=message.min_tokens,
+    )
+    params.validate()
+    return params
+
+
+def opening_to_proto(opening: Opening) -> session_pb2.Open:
+    """paceline.v1.Open."""
+    return session_pb2.Open(
+        request_id=opening.request_id,
+        prompt_token_ids=opening.prompt_token_ids,
+        output_token_ids=opening.output_token_ids,
+        sampling=sampling_to_proto(opening.sampling),
+        seed=opening.seed,
+        max_tokens=opening.max_tokens,
+        stop_token_ids=sorted(opening.stop_token_ids),
+        required_features=opening.required_features,
+        fingerprint=opening.fingerprint,
+    )
+
+
+def opening_from_proto(message: session_pb2.Open, model: ModelInfo) -> Opening:
+    """Checked against the model that is to serve it.
+
+    Raises InvalidArgument for a bad field, FailedPrecondition for a feature or a
+    fingerprint that is not the model's.
+    """
+    opening = Opening(
+        request_id=message.request_id,
+        prompt_token_ids=tuple(message.prompt_token_ids),
+        output_token_ids=tuple(message.output_token_ids),
+        sampling=sampling_from_proto(message.sampling),
+        seed=message.seed,
+        max_tokens=message.max_tokens,
+        stop_token_ids=frozenset(message.stop_token_ids),
+        required_features=tuple(message.required_features),
+        fingerprint=message.fingerprint,
+    )
+    check_opening(opening, model)
+    return opening
+
+
+def opened_to_proto(opened: Opened) -> session_pb2.Opened:
+    """paceline.v1.Opened."""
+    return session_pb2.Opened(fingerprint=opened.fingerprint, cached_tokens=opened.cached_tokens)
+
+
+def opened_from_proto(message: session_pb2.Opened) -> Opened:
+    """paceline.v1.Opened."""
+    return Opened(message.fingerprint, message.cached_tokens)
+
+
+def proposal_to_proto(proposal: Proposal) -> session_pb2.Proposal:
+    """paceline.v1.Proposal."""
+    return session_pb2.Proposal(
+        position=proposal.position,
+        base_digest=proposal.base_digest,
+        token_ids=proposal.token_ids,
+        confidences=proposal.confidences,
+    )
+
+
+def proposal_from_proto(message: session_pb2.Proposal) -> Proposal:
+    """paceline.v1.Proposal."""
+    return Proposal(
+        message.position,
+        message.base_digest,
+        tuple(message.token_ids),
+        tuple(message.confidences),
+    )
+
+
+def verify_to_proto(verify: Verify) -> target_pb2.Verify:
+    """paceline.v1.Verify."""
+    return target_pb2.Verify(
+        proposals=[proposal_to_proto(proposal) for proposal in verify.proposals],
+        continue_steps=verify.continue_steps,
+    )
+
+
+def verify_from_proto(message: target_pb2.Verify, model: ModelInfo) -> Verify:
+    """Checked: InvalidArgument for more proposals than the model takes, or an id outside its vocabulary."""
+    if len(message.proposals) > model.max_proposals:
+        limit = f"at most {model.max_proposals}, the model's max_proposals"
+        raise InvalidArgument.of("verify.proposals' length", len(message.proposals), limit)
+    proposals = tuple(proposal_from_proto(proposal) for proposal in message.proposals)
+    for proposal in proposals:
+        check_token_ids("verify.proposals", proposal.token_ids, model.vocabulary_size)
+    return Verify(proposals, message.continue_steps)
+
+
+def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
+    """paceline.v1.Advance."""
+    return draft_pb2.Advance(
+        position=advance.position, token_ids=advance.token_ids, window=advance.window
+    )
+
+
+def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Advance:
+    """Checked: InvalidArgument for an id outside the vocabulary."""
+    check_token_ids("advance.token_ids", message.token_ids, vocabulary_size)
+    return Advance(message.position, tuple(message.token_ids), message.window)
+
+
+def load_to_proto(load: Load) -> session_pb2.Load:
+    """paceline.v1.Load."""
+    return session_pb2.Load(
+        sessions=load.sessions,
+        queued=load.queued,
+        step_rows=load.step_rows,
+        kv_pages_used=load.kv_pages_used,
+        kv_pages_total=load.kv_pages_total,
+    )
+
+
+def load_from_proto(message: session_pb2.Load) -> Load:
+    """paceline.v1.Load."""
+    return Load(
+        sessions=message.sessions,
+        queued=message.queued,
+        step_rows=message.step_rows,
+        kv_pages_used=message.kv_pages_used,
+        kv_pages_total=message.kv_pages_total,
+    )
+
+
+def progress_to_proto(progress: Progress) -> session_pb2.Progress:
+    """paceline.v1.Progress."""
+    return session_pb2.Progress(
+        engine_steps=progress.engine_steps,
+        rows_prefilled=progress.rows_prefilled,
+        load=load_to_proto(progress.load),
+    )
+
+
+def progress_from_proto(message: session_pb2.Progress) -> Progress:
+    """paceline.v1.Progress."""
+    return Progress(message.engine_steps, message.rows_prefilled, load_from_proto(message.load))
+
+
+def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
+    """paceline.v1.Verdict."""
+    return target_pb2.Verdict(
+        position=verdict.position,
+        proposal_index=verdict.proposal_index,
+        verified=verdict.verified,
+        accepted=verdict.accepted,
+        token_ids=verdict.token_ids,
+        step_seconds=verdict.step_seconds,
+        load=load_to_proto(verdict.load),
+        cost_model=_cost_to_proto(verdict.cost_model) if verdict.cost_model else None,
+    )
+
+
+def _cost_to_proto(cost: CostModel) -> session_pb2.CostModel:
+    return session_pb2.CostModel(step_seconds=cost.step_seconds, row_seconds=cost.row_seconds)
+
+
+def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
+    """paceline.v1.Verdict."""
+    cost = message.cost_model
+    return Verdict(
+        position=message.position,
+        token_ids=tuple(message.token_ids),
+        verified=message.verified,
+        accepted=message.accepted,
+        proposal_index=message.proposal_index if message.HasField("proposal_index") else None,
+        step_seconds=message.step_seconds,
+        load=load_from_proto(message.load),
+        cost_model=CostModel(cost.step_seconds, cost.row_seconds)
+        if message.HasField("cost_model")
+        else None,
+    )
+
+
+def model_info_to_proto(model: ModelInfo) -> model_pb2.ModelInfo:
+    """paceline.v1.ModelInfo."""
+    return model_pb2.ModelInfo(**dataclasses.asdict(model))
+
+
+def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
+    """paceline.v1.ModelInfo."""
+    return ModelInfo(
+        name=message.name,
+        fingerprint=message.fingerprint,
+        vocabulary_hash=message.vocabulary_hash,
+        vocabulary_size=message.vocabulary_size,
+        max_positions=message.max_positions,
+        eos_token_ids=tuple(message.eos_token_ids),
+        law_version=message.law_version,
+        row_exact=message.row_exact,
+        host=message.host,
+        features=tuple(message.features),
+        max_proposals=message.max_proposals,
+    )

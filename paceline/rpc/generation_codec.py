@@ -1,0 +1,240 @@
+"""GenerationService's messages to and from the plain values of paceline.generation: pure."""
+
+from typing import TypeVar
+
+from paceline.errors import InvalidArgument
+from paceline.generation import (
+    ChatMessage,
+    Delta,
+    Finished,
+    FinishReason,
+    GenerateEvent,
+    GenerateRequest,
+    Model,
+    Prompt,
+    Speculation,
+    Started,
+    Statistics,
+    Token,
+    Usage,
+)
+from paceline.rpc.codec import sampling_from_proto, sampling_to_proto
+from paceline.session import Origin
+from paceline.v1 import generation_pb2 as pb
+
+Value = TypeVar("Value")
+Number = TypeVar("Number")
+
+_SPECULATION = {
+    Speculation.OFF: pb.SPECULATION_OFF,
+    Speculation.AUTO: pb.SPECULATION_AUTO,
+    Speculation.FORCE: pb.SPECULATION_FORCE,
+}
+_ORIGIN = {
+    Origin.ACCEPTED: pb.ORIGIN_ACCEPTED,
+    Origin.RECOVERED: pb.ORIGIN_RECOVERED,
+    Origin.BONUS: pb.ORIGIN_BONUS,
+    Origin.PLAIN: pb.ORIGIN_PLAIN,
+}
+_FINISH = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+}
+
+
+def _reverse(table: dict[Value, Number]) -> dict[Number, Value]:
+    return {number: value for value, number in table.items()}
+
+
+_SPECULATION_OF = {**_reverse(_SPECULATION), pb.SPECULATION_UNSPECIFIED: Speculation.AUTO}
+_ORIGIN_OF = _reverse(_ORIGIN)
+_FINISH_OF = _reverse(_FINISH)
+
+
+def prompt_to_proto(prompt: Prompt) -> pb.Prompt:
+    """Text, token ids or a conversation; an empty tuple is taken as no token ids."""
+    if isinstance(prompt, str):
+        return pb.Prompt(text=prompt)
+    messages = [part for part in prompt if isinstance(part, ChatMessage)]
+    if messages:
+        chat = [pb.ChatMessage(role=part.role, content=part.content) for part in messages]
+        return pb.Prompt(chat=pb.Chat(messages=chat))
+    ids = [part for part in prompt if isinstance(part, int)]
+    return pb.Prompt(token_ids=pb.TokenIds(ids=ids))
+
+
+def prompt_from_proto(message: pb.Prompt) -> Prompt:
+    """Checked: InvalidArgument when it is left out or empty."""
+    prompt: Prompt = ""
+    if message.WhichOneof("input") == "text":
+        prompt = message.text
+    elif message.WhichOneof("input") == "token_ids":
+        prompt = tuple(message.token_ids.ids)
+    elif message.WhichOneof("input") == "chat":
+        prompt = tuple(ChatMessage(part.role, part.content) for part in message.chat.messages)
+    if not prompt:
+        raise InvalidArgument.of("prompt", prompt, "text, token ids or messages, and not empty")
+    return prompt
+
+
+def request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
+    """paceline.v1.GenerateRequest."""
+    return pb.GenerateRequest(
+        model=request.model,
+        prompt=prompt_to_proto(request.prompt),
+        sampling=sampling_to_proto(request.sampling),
+        seed=request.seed,
+        max_tokens=request.max_tokens,
+        n=request.n,
+        speculation=_SPECULATION[request.speculation],
+        ignore_eos=request.ignore_eos,
+        required_features=request.required_features,
+        output_token_ids=request.output_token_ids,
+        fingerprint=request.fingerprint,
+    )
+
+
+def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
+    """Checked as far as that needs no model: InvalidArgument names the first bad field."""
+    if message.speculation not in _SPECULATION_OF:
+        limit = f"one of {', '.join(pb.Speculation.keys())}"
+        raise InvalidArgument.of("speculation", message.speculation, limit)
+    n = message.n if message.HasField("n") else 1
+    if n != 1:
+        raise InvalidArgument.of("n", n, "1: more outputs than one are not served yet")
+    max_tokens = message.max_tokens if message.HasField("max_tokens") else None
+    if max_tokens is not None and max_tokens < 1:
+        raise InvalidArgument.of("max_tokens", max_tokens, "at least 1")
+    return GenerateRequest(
+        prompt=prompt_from_proto(message.prompt),
+        model=message.model,
+        sampling=sampling_from_proto(message.sampling),
+        seed=message.seed if message.HasField("seed") else None,
+        max_tokens=max_tokens,
+        n=n,
+        speculation=_SPECULATION_OF[message.speculation],
+        ignore_eos=message.ignore_eos,
+        required_features=tuple(message.required_features),
+        output_token_ids=tuple(message.output_token_ids),
+        fingerprint=message.fingerprint,
+    )
+
+
+def event_to_proto(event: GenerateEvent) -> pb.GenerateResponse:
+    """paceline.v1.GenerateResponse."""
+    if isinstance(event, Started):
+        return pb.GenerateResponse(started=_started_to_proto(event))
+    if isinstance(event, Delta):
+        return pb.GenerateResponse(delta=_delta_to_proto(event))
+    return pb.GenerateResponse(finished=_finished_to_proto(event))
+
+
+def event_from_proto(message: pb.GenerateResponse) -> GenerateEvent:
+    """paceline.v1.GenerateResponse."""
+    kind = message.WhichOneof("event")
+    if kind == "started":
+        return _started_from_proto(message.started)
+    if kind == "delta":
+        return _delta_from_proto(message.delta)
+    return _finished_from_proto(message.finished)
+
+
+def _started_to_proto(started: Started) -> pb.Started:
+    return pb.Started(
+        request_id=started.request_id,
+        model=started.model,
+        fingerprint=started.fingerprint,
+        seed=started.seed,
+        prompt_token_ids=started.prompt_token_ids,
+        max_tokens=started.max_tokens,
+    )
+
+
+def _started_from_proto(message: pb.Started) -> Started:
+    return Started(
+        request_id=message.request_id,
+        model=message.model,
+        fingerprint=message.fingerprint,
+        seed=message.seed,
+        prompt_token_ids=tuple(message.prompt_token_ids),
+        max_tokens=message.max_tokens,
+    )
+
+
+def _delta_to_proto(delta: Delta) -> pb.Delta:
+    tokens = [
+        pb.Token(id=token.id, origin=_ORIGIN[token.origin], text=token.text)
+        for token in delta.tokens
+    ]
+    return pb.Delta(token_index=delta.token_index, tokens=tokens)
+
+
+def _delta_from_proto(message: pb.Delta) -> Delta:
+    tokens = (Token(token.id, _ORIGIN_OF[token.origin], token.text) for token in message.tokens)
+    return Delta(message.token_index, tuple(tokens))
+
+
+def _finished_to_proto(finished: Finished) -> pb.Finished:
+    usage, statistics = finished.usage, finished.statistics
+    return pb.Finished(
+        finish_reason=_FINISH[finished.finish_reason],
+        usage=pb.Usage(
+            prompt_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+        ),
+        statistics=pb.Statistics(
+            rounds=statistics.rounds,
+            drafted=statistics.drafted,
+            verified=statistics.verified,
+            accepted=statistics.accepted,
+            accepted_by_place=statistics.accepted_by_place,
+            verified_by_place=statistics.verified_by_place,
+            plain_steps=statistics.plain_steps,
+            ttft_seconds=statistics.ttft_seconds,
+            decode_seconds=statistics.decode_seconds,
+            overhead_seconds=statistics.overhead_seconds,
+        ),
+    )
+
+
+def _finished_from_proto(message: pb.Finished) -> Finished:
+    usage, statistics = message.usage, message.statistics
+    return Finished(
+        finish_reason=_FINISH_OF[message.finish_reason],
+        usage=Usage(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens),
+        statistics=Statistics(
+            rounds=statistics.rounds,
+            drafted=statistics.drafted,
+            verified=statistics.verified,
+            accepted=statistics.accepted,
+            accepted_by_place=tuple(statistics.accepted_by_place),
+            verified_by_place=tuple(statistics.verified_by_place),
+            plain_steps=statistics.plain_steps,
+            ttft_seconds=statistics.ttft_seconds,
+            decode_seconds=statistics.decode_seconds,
+            overhead_seconds=statistics.overhead_seconds,
+        ),
+    )
+
+
+def model_to_proto(model: Model) -> pb.Model:
+    """paceline.v1.Model."""
+    return pb.Model(
+        name=model.name,
+        fingerprint=model.fingerprint,
+        max_positions=model.max_positions,
+        vocabulary_size=model.vocabulary_size,
+        drafts=model.drafts,
+    )
+
+
+def model_from_proto(message: pb.Model) -> Model:
+    """paceline.v1.Model."""
+    return Model(
+        name=message.name,
+        fingerprint=message.fingerprint,
+        max_positions=message.max_positions,
+        vocabulary_size=message.vocabulary_size,
+        drafts=message.drafts,
+    )

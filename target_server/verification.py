@@ -1,0 +1,108 @@
+"""Verification: what the target answers to proposals. Pure: no I/O, no clock, no thread of its own."""
+
+from collections import deque
+from collections.abc import Callable
+
+from paceline.engine.history import History
+from paceline.engine.law import pick
+from paceline.engine.work import Logits, Span, StepReport
+from paceline.errors import PacelineError
+from paceline.path import TokenPath
+from paceline.session import Opening, Verdict, Verify
+
+
+def verify(logits: Logits, drafts: tuple[int, ...], opening: Opening, history: History) -> list[int]:
+    """The tokens that one block decides: drafts that are the target's own picks, then its own.
+
+    logits: [len(drafts) + 1, vocabulary]; row i is for the position of drafts[i]. A draft
+    token is accepted exactly when it is the target's pick there; the first that is not is
+    replaced by it. Nothing comes after a stop token. `history` grows by the result.
+    """
+    decided: list[int] = []
+    for place, row in enumerate(logits):
+        token = pick(row, opening.sampling, opening.seed, history, opening.stop_token_ids)
+        decided.append(token)
+        history.append(token)
+        rejected = place == len(drafts) or token != drafts[place]
+        if rejected or token in opening.stop_token_ids:
+            break
+    return decided
+
+
+class Verification:
+    """One session of the target: a Decoder that turns Verify messages into verdicts."""
+
+    def __init__(
+        self,
+        opening: Opening,
+        deliver: Callable[[Verdict | PacelineError], None],
+    ) -> None:
+        """`deliver` takes verdicts, and at most one error as the last thing."""
+        self._opening = opening
+        self._deliver = deliver
+        tokens = opening.prompt_token_ids + opening.output_token_ids
+        self._path = TokenPath(tokens)
+        self._history = History(opening.prompt_token_ids, opening.output_token_ids)
+        self._inbox: deque[Verify] = deque(maxlen=1)
+        self._asked = Verify()
+        self._steps = 0
+
+    def ask(self, verify: Verify) -> None:
+        """Take a Verify; it replaces what is left of the one before. On any thread."""
+        self._inbox.append(verify)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the output has ended, by a stop token or by its length."""
+        return len(self._path) >= self._opening.max_length or (
+            self._history.output_tokens > 0
+            and self._path.tokens[-1] in self._opening.stop_token_ids
+        )
+
+    def plan(self, cached: int) -> Span | None:
+        """The tokens not in KV yet, and the drafts to check behind them."""
+        self._read_inbox()
+        if self._steps == 0 or self.finished:
+            return None
+        drafts = self._drafts()
+        start = min(cached, len(self._path) - 1)
+        tokens = (*self._path.tokens[start:], *drafts)
+        return Span(start, tokens, 1 + len(drafts))
+
+    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+        """Decide the block's tokens and deliver the verdict."""
+        drafts = span.token_ids[len(span.token_ids) - (span.logit_rows - 1) :]
+        position = len(self._path)
+        decided = verify(logits, drafts, self._opening, self._history)
+        self._path.extend(decided)
+        self._steps -= 1
+        self._asked = Verify()
+        accepted = sum(token == draft for token, draft in zip(decided, drafts, strict=False))
+        self._deliver(
+            Verdict(
+                position=position,
+                token_ids=tuple(decided),
+                verified=min(len(drafts), len(decided)) if self.finished else len(drafts),
+                accepted=accepted,
+                proposal_index=0 if drafts else None,
+                step_seconds=report.seconds,
+                load=report.load,
+                cost_model=report.cost_model,
+            )
+        )
+
+    def fail(self, error: PacelineError) -> None:
+        """Deliver the error."""
+        self._deliver(error)
+
+    def _read_inbox(self) -> None:
+        while self._inbox:
+            self._asked = self._inbox.popleft()
+            self._steps = 1 + self._asked.continue_steps
+
+    def _drafts(self) -> tuple[int, ...]:
+        """What of the proposal lies beyond the confirmed path, at most all but one that remain."""
+        if not self._asked.proposals:
+            return ()
+        room = self._opening.max_length - len(self._path) - 1
+        return self._path.remainder(self._asked.proposals[0])[:room]
