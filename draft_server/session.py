@@ -1,10 +1,9 @@
 """Running ahead: what a draft has guessed beyond the confirmed path. Pure: no I/O, no clock."""
 
-import os.path
 from collections import deque
 
+from paceline.ahead import AheadPath
 from paceline.errors import InvalidArgument
-from paceline.path import TokenPath
 from paceline.session import Advance, Opening, Proposal
 
 
@@ -14,11 +13,10 @@ class DraftSession:
     def __init__(self, opening: Opening) -> None:
         """Begin at the end of the opening's tokens, with no window."""
         self._opening = opening
-        self._path = TokenPath(opening.prompt_token_ids + opening.output_token_ids)
-        self._confirmed = len(self._path)
+        self._path = AheadPath(opening.prompt_token_ids + opening.output_token_ids)
         self._window = 0
         self._inbox: deque[Advance] = deque()
-        self._expected = self._confirmed
+        self._expected = self._path.confirmed
 
     @property
     def tokens(self) -> list[int]:
@@ -38,7 +36,7 @@ class DraftSession:
         unchanged = len(self._path)
         while self._inbox:
             advance = self._inbox.popleft()
-            unchanged = min(unchanged, self._confirm(advance.token_ids))
+            unchanged = min(unchanged, self._path.confirm(advance.token_ids))
             self._window = advance.window
         return unchanged
 
@@ -48,8 +46,8 @@ class DraftSession:
 
         The target adds a token of its own, so the last one of the output is never guessed.
         """
-        room = self._opening.max_length - self._confirmed - 1
-        guessed = len(self._path) - self._confirmed
+        room = self._opening.max_length - self._path.confirmed - 1
+        guessed = len(self._path) - self._path.confirmed
         return min(self._window, room) - guessed
 
     def propose(self, tokens: tuple[int, ...], confidences: tuple[float, ...]) -> Proposal:
@@ -57,16 +55,3 @@ class DraftSession:
         proposal = Proposal(len(self._path), self._path.digest, tokens, confidences)
         self._path.extend(tokens)
         return proposal
-
-    def _confirm(self, tokens: tuple[int, ...]) -> int:
-        """Confirm tokens; guesses that differ go, with all behind them. Returns what stayed."""
-        guesses = self._path.tokens[self._confirmed : self._confirmed + len(tokens)]
-        agreed = len(os.path.commonprefix([guesses, list(tokens)]))
-        stayed = self._confirmed + agreed
-        if agreed < len(tokens):
-            self._path.truncate(stayed)
-            self._path.extend(tokens[agreed:])
-        else:
-            stayed = len(self._path)
-        self._confirmed += len(tokens)
-        return stayed

@@ -1,0 +1,136 @@
+"""Sessions on target and draft servers, as gRPC calls."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Generic, Self, TypeVar
+
+import grpc
+
+from orchestrator.pools import Replica
+from paceline.errors import Internal, Unavailable
+from paceline.rpc.channels import outgoing_metadata
+from paceline.rpc.codec import (
+    advance_to_proto,
+    opened_from_proto,
+    opening_to_proto,
+    proposal_from_proto,
+    verdict_from_proto,
+    verify_to_proto,
+)
+from paceline.rpc.status import from_rpc_error
+from paceline.session import Advance, Opened, Opening, Proposal, Verdict, Verify
+from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
+
+SILENCE_SECONDS = 5.0
+"""Servers say something every second; one that is silent this long is dead."""
+STANDSTILL_SECONDS = 60.0
+"""An engine that makes no step this long, with work to do, is dead."""
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class SessionCall(Generic[Request, Response]):
+    """One session on one server; leaving the context cancels it, which frees the session."""
+
+    def __init__(self, replica: Replica, call: "grpc.aio.StreamStreamCall[Request, Response]") -> None:
+        """`call` has just begun on the replica's channel."""
+        self._replica = replica
+        self._call = call
+        self._engine_steps = -1
+        self._moved = time.monotonic()
+
+    async def __aenter__(self) -> Self:
+        """Count the session."""
+        self._replica.sessions += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel the call."""
+        self._replica.sessions -= 1
+        self._call.cancel()
+
+    async def _open(self, request: Request) -> Opened:
+        await self._write(request)
+        response: Any = await self._read()
+        if response.WhichOneof("message") != "opened":
+            raise Internal(f"the server at {self._replica.address} did not answer with opened")
+        return opened_from_proto(response.opened)
+
+    async def _write(self, request: Request) -> None:
+        # When the call has ended the read says why.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.write(request)
+
+    async def _read(self) -> Response:
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                response: Any = await self._call.read()
+        except TimeoutError:
+            raise Unavailable(f"the server at {self._replica.address} is silent") from None
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        if response is grpc.aio.EOF:
+            raise Unavailable(f"the server at {self._replica.address} ended the call")
+        return response  # type: ignore[no-any-return]
+
+    def _note(self, progress: session_pb2.Progress) -> None:
+        """Hold the engine to its progress while an answer is due."""
+        now = time.monotonic()
+        if progress.engine_steps != self._engine_steps:
+            self._engine_steps, self._moved = progress.engine_steps, now
+        elif now - self._moved > STANDSTILL_SECONDS:
+            raise Unavailable(f"the engine at {self._replica.address} stands still")
+
+
+class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse]):
+    """One session on a target server."""
+
+    def __init__(self, replica: Replica, seconds: float) -> None:
+        """Begin the call, with a deadline in `seconds`."""
+        stub = target_pb2_grpc.TargetServiceStub(replica.channel)
+        super().__init__(replica, stub.Verify(timeout=seconds, metadata=outgoing_metadata()))
+
+    async def open(self, opening: Opening) -> Opened:
+        """Open the session; raises what the server answers instead."""
+        return await self._open(target_pb2.VerifyRequest(open=opening_to_proto(opening)))
+
+    async def ask(self, verify: Verify) -> None:
+        """Ask for verdicts."""
+        await self._write(target_pb2.VerifyRequest(verify=verify_to_proto(verify)))
+
+    async def verdicts(self) -> AsyncIterator[Verdict]:
+        """Verdicts as they come, while some are owed; raises Unavailable when the server dies."""
+        while True:
+            response = await self._read()
+            if response.WhichOneof("message") == "verdict":
+                yield verdict_from_proto(response.verdict)
+                self._moved = time.monotonic()
+            else:
+                self._note(response.progress)
+
+
+class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
+    """One session on a draft server."""
+
+    def __init__(self, replica: Replica, seconds: float) -> None:
+        """Begin the call, with a deadline in `seconds`."""
+        stub = draft_pb2_grpc.DraftServiceStub(replica.channel)
+        super().__init__(replica, stub.Draft(timeout=seconds, metadata=outgoing_metadata()))
+
+    async def open(self, opening: Opening) -> Opened:
+        """Open the session; raises what the server answers instead."""
+        return await self._open(draft_pb2.DraftRequest(open=opening_to_proto(opening)))
+
+    async def advance(self, advance: Advance) -> None:
+        """Confirm tokens and grant a window."""
+        await self._write(draft_pb2.DraftRequest(advance=advance_to_proto(advance)))
+
+    async def proposals(self) -> AsyncIterator[Proposal]:
+        """Proposals as they come; raises Unavailable when the server dies."""
+        while True:
+            response = await self._read()
+            if response.WhichOneof("message") == "proposal":
+                yield proposal_from_proto(response.proposal)

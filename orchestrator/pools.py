@@ -1,0 +1,129 @@
+"""Pools: which draft or target servers there are, what they serve, and which one to pick."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import grpc
+import structlog
+
+from orchestrator.tokenizer import TargetTokenizer
+from paceline.errors import Unavailable
+from paceline.rpc.channels import open_channel, resolve
+from paceline.rpc.codec import load_from_proto, model_info_from_proto
+from paceline.session import Load, ModelInfo, TokenizerFiles
+from paceline.v1 import model_pb2, model_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+RESOLVE_SECONDS = 5.0
+"""Names are resolved anew this often."""
+POLL_SECONDS = 1.0
+"""Servers are asked for their load this often, and have as long to answer."""
+
+
+@dataclass(eq=False)
+class Replica:
+    """One server of a pool. `model` is None until it has answered."""
+
+    address: str
+    channel: grpc.aio.Channel
+    model: ModelInfo | None = None
+    load: Load = field(default_factory=Load)
+    draining: bool = False
+    reachable: bool = False
+    retired: bool = False
+    sessions: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether sessions can be opened there."""
+        answers = self.reachable and self.model is not None
+        return answers and not self.draining and not self.retired
+
+    async def poll(self) -> None:
+        """Ask for model and load."""
+        stub = model_pb2_grpc.ModelServiceStub(self.channel)
+        try:
+            answer = await stub.GetModelInfo(
+                model_pb2.GetModelInfoRequest(), timeout=POLL_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            if self.reachable:
+                _log.warning("server lost", address=self.address, reason=error.details())
+            self.reachable = False
+            return
+        self.model = model_info_from_proto(answer.model)
+        self.load = load_from_proto(answer.load)
+        self.draining = answer.draining
+        if not self.reachable:
+            _log.info("server found", address=self.address, model=self.model.name)
+        self.reachable = True
+
+    async def tokenizer(self) -> TargetTokenizer:
+        """Fetch the model's tokenizer."""
+        stub = model_pb2_grpc.ModelServiceStub(self.channel)
+        content, template, specials = bytearray(), "", dict[str, str]()
+        async for piece in stub.GetTokenizer(model_pb2.GetTokenizerRequest(), timeout=30.0):
+            content += piece.tokenizer_json
+            template = template or piece.chat_template
+            specials |= dict(piece.special_tokens)
+        return TargetTokenizer(TokenizerFiles(bytes(content), template, specials))
+
+
+class Pool:
+    """The servers behind some addresses, each name standing for all it resolves to."""
+
+    def __init__(self, addresses: Iterable[str]) -> None:
+        """Know of no server yet."""
+        self._addresses = tuple(addresses)
+        self._resolved: dict[str, set[str]] = {name: set() for name in self._addresses}
+        self._replicas: dict[str, Replica] = {}
+
+    @property
+    def ready(self) -> list[Replica]:
+        """Servers that sessions can be opened on."""
+        return [replica for replica in self._replicas.values() if replica.ready]
+
+    async def watch(self) -> None:
+        """Keep resolving and polling until cancelled; closes all channels then."""
+        rounds = round(RESOLVE_SECONDS / POLL_SECONDS)
+        try:
+            while True:
+                await self._resolve()
+                await self._close_retired()
+                for _ in range(rounds):
+                    await self.poll()
+                    await asyncio.sleep(POLL_SECONDS)
+        finally:
+            await asyncio.gather(*(replica.channel.close() for replica in self._replicas.values()))
+
+    async def poll(self) -> None:
+        """Ask every server once."""
+        await asyncio.gather(*(replica.poll() for replica in self._replicas.values()))
+
+    def pick(self, fits: Callable[[ModelInfo], bool], wanted: str) -> Replica:
+        """The least loaded server whose model fits; raises Unavailable naming what was `wanted`."""
+        fitting = [replica for replica in self.ready if replica.model and fits(replica.model)]
+        if not fitting:
+            raise Unavailable(f"no {wanted} is reachable")
+        return min(fitting, key=lambda replica: max(replica.load.sessions, replica.sessions))
+
+    async def _resolve(self) -> None:
+        for name in self._addresses:
+            try:
+                self._resolved[name] = set(await resolve(name))
+            except Unavailable as error:  # those it stood for until now may well be alive
+                _log.warning("name not resolved", name=name, reason=str(error))
+        found = set().union(*self._resolved.values())
+        for address in found - self._replicas.keys():
+            self._replicas[address] = Replica(address, open_channel(address))
+        for address, replica in self._replicas.items():
+            replica.retired = address not in found
+
+    async def _close_retired(self) -> None:
+        """Close channels of servers whose names are gone, once their streams have ended."""
+        for replica in list(self._replicas.values()):
+            if replica.retired and not replica.sessions:
+                del self._replicas[replica.address]
+                await replica.channel.close()

@@ -1,0 +1,54 @@
+"""What the draft has guessed and the target has not judged yet. Pure."""
+
+from paceline.ahead import AheadPath
+from paceline.session import Proposal
+
+
+class ProposalBuffer:
+    """Draft tokens that lie on the confirmed path, in order, ready to be verified."""
+
+    def __init__(self, confirmed: tuple[int, ...], vocabulary_size: int) -> None:
+        """Begin at the end of `confirmed`; ids of vocabulary_size and over are never kept."""
+        self._path = AheadPath(confirmed)
+        self._vocabulary_size = vocabulary_size
+        self._confidences: list[float] = []
+
+    def __len__(self) -> int:
+        """Tokens that are ready."""
+        return len(self._path) - self._path.confirmed
+
+    @property
+    def last(self) -> int | None:
+        """The last token that is ready."""
+        return self._path.tokens[-1] if len(self) else None
+
+    def add(self, proposal: Proposal) -> int:
+        """Take what of `proposal` continues the guesses; returns how many tokens that is.
+
+        A proposal off the path, made before the draft knew of a rejection, adds nothing.
+        """
+        tokens = self._path.remainder(proposal)
+        if any(token >= self._vocabulary_size for token in tokens):
+            return 0
+        self._path.extend(tokens)
+        known = len(proposal.token_ids) - len(tokens)
+        confidences = proposal.confidences[known:]
+        self._confidences.extend(confidences + (0.0,) * (len(tokens) - len(confidences)))
+        return len(tokens)
+
+    def confirm(self, tokens: tuple[int, ...]) -> bool:
+        """Confirm tokens the target decided; False when the guesses diverged from them."""
+        diverged = self._path.confirm(tokens) < self._path.confirmed
+        ready = len(self)
+        self._confidences = self._confidences[-ready:] if ready else []
+        return not diverged
+
+    def offer(self, at_most: int) -> Proposal:
+        """The first `at_most` tokens as a proposal, which may be empty. They stay in the buffer."""
+        start = self._path.confirmed
+        return Proposal(
+            position=start,
+            base_digest=self._path.digest_before(start),
+            token_ids=tuple(self._path.tokens[start : start + at_most]),
+            confidences=tuple(self._confidences[:at_most]),
+        )

@@ -1,0 +1,67 @@
+"""The round: propose, verify, recover. The whole of speculative decoding on one screen; no I/O of its own."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from orchestrator.pacing import FixedPacer, Plan
+from paceline.session import Proposal, Verdict, Verify
+
+
+class Target(Protocol):
+    """The session on the target server."""
+
+    def verdicts(self) -> AsyncIterator[Verdict]:
+        """Verdicts as they come."""
+
+    async def ask(self, verify: Verify) -> None:
+        """Ask for verdicts."""
+
+
+class Draft(Protocol):
+    """The session on the draft server: advice, which may fail to come but never fails."""
+
+    @property
+    def punctual(self) -> bool:
+        """Whether waiting for it makes sense: it is there and did not miss its last time."""
+
+    def advance(self, verdict: Verdict, remaining: int) -> None:
+        """Tell it what was decided."""
+
+    async def take(self, plan: Plan) -> Proposal:
+        """What it has guessed, waited for as the plan says; may be empty."""
+
+
+class Stream(Protocol):
+    """The output."""
+
+    @property
+    def remaining(self) -> int:
+        """Tokens to go; 0 when the output has ended."""
+
+    async def room(self) -> None:
+        """Wait until the buffer of a client that reads slowly has room."""
+
+    def emit(self, verdict: Verdict) -> None:
+        """Take the verdict's tokens: the only place that emits. Never waits for the client."""
+
+
+async def rounds(target: Target, draft: Draft, pacer: FixedPacer, stream: Stream) -> None:
+    """Run rounds until the output ends."""
+    await target.ask(Verify())
+    awaited = 1  # verdicts the target still owes, at least
+    async for verdict in target.verdicts():
+        awaited -= 1
+        stream.emit(verdict)
+        if not stream.remaining:
+            return
+        draft.advance(verdict, stream.remaining)
+        await stream.room()
+        plan = pacer.plan(stream.remaining, draft.punctual)
+        proposal = await draft.take(plan)
+        if proposal.token_ids:
+            await target.ask(Verify((proposal,), plan.continue_steps))
+        elif awaited <= 0:
+            await target.ask(Verify((), plan.continue_steps))
+        else:
+            continue  # it decodes on by itself
+        awaited = 1 + plan.continue_steps

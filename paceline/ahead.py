@@ -1,0 +1,34 @@
+"""A confirmed path with guesses ahead of it: what draft and orchestrator both keep of a stream."""
+
+import os.path
+
+from paceline.path import TokenPath
+
+
+class AheadPath(TokenPath):
+    """Confirmed tokens, then guesses. Digests run through both."""
+
+    def __init__(self, confirmed: tuple[int, ...]) -> None:
+        """Begin without guesses."""
+        super().__init__(confirmed)
+        self.confirmed = len(self)
+
+    @property
+    def guesses(self) -> list[int]:
+        """The tokens beyond the confirmed ones."""
+        return self.tokens[self.confirmed :]
+
+    def confirm(self, tokens: tuple[int, ...]) -> int:
+        """Confirm tokens. Guesses that differ go, with all behind them.
+
+        Returns the length up to which the path stayed as it was.
+        """
+        guessed = self.tokens[self.confirmed : self.confirmed + len(tokens)]
+        agreed = len(os.path.commonprefix([guessed, list(tokens)]))
+        stayed = len(self)
+        if agreed < len(tokens):
+            stayed = self.confirmed + agreed
+            self.truncate(stayed)
+            self.extend(tokens[agreed:])
+        self.confirmed += len(tokens)
+        return stayed

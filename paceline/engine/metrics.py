@@ -1,0 +1,48 @@
+"""What Prometheus sees of an engine."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+from paceline.engine.engine import StepRecord
+from paceline.session import Load
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class EngineMetrics:
+    """Histograms of steps, gauges of load."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register with `registry`."""
+        self._registry = registry
+        self._seconds = Histogram(
+            "paceline_engine_step_seconds",
+            "Forward pass of a step.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._rows = Histogram(
+            "paceline_engine_step_rows",
+            "Rows (tokens) in a step.",
+            buckets=_ROWS,
+            registry=registry,
+        )
+
+    def on_step(self, step: StepRecord) -> None:
+        """Observe a step."""
+        self._seconds.observe(step.seconds)
+        self._rows.observe(step.rows)
+
+    def watch(self, load: Callable[[], Load]) -> None:
+        """Read the load whenever scraped."""
+        gauges = {
+            "sessions": "Sessions open.",
+            "queued": "Sessions with work that the last step had no room for.",
+            "kv_pages_used": "KV pages promised to sessions.",
+            "kv_pages_total": "KV pages there are.",
+        }
+        for name, help_text in gauges.items():
+            gauge = Gauge(f"paceline_engine_{name}", help_text, registry=self._registry)
+            gauge.set_function(lambda name=name: getattr(load(), name))

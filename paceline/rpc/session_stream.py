@@ -1,0 +1,73 @@
+"""One session as one bidirectional stream: the half that Draft and Verify handlers share."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, TypeVar
+
+from paceline.errors import InvalidArgument, PacelineError
+
+Request = TypeVar("Request")
+Item = TypeVar("Item")
+
+PROGRESS_SECONDS = 1.0
+"""A stream that has nothing to say shows a sign of life this often."""
+
+
+class Outbox(Generic[Item]):
+    """What a worker thread delivers and a handler sends, in order, until an error ends it.
+
+    Its bound is the session's: a worker delivers nothing that was not asked for, and
+    never more than the output has tokens.
+    """
+
+    def __init__(self) -> None:
+        """Belongs to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Item | PacelineError | None] = asyncio.Queue()
+
+    def deliver(self, item: Item | PacelineError | None) -> None:
+        """Add an item, an error that ends the stream, or None for its orderly end; on any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+    async def items(self) -> AsyncIterator[Item | None]:
+        """Items as they come; None each PROGRESS_SECONDS without one. Raises what was delivered."""
+        while True:
+            try:
+                item = await asyncio.wait_for(self._queue.get(), PROGRESS_SECONDS)
+            except TimeoutError:
+                yield None
+                continue
+            if item is None:
+                return
+            if isinstance(item, PacelineError):
+                raise item
+            yield item
+
+
+async def first_message(requests: AsyncIterator[Request], kind: str, seconds: float) -> Request:
+    """The message that opens the session, waited for `seconds`.
+
+    Raises InvalidArgument when the stream ends, or the time does, without a message.
+    `kind` names what it should be.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            async for request in requests:
+                return request
+    except TimeoutError:
+        raise InvalidArgument(f"the first message, {kind}, did not come in {seconds:g} s") from None
+    raise InvalidArgument(f"the stream ended before its first message, {kind}")
+
+
+async def read_into(
+    requests: AsyncIterator[Request], handle: Callable[[Request], None], outbox: Outbox[Item]
+) -> None:
+    """Hand each request to `handle`; its error, or the end of the requests, goes to the outbox."""
+    try:
+        async for request in requests:
+            handle(request)
+    except PacelineError as error:
+        outbox.deliver(error)
+    else:
+        outbox.deliver(None)

@@ -1,0 +1,30 @@
+"""What Prometheus sees of the target's verdicts; the engine's own metrics stand beside them."""
+
+from prometheus_client import CollectorRegistry, Counter
+
+from paceline.session import Verdict
+
+
+class TargetMetrics:
+    """Counters of what was verified."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register with `registry`."""
+        self._rounds = Counter(
+            "paceline_target_rounds", "Steps of sessions that verified a proposal.", registry=registry
+        )
+        self._plain_steps = Counter(
+            "paceline_target_plain_steps", "Steps of sessions with no proposal.", registry=registry
+        )
+        self._verified = Counter(
+            "paceline_target_verified_tokens", "Draft tokens verified.", registry=registry
+        )
+        self._accepted = Counter(
+            "paceline_target_accepted_tokens", "Draft tokens accepted.", registry=registry
+        )
+
+    def observe(self, verdict: Verdict) -> None:
+        """Count a verdict."""
+        (self._rounds if verdict.verified else self._plain_steps).inc()
+        self._verified.inc(verdict.verified)
+        self._accepted.inc(verdict.accepted)
