@@ -54,9 +54,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             raise InvalidArgument("the first message must be open")
         opening = opening_from_proto(first.open, self._model)
         outbox: Outbox[Proposal] = Outbox()
-        drafter = ModelDrafter(
-            opening, outbox.deliver, vocabulary_size=self._model.vocabulary_size
-        )
+        drafter = ModelDrafter(opening, outbox.deliver)
         session = self._engine.open(drafter, opening.max_length)
         _log.debug("session opened", request_id=opening.request_id)
 

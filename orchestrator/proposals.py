@@ -36,12 +36,11 @@ class ProposalBuffer:
         self._confidences.extend(confidences + (0.0,) * (len(tokens) - len(confidences)))
         return len(tokens)
 
-    def confirm(self, tokens: tuple[int, ...]) -> bool:
-        """Confirm tokens the target decided; False when the guesses diverged from them."""
-        diverged = self._path.confirm(tokens) < self._path.confirmed
+    def confirm(self, tokens: tuple[int, ...]) -> None:
+        """Confirm tokens the target decided; guesses that differ go, with all behind them."""
+        self._path.confirm(tokens)
         ready = len(self)
         self._confidences = self._confidences[-ready:] if ready else []
-        return not diverged
 
     def offer(self, at_most: int) -> Proposal:
         """The first `at_most` tokens as a proposal, which may be empty. They stay in the buffer."""

@@ -18,16 +18,11 @@ class ModelDrafter:
     """
 
     def __init__(
-        self,
-        opening: Opening,
-        deliver: Callable[[Proposal | PacelineError], None],
-        *,
-        vocabulary_size: int,
+        self, opening: Opening, deliver: Callable[[Proposal | PacelineError], None]
     ) -> None:
         """`deliver` takes proposals, and at most one error as the last thing."""
         self._opening = opening
         self._deliver = deliver
-        self._vocabulary_size = vocabulary_size
         self._session = DraftSession(opening)
         self._history = History(opening.prompt_token_ids, opening.output_token_ids)
         self._same = 0  # leading tokens for which KV, as far as it goes, is right
@@ -53,7 +48,7 @@ class ModelDrafter:
         if self._same < end or len(self._session.tokens) > end:
             return
         token, margin = pick_with_margin(
-            logits[0, : self._vocabulary_size],
+            logits[0],
             self._opening.sampling,
             self._opening.seed,
             self._history,
