@@ -10,7 +10,7 @@ import grpc
 
 from orchestrator.pools import Replica
 from paceline.errors import Internal, Unavailable
-from paceline.rpc.channels import outgoing_metadata
+from paceline.rpc.request_id import outgoing_metadata
 from paceline.rpc.codec import (
     advance_to_proto,
     opened_from_proto,

@@ -35,7 +35,7 @@ from paceline.rpc.generation_codec import (
     prompt_from_proto,
     request_from_proto,
 )
-from paceline.rpc.interceptors import current_request_id
+from paceline.rpc.request_id import current_request_id
 from paceline.session import ModelInfo, Opening
 from paceline.v1 import generation_pb2, generation_pb2_grpc
 

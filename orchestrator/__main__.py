@@ -1,0 +1,60 @@
+"""python -m orchestrator."""
+
+import asyncio
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from orchestrator.metrics import OrchestratorMetrics
+from orchestrator.pools import Pool
+from orchestrator.service import GenerationService
+from orchestrator.settings import OrchestratorSettings
+from paceline import log
+from paceline.rpc.server import run
+from paceline.settings import parse
+from paceline.v1 import generation_pb2_grpc
+
+NAMES = ("paceline.v1.GenerationService",)
+
+
+class Orchestrator:
+    """The service, with the pools it draws on."""
+
+    def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
+        """Begin to watch the pools; belongs to the running event loop."""
+        targets, drafts = Pool(settings.target), Pool(settings.draft)
+        self._watchers = [asyncio.create_task(pool.watch()) for pool in (targets, drafts)]
+        metrics = OrchestratorMetrics(registry, targets, drafts)
+        self._service = GenerationService(settings, targets, drafts, metrics)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicer."""
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(self._service, server)
+
+    def alive(self) -> bool:
+        """Whether both pools are still watched. Without any target it stays alive."""
+        return not any(watcher.done() for watcher in self._watchers)
+
+    def drain(self) -> None:
+        """Nothing to tell: gRPC refuses new calls."""
+
+    async def close(self) -> None:
+        """Stop watching."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+
+
+def main() -> None:
+    """Run the process."""
+    settings = parse(OrchestratorSettings)
+    log.configure(settings.log_level, settings.log_format)
+
+    async def load(registry: CollectorRegistry) -> Orchestrator:
+        return Orchestrator(settings, registry)
+
+    asyncio.run(run(settings, NAMES, load, public=True))
+
+
+if __name__ == "__main__":
+    main()

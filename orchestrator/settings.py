@@ -1,0 +1,47 @@
+"""The orchestrator's settings."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from paceline.settings import ServerSettings
+
+
+class OrchestratorSettings(ServerSettings):
+    """Answers clients: runs rounds between draft and target servers and streams the tokens."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PACELINE_ORCHESTRATOR_", cli_prog_name="python -m orchestrator"
+    )
+
+    port: int = Field(7070, ge=0, le=65535, description="Port for calls; 0 takes any free one.")
+    health_port: int = Field(
+        7170, ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
+    )
+    metrics_port: int = Field(7270, ge=0, le=65535, description="Port for Prometheus.")
+    target: list[str] = Field(
+        ["localhost:7071"],
+        min_length=1,
+        description="Target servers: host:port or unix:/path. A name stands for all it resolves to.",
+    )
+    draft: list[str] = Field(
+        ["localhost:7072"], description="Draft servers, likewise. They need not be there."
+    )
+    draft_length: int = Field(
+        4, ge=0, le=32, description="Draft tokens verified in a round; 0 is the target alone."
+    )
+    window: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="Tokens the draft may be ahead of what is confirmed. Unless given: the draft "
+        "length where draft and target share a machine, so that they take turns, else a round more.",
+    )
+    draft_wait_seconds: float = Field(
+        1.0,
+        ge=0,
+        description="How long a round waits for its draft tokens. A draft that misses this is "
+        "not waited for again before it delivers.",
+    )
+    default_max_tokens: int = Field(
+        1024, ge=1, description="max_tokens of a request that names none."
+    )

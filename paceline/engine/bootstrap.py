@@ -1,0 +1,65 @@
+"""From settings to a running engine: load, probe, start."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+from prometheus_client import CollectorRegistry
+
+from paceline.engine.engine import Engine
+from paceline.engine.fingerprint import fingerprint, probe
+from paceline.engine.kv import PAGE_ROWS
+from paceline.engine.law import LAW_VERSION
+from paceline.engine.loading import load_model
+from paceline.engine.metrics import EngineMetrics
+from paceline.engine.runner import ModelRunner
+from paceline.engine.settings import EngineSettings
+from paceline.models import resolve_model
+from paceline.session import ModelInfo, TokenizerFiles
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedEngine:
+    """An engine at work, and what its model is."""
+
+    engine: Engine
+    model: ModelInfo
+    tokenizer: TokenizerFiles | None
+
+
+def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> StartedEngine:
+    """Load the model, probe its numerics and start the engine; takes seconds to minutes."""
+    torch.set_num_threads(settings.threads)
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    loaded = load_model(resolve_model(settings.model), dtype, settings.device)
+    runner = ModelRunner(loaded.model)
+    row_exact, probed = probe(runner, loaded.vocabulary_size)
+    if not row_exact:
+        _log.warning("rows are not exact on this device: outputs may depend on the batch")
+    model = ModelInfo(
+        name=settings.model_name or Path(settings.model).name,
+        fingerprint=fingerprint(loaded, dtype, probed),
+        vocabulary_hash=loaded.vocabulary_hash,
+        vocabulary_size=loaded.vocabulary_size,
+        max_positions=loaded.max_positions,
+        eos_token_ids=loaded.eos_token_ids,
+        law_version=LAW_VERSION,
+        row_exact=row_exact,
+        host=socket.gethostname(),
+    )
+    metrics = EngineMetrics(registry)
+    engine = Engine(
+        runner,
+        step_rows=settings.step_rows,
+        kv_pages=settings.kv_tokens // PAGE_ROWS,
+        reserve_pages=settings.kv_reserve_tokens // PAGE_ROWS,
+        on_step=metrics.on_step,
+    )
+    metrics.watch(lambda: engine.load)
+    engine.start()
+    _log.info("engine started", model=model.name, fingerprint=model.fingerprint, row_exact=row_exact)
+    return StartedEngine(engine, model, loaded.tokenizer)

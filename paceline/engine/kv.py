@@ -1,0 +1,73 @@
+"""Keys and values of one session: contiguous per layer, in whole pages, zero where nothing is."""
+
+import math
+
+import torch
+from torch import Tensor
+
+PAGE_ROWS = 512
+"""Rows in a page. Attention runs over whole pages: its bits depend on the length it is given."""
+
+
+def padded(length: int) -> int:
+    """`length` rounded up to whole pages."""
+    return math.ceil(length / PAGE_ROWS) * PAGE_ROWS
+
+
+class LayerCache:
+    """Keys and values of one layer, each [kv_heads, capacity, head_dim]."""
+
+    def __init__(self) -> None:
+        """Nothing is allocated before the first append, which tells the shapes."""
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def append(self, position: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write rows [kv_heads, n, head_dim] from `position` on.
+
+        Returns keys and values of whole pages, as views: rows from position + n on are
+        zero or stale, always finite, and must be masked.
+        """
+        end = position + keys.shape[1]
+        self._keys = _grown(self._keys, end, keys)
+        self._values = _grown(self._values, end, values)
+        self._keys[:, position:end] = keys
+        self._values[:, position:end] = values
+        return self._keys[:, : padded(end)], self._values[:, : padded(end)]
+
+
+class SessionCache:
+    """All layers of one session."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._layers: dict[int, LayerCache] = {}
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens it has."""
+        return self._length
+
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` tokens: rows behind are overwritten later."""
+        self._length = min(self._length, length)
+
+    def extend(self, rows: int) -> None:
+        """Count `rows` more tokens, once all layers have them."""
+        self._length += rows
+
+    def layer(self, index: int) -> LayerCache:
+        """The cache of layer `index`."""
+        return self._layers.setdefault(index, LayerCache())
+
+
+def _grown(buffer: Tensor | None, length: int, like: Tensor) -> Tensor:
+    """`buffer`, or a copy of it in zeros of whole pages when it is shorter than `length`."""
+    if buffer is not None and buffer.shape[1] >= length:
+        return buffer
+    heads, _, width = like.shape
+    grown = torch.zeros(heads, padded(length), width, dtype=like.dtype, device=like.device)
+    if buffer is not None:
+        grown[:, : buffer.shape[1]] = buffer
+    return grown

@@ -1,0 +1,127 @@
+"""Models from a local folder: any attention-only decoder that transformers loads."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from paceline.engine.attention import NAME
+from paceline.engine.linear import swap_linears
+from paceline.errors import FailedPrecondition
+from paceline.session import TokenizerFiles
+
+ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run, and what its files say of it."""
+
+    model: PreTrainedModel
+    weights_hash: str
+    vocabulary_hash: str
+    vocabulary_size: int
+    max_positions: int
+    eos_token_ids: tuple[int, ...]
+    tokenizer: TokenizerFiles | None
+
+
+def load_model(folder: Path, dtype: torch.dtype, device: str = "cpu") -> LoadedModel:
+    """Load a folder of config.json, safetensors and tokenizer.json.
+
+    Raises FailedPrecondition, naming it, for a model whose layers are not all attention.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    _refuse_other_than_attention(config)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=NAME, device_map=device
+    ).eval()
+    weights_hash = _hash_weights(model)
+    swap_linears(model)
+    tokenizer = read_tokenizer(folder)
+    return LoadedModel(
+        model=model,
+        weights_hash=weights_hash,
+        vocabulary_hash=vocabulary_hash(tokenizer, config.vocab_size),
+        vocabulary_size=config.vocab_size,
+        max_positions=config.max_position_embeddings,
+        eos_token_ids=_eos_token_ids(folder, config),
+        tokenizer=tokenizer,
+    )
+
+
+def read_tokenizer(folder: Path) -> TokenizerFiles | None:
+    """The tokenizer's files; None where there is no tokenizer.json."""
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        return None
+    settings: dict[str, Any] = _read_json(folder / "tokenizer_config.json")
+    template = folder / "chat_template.jinja"
+    specials = {
+        name: value["content"] if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name.endswith("_token") and isinstance(value, str | dict)
+    }
+    return TokenizerFiles(
+        tokenizer_json=path.read_bytes(),
+        chat_template=template.read_text()
+        if template.exists()
+        else str(settings.get("chat_template") or ""),
+        special_tokens=specials,
+    )
+
+
+def vocabulary_hash(tokenizer: TokenizerFiles | None, vocabulary_size: int) -> str:
+    """Hash of the map from token to id, added tokens included; of its size without a tokenizer."""
+    if tokenizer is None:
+        return hashlib.sha256(f"size {vocabulary_size}".encode()).hexdigest()[:16]
+    content = json.loads(tokenizer.tokenizer_json)
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, list):  # a unigram model lists [token, score]
+        vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}
+    added = {token["content"]: token["id"] for token in content.get("added_tokens", ())}
+    pairs = sorted({**vocabulary, **added}.items())
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
+
+
+def _refuse_other_than_attention(config: Any) -> None:
+    layers = set(getattr(config, "layer_types", None) or ())
+    other = layers - ATTENTION_LAYERS
+    recurrent = not hasattr(config, "num_attention_heads") or not hasattr(config, "vocab_size")
+    if config.is_encoder_decoder or other or recurrent:
+        kind = ", ".join(sorted(other)) or "another architecture"
+        raise FailedPrecondition(
+            f"model type {config.model_type!r} has {kind}; only decoders of attention layers are served"
+        )
+    softcap = getattr(config, "attn_logit_softcapping", None)
+    if softcap:
+        raise FailedPrecondition(
+            f"model type {config.model_type!r} caps its attention scores, which is not served"
+        )
+
+
+def _eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
+    """generation_config.json's, else the model's own; one id or a list."""
+    found = config.eos_token_id
+    if (folder / "generation_config.json").exists():
+        found = GenerationConfig.from_pretrained(folder).eos_token_id or found
+    if found is None:
+        return ()
+    return tuple(found) if isinstance(found, list) else (found,)
+
+
+def _hash_weights(model: PreTrainedModel) -> str:
+    """Hash of all tensors, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -1,0 +1,38 @@
+"""Settings of a server that owns a model."""
+
+import os
+
+from pydantic import Field
+
+from paceline.settings import ServerSettings
+
+
+class EngineSettings(ServerSettings):
+    """What draft and target servers can be told."""
+
+    model: str = Field(
+        description="The model: a pulled name, a local folder, a .gguf file or a hub id."
+    )
+    model_name: str = Field(
+        "", description="Name that clients ask for. Unless given: the last part of the model."
+    )
+    dtype: str = Field(
+        "bfloat16",
+        pattern="^(bfloat16|float32|float64)$",
+        description="Numbers of weights and KV: bfloat16, float32 or float64.",
+    )
+    device: str = Field("cpu", description="Device of the model, as torch names it.")
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="Threads of the forward pass. Unless given: the machine's cores.",
+    )
+    step_rows: int = Field(
+        256, ge=64, le=2048, description="Most rows (tokens) in one step, all sessions together."
+    )
+    kv_tokens: int = Field(
+        65536, ge=512, description="Tokens of KV for all sessions, promised when one opens."
+    )
+    kv_reserve_tokens: int = Field(
+        4096, ge=0, description="Of these, kept for streams that come from a lost server."
+    )

@@ -1,0 +1,38 @@
+"""Channels, and the addresses that a name stands for."""
+
+import asyncio
+import socket
+
+import grpc
+
+from paceline.errors import Unavailable
+from paceline.rpc.options import channel_options
+
+RESOLVE_SECONDS = 2.0
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to host:port or unix:/path; connects when first used."""
+    return grpc.aio.insecure_channel(address, options=channel_options())
+
+
+async def resolve(address: str) -> list[str]:
+    """The addresses, ip:port, that a host:port stands for; unix:/path stands for itself.
+
+    Raises Unavailable when the name is not known or no answer comes in RESOLVE_SECONDS.
+    """
+    if address.startswith("unix:"):
+        return [address]
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError) as error:
+        raise Unavailable(f"{address} does not resolve: {error}") from error
+    return sorted({_join(info[4]) for info in found})
+
+
+def _join(sockaddr: tuple[object, ...]) -> str:
+    host, port = sockaddr[0], sockaddr[1]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -1,0 +1,27 @@
+"""Deadlines: Python's gRPC propagates nothing, so each hop hands on what remains."""
+
+from typing import Protocol
+
+from paceline.errors import DeadlineExceeded
+
+DEFAULT_SECONDS = 600.0
+"""For a caller that gives none."""
+MARGIN_SECONDS = 0.05
+"""Kept back at each hop, so that the answer still reaches the caller in time."""
+
+
+class TimedContext(Protocol):
+    """A servicer's context."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline; None without one."""
+
+
+def remaining(context: TimedContext) -> float:
+    """Seconds for the next hop; raises DeadlineExceeded when there are none left."""
+    seconds = context.time_remaining()
+    if seconds is None or seconds > DEFAULT_SECONDS * 1e3:
+        return DEFAULT_SECONDS
+    if seconds <= MARGIN_SECONDS:
+        raise DeadlineExceeded("the deadline has passed")
+    return seconds - MARGIN_SECONDS

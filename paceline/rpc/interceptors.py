@@ -1,0 +1,143 @@
+"""What happens around every call of our services: request id, log, metrics, errors, bad messages."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from paceline.errors import Internal, InvalidArgument, PacelineError
+from paceline.rpc import request_id
+from paceline.rpc.status import code_of, trailing_metadata
+
+_log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
+
+
+class RpcMetrics:
+    """Calls by method and code, and how long they took."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register with `registry`."""
+        self._calls = Counter("paceline_rpcs", "Calls ended.", ["method", "code"], registry=registry)
+        self._seconds = Histogram(
+            "paceline_rpc_seconds",
+            "Duration of calls.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+
+    def observe(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """Count a call that ended."""
+        self._calls.labels(method, code.name).inc()
+        self._seconds.labels(method).observe(seconds)
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the handlers of package paceline; a servicer just raises PacelineError."""
+
+    def __init__(self, metrics: RpcMetrics) -> None:
+        """Count in `metrics`."""
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler that would be called."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/paceline."):
+            return handler
+        deserializer = _careful(handler.request_deserializer)
+        kinds = {"request_deserializer": deserializer}
+        if handler.response_streaming:
+            name = "stream_stream" if handler.request_streaming else "unary_stream"
+            wrapped: Any = self._streaming(getattr(handler, name), method)
+        else:
+            name = "stream_unary" if handler.request_streaming else "unary_unary"
+            wrapped = self._unary(getattr(handler, name), method)
+        return handler._replace(**kinds, **{name: wrapped})
+
+    def _streaming(self, behavior: Any, method: str) -> Any:
+        async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._call(context, method):
+                responses = behavior(_checked(request), context)
+                # Closed here and now when the client has gone, not when memory is collected.
+                async with contextlib.aclosing(responses):
+                    async for response in responses:
+                        yield response
+
+        return handle
+
+    def _unary(self, behavior: Any, method: str) -> Any:
+        async def handle(request: Any, context: Context) -> Any:
+            async with self._call(context, method):
+                return await behavior(_checked(request), context)
+
+        return handle
+
+    @contextlib.asynccontextmanager
+    async def _call(self, context: Context, method: str) -> AsyncIterator[None]:
+        started = time.perf_counter()
+        code = grpc.StatusCode.CANCELLED
+        try:
+            given = request_id.adopt(_metadata(context))
+            structlog.contextvars.bind_contextvars(request_id=given, method=method)
+            yield
+            code = grpc.StatusCode.OK
+        except PacelineError as error:
+            code = code_of(error)
+            _log.info("call failed", code=code.name, reason=str(error))
+            await context.abort(code, str(error), trailing_metadata(error))
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            _log.exception("call failed", code=code.name)
+            bug = Internal(f"a bug; request id {request_id.current_request_id()}")
+            await context.abort(code, str(bug))
+        finally:
+            self._metrics.observe(method, code, time.perf_counter() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecodable:
+    reason: str
+
+
+def _careful(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """A deserializer whose failure can still be reported; gRPC would make it INTERNAL."""
+
+    def deserialize(message: bytes) -> Any:
+        try:
+            return deserializer(message) if deserializer else message
+        except DecodeError as error:
+            return _Undecodable(str(error))
+
+    return deserialize
+
+
+def _checked(request: Any) -> Any:
+    """The request, or stream of requests; an undecodable one raises InvalidArgument."""
+    if isinstance(request, _Undecodable):
+        raise InvalidArgument(f"the message is not the method's: {request.reason}")
+    if isinstance(request, AsyncIterator):
+        return _checked_stream(request)
+    return request
+
+
+async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
+
+
+def _metadata(context: Context) -> dict[str, str | bytes]:
+    return dict(context.invocation_metadata() or ())

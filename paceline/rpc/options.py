@@ -1,0 +1,43 @@
+"""What was decided for channels and servers: keepalive, limits, no retries and no balancing."""
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_METADATA_BYTES = 8 * 1024
+_CONNECTION_AGE_MS = 5 * 60 * 1000
+
+Options = list[tuple[str, int | str]]
+
+
+def channel_options() -> Options:
+    """Of every channel. Retrying and balancing are the orchestrator's, never gRPC's."""
+    return [
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.enable_retries", 0),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        # Channels to one address stay apart, so that closing or losing one is that one's alone.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+    ]
+
+
+def server_options(*, public: bool) -> Options:
+    """Of every server; a public one also closes old connections, so that clients spread.
+
+    Their grace is unlimited: a finite one would kill live streams.
+    """
+    options: Options = [
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        # A second server on the same port must fail, not share it.
+        ("grpc.so_reuseport", 0),
+    ]
+    if public:
+        options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
+    return options

@@ -1,0 +1,183 @@
+"""The life of a server process: health first, then the model, then calls, then draining."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry, start_http_server
+
+from paceline.errors import Unavailable
+from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
+from paceline.rpc.options import server_options
+from paceline.settings import ServerSettings
+
+_log = structlog.get_logger(__name__)
+
+ALIVE_SECONDS = 1.0
+"""The service is asked this often whether it is alive."""
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Service(Protocol):
+    """What a process serves, once it is loaded."""
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicers."""
+
+    def alive(self) -> bool:
+        """Whether what stands behind the servicers still works."""
+
+    def drain(self) -> None:
+        """Take nothing new from now on."""
+
+    async def close(self) -> None:
+        """Free everything."""
+
+
+Load = Callable[[CollectorRegistry], Awaitable[Service]]
+
+
+class Health:
+    """grpc.health.v1: "" is alive, a service's name is ready."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Alive, and not ready."""
+        self._names = names
+        self.servicer = health.aio.HealthServicer()
+
+    async def set(self, *, alive: bool, ready: bool) -> None:
+        """Say so to everyone who asks or watches."""
+        await self.servicer.set("", SERVING if alive else NOT_SERVING)
+        for name in self._names:
+            await self.servicer.set(name, SERVING if alive and ready else NOT_SERVING)
+
+
+class RpcServer:
+    """One port with some servicers on it, health, and, where asked, reflection."""
+
+    def __init__(self, address: str, *, registry: CollectorRegistry | None, public: bool = False) -> None:
+        """`address` is host:port, port 0 for any, or unix:/path. Without a registry, health alone."""
+        self._address = address
+        interceptors = [CallInterceptor(RpcMetrics(registry))] if registry else []
+        self.grpc = grpc.aio.server(
+            interceptors=interceptors, options=server_options(public=public)
+        )
+        self.port = 0
+
+    async def start(self, health_servicer: health.aio.HealthServicer, names: Sequence[str]) -> None:
+        """Listen; raises Unavailable naming the address when it is taken."""
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self.grpc)
+        if names:
+            reflection.enable_server_reflection(
+                [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self.grpc
+            )
+        try:
+            self.port = self.grpc.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise Unavailable(f"cannot listen on {self._address}: {error}") from error
+        await self.grpc.start()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    address: str,
+    service: Service,
+    names: Sequence[str],
+    *,
+    registry: CollectorRegistry,
+    public: bool = False,
+    drain_seconds: float = 0.0,
+    check: Health | None = None,
+) -> AsyncIterator[RpcServer]:
+    """Serve while the context lasts, then drain for at most `drain_seconds` and close."""
+    check = check or Health(names)
+    server = RpcServer(address, registry=registry, public=public)
+    service.register(server.grpc)
+    await server.start(check.servicer, names)
+    await check.set(alive=True, ready=True)
+    try:
+        yield server
+    finally:
+        service.drain()
+        await check.set(alive=True, ready=False)
+        await server.grpc.stop(drain_seconds)
+        await service.close()
+
+
+async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool) -> None:
+    """Run a process until SIGTERM or SIGINT; a second signal ends it without draining.
+
+    The health port is up before `load` begins, which may take long: alive, not ready.
+    """
+    registry = CollectorRegistry()
+    stop = _stop_on_signals()
+    check = Health(names)
+    await check.set(alive=True, ready=False)
+    health_server = RpcServer(f"{settings.host}:{settings.health_port}", registry=None)
+    await health_server.start(check.servicer, ())
+    metrics_server, _ = start_http_server(settings.metrics_port, settings.host, registry)
+    try:
+        service = await _unless(stop, load(registry))
+        if service is None:
+            return
+        async with serving(
+            settings.address,
+            service,
+            names,
+            registry=registry,
+            public=public,
+            drain_seconds=settings.drain_seconds,
+            check=check,
+        ) as server:
+            _log.info("ready", address=settings.address, port=server.port)
+            await _watch(service, check, stop)
+            _log.info("draining", seconds=settings.drain_seconds)
+            _stop_on_signals(server.grpc)
+    finally:
+        metrics_server.shutdown()
+        await health_server.grpc.stop(0)
+
+
+async def _watch(service: Service, check: Health, stop: asyncio.Event) -> None:
+    """Report whether the service is alive until `stop` is set."""
+    while not stop.is_set():
+        alive = service.alive()
+        await check.set(alive=alive, ready=True)
+        if not alive:
+            _log.error("not alive any more")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), ALIVE_SECONDS)
+
+
+async def _unless(stop: asyncio.Event, loading: Awaitable[Service]) -> Service | None:
+    """What `loading` gives; None when `stop` is set before."""
+    task = asyncio.ensure_future(loading)
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if task in done:
+        return task.result()
+    task.cancel()
+    return None
+
+
+def _stop_on_signals(server: grpc.aio.Server | None = None) -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; with a server they stop it without grace instead."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def stopped() -> None:
+        stop.set()
+        if server is not None:
+            loop.create_task(server.stop(0))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped)
+    return stop

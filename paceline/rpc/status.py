@@ -1,0 +1,62 @@
+"""The one place where errors become gRPC status codes, and status codes errors."""
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from paceline import errors
+from paceline.errors import PacelineError, ResourceExhausted
+
+_CODES: dict[type[PacelineError], grpc.StatusCode] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Cancelled: grpc.StatusCode.CANCELLED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Internal: grpc.StatusCode.INTERNAL,
+}
+_ERRORS = {code: kind for kind, code in _CODES.items()}
+
+
+def code_of(error: PacelineError) -> grpc.StatusCode:
+    """The canonical code of an error."""
+    return _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+
+
+def trailing_metadata(error: PacelineError) -> tuple[tuple[str, bytes], ...]:
+    """Rich error details for the trailing metadata: RetryInfo when the caller should try again."""
+    if not isinstance(error, ResourceExhausted):
+        return ()
+    delay = Duration()
+    delay.FromNanoseconds(round(error.retry_after * 1e9))
+    detail = Any()
+    detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(
+        code=code_pb2.RESOURCE_EXHAUSTED, message=str(error), details=[detail]
+    )
+    return ((rpc_status.GRPC_DETAILS_METADATA_KEY, status.SerializeToString()),)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> PacelineError:
+    """The error that the server raised, as far as its status tells."""
+    kind = _ERRORS.get(error.code(), errors.Internal)
+    message = error.details() or error.code().name
+    if kind is ResourceExhausted:
+        return ResourceExhausted(message, _retry_after(error))
+    return kind(message)
+
+
+def _retry_after(error: grpc.aio.AioRpcError) -> float:
+    trailing = dict(error.trailing_metadata() or ())
+    encoded = trailing.get(rpc_status.GRPC_DETAILS_METADATA_KEY)
+    retry = error_details_pb2.RetryInfo()
+    if isinstance(encoded, bytes):
+        for detail in status_pb2.Status.FromString(encoded).details:
+            if detail.Unpack(retry):
+                return retry.retry_delay.ToNanoseconds() / 1e9
+    return 1.0
