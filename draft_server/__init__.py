@@ -1,0 +1,1 @@
+"""The draft server: guesses ahead of the target."""

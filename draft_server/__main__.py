@@ -5,15 +5,15 @@ import asyncio
 import grpc
 from prometheus_client import CollectorRegistry
 
+from draft_server.metrics import DraftMetrics
+from draft_server.service import DraftService
+from draft_server.settings import DraftSettings
 from paceline import log
 from paceline.engine.bootstrap import StartedEngine, start_engine
 from paceline.rpc.model_service import ModelService
 from paceline.rpc.server import run
 from paceline.settings import parse
-from paceline.v1 import model_pb2_grpc, draft_pb2_grpc
-from draft_server.metrics import DraftMetrics
-from draft_server.service import DraftService
-from draft_server.settings import DraftSettings
+from paceline.v1 import draft_pb2_grpc, model_pb2_grpc
 
 NAMES = ("paceline.v1.DraftService", "paceline.v1.ModelService")
 

@@ -41,7 +41,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         self._metrics = metrics
         self._draining = draining
 
-    async def Draft(  # noqa: N802
+    async def Draft(
         self,
         request_iterator: AsyncIterator[draft_pb2.DraftRequest],
         context: grpc.aio.ServicerContext[object, object],

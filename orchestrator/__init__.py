@@ -1,0 +1,1 @@
+"""The orchestrator: rounds between draft and target, streams to clients."""

@@ -10,7 +10,6 @@ import grpc
 
 from orchestrator.pools import Replica
 from paceline.errors import Internal, Unavailable
-from paceline.rpc.request_id import outgoing_metadata
 from paceline.rpc.codec import (
     advance_to_proto,
     opened_from_proto,
@@ -19,6 +18,7 @@ from paceline.rpc.codec import (
     verdict_from_proto,
     verify_to_proto,
 )
+from paceline.rpc.request_id import outgoing_metadata
 from paceline.rpc.status import from_rpc_error
 from paceline.session import Advance, Opened, Opening, Proposal, Verdict, Verify
 from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
@@ -35,7 +35,9 @@ Response = TypeVar("Response")
 class SessionCall(Generic[Request, Response]):
     """One session on one server; leaving the context cancels it, which frees the session."""
 
-    def __init__(self, replica: Replica, call: "grpc.aio.StreamStreamCall[Request, Response]") -> None:
+    def __init__(
+        self, replica: Replica, call: "grpc.aio.StreamStreamCall[Request, Response]"
+    ) -> None:
         """`call` has just begun on the replica's channel."""
         self._replica = replica
         self._call = call

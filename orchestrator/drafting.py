@@ -81,8 +81,10 @@ class Drafting:
         self._advances.put_nowait(advance)
 
     async def take(self, plan: Plan) -> Proposal:
-        """What is there, waited for as the plan says. After a wait in vain, no more waits
-        until the draft delivers."""
+        """What is there, waited for as the plan says.
+
+        After a wait in vain there are no more waits until the draft delivers.
+        """
         started = time.perf_counter()
         try:
             async with asyncio.timeout(plan.wait_seconds):

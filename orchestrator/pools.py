@@ -45,9 +45,7 @@ class Replica:
         """Ask for model and load."""
         stub = model_pb2_grpc.ModelServiceStub(self.channel)
         try:
-            answer = await stub.GetModelInfo(
-                model_pb2.GetModelInfoRequest(), timeout=POLL_SECONDS
-            )
+            answer = await stub.GetModelInfo(model_pb2.GetModelInfoRequest(), timeout=POLL_SECONDS)
         except grpc.aio.AioRpcError as error:
             if self.reachable:
                 _log.warning("server lost", address=self.address, reason=error.details())

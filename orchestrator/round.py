@@ -1,4 +1,7 @@
-"""The round: propose, verify, recover. The whole of speculative decoding on one screen; no I/O of its own."""
+"""The round: propose, verify, recover.
+
+The whole of speculative decoding on one screen; no I/O of its own.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Protocol

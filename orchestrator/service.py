@@ -62,7 +62,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         self._metrics = metrics
         self._tokenizers: dict[str, TargetTokenizer] = {}
 
-    async def Generate(  # noqa: N802
+    async def Generate(
         self,
         request: generation_pb2.GenerateRequest,
         context: grpc.aio.ServicerContext[object, object],
@@ -90,7 +90,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
             with contextlib.suppress(asyncio.CancelledError):
                 await run
 
-    async def Tokenize(  # noqa: N802
+    async def Tokenize(
         self,
         request: generation_pb2.TokenizeRequest,
         context: grpc.aio.ServicerContext[object, object],
@@ -100,13 +100,15 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         tokenizer = await self._tokenizer(*self._pick(request.model))
         return generation_pb2.TokenizeResponse(token_ids=tokenizer.encode(prompt))
 
-    async def ListModels(  # noqa: N802
+    async def ListModels(
         self,
         request: generation_pb2.ListModelsRequest,
         context: grpc.aio.ServicerContext[object, object],
     ) -> generation_pb2.ListModelsResponse:
         """The models of the targets that are there."""
-        models = {replica.model.name: replica.model for replica in self._targets.ready if replica.model}
+        models = {
+            replica.model.name: replica.model for replica in self._targets.ready if replica.model
+        }
         return generation_pb2.ListModelsResponse(
             models=[model_to_proto(self._describe(models[name])) for name in sorted(models)]
         )

@@ -21,7 +21,7 @@ class OrchestratorSettings(ServerSettings):
     target: list[str] = Field(
         ["localhost:7071"],
         min_length=1,
-        description="Target servers: host:port or unix:/path. A name stands for all it resolves to.",
+        description="Target servers: host:port or unix:/path; a name is all it resolves to.",
     )
     draft: list[str] = Field(
         ["localhost:7072"], description="Draft servers, likewise. They need not be there."
@@ -34,7 +34,7 @@ class OrchestratorSettings(ServerSettings):
         ge=0,
         le=256,
         description="Tokens the draft may be ahead of what is confirmed. Unless given: the draft "
-        "length where draft and target share a machine, so that they take turns, else a round more.",
+        "length where draft and target share a machine, to take turns, else a round more.",
     )
     draft_wait_seconds: float = Field(
         1.0,

@@ -27,7 +27,9 @@ class TargetTokenizer:
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
         environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+        environment.globals["strftime_now"] = lambda form: (
+            datetime.now().astimezone().strftime(form)
+        )
         self._template = (
             environment.from_string(files.chat_template) if files.chat_template else None
         )

@@ -1,6 +1,6 @@
 """A confirmed path with guesses ahead of it: what draft and orchestrator both keep of a stream."""
 
-import os.path
+from itertools import takewhile
 
 from paceline.path import TokenPath
 
@@ -24,7 +24,7 @@ class AheadPath(TokenPath):
         Returns the length up to which the path stayed as it was.
         """
         guessed = self.tokens[self.confirmed : self.confirmed + len(tokens)]
-        agreed = len(os.path.commonprefix([guessed, list(tokens)]))
+        agreed = _agreed(guessed, tokens)
         stayed = len(self)
         if agreed < len(tokens):
             stayed = self.confirmed + agreed
@@ -32,3 +32,9 @@ class AheadPath(TokenPath):
             self.extend(tokens[agreed:])
         self.confirmed += len(tokens)
         return stayed
+
+
+def _agreed(guessed: list[int], tokens: tuple[int, ...]) -> int:
+    """How many leading tokens are the same."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(guessed, tokens, strict=False))
+    return sum(1 for _ in same)

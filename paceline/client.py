@@ -8,7 +8,15 @@ from typing import Self
 import grpc
 
 from paceline.errors import Internal
-from paceline.generation import Delta, Finished, GenerateEvent, GenerateRequest, Model, Prompt, Started
+from paceline.generation import (
+    Delta,
+    Finished,
+    GenerateEvent,
+    GenerateRequest,
+    Model,
+    Prompt,
+    Started,
+)
 from paceline.rpc.channels import open_channel
 from paceline.rpc.generation_codec import (
     event_from_proto,
@@ -98,7 +106,9 @@ class Generation:
     started: set before the first delta. finished: set when the deltas have ended.
     """
 
-    def __init__(self, call: "grpc.aio.UnaryStreamCall[object, generation_pb2.GenerateResponse]") -> None:
+    def __init__(
+        self, call: "grpc.aio.UnaryStreamCall[object, generation_pb2.GenerateResponse]"
+    ) -> None:
         """`call` has just begun."""
         self._call = call
         self.started: Started | None = None

@@ -1,4 +1,4 @@
-"""What a model can be asked for; every limit a request is held to stands here or in paceline.sampling."""
+"""What a model can be asked for: every limit that is not of the sampling parameters."""
 
 from collections.abc import Iterable
 

@@ -49,7 +49,10 @@ class TokenPath:
         between is not confirmed. Agreement of tokens alone would not do, because a stale
         path can agree by luck; the digest covers all that came before.
         """
-        if proposal.position > len(self) or self._digests[proposal.position] != proposal.base_digest:
+        if (
+            proposal.position > len(self)
+            or self._digests[proposal.position] != proposal.base_digest
+        ):
             return ()
         known = len(self) - proposal.position
         if tuple(self.tokens[proposal.position :]) != proposal.token_ids[:known]:

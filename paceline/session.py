@@ -1,4 +1,4 @@
-"""What is said about one session on the wire, as plain values; paceline.rpc.codec has the messages."""
+"""What is said of one session on the wire, as plain values."""
 
 import enum
 from dataclasses import dataclass, field

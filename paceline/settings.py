@@ -22,9 +22,14 @@ class ServerSettings(BaseSettings):
         extra="forbid",
     )
 
-    host: str = Field("0.0.0.0", description="Address to listen on, for calls, health and metrics.")
+    host: str = Field(
+        "0.0.0.0",  # noqa: S104  servers in containers are reached from outside
+        description="Address to listen on, for calls, health and metrics.",
+    )
     port: int = Field(ge=0, le=65535, description="Port for calls; 0 takes any free one.")
-    health_port: int = Field(ge=0, le=65535, description="Port for grpc.health.v1, always plaintext.")
+    health_port: int = Field(
+        ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
+    )
     metrics_port: int = Field(ge=0, le=65535, description="Port for Prometheus.")
     socket: Path | None = Field(
         None, description="Unix socket to listen on for calls, instead of host and port."
@@ -48,7 +53,7 @@ def parse(kind: type[Settings], arguments: list[str] | None = None) -> Settings:
     try:
         return CliApp.run(kind, cli_args=sys.argv[1:] if arguments is None else arguments)
     except (ValidationError, SettingsError) as error:
-        print(describe(error), file=sys.stderr)
+        sys.stderr.write(f"{describe(error)}\n")
         raise SystemExit(2) from None
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from grpc_tools import protoc
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-
 KINDS = ("python", "grpc_python", "mypy", "mypy_grpc")
 
 

@@ -1,0 +1,1 @@
+"""The target server: decides every token."""

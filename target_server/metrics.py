@@ -11,7 +11,9 @@ class TargetMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register with `registry`."""
         self._rounds = Counter(
-            "paceline_target_rounds", "Steps of sessions that verified a proposal.", registry=registry
+            "paceline_target_rounds",
+            "Steps of sessions that verified a proposal.",
+            registry=registry,
         )
         self._plain_steps = Counter(
             "paceline_target_plain_steps", "Steps of sessions with no proposal.", registry=registry

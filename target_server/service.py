@@ -41,7 +41,7 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         self._metrics = metrics
         self._draining = draining
 
-    async def Verify(  # noqa: N802
+    async def Verify(
         self,
         request_iterator: AsyncIterator[target_pb2.VerifyRequest],
         context: grpc.aio.ServicerContext[object, object],

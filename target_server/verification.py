@@ -1,4 +1,4 @@
-"""Verification: what the target answers to proposals. Pure: no I/O, no clock, no thread of its own."""
+"""Verification: what the target answers to proposals. Pure: no I/O, no clock, no thread."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +11,9 @@ from paceline.path import TokenPath
 from paceline.session import Opening, Verdict, Verify
 
 
-def verify(logits: Logits, drafts: tuple[int, ...], opening: Opening, history: History) -> list[int]:
+def verify(
+    logits: Logits, drafts: tuple[int, ...], opening: Opening, history: History
+) -> list[int]:
     """The tokens that one block decides: drafts that are the target's own picks, then its own.
 
     logits: [len(drafts) + 1, vocabulary]; row i is for the position of drafts[i]. A draft

@@ -1,4 +1,4 @@
-"""A model small enough to enumerate: its logits are a function of the tokens before, looked up in no table but a hash."""
+"""A model small enough to enumerate: its logits are a hash of the tokens before."""
 
 from collections.abc import Sequence
 

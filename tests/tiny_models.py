@@ -70,7 +70,7 @@ def perturbed(source: Path, folder: Path, noise: float, *, seed: int = 1) -> Pat
     with torch.no_grad():
         for parameter in model.parameters():
             change = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
-            parameter += noise * parameter.std(correction=0) * change
+            parameter.add_(noise * parameter.std(correction=0) * change)
     _save(model, folder)
     return folder
 

@@ -1,0 +1,1 @@
+"""The engine that draft and target servers share: everything with torch."""

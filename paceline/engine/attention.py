@@ -64,10 +64,10 @@ def attention(
     spans: Sequence[SpanRows],
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: query [1, heads, rows, dim], key and value [1, kv_heads, rows, dim].
+    """Attend as transformers asks a registered function to.
 
-    Appends each span's keys and values to its cache. Returns [1, rows, heads, dim]; rows
-    of no span are zero.
+    query: [1, heads, rows, dim]; key and value: [1, kv_heads, rows, dim]. Appends each
+    span's keys and values to its cache. Returns [1, rows, heads, dim]; rows of no span are zero.
     """
     heads, rows = query.shape[1], query.shape[2]
     out = query.new_zeros(1, rows, heads, value.shape[3])

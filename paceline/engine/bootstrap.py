@@ -61,5 +61,7 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
     )
     metrics.watch(lambda: engine.load)
     engine.start()
-    _log.info("engine started", model=model.name, fingerprint=model.fingerprint, row_exact=row_exact)
+    _log.info(
+        "engine started", model=model.name, fingerprint=model.fingerprint, row_exact=row_exact
+    )
     return StartedEngine(engine, model, loaded.tokenizer)

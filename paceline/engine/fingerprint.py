@@ -1,4 +1,4 @@
-"""Target numerics: whether rows are exact here, and one name for all that decides a logit's bits."""
+"""Target numerics: whether rows are exact here, and a name for all that decides their bits."""
 
 import hashlib
 

@@ -1,6 +1,7 @@
 """The law of sampling: one function of (logits, parameters, seed, history) for draft and target.
 
-pick = argmax(filter(penalize(logits) / temperature) + gumbel(seed, position)), ties to the lowest id.
+pick = argmax(filter(penalize(logits) / temperature) + gumbel(seed, position)); ties go to the
+lowest id.
 
 The noise is shared: the draft applies the same noise to its own logits, so that it often
 picks what the target will, and the output does not depend on which draft guessed (Daliri
@@ -27,7 +28,7 @@ Scores = NDArray[np.float64]
 NOISE_MIN, NOISE_MAX = -3.14, 22.88
 """Bounds of gumbel()."""
 REACH = 26.1
-"""An id whose scaled logit is further below the best one cannot win: NOISE_MAX - NOISE_MIN and a margin."""
+"""An id whose scaled logit is further below the best one cannot win: the noise spans less."""
 _NEAR = 10.0
 _FAR_HASH = np.uint32(-math.expm1(-math.exp(-(_NEAR + NOISE_MIN))) * 2**32)
 

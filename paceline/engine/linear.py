@@ -1,4 +1,4 @@
-"""Linear layers that give a row the same bits whatever the batch, prepacked where the machine can."""
+"""Linear layers, prepacked where the machine can: same bits for a row whatever the batch."""
 
 import torch
 from torch import Tensor, nn

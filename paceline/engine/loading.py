@@ -95,7 +95,8 @@ def _refuse_other_than_attention(config: Any) -> None:
     if config.is_encoder_decoder or other or recurrent:
         kind = ", ".join(sorted(other)) or "another architecture"
         raise FailedPrecondition(
-            f"model type {config.model_type!r} has {kind}; only decoders of attention layers are served"
+            f"model type {config.model_type!r} has {kind}; "
+            "only decoders of attention layers are served"
         )
     softcap = getattr(config, "attn_logit_softcapping", None)
     if softcap:

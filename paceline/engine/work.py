@@ -1,4 +1,4 @@
-"""What the parts of the engine hand each other: spans, the runner that computes them, decoders that want them."""
+"""What the engine's parts hand each other: spans, who wants them and who computes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""What was decided for gRPC, in one place."""

@@ -131,7 +131,7 @@ def verify_to_proto(verify: Verify) -> target_pb2.Verify:
 
 
 def verify_from_proto(message: target_pb2.Verify, model: ModelInfo) -> Verify:
-    """Checked: InvalidArgument for more proposals than the model takes, or an id outside its vocabulary."""
+    """Checked: InvalidArgument for too many proposals, or an id outside the vocabulary."""
     if len(message.proposals) > model.max_proposals:
         limit = f"at most {model.max_proposals}, the model's max_proposals"
         raise InvalidArgument.of("verify.proposals' length", len(message.proposals), limit)

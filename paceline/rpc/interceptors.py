@@ -1,4 +1,4 @@
-"""What happens around every call of our services: request id, log, metrics, errors, bad messages."""
+"""What happens around every call: request id, log, metrics, errors, bad messages."""
 
 import contextlib
 import time
@@ -26,7 +26,9 @@ class RpcMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register with `registry`."""
-        self._calls = Counter("paceline_rpcs", "Calls ended.", ["method", "code"], registry=registry)
+        self._calls = Counter(
+            "paceline_rpcs", "Calls ended.", ["method", "code"], registry=registry
+        )
         self._seconds = Histogram(
             "paceline_rpc_seconds",
             "Duration of calls.",

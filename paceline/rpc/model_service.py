@@ -28,7 +28,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self._load = load
         self._draining = draining
 
-    async def GetModelInfo(  # noqa: N802
+    async def GetModelInfo(
         self,
         request: model_pb2.GetModelInfoRequest,
         context: grpc.aio.ServicerContext[object, object],
@@ -38,7 +38,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             model=self._model, load=load_to_proto(self._load()), draining=self._draining()
         )
 
-    async def GetTokenizer(  # noqa: N802
+    async def GetTokenizer(
         self,
         request: model_pb2.GetTokenizerRequest,
         context: grpc.aio.ServicerContext[object, object],

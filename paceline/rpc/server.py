@@ -62,14 +62,25 @@ class Health:
 class RpcServer:
     """One port with some servicers on it, health, and, where asked, reflection."""
 
-    def __init__(self, address: str, *, registry: CollectorRegistry | None, public: bool = False) -> None:
-        """`address` is host:port, port 0 for any, or unix:/path. Without a registry, health alone."""
+    def __init__(
+        self, address: str, *, registry: CollectorRegistry | None, public: bool = False
+    ) -> None:
+        """`address` is host:port, port 0 for any, or unix:/path. No registry: health alone."""
         self._address = address
         interceptors = [CallInterceptor(RpcMetrics(registry))] if registry else []
         self.grpc = grpc.aio.server(
             interceptors=interceptors, options=server_options(public=public)
         )
         self.port = 0
+        self.hurry = asyncio.Event()
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Refuse new calls; let running ones go on for so long, or until `hurry` is set."""
+        stopping = asyncio.create_task(self.grpc.stop(drain_seconds))
+        hurried = asyncio.create_task(self.hurry.wait())
+        await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        await self.grpc.stop(0)
 
     async def start(self, health_servicer: health.aio.HealthServicer, names: Sequence[str]) -> None:
         """Listen; raises Unavailable naming the address when it is taken."""
@@ -107,7 +118,7 @@ async def serving(
     finally:
         service.drain()
         await check.set(alive=True, ready=False)
-        await server.grpc.stop(drain_seconds)
+        await server.stop(drain_seconds)
         await service.close()
 
 
@@ -139,7 +150,7 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
             _log.info("ready", address=settings.address, port=server.port)
             await _watch(service, check, stop)
             _log.info("draining", seconds=settings.drain_seconds)
-            _stop_on_signals(server.grpc)
+            server.hurry = _stop_on_signals()
     finally:
         metrics_server.shutdown()
         await health_server.grpc.stop(0)
@@ -168,16 +179,10 @@ async def _unless(stop: asyncio.Event, loading: Awaitable[Service]) -> Service |
     return None
 
 
-def _stop_on_signals(server: grpc.aio.Server | None = None) -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; with a server they stop it without grace instead."""
+def _stop_on_signals() -> asyncio.Event:
+    """An event that the next SIGTERM or SIGINT sets."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-
-    def stopped() -> None:
-        stop.set()
-        if server is not None:
-            loop.create_task(server.stop(0))
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped)
+        loop.add_signal_handler(number, stop.set)
     return stop

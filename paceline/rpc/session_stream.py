@@ -26,7 +26,7 @@ class Outbox(Generic[Item]):
         self._queue: asyncio.Queue[Item | PacelineError | None] = asyncio.Queue()
 
     def deliver(self, item: Item | PacelineError | None) -> None:
-        """Add an item, an error that ends the stream, or None for its orderly end; on any thread."""
+        """Add an item, an error that ends the stream, or None for its end; on any thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 

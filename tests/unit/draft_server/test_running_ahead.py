@@ -1,9 +1,8 @@
 """The draft's session: it guesses on the confirmed path, within its window, from a right KV."""
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-
-import pytest
 
 from draft_server.drafters.model import ModelDrafter
 from draft_server.session import DraftSession
@@ -28,9 +27,7 @@ class DraftMachine(RuleBasedStateMachine):
         stop=st.sampled_from([frozenset[int](), frozenset({0})]),
     )
     def open(self, sampling: SamplingParams, max_tokens: int, stop: frozenset[int]) -> None:
-        self.opening = Opening(
-            "test", (1, 2), sampling, 7, max_tokens, stop_token_ids=stop
-        )
+        self.opening = Opening("test", (1, 2), sampling, 7, max_tokens, stop_token_ids=stop)
         self.runner = TableRunner(VOCABULARY)
         self.proposals: list[Proposal | PacelineError] = []
         self.drafter = ModelDrafter(self.opening, self.proposals.append)
@@ -97,8 +94,15 @@ class DraftMachine(RuleBasedStateMachine):
         assert proposal.position == len(ahead)
         assert proposal.base_digest == TokenPath(ahead).digest
         output = tuple(ahead[2:])
-        alone = Opening("test", (1, 2), self.opening.sampling, 7, len(output) + 1, output,
-                        self.opening.stop_token_ids)
+        alone = Opening(
+            "test",
+            (1, 2),
+            self.opening.sampling,
+            7,
+            len(output) + 1,
+            output,
+            self.opening.stop_token_ids,
+        )
         assert proposal.token_ids == decode_alone(self.runner, alone)[-1:]
         assert len(proposal.confidences) == 1
         self.guesses += proposal.token_ids

@@ -39,7 +39,9 @@ def defined(
             factor = params.repetition_penalty
             scores[token] = scores[token] / factor if scores[token] > 0 else scores[token] * factor
         if token in output:
-            scores[token] -= params.presence_penalty + params.frequency_penalty * output.count(token)
+            scores[token] -= params.presence_penalty + params.frequency_penalty * output.count(
+                token
+            )
         scores[token] += params.logit_bias.get(token, 0.0)
         if len(output) < params.min_tokens and token in STOP:
             scores[token] = -math.inf

@@ -60,7 +60,7 @@ def test_float64_logits_are_those_of_transformers(family: str, tmp_path: Path) -
 def test_a_row_has_the_same_bits_however_it_is_run(
     family: str, dtype: str, make_runner: MakeRunner, data: st.DataObject
 ) -> None:
-    """Decode, verify blocks, chunks and one prefill; beside other sessions or alone; after rollback."""
+    """Decode, verify blocks, chunks and one prefill; beside others or alone; after rollback."""
     runner = make_runner(family, dtype)
     tokens = prompt(data.draw(st.sampled_from([3, 40, 90])), seed=1)
     expected = prefill(runner, tokens)

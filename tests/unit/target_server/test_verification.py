@@ -1,11 +1,8 @@
 """The target's session: whatever is proposed, and however it is stepped, its tokens are its own."""
 
-from collections.abc import Callable
-
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from paceline.engine.history import History
 from paceline.engine.work import StepReport
