@@ -1,0 +1,65 @@
+"""The paceline command: one class for each subcommand, and nothing else here."""
+
+import sys
+
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSubCommand,
+    SettingsConfigDict,
+    SettingsError,
+)
+from rich.console import Console
+
+from paceline import __version__
+from paceline.cli.demo import Demo
+from paceline.cli.generate import Generate
+from paceline.cli.pull import Pull
+from paceline.cli.up import Up
+from paceline.errors import PacelineError
+from paceline.settings import describe
+
+
+class Paceline(BaseSettings):
+    """Speculative decoding across processes: the target's exact tokens, only sooner."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PACELINE_",
+        cli_prog_name="paceline",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_enforce_required=True,
+    )
+
+    pull: CliSubCommand[Pull]
+    up: CliSubCommand[Up]
+    generate: CliSubCommand[Generate]
+    demo: CliSubCommand[Demo]
+
+    def cli_cmd(self) -> None:
+        """Run the subcommand."""
+        CliApp.run_subcommand(self)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; exits with 2 for bad arguments, with 1 for what went wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"paceline {__version__}")
+        return
+    try:
+        CliApp.run(Paceline, cli_args=arguments or ["--help"])
+    except (ValidationError, SettingsError) as error:
+        _fail(describe(error), 2)
+    except PacelineError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _fail(message: str, status: int) -> None:
+    Console(stderr=True).print(f"[red]paceline:[/] {message}", highlight=False, soft_wrap=True)
+    raise SystemExit(status)
