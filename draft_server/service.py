@@ -56,7 +56,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         outbox: Outbox[Proposal] = Outbox()
         drafter = ModelDrafter(opening, outbox.deliver)
         session = self._engine.open(drafter, opening.max_length)
-        _log.debug("session opened", request_id=opening.request_id)
+        _log.debug("session opened", prompt_tokens=len(opening.prompt_token_ids))
 
         def handle(request: draft_pb2.DraftRequest) -> None:
             if request.WhichOneof("message") != "advance":

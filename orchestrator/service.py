@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from orchestrator.statistics import StreamStatistics
 from orchestrator.stream import OutputStream
 from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import (
+    Cancelled,
     DeadlineExceeded,
     Internal,
     InvalidArgument,
@@ -122,7 +124,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         seconds: float,
     ) -> None:
         """Fill the stream, and end it whatever happens."""
-        error: PacelineError | None = Internal("the stream was cancelled")
+        error: PacelineError | None = Cancelled("the client has gone")
         try:
             async with asyncio.timeout(seconds):
                 await self._generate(speculation, model, opening, stream, seconds)
@@ -136,6 +138,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
             error = Internal(f"a bug ended the stream; request id {opening.request_id}")
         finally:
             self._metrics.finished(stream, error)
+            _log_end(stream, speculation, error)
             stream.end(error)
 
     async def _generate(
@@ -228,6 +231,18 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
             model.vocabulary_size,
             len(drafts),
         )
+
+
+def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:
+    """Log one line for a stream that ended, with its statistics."""
+    _log.info(
+        "stream finished",
+        outcome=type(error).__name__ if error else stream.finish_reason.value,
+        speculation=speculation.value,
+        prompt_tokens=stream.usage.prompt_tokens,
+        output_tokens=stream.usage.output_tokens,
+        **dataclasses.asdict(stream.statistics.result()),
+    )
 
 
 def _check_resume(asked: GenerateRequest) -> None:

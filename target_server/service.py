@@ -57,7 +57,7 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         verification = Verification(opening, outbox.deliver)
         resumes = bool(opening.output_token_ids)
         session = self._engine.open(verification, opening.max_length, resumes=resumes)
-        _log.debug("session opened", request_id=opening.request_id, resumes=resumes)
+        _log.debug("session opened", resumes=resumes)
 
         def handle(request: target_pb2.VerifyRequest) -> None:
             if request.WhichOneof("message") != "verify":

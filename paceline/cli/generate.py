@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from typing import Literal
 
 from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
@@ -26,8 +27,8 @@ class Generate(BaseModel):
     top_p: float = Field(1.0, description="Keeps the best tokens that reach this probability.")
     top_k: int = Field(0, ge=0, description="Keeps the best tokens, so many; 0 keeps all.")
     seed: int | None = Field(None, ge=0, description="Seed of the noise; one is drawn if not set.")
-    speculation: Speculation = Field(
-        Speculation.AUTO, description="off: the target alone; force: always wait for the draft."
+    speculation: Literal["off", "auto", "force"] = Field(
+        "auto", description="off: the target alone; force: always wait for the draft."
     )
     raw: bool = Field(False, description="Take the prompt as it is, without the chat template.")
     json_: bool = Field(False, alias="json", description="Print one JSON object at the end.")
@@ -58,7 +59,7 @@ class Generate(BaseModel):
             ),
             seed=self.seed,
             max_tokens=self.max_tokens,
-            speculation=self.speculation,
+            speculation=Speculation(self.speculation),
         )
 
 

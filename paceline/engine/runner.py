@@ -10,6 +10,8 @@ from paceline.engine.attention import SpanRows
 from paceline.engine.kv import PAGE_ROWS, SessionCache
 from paceline.engine.work import KVCache, Logits, Span
 
+MIN_ROWS = 4
+"""Fewer rows take longer than 4, a fifth or more in bf16."""
 ROW_MULTIPLE = {torch.bfloat16: 2, torch.float32: 4, torch.float64: 4}
 """Linear layers run this many rows or a multiple, by dtype: in other counts the last rows take
 another kernel and get other bits. Found on AVX-512; the probe at start-up tells of a machine
@@ -52,8 +54,9 @@ class ModelRunner:
         return _split(logits, [span.logit_rows for _, span in batch])
 
     def _tensor(self, values: list[int]) -> Tensor:
-        """`values`, with zeros appended up to a multiple of rows: rows that nobody reads."""
-        padding = [0] * (-len(values) % self._multiple)
+        """`values`, with zeros appended up to a count that is fast and exact: rows nobody reads."""
+        rows = max(MIN_ROWS, len(values))
+        padding = [0] * (rows + -rows % self._multiple - len(values))
         return torch.tensor(values + padding, device=self._device)
 
 

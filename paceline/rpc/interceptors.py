@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, behavior: Any, method: str) -> Any:
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self._call(context, method):
+                if isinstance(request, AsyncIterator):  # such a stream is one session
+                    structlog.contextvars.bind_contextvars(session=uuid.uuid4().hex[:12])
                 responses = behavior(_checked(request), context)
                 # Closed here and now when the client has gone, not when memory is collected.
                 async with contextlib.aclosing(responses):
