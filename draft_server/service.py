@@ -1,84 +1,63 @@
 """DraftService: one stream, one session, one drafter in the engine."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
-import structlog
 
 from draft_server.drafters.model import ModelDrafter
 from draft_server.metrics import DraftMetrics
-from paceline.engine.engine import Engine, EngineSession
-from paceline.errors import InvalidArgument, Unavailable
+from paceline.engine_server import EngineServer
+from paceline.errors import InvalidArgument
 from paceline.rpc.codec import (
     advance_from_proto,
     opened_to_proto,
-    opening_from_proto,
     progress_to_proto,
     proposal_to_proto,
 )
-from paceline.rpc.deadline import remaining
-from paceline.rpc.session_stream import Outbox, first_message, read_into
-from paceline.session import ModelInfo, Opened, Progress, Proposal
+from paceline.session import Opened, Progress, Proposal
 from paceline.v1 import draft_pb2, draft_pb2_grpc
 
-_log = structlog.get_logger(__name__)
+
+class DraftServer(EngineServer):
+    """The engine and the services on it."""
+
+    def register_service(self, server: grpc.aio.Server) -> None:
+        """Add DraftService."""
+        service = DraftService(self, DraftMetrics(self.registry))
+        draft_pb2_grpc.add_DraftServiceServicer_to_server(service, server)
 
 
 class DraftService(draft_pb2_grpc.DraftServiceServicer):
-    """Drafts ahead on an engine that others may share."""
+    """Drafts ahead."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        model: ModelInfo,
-        metrics: DraftMetrics,
-        draining: Callable[[], bool],
-    ) -> None:
-        """The engine runs already; `draining` is asked before a session opens."""
-        self._engine = engine
-        self._model = model
+    def __init__(self, server: EngineServer, metrics: DraftMetrics) -> None:
+        """Work on the server's engine."""
+        self._server = server
         self._metrics = metrics
-        self._draining = draining
 
     async def Draft(
         self,
         request_iterator: AsyncIterator[draft_pb2.DraftRequest],
-        context: grpc.aio.ServicerContext[object, object],
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[draft_pb2.DraftResponse]:
         """One session, from Open to the end of the stream."""
-        if self._draining():
-            raise Unavailable("the draft is draining")
-        first = await first_message(request_iterator, "open", remaining(context))
-        if first.WhichOneof("message") != "open":
-            raise InvalidArgument("the first message must be open")
-        opening = opening_from_proto(first.open, self._model)
-        outbox: Outbox[Proposal] = Outbox()
-        drafter = ModelDrafter(opening, outbox.deliver)
-        session = self._engine.open(drafter, opening.max_length)
-        _log.debug("session opened", prompt_tokens=len(opening.prompt_token_ids))
+        session = self._server.run_session(request_iterator, context, ModelDrafter, self._post)
+        async with contextlib.aclosing(session):
+            async for value in session:
+                yield self._response(value)
 
-        def handle(request: draft_pb2.DraftRequest) -> None:
-            if request.WhichOneof("message") != "advance":
-                raise InvalidArgument("only advance may follow open")
-            drafter.advance(advance_from_proto(request.advance, self._model.vocabulary_size))
-            self._engine.wake()
+    def _post(self, drafter: ModelDrafter, request: draft_pb2.DraftRequest) -> None:
+        if request.WhichOneof("message") != "advance":
+            raise InvalidArgument("only advance may follow open")
+        vocabulary_size = self._server.model.vocabulary_size
+        drafter.advance(advance_from_proto(request.advance, vocabulary_size))
 
-        reader = asyncio.create_task(read_into(request_iterator, handle, outbox))
-        try:
-            opened = Opened(self._model.fingerprint, session.cached_tokens)
-            yield draft_pb2.DraftResponse(opened=opened_to_proto(opened))
-            async for proposal in outbox.items():
-                yield self._response(session, proposal)
-        finally:
-            reader.cancel()
-            self._engine.close(session)
-
-    def _response(
-        self, session: EngineSession, proposal: Proposal | None
-    ) -> draft_pb2.DraftResponse:
-        if proposal is None:
-            progress = Progress(self._engine.steps, session.cache.length, self._engine.load)
-            return draft_pb2.DraftResponse(progress=progress_to_proto(progress))
-        self._metrics.observe(proposal)
-        return draft_pb2.DraftResponse(proposal=proposal_to_proto(proposal))
+    def _response(self, value: Opened | Proposal | Progress) -> draft_pb2.DraftResponse:
+        if isinstance(value, Opened):
+            return draft_pb2.DraftResponse(opened=opened_to_proto(value))
+        if isinstance(value, Progress):
+            return draft_pb2.DraftResponse(progress=progress_to_proto(value))
+        self._metrics.observe(value)
+        return draft_pb2.DraftResponse(proposal=proposal_to_proto(value))

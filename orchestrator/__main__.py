@@ -9,8 +9,7 @@ from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.pools import Pool
 from orchestrator.service import GenerationService
 from orchestrator.settings import OrchestratorSettings
-from paceline import log
-from paceline.rpc.server import run
+from paceline.rpc.server import run_process
 from paceline.settings import parse
 from paceline.v1 import generation_pb2_grpc
 
@@ -48,12 +47,11 @@ class Orchestrator:
 def main() -> None:
     """Run the process."""
     settings = parse(OrchestratorSettings)
-    log.configure(settings.log_level, settings.log_format)
 
     async def load(registry: CollectorRegistry) -> Orchestrator:
         return Orchestrator(settings, registry)
 
-    asyncio.run(run(settings, NAMES, load, public=True))
+    run_process(settings, NAMES, load, public=True)
 
 
 if __name__ == "__main__":

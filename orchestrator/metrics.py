@@ -1,5 +1,7 @@
 """What Prometheus sees of the orchestrator; names and units in the style of vLLM's."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from orchestrator.pools import Pool
@@ -68,7 +70,7 @@ class OrchestratorMetrics:
             gauge = Gauge(
                 f"paceline_{kind}s_ready", f"{kind.title()} servers at hand.", registry=registry
             )
-            gauge.set_function(lambda pool=pool: len(pool.ready))
+            gauge.set_function(partial(_count_ready, pool))
 
     def finished(self, stream: OutputStream, error: PacelineError | None) -> None:
         """Count a stream that ended."""
@@ -92,3 +94,7 @@ class OrchestratorMetrics:
             self._verified.labels(place).inc(count)
         for place, count in enumerate(statistics.accepted_by_place):
             self._accepted.labels(place).inc(count)
+
+
+def _count_ready(pool: Pool) -> float:
+    return len(pool.ready)

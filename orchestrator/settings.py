@@ -1,9 +1,19 @@
 """The orchestrator's settings."""
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from paceline.settings import ServerSettings
+
+
+def _split(value: object) -> object:
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+Addresses = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+"""Addresses, in flags and environment separated by commas."""
 
 
 class OrchestratorSettings(ServerSettings):
@@ -18,12 +28,13 @@ class OrchestratorSettings(ServerSettings):
         7170, ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
     )
     metrics_port: int = Field(7270, ge=0, le=65535, description="Port for Prometheus.")
-    target: list[str] = Field(
+    target: Addresses = Field(
         ["localhost:7071"],
         min_length=1,
-        description="Target servers: host:port or unix:/path; a name is all it resolves to.",
+        description="Target servers, separated by commas: host:port or unix:/path; a name is "
+        "all it resolves to.",
     )
-    draft: list[str] = Field(
+    draft: Addresses = Field(
         ["localhost:7072"], description="Draft servers, likewise. They need not be there."
     )
     draft_length: int = Field(

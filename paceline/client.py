@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
@@ -26,6 +26,11 @@ from paceline.rpc.generation_codec import (
 )
 from paceline.rpc.status import from_rpc_error
 from paceline.v1 import generation_pb2, generation_pb2_grpc
+
+if TYPE_CHECKING:  # gRPC's own classes cannot be subscripted when the program runs
+    _Call = grpc.aio.UnaryStreamCall[
+        generation_pb2.GenerateRequest, generation_pb2.GenerateResponse
+    ]
 
 CALL_SECONDS = 10.0
 """Deadline of the calls that answer at once."""
@@ -106,9 +111,7 @@ class Generation:
     started: set before the first delta. finished: set when the deltas have ended.
     """
 
-    def __init__(
-        self, call: "grpc.aio.UnaryStreamCall[object, generation_pb2.GenerateResponse]"
-    ) -> None:
+    def __init__(self, call: "_Call") -> None:
         """`call` has just begun."""
         self._call = call
         self.started: Started | None = None

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +110,13 @@ def resolve_model(model: str) -> Path:
     return _downloaded(model)
 
 
+def convert(gguf: Path, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
+    """Make `folder` of a GGUF file, telling `say` each phase. Needs the engine extra."""
+    from paceline.engine.convert import convert_gguf  # torch, needed here only
+
+    convert_gguf(gguf, folder, say)
+
+
 def _converted(gguf: Path) -> Path:
     """The folder made of a GGUF file, made now if the file is new or has changed."""
     if not gguf.is_file():
@@ -118,9 +125,7 @@ def _converted(gguf: Path) -> Path:
     key = f"{gguf.resolve()} {state.st_size} {state.st_mtime_ns}"
     folder = model_folder(f"{gguf.stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}")
     if not is_model(folder):
-        from paceline.engine.convert import convert_gguf  # torch, needed here only
-
-        convert_gguf(gguf, folder)
+        convert(gguf, folder)
     return folder
 
 

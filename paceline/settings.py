@@ -64,5 +64,7 @@ def describe(error: Exception) -> str:
     lines = []
     for problem in error.errors():
         flag = "--" + "-".join(str(part) for part in problem["loc"]).replace("_", "-")
-        lines.append(f"{flag} is {problem['input']!r}: {problem['msg']}")
+        missing = problem["type"] == "missing"
+        value = "missing" if missing else f"{problem['input']!r}: {problem['msg']}"
+        lines.append(f"{flag} is {value}")
     return "\n".join(lines)

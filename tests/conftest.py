@@ -1,7 +1,6 @@
 """What all tests share."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ os.environ["TQDM_DISABLE"] = "1"
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
+def one_thread() -> None:
     """Tiny models are quicker on one thread than on two that wait for each other."""
     torch.set_num_threads(1)
-    return

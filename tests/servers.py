@@ -2,24 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import draft_server.__main__ as draft_main
+from prometheus_client import CollectorRegistry
+
 import orchestrator.__main__ as orchestrator_main
-import target_server.__main__ as target_main
+from draft_server.service import DraftServer
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
 from paceline.engine.bootstrap import StartedEngine, start_engine
 from paceline.rpc.server import serving
-from prometheus_client import CollectorRegistry
+from target_server.service import TargetServer
 from target_server.settings import TargetSettings
 
 ANY_PORT = "127.0.0.1:0"
 WAIT_SECONDS = 60.0
+TARGET, DRAFT = ("paceline.v1.TargetService",), ("paceline.v1.DraftService",)
 
 
 @dataclass
@@ -37,8 +39,10 @@ async def target(folder: Path, **settings: Any) -> AsyncIterator[Server]:
     registry = CollectorRegistry()
     configured = TargetSettings(model=str(folder), dtype="float64", threads=1, **settings)
     started = await asyncio.to_thread(start_engine, configured, registry)
-    service = target_main.TargetServer(started, registry)
-    async with serving(ANY_PORT, service, target_main.NAMES, registry=registry) as server:
+    service = TargetServer(started, registry)
+    async with serving(
+        ANY_PORT, service, ("paceline.v1.TargetService",), registry=registry
+    ) as server:
         yield Server(f"127.0.0.1:{server.port}", started, registry)
 
 
@@ -48,8 +52,10 @@ async def draft(folder: Path, **settings: Any) -> AsyncIterator[Server]:
     registry = CollectorRegistry()
     configured = DraftSettings(model=str(folder), dtype="float64", threads=1, **settings)
     started = await asyncio.to_thread(start_engine, configured, registry)
-    service = draft_main.DraftServer(started, registry)
-    async with serving(ANY_PORT, service, draft_main.NAMES, registry=registry) as server:
+    service = DraftServer(started, registry)
+    async with serving(
+        ANY_PORT, service, ("paceline.v1.DraftService",), registry=registry
+    ) as server:
         yield Server(f"127.0.0.1:{server.port}", started, registry)
 
 
@@ -58,15 +64,7 @@ async def orchestrator(
     targets: list[str], drafts: list[str], *, expect_drafts: int | None = None, **settings: Any
 ) -> AsyncIterator[Client]:
     """An orchestrator, ready, and a client of it."""
-    registry = CollectorRegistry()
-    configured = OrchestratorSettings(target=targets, draft=drafts, **settings)
-    service = orchestrator_main.Orchestrator(configured, registry)
-    async with AsyncExitStack() as stack:
-        names = orchestrator_main.NAMES
-        server = await stack.enter_async_context(
-            serving(ANY_PORT, service, names, registry=registry, public=True)
-        )
-        client = await stack.enter_async_context(Client(f"127.0.0.1:{server.port}"))
+    async with orchestrator_alone(target=targets, draft=drafts, **settings) as client:
         wanted = len(drafts) if expect_drafts is None else expect_drafts
 
         async def found() -> bool:
@@ -76,8 +74,36 @@ async def orchestrator(
         yield client
 
 
+@asynccontextmanager
+async def orchestrator_alone(
+    target: tuple[str, ...] | list[str] = ("unix:/nowhere",),
+    draft: tuple[str, ...] | list[str] = (),
+    **settings: Any,
+) -> AsyncIterator[Client]:
+    """An orchestrator whose servers need not be there, and a client of it."""
+    registry = CollectorRegistry()
+    configured = OrchestratorSettings(target=list(target), draft=list(draft), **settings)
+    service = orchestrator_main.Orchestrator(configured, registry)
+    names = orchestrator_main.NAMES
+    async with (
+        serving(ANY_PORT, service, names, registry=registry, public=True) as server,
+        Client(f"127.0.0.1:{server.port}") as client,
+    ):
+        yield client
+
+
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until `condition` holds; asserts that it does in the end."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not await condition():
             await asyncio.sleep(0.01)
+
+
+async def nothing_is_left(*running: Server) -> None:
+    """Wait until no session and no page is held."""
+
+    async def free() -> bool:
+        loads = [server.started.engine.load for server in running]
+        return all(load.sessions == 0 and load.kv_pages_used == 0 for load in loads)
+
+    await eventually(free)

@@ -12,7 +12,6 @@ from transformers import (
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
-    PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
@@ -22,7 +21,7 @@ BYTES = 256
 BOS, EOS = BYTES, BYTES + 1
 VOCABULARY = BYTES + 2
 
-CONFIGS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "llama": (LlamaConfig, {}),
     "mistral": (MistralConfig, {"sliding_window": 24}),
     "qwen2": (Qwen2Config, {}),

@@ -20,6 +20,7 @@ from paceline.models import (
     DEFAULT_DRAFT,
     DEFAULT_TARGET,
     PullableModel,
+    convert,
     is_model,
     model_folder,
 )
@@ -56,13 +57,11 @@ def pull(name: str, console: Console | None = None) -> Path:
     if is_model(folder):
         console.print(f"[bold]{name}[/] is here: {folder}", highlight=False)
         return folder
-    from paceline.engine.convert import convert_gguf  # torch, needed here only
-
     with tempfile.TemporaryDirectory(prefix="paceline-") as work:
         gguf = Path(work) / f"{name}.gguf"
         fetch(CATALOG[name], gguf, console)
         with console.status(f"{name}: converting") as status:
-            convert_gguf(gguf, folder, lambda phase: status.update(f"{name}: {phase}"))
+            convert(gguf, folder, lambda phase: status.update(f"{name}: {phase}"))
     console.print(f"[bold]{name}[/] is here: {folder}", highlight=False)
     return folder
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field
 from rich.console import Console
@@ -49,8 +50,12 @@ class Up(BaseModel):
         ge=1,
         description="Threads of each model; they take turns.",
     )
-    dtype: str = Field("bfloat16", description="Numbers of weights and KV, as the servers take it.")
-    log_level: str = Field("info", description="Least level that is logged.")
+    dtype: Literal["bfloat16", "float32", "float64"] = Field(
+        default="bfloat16", description="Numbers of weights and KV."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
 
     def cli_cmd(self) -> None:
         """Run the command."""
@@ -171,7 +176,7 @@ def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
         ]
 
     commands = {"target": model("target", up.target, 1)}
-    drafts = "[]"
+    drafts = ""
     if _drafts(up):
         commands["draft"] = model("draft", up.draft, 2)
         drafts = f"unix:{sockets / 'draft'}"

@@ -1,6 +1,7 @@
 """What Prometheus sees of an engine."""
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
@@ -45,4 +46,8 @@ class EngineMetrics:
         }
         for name, help_text in gauges.items():
             gauge = Gauge(f"paceline_engine_{name}", help_text, registry=self._registry)
-            gauge.set_function(lambda name=name: getattr(load(), name))
+            gauge.set_function(partial(_read, load, name))
+
+
+def _read(load: Callable[[], Load], name: str) -> float:
+    return float(getattr(load(), name))

@@ -12,7 +12,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
-from paceline.errors import Unavailable
+from paceline import log
+from paceline.errors import PacelineError, Unavailable
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import server_options
 from paceline.settings import ServerSettings
@@ -120,6 +121,18 @@ async def serving(
         await check.set(alive=True, ready=False)
         await server.stop(drain_seconds)
         await service.close()
+
+
+def run_process(
+    settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool
+) -> None:
+    """Run a process to its end; what stops it is logged, with exit status 1."""
+    log.configure(settings.log_level, settings.log_format)
+    try:
+        asyncio.run(run(settings, names, load, public=public))
+    except PacelineError as error:
+        _log.error("stopped", reason=str(error))
+        raise SystemExit(1) from None
 
 
 async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool) -> None:

@@ -1,10 +1,14 @@
 """One session as one bidirectional stream: the half that Draft and Verify handlers share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Generic, TypeVar
 
-from paceline.errors import InvalidArgument, PacelineError
+import structlog
+
+from paceline.errors import Internal, InvalidArgument, PacelineError
+
+_log = structlog.get_logger(__name__)
 
 Request = TypeVar("Request")
 Item = TypeVar("Item")
@@ -30,7 +34,7 @@ class Outbox(Generic[Item]):
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
-    async def items(self) -> AsyncIterator[Item | None]:
+    async def items(self) -> AsyncGenerator[Item | None, None]:
         """Items as they come; None each PROGRESS_SECONDS without one. Raises what was delivered."""
         while True:
             try:
@@ -69,5 +73,8 @@ async def read_into(
             handle(request)
     except PacelineError as error:
         outbox.deliver(error)
+    except Exception:
+        _log.exception("a message was not handled")
+        outbox.deliver(Internal("a bug ended the session"))
     else:
         outbox.deliver(None)

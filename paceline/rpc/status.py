@@ -4,7 +4,6 @@ import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from paceline import errors
 from paceline.errors import PacelineError, ResourceExhausted
@@ -20,6 +19,7 @@ _CODES: dict[type[PacelineError], grpc.StatusCode] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Internal: grpc.StatusCode.INTERNAL,
 }
+_DETAILS = "grpc-status-details-bin"
 _ERRORS = {code: kind for kind, code in _CODES.items()}
 
 
@@ -39,7 +39,7 @@ def trailing_metadata(error: PacelineError) -> tuple[tuple[str, bytes], ...]:
     status = status_pb2.Status(
         code=code_pb2.RESOURCE_EXHAUSTED, message=str(error), details=[detail]
     )
-    return ((rpc_status.GRPC_DETAILS_METADATA_KEY, status.SerializeToString()),)
+    return ((_DETAILS, status.SerializeToString()),)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PacelineError:
@@ -53,10 +53,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PacelineError:
 
 def _retry_after(error: grpc.aio.AioRpcError) -> float:
     trailing = dict(error.trailing_metadata() or ())
-    encoded = trailing.get(rpc_status.GRPC_DETAILS_METADATA_KEY)
+    encoded = trailing.get(_DETAILS)
     retry = error_details_pb2.RetryInfo()
     if isinstance(encoded, bytes):
         for detail in status_pb2.Status.FromString(encoded).details:
             if detail.Unpack(retry):
-                return retry.retry_delay.ToNanoseconds() / 1e9
+                return float(retry.retry_delay.ToNanoseconds() / 1e9)
     return 1.0

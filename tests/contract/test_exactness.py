@@ -166,7 +166,7 @@ async def test_eight_streams_at_once_are_each_as_alone(
         )
     )
     assert [result.token_ids for result in together] == [result.token_ids for result in alone]
-    await nothing_is_left(target, draft)
+    await servers.nothing_is_left(target, draft)
 
 
 async def test_a_prompt_longer_than_a_step_is_cut_and_stalls_nobody(
@@ -229,12 +229,4 @@ async def test_a_client_that_leaves_frees_its_sessions(
         generation = client.generate(GenerateRequest("leaving", seed=1, ignore_eos=True))
         async for _delta in generation:
             break
-    await nothing_is_left(target, draft)
-
-
-async def nothing_is_left(target: servers.Server, draft: servers.Server) -> None:
-    async def free() -> bool:
-        loads = [server.started.engine.load for server in (target, draft)]
-        return all(load.sessions == 0 and load.kv_pages_used == 0 for load in loads)
-
-    await servers.eventually(free)
+    await servers.nothing_is_left(target, draft)

@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format clean
+SHELL := bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+SOURCES := $(shell find protos -name '*.proto') protos/build_hook.py pyproject.toml
+
+help:  ## say what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+venv: $(STAMP)  ## set up .venv with all that the rest needs
+
+$(STAMP): $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[engine,dev]'
+	touch $@
+
+demo: venv  ## fetch the real pair, start three processes, and watch them answer
+	$(BIN)/paceline demo
+
+test: venv  ## run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: venv  ## check style, types, import rules, protos and Dockerfile
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --quiet --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint
+	$(BIN)/hadolint deploy/Dockerfile
+
+format: venv  ## mend style where that can be done by itself
+	$(BIN)/ruff check --quiet --fix
+	$(BIN)/ruff format --quiet
+
+clean:  ## remove what was made here; models pulled stay
+	rm -rf $(VENV) paceline/v1 dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What was measured, so that anyone can measure it."""

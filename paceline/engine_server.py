@@ -1,0 +1,116 @@
+"""A server that owns an engine: what draft and target servers share of process and sessions."""
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry
+
+from paceline.engine.bootstrap import StartedEngine, start_engine
+from paceline.engine.settings import EngineSettings
+from paceline.engine.work import Decoder
+from paceline.errors import InvalidArgument, Unavailable
+from paceline.rpc.codec import opening_from_proto
+from paceline.rpc.deadline import remaining
+from paceline.rpc.model_service import ModelService
+from paceline.rpc.server import run_process
+from paceline.rpc.session_stream import Outbox, first_message, read_into
+from paceline.session import Opened, Opening, Progress
+from paceline.v1 import model_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+DecoderType = TypeVar("DecoderType", bound=Decoder)
+
+
+class EngineServer(ABC):
+    """The engine, ModelService, and the service that a subclass adds."""
+
+    def __init__(self, started: StartedEngine, registry: CollectorRegistry) -> None:
+        """Own the engine."""
+        self.engine, self.model = started.engine, started.model
+        self._tokenizer = started.tokenizer
+        self.registry = registry
+        self.draining = False
+
+    @abstractmethod
+    def register_service(self, server: grpc.aio.Server) -> None:
+        """Add the servicer beside ModelService."""
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add all servicers."""
+        service = ModelService(
+            self.model, self._tokenizer, lambda: self.engine.load, lambda: self.draining
+        )
+        model_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
+        self.register_service(server)
+
+    def alive(self) -> bool:
+        """Whether the engine's worker runs."""
+        return self.engine.alive
+
+    def drain(self) -> None:
+        """Open no more sessions."""
+        self.draining = True
+
+    async def close(self) -> None:
+        """Stop the engine."""
+        await asyncio.to_thread(self.engine.stop)
+
+    async def run_session(
+        self,
+        requests: AsyncIterator[Any],
+        context: grpc.aio.ServicerContext[Any, Any],
+        decoder_type: Callable[[Opening, Callable[[Any], None]], DecoderType],
+        post: Callable[[DecoderType, Any], None],
+    ) -> AsyncGenerator[Any, None]:
+        """One session, from Open to the end of the stream.
+
+        requests: messages of which the first has `open`. decoder_type: makes the session's
+        decoder of its opening and a function to deliver items with. post: hands the decoder
+        a later message. Yields Opened, then the items delivered, and Progress each second
+        without one. However the stream ends, the session is freed before the next step.
+        """
+        if self.draining:
+            raise Unavailable("the server is draining")
+        first = await first_message(requests, "open", remaining(context))
+        if first.WhichOneof("message") != "open":
+            raise InvalidArgument("the first message must be open")
+        opening = opening_from_proto(first.open, self.model)
+        outbox: Outbox[Any] = Outbox()
+        decoder = decoder_type(opening, outbox.deliver)
+        resumes = bool(opening.output_token_ids)
+        session = self.engine.open(decoder, opening.max_length, resumes=resumes)
+        _log.debug("session opened", resumes=resumes)
+
+        def handle(request: Any) -> None:
+            post(decoder, request)
+            self.engine.wake()
+
+        reader = asyncio.create_task(read_into(requests, handle, outbox))
+        try:
+            yield Opened(self.model.fingerprint, session.cached_tokens)
+            async with contextlib.aclosing(outbox.items()) as items:
+                async for item in items:
+                    progress = Progress(self.engine.steps, session.cache.length, self.engine.load)
+                    yield progress if item is None else item
+        finally:
+            reader.cancel()
+            self.engine.close(session)
+
+
+def run_engine_process(
+    settings: EngineSettings,
+    names: tuple[str, ...],
+    make: Callable[[StartedEngine, CollectorRegistry], EngineServer],
+) -> None:
+    """Run a server process: load the model, serve what `make` makes of it, until a signal."""
+
+    async def load(registry: CollectorRegistry) -> EngineServer:
+        return make(await asyncio.to_thread(start_engine, settings, registry), registry)
+
+    run_process(settings, names, load, public=False)
