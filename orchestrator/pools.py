@@ -114,7 +114,7 @@ class Pool:
             except Unavailable as error:  # those it stood for until now may well be alive
                 _log.warning("name not resolved", name=name, reason=str(error))
         found = set().union(*self._resolved.values())
-        for address in found - self._replicas.keys():
+        for address in sorted(found - self._replicas.keys()):
             self._replicas[address] = Replica(address, open_channel(address))
         for address, replica in self._replicas.items():
             replica.retired = address not in found

@@ -78,7 +78,7 @@ def _save(model: PreTrainedModel, folder: Path) -> None:
     model.save_pretrained(folder)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [EOS]}))
     byte_tokenizer().save(str(folder / "tokenizer.json"))
-    specials = {"bos_token": "<|bos|>", "eos_token": {"content": "<|eos|>"}}
+    specials = {"bos_token": "<|bos|>", "eos_token": {"__type": "AddedToken", "content": "<|eos|>"}}
     (folder / "tokenizer_config.json").write_text(
         json.dumps({**specials, "chat_template": TEMPLATE})
     )

@@ -1,0 +1,103 @@
+"""Any process may die at any moment: the stream goes on, no token twice, none missing."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paceline.client import Client
+from paceline.errors import Unavailable
+from paceline.generation import GenerateRequest, Speculation
+from tests.processes import Process, logged, running, start_engine
+from tests.servers import eventually
+from tests.tiny_models import perturbed, tiny_model
+
+REQUEST = GenerateRequest("nothing is lost", seed=3, max_tokens=500, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    target = tiny_model(tmp_path_factory.mktemp("target"))
+    return target, perturbed(target, tmp_path_factory.mktemp("draft"), 0.02)
+
+
+async def tokens_with(client: Client, after: int, fault: Callable[[], None]) -> tuple[int, ...]:
+    """Tokens of REQUEST, with a fault once `after` of them have come."""
+    tokens: list[int] = []
+    struck = False
+    async for delta in client.generate(REQUEST):
+        assert delta.token_index == len(tokens)
+        tokens += [token.id for token in delta.tokens]
+        if len(tokens) >= after and not struck:
+            struck = True
+            fault()
+    assert struck
+    return tuple(tokens)
+
+
+async def alone(client: Client) -> tuple[int, ...]:
+    fields = {name: getattr(REQUEST, name) for name in REQUEST.__slots__}
+    off = GenerateRequest(**{**fields, "speculation": Speculation.OFF})
+    return (await client.generate(off).result()).token_ids
+
+
+async def test_a_draft_that_is_killed_stopped_or_replaced_changes_nothing(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    target = start_engine(tmp_path, "target", "target_server", models[0])
+    draft = start_engine(tmp_path, "draft", "draft_server", models[1])
+    replacement: list[Process] = []
+    async with running(tmp_path, [target], [draft], "--draft-wait-seconds=0.2") as (client, _):
+        expected = await alone(client)
+        stopped = await tokens_with(client, 40, lambda: draft.signal(signal.SIGSTOP))
+        assert stopped == expected
+        draft.signal(signal.SIGCONT)
+        assert await tokens_with(client, 60, lambda: draft.signal(signal.SIGKILL)) == expected
+        draft.popen.wait()
+        replacement.append(start_engine(tmp_path, "draft", "draft_server", models[1]))
+        try:
+            await eventually(lambda: logged(replacement[0], '"ready"'))
+
+            async def speculates() -> bool:
+                result = await client.generate(REQUEST).result()
+                assert result.token_ids == expected
+                return result.finished.statistics.accepted > 0
+
+            await eventually(speculates)
+        finally:
+            replacement[0].popen.kill()
+            replacement[0].popen.wait()
+
+
+async def test_a_stream_fails_over_when_its_target_is_killed(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    targets = [start_engine(tmp_path, name, "target_server", models[0]) for name in ("one", "two")]
+    draft = start_engine(tmp_path, "draft", "draft_server", models[1])
+    async with running(tmp_path, targets, [draft]) as (client, orchestrator):
+
+        def kill_the_one_in_use() -> None:
+            """Both are idle but for this stream: the first address is picked."""
+            used = min(targets, key=lambda target: target.address)
+            used.signal(signal.SIGKILL)
+
+        expected = await alone(client)
+        assert await tokens_with(client, 100, kill_the_one_in_use) == expected
+        assert "target lost" in orchestrator.lines()
+        assert await alone(client) == expected
+
+
+async def test_a_target_that_drains_finishes_its_streams_and_takes_no_more(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    target = start_engine(tmp_path, "target", "target_server", models[0])
+    async with running(tmp_path, [target], []) as (client, _):
+        expected = await alone(client)
+        found = await tokens_with(client, 20, lambda: target.signal(signal.SIGTERM))
+        assert found == expected
+        assert await asyncio.to_thread(target.popen.wait, 60) == 0
+        assert '"draining"' in target.lines()
+        with pytest.raises(Unavailable):
+            await client.generate(REQUEST).result()

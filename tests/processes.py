@@ -1,0 +1,87 @@
+"""Real server processes, to be killed for real."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from paceline.client import Client
+from tests.servers import eventually
+
+
+@dataclass
+class Process:
+    """A server on a unix socket."""
+
+    address: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.popen.pid, number)
+
+    def lines(self) -> str:
+        return self.log.read_text()
+
+
+def start(folder: Path, name: str, module: str, *flags: str) -> Process:
+    """Start `python -m module` with a socket and a log in `folder`."""
+    socket, log = folder / f"{name}.sock", folder / f"{name}.log"
+    command = [sys.executable, "-m", module, f"--socket={socket}", "--host=127.0.0.1"]
+    command += ["--health-port=0", "--metrics-port=0", "--drain-seconds=20", *flags]
+    with log.open("wb") as output:
+        popen = subprocess.Popen(command, stderr=output, start_new_session=True)
+    return Process(f"unix:{socket}", popen, log)
+
+
+def start_engine(folder: Path, name: str, module: str, model: Path) -> Process:
+    """Start a draft or target server with a tiny model."""
+    flags = (f"--model={model}", "--model-name=tiny", "--dtype=float64", "--threads=1")
+    return start(folder, name, module, *flags)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, targets: list[Process], drafts: list[Process], *flags: str
+) -> AsyncIterator[tuple[Client, Process]]:
+    """An orchestrator over them, ready; ends them all."""
+    orchestrator = start(
+        folder,
+        "orchestrator",
+        "orchestrator",
+        f"--target={','.join(target.address for target in targets)}",
+        f"--draft={','.join(draft.address for draft in drafts)}",
+        *flags,
+    )
+    processes = [*targets, *drafts, orchestrator]
+    try:
+        async with Client(orchestrator.address) as client:
+            await eventually(lambda: found(client, processes, len(drafts)))
+            for target in targets:
+                await eventually(partial(logged, target, '"ready"'))
+            yield client, orchestrator
+    finally:
+        for process in processes:
+            process.popen.kill()
+        for process in processes:
+            process.popen.wait()
+
+
+async def found(client: Client, processes: list[Process], drafts: int) -> bool:
+    for process in processes:
+        assert process.popen.poll() is None, process.lines()
+    try:
+        return any(model.drafts == drafts for model in await client.models())
+    except Exception:
+        await asyncio.sleep(0.05)
+        return False
+
+
+async def logged(process: Process, text: str) -> bool:
+    return text in process.lines()

@@ -1,0 +1,128 @@
+"""The round, the pacer and the statistics, on fakes of the wire alone."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from orchestrator.pacing import TARGET_ONLY_STEPS, FixedPacer, Plan
+from orchestrator.round import rounds
+from orchestrator.statistics import StreamStatistics
+from paceline.generation import Statistics
+from paceline.session import Proposal, Verdict, Verify
+
+
+class ScriptedTarget:
+    """Answers each step with one token; remembers what it was asked."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.asked: list[Verify] = []
+        self.owed = 0
+
+    async def ask(self, verify: Verify) -> None:
+        self.asked.append(verify)
+        self.owed = 1 + verify.continue_steps
+
+    async def verdicts(self) -> AsyncIterator[Verdict]:
+        position = 0
+        while True:
+            assert self.owed > 0, "waiting for a verdict that nobody asked for"
+            self.owed -= 1
+            proposed = self.asked[-1].proposals
+            accepted = len(proposed[0].token_ids) if proposed else 0
+            yield Verdict(position, tuple(range(accepted + 1)), accepted, accepted)
+            position += accepted + 1
+
+
+class ScriptedStream:
+    """Counts down."""
+
+    def __init__(self, tokens: int) -> None:
+        self.remaining = tokens
+        self.verdicts: list[Verdict] = []
+
+    async def room(self) -> None:
+        return
+
+    def emit(self, verdict: Verdict) -> None:
+        self.verdicts.append(verdict)
+        self.remaining -= len(verdict.token_ids)
+
+
+class ScriptedDraft:
+    """Punctual or not; gives what it has."""
+
+    def __init__(self, *, punctual: bool, has: int) -> None:
+        self.punctual = punctual
+        self.has = has
+        self.plans: list[Plan] = []
+
+    def advance(self, verdict: Verdict, remaining: int) -> None:
+        assert verdict.token_ids
+        assert remaining > 0
+
+    async def take(self, plan: Plan) -> Proposal:
+        self.plans.append(plan)
+        return Proposal(0, 0, (7,) * min(self.has, plan.at_most))
+
+
+async def run(draft: ScriptedDraft, tokens: int, length: int) -> ScriptedTarget:
+    target, stream = ScriptedTarget(tokens), ScriptedStream(tokens)
+    await rounds(target, draft, FixedPacer(length, 1.0), stream)
+    assert stream.remaining == 0
+    return target
+
+
+async def test_a_punctual_draft_is_waited_for_and_never_guesses_the_last_token() -> None:
+    draft = ScriptedDraft(punctual=True, has=9)
+    target = await run(draft, tokens=13, length=4)
+    assert [len(asked.proposals) for asked in target.asked] == [0, 1, 1, 1]
+    assert [plan.at_least for plan in draft.plans] == [4, 4, 1]
+    assert all(plan.continue_steps == 0 for plan in draft.plans)
+
+
+async def test_the_target_alone_pays_no_round_trip_for_each_token() -> None:
+    draft = ScriptedDraft(punctual=False, has=0)
+    target = await run(draft, tokens=40, length=0)
+    assert len(target.asked) == 1 + -(-39 // TARGET_ONLY_STEPS)
+    assert all(plan.wait_seconds == 0 for plan in draft.plans)
+
+
+async def test_a_late_proposal_joins_the_next_step() -> None:
+    draft = ScriptedDraft(punctual=False, has=2)
+    target = await run(draft, tokens=30, length=4)
+    assert all(asked.proposals for asked in target.asked[1:])
+    assert all(plan.at_least == 0 for plan in draft.plans)
+
+
+@pytest.mark.parametrize("remaining", [1, 2, 3, 9])
+def test_a_plan_leaves_room_for_the_targets_own_token(remaining: int) -> None:
+    for waiting_pays in (True, False):
+        plan = FixedPacer(4, 1.0).plan(remaining, waiting_pays)
+        assert plan.at_most == min(4, remaining - 1)
+        assert plan.at_least in {0, plan.at_most}
+        assert plan.continue_steps < remaining
+
+
+def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> None:
+    statistics = StreamStatistics(arrived=10.0)
+    statistics.observe(Verdict(0, (1,)), 11.0)
+    statistics.waited(0.25)
+    statistics.observe(Verdict(1, (1, 2, 3), 3, 2, 0, 0.5), 12.0)
+    statistics.waited(0.25)
+    statistics.observe(Verdict(4, (1,), 2, 0, 0, 0.5), 12.875)
+    statistics.drafted = 6
+    assert statistics.result() == Statistics(
+        rounds=2,
+        drafted=6,
+        verified=5,
+        accepted=2,
+        accepted_by_place=(1, 1, 0),
+        verified_by_place=(2, 2, 1),
+        plain_steps=1,
+        ttft_seconds=1.0,
+        decode_seconds=1.875,
+        overhead_seconds=(0.25 + 0.125) / 2,
+    )
+    assert statistics.result().acceptance_rate == 0.4
+    assert statistics.result().mean_accepted == 1.0

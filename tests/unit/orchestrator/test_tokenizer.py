@@ -1,0 +1,88 @@
+"""Text of tokens: never half a character, nothing lost, templates as transformers renders them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from orchestrator.tokenizer import TargetTokenizer
+from paceline.engine.loading import read_tokenizer
+from paceline.errors import InvalidArgument
+from paceline.generation import ChatMessage
+from paceline.session import TokenizerFiles
+from tests.tiny_models import BOS, TEMPLATE, byte_tokenizer, tiny_model
+
+FILES = TokenizerFiles(byte_tokenizer().to_str().encode(), TEMPLATE, {"bos_token": "<|bos|>"})
+TOKENIZER = TargetTokenizer(FILES)
+HARD = "né e\u0301 日本語 👩‍👩‍👧 🇩🇪\n\tx\u00a0"
+
+
+@given(st.one_of(st.text(), st.just(HARD)))
+def test_text_comes_back_whole_and_in_whole_characters(text: str) -> None:
+    """One byte a token: every split of every character."""
+    detokenizer = TOKENIZER.detokenizer()
+    pieces = [detokenizer.step(token) for token in TOKENIZER.encode(text)]
+    assert "".join(pieces) + detokenizer.flush() == text
+    assert text.startswith("".join(pieces))
+
+
+@given(st.lists(st.integers(0, 257), max_size=40))
+def test_any_bytes_become_text_without_an_error(tokens: list[int]) -> None:
+    detokenizer = TOKENIZER.detokenizer()
+    text = "".join(detokenizer.step(token) for token in tokens) + detokenizer.flush()
+    assert text == byte_tokenizer().decode(tokens, skip_special_tokens=True)
+
+
+@given(st.text(min_size=1), st.data())
+def test_a_resumed_detokenizer_goes_on_where_it_was(text: str, data: st.DataObject) -> None:
+    tokens = TOKENIZER.encode(text)
+    cut = data.draw(st.integers(0, len(tokens)))
+    whole = TOKENIZER.detokenizer()
+    pieces = [whole.step(token) for token in tokens]
+    resumed = TOKENIZER.detokenizer(tokens[:cut])
+    assert [resumed.step(token) for token in tokens[cut:]] == pieces[cut:]
+
+
+def test_special_tokens_have_no_text() -> None:
+    detokenizer = TOKENIZER.detokenizer()
+    assert detokenizer.step(BOS) == ""
+    assert detokenizer.flush() == ""
+
+
+def test_a_conversation_is_rendered_as_transformers_does(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path)
+    files = read_tokenizer(folder)
+    assert files is not None
+    assert files.special_tokens == {"bos_token": "<|bos|>", "eos_token": "<|eos|>"}
+    messages = (ChatMessage("system", "Be brief."), ChatMessage("user", "Hi 👋"))
+    expected = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+        [{"role": message.role, "content": message.content} for message in messages],
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    assert TargetTokenizer(files).encode(messages) == tuple(expected)
+
+
+def test_a_conversation_that_the_template_refuses_is_an_invalid_argument() -> None:
+    refusing = TokenizerFiles(FILES.tokenizer_json, "{{ raise_exception('no roles') }}", {})
+    with pytest.raises(InvalidArgument, match="the chat template refuses it: no roles"):
+        TargetTokenizer(refusing).encode((ChatMessage("x", "y"),))
+    without = TokenizerFiles(FILES.tokenizer_json, "", {})
+    with pytest.raises(InvalidArgument, match="no chat template"):
+        TargetTokenizer(without).encode((ChatMessage("user", "y"),))
+
+
+def test_a_template_cannot_reach_out_of_its_sandbox() -> None:
+    evil = "{{ messages.__class__.__mro__ }}"
+    with pytest.raises(InvalidArgument, match="refuses it"):
+        TargetTokenizer(TokenizerFiles(FILES.tokenizer_json, evil, {})).encode(
+            (ChatMessage("user", "y"),)
+        )
+
+
+def test_ids_are_taken_as_they_are() -> None:
+    assert TOKENIZER.encode((5, BOS)) == (5, BOS)
+    assert json.loads(FILES.tokenizer_json)["added_tokens"][0]["id"] == BOS
