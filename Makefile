@@ -4,6 +4,10 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# PyPI's torch for Linux comes with gigabytes of CUDA; this index has it without.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH = $(shell grep -oE 'torch==[0-9.]+' pyproject.toml)
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find protos -name '*.proto') protos/build_hook.py pyproject.toml
 
@@ -13,9 +17,10 @@ help:  ## say what can be made
 venv: $(STAMP)  ## set up .venv with all that the rest needs
 
 $(STAMP): $(SOURCES)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[engine,dev]'
+	$(PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(PIP) --editable '.[engine,dev]'
 	touch $@
 
 demo: venv  ## fetch the real pair, start three processes, and watch them answer
