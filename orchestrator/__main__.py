@@ -22,9 +22,10 @@ class Orchestrator:
     def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
         """Begin to watch the pools; belongs to the running event loop."""
         targets, drafts = Pool(settings.target), Pool(settings.draft)
-        self._watchers = [asyncio.create_task(pool.watch()) for pool in (targets, drafts)]
         metrics = OrchestratorMetrics(registry, targets, drafts)
         self._service = GenerationService(settings, targets, drafts, metrics)
+        watches = (targets.watch(), drafts.watch(), self._service.prepare())
+        self._watchers = [asyncio.create_task(watch) for watch in watches]
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer."""

@@ -11,6 +11,7 @@ from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import Unavailable
 from paceline.rpc.channels import open_channel, resolve
 from paceline.rpc.codec import load_from_proto, model_info_from_proto
+from paceline.rpc.status import from_rpc_error
 from paceline.session import Load, ModelInfo, TokenizerFiles
 from paceline.v1 import model_pb2, model_pb2_grpc
 
@@ -18,6 +19,8 @@ _log = structlog.get_logger(__name__)
 
 RESOLVE_SECONDS = 5.0
 """Names are resolved anew this often."""
+TOKENIZER_SECONDS = 30.0
+"""Deadline for fetching a tokenizer."""
 POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
 
@@ -59,14 +62,19 @@ class Replica:
         self.reachable = True
 
     async def tokenizer(self) -> TargetTokenizer:
-        """Fetch the model's tokenizer."""
+        """Fetch the model's tokenizer; reading a large one takes a second, on a thread."""
         stub = model_pb2_grpc.ModelServiceStub(self.channel)
-        content, template, specials = bytearray(), "", dict[str, str]()
-        async for piece in stub.GetTokenizer(model_pb2.GetTokenizerRequest(), timeout=30.0):
-            content += piece.tokenizer_json
-            template = template or piece.chat_template
-            specials |= dict(piece.special_tokens)
-        return TargetTokenizer(TokenizerFiles(bytes(content), template, specials))
+        call = stub.GetTokenizer(model_pb2.GetTokenizerRequest(), timeout=TOKENIZER_SECONDS)
+        try:
+            pieces = [piece async for piece in call]
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        files = TokenizerFiles(
+            tokenizer_json=b"".join(piece.tokenizer_json for piece in pieces),
+            chat_template=pieces[0].chat_template if pieces else "",
+            special_tokens=dict(pieces[0].special_tokens) if pieces else {},
+        )
+        return await asyncio.to_thread(TargetTokenizer, files)
 
 
 class Pool:

@@ -14,7 +14,7 @@ from orchestrator.drafting import Drafting, NoDraft
 from orchestrator.failover import run_stream
 from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.pacing import FixedPacer
-from orchestrator.pools import Pool, Replica
+from orchestrator.pools import POLL_SECONDS, Pool, Replica
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.statistics import StreamStatistics
 from orchestrator.stream import OutputStream
@@ -63,6 +63,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         self._drafts = drafts
         self._metrics = metrics
         self._tokenizers: dict[str, TargetTokenizer] = {}
+        self._fetching = asyncio.Lock()
 
     async def Generate(
         self,
@@ -189,11 +190,21 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
             raise Internal("a ready target has no model")
         return replica, replica.model
 
+    async def prepare(self) -> None:
+        """Have each new target's tokenizer ready before a client asks; until cancelled."""
+        while True:
+            for replica in self._targets.ready:
+                with contextlib.suppress(PacelineError):  # the client that asks is told
+                    if replica.model is not None:
+                        await self._tokenizer(replica, replica.model)
+            await asyncio.sleep(POLL_SECONDS)
+
     async def _tokenizer(self, replica: Replica, model: ModelInfo) -> TargetTokenizer:
         """The model's tokenizer, fetched once for each vocabulary."""
         key = f"{model.name} {model.vocabulary_hash}"
-        if key not in self._tokenizers:
-            self._tokenizers[key] = await replica.tokenizer()
+        async with self._fetching:
+            if key not in self._tokenizers:
+                self._tokenizers[key] = await replica.tokenizer()
         return self._tokenizers[key]
 
     def _opening(
