@@ -108,9 +108,11 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         request: generation_pb2.ListModelsRequest,
         context: grpc.aio.ServicerContext[object, object],
     ) -> generation_pb2.ListModelsResponse:
-        """The models of the targets that are there."""
+        """The models of the targets that are there, once their tokenizers are too."""
         models = {
-            replica.model.name: replica.model for replica in self._targets.ready if replica.model
+            replica.model.name: replica.model
+            for replica in self._targets.ready
+            if replica.model and _tokenizer_key(replica.model) in self._tokenizers
         }
         return generation_pb2.ListModelsResponse(
             models=[model_to_proto(self._describe(models[name])) for name in sorted(models)]
@@ -201,7 +203,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
 
     async def _tokenizer(self, replica: Replica, model: ModelInfo) -> TargetTokenizer:
         """The model's tokenizer, fetched once for each vocabulary."""
-        key = f"{model.name} {model.vocabulary_hash}"
+        key = _tokenizer_key(model)
         async with self._fetching:
             if key not in self._tokenizers:
                 self._tokenizers[key] = await replica.tokenizer()
@@ -242,6 +244,10 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
             model.vocabulary_size,
             len(drafts),
         )
+
+
+def _tokenizer_key(model: ModelInfo) -> str:
+    return f"{model.name} {model.vocabulary_hash}"
 
 
 def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:

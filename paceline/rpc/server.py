@@ -166,6 +166,7 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
             server.hurry = _stop_on_signals()
     finally:
         metrics_server.shutdown()
+        metrics_server.server_close()
         await health_server.grpc.stop(0)
 
 

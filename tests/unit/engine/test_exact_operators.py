@@ -1,0 +1,156 @@
+"""Each operator of the forward pass: a row has the same bits whatever else is in the batch.
+
+Shapes of the models that are used here. On the machine at hand, not on every machine: a server
+probes its own model at start-up and says in its model info whether this holds.
+"""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as rotate
+
+from paceline.engine.attention import SpanRows, attention
+from paceline.engine.kv import PAGE_ROWS, SessionCache, padded
+from paceline.engine.linear import PrepackedLinear, can_prepack
+from paceline.engine.runner import MIN_ROWS, ROW_MULTIPLE
+
+LINEARS = {
+    "tiny": (64, 128),
+    "smollm2 qkv": (576, 192),
+    "smollm2 up": (576, 1536),
+    "smollm2 down": (1536, 576),
+    "qwen 0.5b up": (896, 4864),
+    "qwen 0.5b down": (4864, 896),
+    "qwen 1.5b k": (1536, 256),
+    "qwen 1.5b up": (1536, 8960),
+    "qwen 1.5b down": (8960, 1536),
+}
+HEADS = {"tiny": (4, 2, 16), "smollm2": (9, 3, 64), "qwen 0.5b": (14, 2, 64), "1.5b": (12, 2, 128)}
+DTYPES = [torch.bfloat16, torch.float32, torch.float64]
+ROWS = 96
+
+
+def counts(dtype: torch.dtype) -> list[int]:
+    """Row counts that the runner lets a linear layer see."""
+    return [rows for rows in range(MIN_ROWS, ROWS) if rows % ROW_MULTIPLE[dtype] == 0]
+
+
+@pytest.mark.parametrize("shape", LINEARS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear(shape: str, dtype: torch.dtype) -> None:
+    inputs, outputs = LINEARS[shape]
+    torch.manual_seed(0)
+    dense = nn.Linear(inputs, outputs, dtype=dtype)
+    x = torch.randn(ROWS, inputs).to(dtype)
+    layers: list[nn.Module] = [dense]
+    if dtype == torch.bfloat16:
+        assert can_prepack(dense.weight)
+        layers.append(PrepackedLinear(dense))
+    with torch.inference_mode():
+        for layer in layers:
+            whole = layer(x)
+            for rows in counts(dtype):
+                assert torch.equal(layer(x[:rows]), whole[:rows]), rows
+                assert torch.equal(layer(x[-rows:]), whole[-rows:]), rows
+
+
+def test_prepacking_computes_what_the_dense_layer_does() -> None:
+    torch.manual_seed(0)
+    dense = nn.Linear(64, 128, dtype=torch.bfloat16)
+    x = torch.randn(8, 64).bfloat16()
+    with torch.inference_mode():
+        assert torch.equal(PrepackedLinear(dense)(x), dense(x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("model", HEADS)
+def test_attention(model: str, dtype: torch.dtype) -> None:
+    """Rows alone, in blocks of 5 and as one prefill, across a page's border."""
+    heads, kv_heads, dim = HEADS[model]
+    length = PAGE_ROWS + 40
+    torch.manual_seed(0)
+    query = torch.randn(1, heads, length, dim).to(dtype)
+    key, value = (torch.randn(1, kv_heads, length, dim).to(dtype) for _ in range(2))
+    layer = nn.Module()
+    layer.layer_idx = 0  # type: ignore[assignment]
+    for window in (None, 100):
+        whole = attend(layer, query, key, value, [length], window)
+        for size in (1, 5):
+            pieces = [480] + [size] * ((length - 480) // size)
+            found = attend(layer, query, key, value, pieces, window)
+            assert torch.equal(found, whole[: found.shape[0]])
+
+
+def attend(
+    layer: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    pieces: list[int],
+    window: int | None,
+) -> Tensor:
+    """Attention of consecutive pieces over one cache, [rows, heads, dim]."""
+    cache = SessionCache()
+    outputs = []
+    for rows in pieces:
+        start = cache.length
+        at = slice(start, start + rows)
+        spans = [SpanRows(cache, start, 0, rows)]
+        out, _ = attention(
+            layer, query[:, :, at], key[:, :, at], value[:, :, at], None, None, window, spans=spans
+        )
+        cache.extend(rows)
+        outputs.append(out[0])
+    return torch.cat(outputs)
+
+
+def test_attention_is_what_it_should_be() -> None:
+    """Against the formula in float64, with and without a sliding window."""
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, 30, 8).double()
+    key, value = (torch.randn(1, 2, 30, 8).double() for _ in range(2))
+    layer = nn.Module()
+    layer.layer_idx = 0  # type: ignore[assignment]
+    positions = torch.arange(30)
+    for window in (None, 7):
+        seen = positions[None] <= positions[:, None]
+        if window is not None:
+            seen &= positions[None] > positions[:, None] - window
+        repeated = [x[0].repeat_interleave(2, dim=0) for x in (key, value)]
+        scores = query[0] @ repeated[0].transpose(1, 2) / 8**0.5
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+        expected = (weights @ repeated[1]).transpose(0, 1)
+        found = attend(layer, query, key, value, [13, 1, 16], window)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [64, 576, 896, 1536])
+def test_norm_activation_and_rotation(width: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, ROWS, width).to(dtype)
+    norm = LlamaRMSNorm(width).to(dtype)
+    config = LlamaConfig(hidden_size=width, num_attention_heads=width // 32)
+    rotary = LlamaRotaryEmbedding(config)
+    positions = torch.arange(ROWS)[None]
+
+    def rotated(rows: int) -> Tensor:
+        cos, sin = rotary(x[:, :rows], positions[:, :rows])
+        heads = x[:, :rows].view(1, rows, -1, 32).transpose(1, 2)
+        turned: Tensor = rotate(heads, heads, cos, sin)[0]
+        return turned.transpose(1, 2)
+
+    with torch.inference_mode():
+        for rows in counts(dtype):
+            part = x[:, :rows]
+            assert torch.equal(norm(part), norm(x)[:, :rows])
+            for activation in (functional.silu, functional.gelu):
+                assert torch.equal(activation(part), activation(x)[:, :rows])
+            assert torch.equal(rotated(rows), rotated(ROWS)[:, :rows])
+
+
+def test_pages() -> None:
+    assert [padded(length) for length in (0, 1, 512, 513)] == [0, 512, 512, 1024]
