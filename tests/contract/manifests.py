@@ -1,0 +1,98 @@
+"""What is wrong with rendered Kubernetes objects, as far as that shows without a cluster."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import kubernetes_validate
+
+KUBERNETES = "1.34"
+UNITS = {"m": 1e-3, "": 1.0, "k": 1e3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+Object = dict[str, Any]
+
+
+def faults(objects: list[Object]) -> list[str]:
+    """A line for each fault; the checks after the schema are those that no schema can make."""
+    workloads = [item for item in objects if item["kind"] == "Deployment"]
+    return [
+        *(fault for item in objects for fault in _schema(item)),
+        *_twice("object", [(item["kind"], item["metadata"]["name"]) for item in objects]),
+        *(fault for item in workloads for fault in _workload(item, objects)),
+        *(
+            fault
+            for item in objects
+            if item["kind"] == "Service"
+            for fault in _service(item, workloads)
+        ),
+    ]
+
+
+def quantity(text: str | int) -> float:
+    """Cores or bytes: "500m" is 0.5, "1Gi" is 2**30."""
+    number = str(text).rstrip("".join(UNITS))
+    return float(number) * UNITS[str(text)[len(number) :]]
+
+
+def containers(workload: Object) -> list[Object]:
+    """Init containers, then the others."""
+    pod = workload["spec"]["template"]["spec"]
+    return [*pod.get("initContainers", ()), *pod["containers"]]
+
+
+def _schema(item: Object) -> Iterator[str]:
+    try:
+        kubernetes_validate.validate(item, KUBERNETES, strict=True)
+    except kubernetes_validate.SchemaNotFoundError:
+        yield f"{item['kind']} is no kind of Kubernetes {KUBERNETES}"
+    except kubernetes_validate.ValidationError as error:
+        yield f"{item['kind']} {error}"
+
+
+def _workload(workload: Object, objects: list[Object]) -> Iterator[str]:
+    template = workload["spec"]["template"]
+    if not _selects(workload["spec"]["selector"]["matchLabels"], workload):
+        yield "a Deployment does not select its own pods"
+    maps = {item["metadata"]["name"] for item in objects if item["kind"] == "ConfigMap"}
+    volumes = {volume["name"] for volume in template["spec"].get("volumes", ())}
+    for found in containers(workload):
+        sources = {source["configMapRef"]["name"] for source in found.get("envFrom", ())}
+        mounted = {mount["name"] for mount in found.get("volumeMounts", ())}
+        yield from (f"no ConfigMap {name}" for name in sorted(sources - maps))
+        yield from (f"no volume {name}" for name in sorted(mounted - volumes))
+        yield from _over_limit(found["resources"])
+    ports = [port for found in containers(workload) for port in found.get("ports", ())]
+    yield from _twice("port", [port["containerPort"] for port in ports])
+    yield from _twice("port", [port["name"] for port in ports])
+
+
+def _over_limit(resources: Object) -> Iterator[str]:
+    for name, requested in resources["requests"].items():
+        if name not in resources["limits"]:
+            yield f"{name} has no limit"
+        elif quantity(requested) > quantity(resources["limits"][name]):
+            yield f"more {name} is requested than allowed"
+
+
+def _service(service: Object, workloads: list[Object]) -> Iterator[str]:
+    selected = [item for item in workloads if _selects(service["spec"]["selector"], item)]
+    if len(selected) != 1:
+        yield f"a Service selects {len(selected)} Deployments"
+    yield from _twice("port", [port["port"] for port in service["spec"]["ports"]])
+    for workload in selected:
+        ports = [port for found in containers(workload) for port in found.get("ports", ())]
+        known = {port["name"] for port in ports} | {port["containerPort"] for port in ports}
+        for port in service["spec"]["ports"]:
+            if port["targetPort"] not in known:
+                yield f"a Service leads to a port {port['targetPort']} that no container has"
+
+
+def _selects(selector: dict[str, str], workload: Object) -> bool:
+    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    return selector.items() <= labels.items()
+
+
+def _twice(what: str, values: Iterable[object]) -> Iterator[str]:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            yield f"{what} {value} is there twice"
+        seen.add(value)
