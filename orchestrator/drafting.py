@@ -98,11 +98,15 @@ class Drafting:
 
     async def run(self) -> None:
         """Find drafts and follow them, until cancelled."""
+        said = ""
         while True:
             try:
                 await self._follow_one()
-            except PacelineError as error:
-                _log.info("no draft", reason=str(error))
+            except* PacelineError as errors:
+                reason = str(errors.exceptions[0])
+                if reason != said:
+                    _log.info("no draft", reason=reason)
+                said = reason
             finally:
                 self._buffer = None
                 self._changed.set()

@@ -66,6 +66,12 @@ class OrchestratorMetrics:
             buckets=_SHORT_SECONDS,
             registry=registry,
         )
+        self._round = Histogram(
+            "paceline_round_seconds",
+            "From one verdict to the next, over a round.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
         for kind, pool in (("target", targets), ("draft", drafts)):
             gauge = Gauge(
                 f"paceline_{kind}s_ready", f"{kind.title()} servers at hand.", registry=registry
@@ -88,6 +94,8 @@ class OrchestratorMetrics:
             self._token_time.observe(statistics.decode_seconds / (stream.generated - 1))
         if statistics.rounds:
             self._overhead.observe(statistics.overhead_seconds)
+        for seconds in stream.statistics.round_seconds:
+            self._round.observe(seconds)
 
     def _count_places(self, statistics: Statistics) -> None:
         for place, count in enumerate(statistics.verified_by_place):

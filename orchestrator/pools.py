@@ -36,6 +36,7 @@ class Replica:
     draining: bool = False
     reachable: bool = False
     retired: bool = False
+    benched: bool = False
     sessions: int = 0
 
     @property
@@ -59,6 +60,7 @@ class Replica:
         self.draining = answer.draining
         if not self.reachable:
             _log.info("server found", address=self.address, model=self.model.name)
+            self.benched = False
         self.reachable = True
 
     async def tokenizer(self) -> TargetTokenizer:

@@ -199,7 +199,18 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
                 with contextlib.suppress(PacelineError):  # the client that asks is told
                     if replica.model is not None:
                         await self._tokenizer(replica, replica.model)
+            self._bench_strangers()
             await asyncio.sleep(POLL_SECONDS)
+
+    def _bench_strangers(self) -> None:
+        """Report, at each connect, a draft whose vocabulary is no target's: it is not used."""
+        targets = [replica.model for replica in self._targets.ready if replica.model]
+        for draft in self._drafts.ready:
+            known = any(_same_vocabulary(draft.model, target) for target in targets)
+            if targets and not known and not draft.benched:
+                draft.benched = True
+                reason = "its vocabulary is not the target's"
+                _log.warning("draft benched", address=draft.address, reason=reason)
 
     async def _tokenizer(self, replica: Replica, model: ModelInfo) -> TargetTokenizer:
         """The model's tokenizer, fetched once for each vocabulary."""
@@ -232,11 +243,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         return opening
 
     def _describe(self, model: ModelInfo) -> Model:
-        drafts = [
-            replica
-            for replica in self._drafts.ready
-            if replica.model and replica.model.vocabulary_hash == model.vocabulary_hash
-        ]
+        drafts = [draft for draft in self._drafts.ready if _same_vocabulary(draft.model, model)]
         return Model(
             model.name,
             model.fingerprint,
@@ -244,6 +251,10 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
             model.vocabulary_size,
             len(drafts),
         )
+
+
+def _same_vocabulary(draft: ModelInfo | None, target: ModelInfo) -> bool:
+    return draft is not None and draft.vocabulary_hash == target.vocabulary_hash
 
 
 def _tokenizer_key(model: ModelInfo) -> str:

@@ -18,6 +18,7 @@ class StreamStatistics:
         self._overheads: list[float] = []
         self._accepted: list[int] = []
         self._verified: list[int] = []
+        self.round_seconds: list[float] = []
         self.drafted = 0
         self.rounds = 0
         self.plain_steps = 0
@@ -32,6 +33,7 @@ class StreamStatistics:
             self._first_token = now
         elif verdict.verified:
             wall = now - self._last_token
+            self.round_seconds.append(wall)
             self._overheads.append(wall - self._draft_wait - verdict.step_seconds)
         self._last_token = now
         self._draft_wait = 0.0

@@ -1,13 +1,13 @@
 """The client: async and typed, plain values in and out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import grpc
 
-from paceline.errors import Internal
+from paceline.errors import Internal, PacelineError, Unavailable
 from paceline.generation import (
     Delta,
     Finished,
@@ -48,6 +48,7 @@ class Client:
 
     def __init__(self, address: str) -> None:
         """`address` is host:port or unix:/path. Connects at the first call."""
+        self._address = address
         self._channel = open_channel(address)
         self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
 
@@ -84,7 +85,14 @@ class Client:
             request = GenerateRequest(request)
         metadata = (("x-request-id", request_id),) if request_id else ()
         call = self._stub.Generate(request_to_proto(request), timeout=timeout, metadata=metadata)
-        return Generation(call)
+        return Generation(call, self._error)
+
+    def _error(self, error: grpc.aio.AioRpcError) -> PacelineError:
+        """The server's error; when there is no server, one that says so."""
+        found = from_rpc_error(error)
+        if isinstance(found, Unavailable) and str(found).startswith("failed to connect"):
+            return Unavailable(f"nobody answers at {self._address}: {found}")
+        return found
 
     async def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:
         """The token ids that generate would use for `prompt`."""
@@ -92,7 +100,7 @@ class Client:
         try:
             answer = await self._stub.Tokenize(request, timeout=CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise self._error(error) from error
         return tuple(answer.token_ids)
 
     async def models(self) -> list[Model]:
@@ -101,7 +109,7 @@ class Client:
         try:
             answer = await self._stub.ListModels(request, timeout=CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise self._error(error) from error
         return [model_from_proto(model) for model in answer.models]
 
 
@@ -111,9 +119,12 @@ class Generation:
     started: set before the first delta. finished: set when the deltas have ended.
     """
 
-    def __init__(self, call: "_Call") -> None:
-        """`call` has just begun."""
+    def __init__(
+        self, call: "_Call", explain: Callable[[grpc.aio.AioRpcError], PacelineError]
+    ) -> None:
+        """`call` has just begun; `explain` makes our errors of its own."""
         self._call = call
+        self._explain = explain
         self.started: Started | None = None
         self.finished: Finished | None = None
 
@@ -133,7 +144,7 @@ class Generation:
                 else:
                     self.finished = event
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise self._explain(error) from error
         finally:
             self._call.cancel()
         if self.finished is None:

@@ -42,8 +42,8 @@ def start(folder: Path, name: str, module: str, *flags: str) -> Process:
 
 def start_engine(folder: Path, name: str, module: str, model: Path) -> Process:
     """Start a draft or target server with a tiny model."""
-    flags = (f"--model={model}", "--model-name=tiny", "--dtype=float64", "--threads=1")
-    return start(folder, name, module, *flags)
+    flags = ["--model-name=tiny", "--dtype=float64", "--threads=1", "--log-level=debug"]
+    return start(folder, name, module, f"--model={model}", *flags)
 
 
 @asynccontextmanager

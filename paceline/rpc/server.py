@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
+from wsgiref.simple_server import WSGIServer
 
 import grpc
 import structlog
@@ -146,7 +147,7 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
     await check.set(alive=True, ready=False)
     health_server = RpcServer(f"{settings.host}:{settings.health_port}", registry=None)
     await health_server.start(check.servicer, ())
-    metrics_server, _ = start_http_server(settings.metrics_port, settings.host, registry)
+    metrics_server = _serve_metrics(settings, registry)
     try:
         service = await _unless(stop, load(registry))
         if service is None:
@@ -168,6 +169,14 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
         metrics_server.shutdown()
         metrics_server.server_close()
         await health_server.grpc.stop(0)
+
+
+def _serve_metrics(settings: ServerSettings, registry: CollectorRegistry) -> WSGIServer:
+    try:
+        return start_http_server(settings.metrics_port, settings.host, registry)[0]
+    except OSError as error:
+        address = f"{settings.host}:{settings.metrics_port}"
+        raise Unavailable(f"cannot listen on {address} for metrics: {error}") from error
 
 
 async def _watch(service: Service, check: Health, stop: asyncio.Event) -> None:

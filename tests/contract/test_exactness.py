@@ -230,3 +230,25 @@ async def test_a_client_that_leaves_frees_its_sessions(
         async for _delta in generation:
             break
     await servers.nothing_is_left(target, draft)
+
+
+async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
+    target_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = tiny_model(tmp_path, "qwen2")
+    tokenizer = stranger / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace("<|eos|>", "<|end|>"))
+    request = GenerateRequest("alone then", seed=1, max_tokens=TOKENS)
+    async with (
+        servers.target(target_folder) as target,
+        servers.draft(stranger) as draft,
+        servers.orchestrator([target.address], [draft.address], expect_drafts=0) as client,
+    ):
+        forced = await run(client, request, Speculation.FORCE)
+        assert forced.token_ids == (await run(client, request, Speculation.OFF)).token_ids
+        assert forced.finished.statistics.drafted == 0
+
+        async def reported() -> bool:
+            return "draft benched" in capsys.readouterr().out
+
+        await servers.eventually(reported)

@@ -26,13 +26,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for name in ("protos", *PACKAGES):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("v1", "*.pyc"))
     shutil.copytree(ROOT / "protos", source / "protos", dirs_exist_ok=True)
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel"],
-        cwd=source,
-        check=True,
-        capture_output=True,
-        timeout=120,
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel"]
+    done = subprocess.run(
+        command, cwd=source, check=False, capture_output=True, text=True, timeout=120
     )
+    assert done.returncode == 0, done.stderr
     [built] = (source / "dist").glob("*.whl")
     return zipfile.ZipFile(built).namelist()
 

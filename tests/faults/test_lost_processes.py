@@ -37,6 +37,11 @@ async def tokens_with(client: Client, after: int, fault: Callable[[], None]) -> 
     return tuple(tokens)
 
 
+def sessions(target: Process) -> int:
+    """Sessions it has opened so far."""
+    return target.lines().count('"session opened"')
+
+
 async def alone(client: Client) -> tuple[int, ...]:
     fields = {name: getattr(REQUEST, name) for name in REQUEST.__slots__}
     off = GenerateRequest(**{**fields, "speculation": Speculation.OFF})
@@ -77,13 +82,14 @@ async def test_a_stream_fails_over_when_its_target_is_killed(
     targets = [start_engine(tmp_path, name, "target_server", models[0]) for name in ("one", "two")]
     draft = start_engine(tmp_path, "draft", "draft_server", models[1])
     async with running(tmp_path, targets, [draft]) as (client, orchestrator):
+        expected = await alone(client)
+        before = [sessions(target) for target in targets]
 
         def kill_the_one_in_use() -> None:
-            """Both are idle but for this stream: the first address is picked."""
-            used = min(targets, key=lambda target: target.address)
-            used.signal(signal.SIGKILL)
+            now = [sessions(target) for target in targets]
+            [used] = [index for index in range(2) if now[index] > before[index]]
+            targets[used].signal(signal.SIGKILL)
 
-        expected = await alone(client)
         assert await tokens_with(client, 100, kill_the_one_in_use) == expected
         assert "target lost" in orchestrator.lines()
         assert await alone(client) == expected
