@@ -5,7 +5,9 @@ import asyncio
 import grpc
 from prometheus_client import CollectorRegistry
 
+from orchestrator.choices import Choices
 from orchestrator.metrics import OrchestratorMetrics
+from orchestrator.models import Models
 from orchestrator.pools import Pool
 from orchestrator.service import GenerationService
 from orchestrator.settings import OrchestratorSettings
@@ -23,8 +25,10 @@ class Orchestrator:
         """Begin to watch the pools; belongs to the running event loop."""
         targets, drafts = Pool(settings.target), Pool(settings.draft)
         metrics = OrchestratorMetrics(registry, targets, drafts)
-        self._service = GenerationService(settings, targets, drafts, metrics)
-        watches = (targets.watch(), drafts.watch(), self._service.prepare())
+        models = Models(targets, drafts)
+        choices = Choices(settings, targets, drafts, metrics)
+        self._service = GenerationService(settings, models, choices)
+        watches = (targets.watch(), drafts.watch(), models.prepare())
         self._watchers = [asyncio.create_task(watch) for watch in watches]
 
     def register(self, server: grpc.aio.Server) -> None:

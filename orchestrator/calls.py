@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, Self, TypeVar
 
 import grpc
@@ -14,13 +14,14 @@ from paceline.rpc.codec import (
     advance_to_proto,
     opened_from_proto,
     opening_to_proto,
+    prompt_logprobs_from_proto,
     proposal_from_proto,
     verdict_from_proto,
     verify_to_proto,
 )
 from paceline.rpc.request_id import outgoing_metadata
 from paceline.rpc.status import from_rpc_error
-from paceline.session import Advance, Opened, Opening, Proposal, Verdict, Verify
+from paceline.session import Advance, Opened, Opening, PromptLogprobs, Proposal, Verdict, Verify
 from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
 
 SILENCE_SECONDS = 5.0
@@ -90,10 +91,16 @@ class SessionCall(Generic[Request, Response]):
 class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse]):
     """One session on a target server."""
 
-    def __init__(self, replica: Replica, seconds: float) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        seconds: float,
+        on_prompt_logprobs: Callable[[PromptLogprobs], None],
+    ) -> None:
         """Begin the call, with a deadline in `seconds`."""
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
         super().__init__(replica, stub.Verify(timeout=seconds, metadata=outgoing_metadata()))
+        self._on_prompt_logprobs = on_prompt_logprobs
 
     async def open(self, opening: Opening) -> Opened:
         """Open the session; raises what the server answers instead."""
@@ -107,9 +114,12 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         """Verdicts as they come, while some are owed; raises Unavailable when the server dies."""
         while True:
             response = await self._read()
-            if response.WhichOneof("message") == "verdict":
+            kind = response.WhichOneof("message")
+            if kind == "verdict":
                 yield verdict_from_proto(response.verdict)
                 self._moved = time.monotonic()
+            elif kind == "prompt_logprobs":
+                self._on_prompt_logprobs(prompt_logprobs_from_proto(response.prompt_logprobs))
             else:
                 self._note(response.progress)
 

@@ -7,6 +7,7 @@ import time
 import structlog
 
 from orchestrator.calls import DraftCall
+from orchestrator.models import fits
 from orchestrator.pacing import Plan
 from orchestrator.pools import Pool
 from orchestrator.proposals import ProposalBuffer
@@ -93,7 +94,7 @@ class Drafting:
                     await self._changed.wait()
         except TimeoutError:
             self._overdue = True
-        self._stream.statistics.waited(time.perf_counter() - started)
+        self._stream.waited(time.perf_counter() - started)
         return self._buffer.offer(plan.at_most) if self._buffer is not None else NOTHING
 
     async def run(self) -> None:
@@ -125,10 +126,7 @@ class Drafting:
             if not shares_machine:
                 self._advances.put_nowait(Advance(len(confirmed), (), self._granted))
             self._buffer = buffer
-            # The draft's numerics are its own; the fingerprint is the target's.
-            await call.open(
-                dataclasses.replace(self._opening, output_token_ids=output, fingerprint="")
-            )
+            await call.open(_for_draft(self._opening, output))
             tasks.create_task(self._send_advances(call))
             async for proposal in call.proposals():
                 self._receive(buffer, proposal)
@@ -155,4 +153,16 @@ class Drafting:
         return self._draft_length if shares_machine else 2 * (self._draft_length + 1)
 
     def _fits(self, model: ModelInfo) -> bool:
-        return model.vocabulary_hash == self._target.vocabulary_hash
+        return fits(model, self._target)
+
+
+def _for_draft(opening: Opening, output: tuple[int, ...]) -> Opening:
+    """The draft's session: its numerics are its own, and of logprobs it knows nothing."""
+    return dataclasses.replace(
+        opening,
+        output_token_ids=output,
+        fingerprint="",
+        logprobs=None,
+        prompt_logprobs=None,
+        required_features=(),
+    )

@@ -46,6 +46,7 @@ async def run_stream(
             if loop.time() > give_up:
                 raise
             _log.warning("target lost", reason=str(error), output_tokens=len(stream.output))
+            stream.settle()
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
@@ -61,7 +62,6 @@ async def _follow_one(
         lambda model: model.fingerprint == opening.fingerprint,
         f"target with fingerprint {opening.fingerprint}",
     )
-    async with TargetCall(replica, seconds) as target:
-        opened = await target.open(dataclasses.replace(opening, output_token_ids=stream.output))
-        stream.cached_tokens = opened.cached_tokens
+    async with TargetCall(replica, seconds, stream.emit_prompt_logprobs) as target:
+        await target.open(dataclasses.replace(opening, output_token_ids=stream.output))
         await rounds(target, draft, pacer, stream)

@@ -41,30 +41,32 @@ class Stream(Protocol):
     def remaining(self) -> int:
         """Tokens to go; 0 when the output has ended."""
 
-    async def room(self) -> None:
-        """Wait until the buffer of a client that reads slowly has room."""
-
     def emit(self, verdict: Verdict) -> None:
         """Take the verdict's tokens: the only place that emits. Never waits for the client."""
+
+    def settle(self) -> None:
+        """Make text of what was emitted, while the servers work; may end the output."""
+
+    async def room(self) -> None:
+        """Wait until the buffer of a client that reads slowly has room."""
 
 
 async def rounds(target: Target, draft: Draft, pacer: FixedPacer, stream: Stream) -> None:
     """Run rounds until the output ends."""
     await target.ask(Verify())
-    awaited = 1  # verdicts the target still owes, at least
+    owed = 1  # verdicts that the target still owes, at least
     async for verdict in target.verdicts():
-        awaited -= 1
         stream.emit(verdict)
+        owed -= 1
+        if stream.remaining:
+            draft.advance(verdict, stream.remaining)
+            plan = pacer.plan(stream.remaining, draft.punctual)
+            proposal = await draft.take(plan)
+            if proposal.token_ids or not owed:  # else it decodes on by itself
+                proposals = (proposal,) if proposal.token_ids else ()
+                await target.ask(Verify(proposals, plan.continue_steps))
+                owed = 1 + plan.continue_steps
+        stream.settle()
         if not stream.remaining:
             return
-        draft.advance(verdict, stream.remaining)
         await stream.room()
-        plan = pacer.plan(stream.remaining, draft.punctual)
-        proposal = await draft.take(plan)
-        if proposal.token_ids:
-            await target.ask(Verify((proposal,), plan.continue_steps))
-        elif awaited <= 0:
-            await target.ask(Verify((), plan.continue_steps))
-        else:
-            continue  # it decodes on by itself
-        awaited = 1 + plan.continue_steps

@@ -14,7 +14,6 @@ class StreamStatistics:
         self._arrived = arrived
         self._first_token: float | None = None
         self._last_token = arrived
-        self._draft_wait = 0.0
         self._overheads: list[float] = []
         self._accepted: list[int] = []
         self._verified: list[int] = []
@@ -23,20 +22,20 @@ class StreamStatistics:
         self.rounds = 0
         self.plain_steps = 0
 
-    def waited(self, seconds: float) -> None:
-        """The round waited for the draft."""
-        self._draft_wait += seconds
+    @property
+    def accepted(self) -> int:
+        """Draft tokens accepted."""
+        return sum(self._accepted)
 
-    def observe(self, verdict: Verdict, now: float) -> None:
-        """A verdict came."""
+    def observe(self, verdict: Verdict, now: float, draft_wait: float) -> None:
+        """A verdict came `now`, of a round that had waited `draft_wait` for its draft."""
         if self._first_token is None:
             self._first_token = now
         elif verdict.verified:
             wall = now - self._last_token
             self.round_seconds.append(wall)
-            self._overheads.append(wall - self._draft_wait - verdict.step_seconds)
+            self._overheads.append(wall - draft_wait - verdict.step_seconds)
         self._last_token = now
-        self._draft_wait = 0.0
         if not verdict.verified:
             self.plain_steps += 1
             return
@@ -52,7 +51,7 @@ class StreamStatistics:
             rounds=self.rounds,
             drafted=self.drafted,
             verified=sum(self._verified),
-            accepted=sum(self._accepted),
+            accepted=self.accepted,
             accepted_by_place=tuple(self._accepted + [0] * (places - len(self._accepted))),
             verified_by_place=tuple(self._verified),
             plain_steps=self.plain_steps,

@@ -1,36 +1,66 @@
-"""One output on its way to the client: tokens, text, statistics, and the buffer between."""
+"""One choice of a call: from verdicts to tokens, text and statistics."""
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from dataclasses import dataclass
 
+from orchestrator.outlet import Outlet
 from orchestrator.statistics import StreamStatistics
+from orchestrator.stop_strings import StopStrings
 from orchestrator.tokenizer import Detokenizer
-from paceline.errors import PacelineError, ResourceExhausted
 from paceline.generation import Delta, Finished, FinishReason, Token, Usage
-from paceline.session import Opening, Verdict
+from paceline.session import Opening, PromptLogprobs, TokenLogprobs, Verdict
 
-BUFFER_TOKENS = 4 * 1024 * 1024 // 32
-"""Tokens that may wait for a client: 4 MiB at 32 bytes each on the wire."""
-STALLED_SECONDS = 30.0
-"""How long the buffer may stay full before the stream ends."""
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A verdict that came, when, and how long the round had waited for its draft."""
+
+    verdict: Verdict
+    seconds: float
+    draft_wait: float
 
 
 class OutputStream:
-    """Verdicts go in on the round's side, deltas come out on the client's."""
+    """Verdicts go in on the round's side, deltas come out at the outlet.
+
+    emit takes the tokens, so that the next step can be asked for at once; settle makes text
+    of them while the servers work.
+    """
 
     def __init__(
-        self, opening: Opening, detokenizer: Detokenizer, statistics: StreamStatistics
+        self,
+        opening: Opening,
+        detokenizer: Detokenizer,
+        stop: tuple[str, ...],
+        arrived: float,
+        outlet: Outlet,
+        choice_index: int = 0,
     ) -> None:
-        """Begin behind the opening's output tokens."""
+        """Begin behind the opening's output tokens, as if they had been emitted here.
+
+        arrived: when the request came, on the clock of time.perf_counter. begun, which
+        others may wait for, is set with the first delta.
+        """
         self._opening = opening
         self._detokenizer = detokenizer
-        self._output = list(opening.output_token_ids)
-        self._buffer: asyncio.Queue[Verdict | PacelineError | None] = asyncio.Queue()
-        self._waiting_tokens = 0
-        self._drained = asyncio.Event()
-        self.statistics = statistics
-        self.cached_tokens = 0
+        self._stop = StopStrings(stop)
+        self._outlet = outlet
+        self._choice_index = choice_index
+        self._output: list[int] = []
+        self._settled = 0
+        self._text_length = 0
+        self._arrivals: deque[_Arrival] = deque()
+        self._draft_wait = 0.0
+        self._prompt_logprobs = 0
+        self.statistics = StreamStatistics(arrived)
+        self.cached_tokens: int | None = None
+        self.begun = asyncio.Event()
+        for token in opening.output_token_ids:
+            self._output.append(token)
+            self._text_length += len(self._text(token))
 
     @property
     def output(self) -> tuple[int, ...]:
@@ -42,47 +72,61 @@ class OutputStream:
         """Tokens to go; 0 when the output has ended."""
         return 0 if self._stopped else self._opening.max_tokens - len(self._output)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the output is whole, and settled."""
+        return not self.remaining and not self._arrivals
+
+    def waited(self, seconds: float) -> None:
+        """The round waited for its draft."""
+        self._draft_wait += seconds
+
     def emit(self, verdict: Verdict) -> None:
         """Take the verdict's tokens: the only place that emits. Never waits for the client."""
-        self.statistics.observe(verdict, time.perf_counter())
+        if self.cached_tokens is None:
+            self.cached_tokens = verdict.cached_tokens
         self._output.extend(verdict.token_ids)
-        self._waiting_tokens += len(verdict.token_ids)
-        self._buffer.put_nowait(verdict)
+        self._arrivals.append(_Arrival(verdict, time.perf_counter(), self._draft_wait))
+        self._draft_wait = 0.0
 
-    def end(self, error: PacelineError | None = None) -> None:
-        """Nothing more comes: the output is whole, or `error` says why it is not."""
-        self._buffer.put_nowait(error)
+    def emit_prompt_logprobs(self, piece: PromptLogprobs) -> None:
+        """Pass a piece on, once: a target that takes over sends all pieces again."""
+        if piece.position > self._prompt_logprobs:
+            self._prompt_logprobs = piece.position + len(piece.tokens) - 1
+            tokens = tuple(self._with_texts(token) for token in piece.tokens)
+            self._outlet.put(PromptLogprobs(piece.position, tokens))
+
+    def settle(self) -> None:
+        """Make deltas of what was emitted. A stop string takes back the tokens behind it."""
+        while self._arrivals:
+            arrival = self._arrivals.popleft()
+            verdict = arrival.verdict
+            start = len(self._opening.output_token_ids) + self._settled
+            tokens = self._tokens(verdict, start)
+            if self._stop.found:
+                self._arrivals.clear()
+                del self._output[start + len(tokens) :]
+            if not self._arrivals and not self.remaining and not self._stop.found:
+                flushed = tokens[-1].text + self._detokenizer.flush() + self._stop.flush()
+                tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
+            self._settled += len(tokens)
+            kept = verdict.head(len(tokens))
+            self.statistics.observe(kept, arrival.seconds, arrival.draft_wait)
+            delta = Delta(start, tuple(tokens), self._choice_index, self._text_length)
+            self._text_length += len(delta.text)
+            self._outlet.put(delta)
+            self.begun.set()
 
     async def room(self) -> None:
-        """Wait until the buffer has room; ResourceExhausted after STALLED_SECONDS without."""
-        try:
-            async with asyncio.timeout(STALLED_SECONDS):
-                while self._waiting_tokens >= BUFFER_TOKENS:
-                    self._drained.clear()
-                    await self._drained.wait()
-        except TimeoutError:
-            raise ResourceExhausted(
-                f"the client did not read for {STALLED_SECONDS:g} s; "
-                f"{self._waiting_tokens} tokens wait, the limit is {BUFFER_TOKENS}"
-            ) from None
-
-    async def deltas(self) -> AsyncIterator[Delta]:
-        """Deltas, one a verdict, as they come; raises the error that ended the stream."""
-        index = len(self._opening.output_token_ids)
-        while (verdict := await self._buffer.get()) is not None:
-            if isinstance(verdict, PacelineError):
-                raise verdict
-            self._waiting_tokens -= len(verdict.token_ids)
-            self._drained.set()
-            last = index + len(verdict.token_ids) == len(self._output) and not self.remaining
-            yield Delta(index, self._tokens(verdict, last))
-            index += len(verdict.token_ids)
+        """Wait until the client has read enough."""
+        await self._outlet.room()
 
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
         prompt = len(self._opening.prompt_token_ids)
-        return Usage(prompt, len(self._output), self.cached_tokens)
+        accepted = self.statistics.accepted
+        return Usage(prompt, len(self._output), self.cached_tokens or 0, accepted)
 
     @property
     def generated(self) -> int:
@@ -96,15 +140,47 @@ class OutputStream:
 
     def finished(self) -> Finished:
         """How the output ended; when it has."""
-        return Finished(self.finish_reason, self.usage, self.statistics.result())
+        return Finished(
+            self.finish_reason,
+            self.usage,
+            self.statistics.result(),
+            self._choice_index,
+            self._stop.found,
+            self._stop_token_id,
+        )
 
     @property
     def _stopped(self) -> bool:
-        return bool(self._output) and self._output[-1] in self._opening.stop_token_ids
+        return self._stop.found is not None or self._stop_token_id is not None
 
-    def _tokens(self, verdict: Verdict, last: bool) -> tuple[Token, ...]:
-        texts = [self._detokenizer.step(token) for token in verdict.token_ids]
-        if last:
-            texts[-1] += self._detokenizer.flush()
-        parts = zip(verdict.token_ids, verdict.origins(), texts, strict=True)
-        return tuple(Token(token, origin, text) for token, origin, text in parts)
+    @property
+    def _stop_token_id(self) -> int | None:
+        """The last token, when it is one that ends the output."""
+        last = self._output[-1] if self._output and self._stop.found is None else None
+        return last if last in self._opening.stop_token_ids else None
+
+    def _tokens(self, verdict: Verdict, index: int) -> list[Token]:
+        """The verdict's tokens, the first one `index` in the output, up to a stop string."""
+        tokens: list[Token] = []
+        logprobs = verdict.logprobs or (None,) * len(verdict.token_ids)
+        for token, origin, own in zip(verdict.token_ids, verdict.origins(), logprobs, strict=True):
+            text = self._text(token, index + len(tokens) + 1)
+            tokens.append(Token(token, origin, text, own and self._with_texts(own)))
+            if self._stop.found:
+                break
+        return tokens
+
+    def _text(self, token: int, count: int | None = None) -> str:
+        """What `token` lets through, as the output's token number `count`; no stop token's text."""
+        if token in self._opening.stop_token_ids:
+            return ""
+        count = len(self._output) if count is None else count
+        armed = count >= self._opening.sampling.min_tokens
+        return self._stop.feed(self._detokenizer.step(token), armed=armed)
+
+    def _with_texts(self, logprobs: TokenLogprobs) -> TokenLogprobs:
+        top = (
+            dataclasses.replace(one, text=self._detokenizer.alone(one.token_id))
+            for one in logprobs.top
+        )
+        return TokenLogprobs(logprobs.logprob, tuple(top))

@@ -1,6 +1,5 @@
 """The target's tokenizer and chat template, on Hugging Face tokenizers and Jinja; no torch."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -47,9 +46,9 @@ class TargetTokenizer:
             return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
         return tuple(part for part in prompt if isinstance(part, int))
 
-    def detokenizer(self, output: Iterable[int] = ()) -> "Detokenizer":
-        """An incremental detokenizer that has `output` behind it already."""
-        return Detokenizer(self._tokenizer, output)
+    def detokenizer(self) -> "Detokenizer":
+        """An incremental detokenizer at the beginning of an output."""
+        return Detokenizer(self._tokenizer)
 
     def _render(self, messages: list[ChatMessage]) -> str:
         if self._template is None:
@@ -68,13 +67,15 @@ class TargetTokenizer:
 class Detokenizer:
     """Text of an output, token by token; never half a character, no special tokens."""
 
-    def __init__(self, tokenizer: Tokenizer, output: Iterable[int]) -> None:
-        """Begin behind the tokens of `output`."""
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Begin before the first token."""
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
         self._pending: list[int] = []
-        for token in output:
-            self.step(token)
+
+    def alone(self, token: int) -> str:
+        """The text of `token` without what is before it; special tokens by their names."""
+        return self._tokenizer.decode([token], skip_special_tokens=False)
 
     def step(self, token: int) -> str:
         """The text that `token` completes; empty while a character lacks bytes."""

@@ -84,7 +84,15 @@ class EngineServer(ABC):
         outbox: Outbox[Any] = Outbox()
         decoder = decoder_type(opening, outbox.deliver)
         resumes = bool(opening.output_token_ids)
-        session = self.engine.open(decoder, opening.max_length, resumes=resumes)
+        session = self.engine.open(
+            decoder,
+            opening.prompt_token_ids + opening.output_token_ids,
+            opening.max_length,
+            resumes=resumes,
+            # Logprobs of the prompt need all its rows computed.
+            salt=opening.cache_salt if opening.prompt_logprobs is None else None,
+            priority=opening.priority,
+        )
         _log.debug("session opened", resumes=resumes)
 
         def handle(request: Any) -> None:
@@ -93,7 +101,7 @@ class EngineServer(ABC):
 
         reader = asyncio.create_task(read_into(requests, handle, outbox))
         try:
-            yield Opened(self.model.fingerprint, session.cached_tokens)
+            yield Opened(self.model.fingerprint)
             async with contextlib.aclosing(outbox.items()) as items:
                 async for item in items:
                     progress = Progress(self.engine.steps, session.cache.length, self.engine.load)

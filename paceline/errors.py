@@ -28,8 +28,8 @@ class FailedPrecondition(PacelineError):
 class ResourceExhausted(PacelineError):
     """Full: KV, sessions, or the buffer of a client that does not read."""
 
-    def __init__(self, message: str, retry_after: float = 1.0) -> None:
-        """retry_after: seconds after which to try again."""
+    def __init__(self, message: str, retry_after: float | None = 1.0) -> None:
+        """retry_after: seconds after which to try again; None when that would not help."""
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -44,6 +44,10 @@ class DeadlineExceeded(PacelineError):
 
 class Cancelled(PacelineError):
     """The caller went away."""
+
+
+class Aborted(PacelineError):
+    """Somebody else goes on with it: the stream was resumed by another call."""
 
 
 class Unauthenticated(PacelineError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from paceline.sampling import SamplingParams
-from paceline.session import Origin
+from paceline.session import Origin, PromptLogprobs, TokenLogprobs
 
 
 class Speculation(enum.Enum):
@@ -50,11 +50,20 @@ class GenerateRequest:
     required_features: tuple[str, ...] = ()
     output_token_ids: tuple[int, ...] = ()
     fingerprint: str = ""
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    priority: int = 0
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What is needed to repeat or resume a stream; comes before any token."""
+    """What is needed to repeat or resume a stream; comes before any token.
+
+    choice_seeds: with its own seed a choice is repeated, or resumed, as an output of its own.
+    """
 
     request_id: str
     model: str
@@ -62,23 +71,30 @@ class Started:
     seed: int
     prompt_token_ids: tuple[int, ...]
     max_tokens: int
+    choice_seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: its id, where it came from, and the text it completed."""
+    """One token: its id, where it came from, the text it completed, logprobs if asked for."""
 
     id: int
     origin: Origin
     text: str
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Tokens of one verdict; token_index is the first one's index in the output."""
+    """Tokens of one verdict; token_index is the first one's index in the output.
+
+    text_offset: characters of the output's text before this delta.
+    """
 
     token_index: int
     tokens: tuple[Token, ...]
+    choice_index: int = 0
+    text_offset: int = 0
 
     @property
     def text(self) -> str:
@@ -93,6 +109,7 @@ class Usage:
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int
+    speculated_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +140,14 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of an output."""
+    """The end of a choice. stop_string or stop_token_id: what ended it, if one did."""
 
     finish_reason: FinishReason
     usage: Usage
     statistics: Statistics
+    choice_index: int = 0
+    stop_string: str | None = None
+    stop_token_id: int | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -147,4 +167,4 @@ class Model:
     drafts: int
 
 
-GenerateEvent: TypeAlias = Started | Delta | Finished
+GenerateEvent: TypeAlias = Started | PromptLogprobs | Delta | Finished

@@ -3,7 +3,67 @@
 from collections.abc import Iterable
 
 from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.generation import GenerateRequest
 from paceline.session import ModelInfo, Opening
+
+MAX_CHOICES = 16
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 256
+MAX_LOGPROBS = 20
+MAX_PRIORITY = 100
+MAX_SALT_CHARACTERS = 128
+
+
+def check_request(request: GenerateRequest) -> None:
+    """Raise InvalidArgument naming the first field of `request` out of its limits.
+
+    What depends on the model is checked with the opening made of it.
+    """
+    _check("n", request.n, f"from 1 to {MAX_CHOICES}", 1 <= request.n <= MAX_CHOICES)
+    if request.max_tokens is not None:
+        _check("max_tokens", request.max_tokens, "at least 1", request.max_tokens >= 1)
+    for field in ("logprobs", "prompt_logprobs"):
+        check_logprobs(field, getattr(request, field))
+    _check_stop(request.stop)
+    check_priority(request.priority)
+    salt = len(request.cache_salt)
+    limit = f"at most {MAX_SALT_CHARACTERS} characters"
+    _check("cache_salt's length", salt, limit, salt <= MAX_SALT_CHARACTERS)
+    if request.output_token_ids:
+        _check_resume(request)
+
+
+def _check_stop(stop: tuple[str, ...]) -> None:
+    limit = f"at most {MAX_STOP_STRINGS} strings"
+    _check("stop's length", len(stop), limit, len(stop) <= MAX_STOP_STRINGS)
+    for text in stop:
+        limit = f"from 1 to {MAX_STOP_CHARACTERS} characters"
+        _check("a string of stop", text, limit, 1 <= len(text) <= MAX_STOP_CHARACTERS)
+
+
+def _check_resume(request: GenerateRequest) -> None:
+    """A resumed stream must name what it resumes: ids, not text, and the seed."""
+    text = isinstance(request.prompt, str) or not isinstance(request.prompt[0], int)
+    _check("prompt", "text", "the token ids of started, to resume", not text)
+    _check("seed", request.seed, "the seed of started, to resume", request.seed is not None)
+    _check("n", request.n, "1, to resume: each choice is resumed by itself", request.n == 1)
+
+
+def check_logprobs(field: str, count: int | None) -> None:
+    """InvalidArgument for more best tokens than are sent."""
+    holds = count is None or count <= MAX_LOGPROBS
+    _check(field, count, f"from 0 to {MAX_LOGPROBS}", holds)
+
+
+def check_priority(priority: int) -> None:
+    """InvalidArgument for a priority out of its limits."""
+    limit = f"from {-MAX_PRIORITY} to {MAX_PRIORITY}"
+    _check("priority", priority, limit, abs(priority) <= MAX_PRIORITY)
+
+
+def _check(field: str, value: object, limit: str, holds: bool) -> None:
+    if not holds:
+        raise InvalidArgument.of(field, value, limit)
 
 
 def check_opening(opening: Opening, model: ModelInfo) -> None:
@@ -14,6 +74,9 @@ def check_opening(opening: Opening, model: ModelInfo) -> None:
     for field in ("prompt_token_ids", "output_token_ids", "stop_token_ids"):
         check_token_ids(field, getattr(opening, field), model.vocabulary_size)
     check_token_ids("sampling.logit_bias", opening.sampling.logit_bias, model.vocabulary_size)
+    for field in ("logprobs", "prompt_logprobs"):
+        check_logprobs(field, getattr(opening, field))
+    check_priority(opening.priority)
 
 
 def check_features(required: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -45,8 +108,8 @@ def check_length(opening: Opening, model: ModelInfo) -> None:
     if not 1 <= opening.max_tokens <= room:
         limit = f"from 1 to {room}, what the prompt of {prompt} tokens leaves"
         raise InvalidArgument.of("max_tokens", opening.max_tokens, limit)
-    if len(opening.output_token_ids) >= opening.max_tokens:
-        limit = f"fewer tokens than max_tokens, {opening.max_tokens}"
+    if len(opening.output_token_ids) > opening.max_tokens:
+        limit = f"at most max_tokens, {opening.max_tokens}"
         raise InvalidArgument.of("output_token_ids' length", len(opening.output_token_ids), limit)
 
 

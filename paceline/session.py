@@ -1,7 +1,7 @@
 """What is said of one session on the wire, as plain values."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from paceline.sampling import SamplingParams
 
@@ -19,6 +19,10 @@ class Opening:
     stop_token_ids: frozenset[int] = frozenset()
     required_features: tuple[str, ...] = ()
     fingerprint: str = ""
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    cache_salt: str = ""
+    priority: int = 0
 
     @property
     def max_length(self) -> int:
@@ -31,20 +35,53 @@ class Opened:
     """A session that was opened."""
 
     fingerprint: str
-    cached_tokens: int
+
+
+class Drafter(enum.Enum):
+    """What proposes: a draft model, or lookup of what followed the same tokens before."""
+
+    MODEL = "model"
+    NGRAM = "ngram"
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A run of draft tokens on the path whose digest before `position` is `base_digest`.
 
-    confidences: per token the margin between the draft's two best noisy scores.
+    confidences: per token how sure the drafter is, on its own scale. A model: the margin
+    between its two best noisy scores. Lookup: tokens that matched.
     """
 
     position: int
     base_digest: int
     token_ids: tuple[int, ...]
     confidences: tuple[float, ...] = ()
+    drafter: Drafter = Drafter.MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token that could have been there. text: taken alone, for clients only."""
+
+    token_id: int
+    logprob: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-softmax of the target's raw logits at one position: the token there, and the best."""
+
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Logprobs of the prompt's tokens from `position` on; position 0 has none."""
+
+    position: int
+    tokens: tuple[TokenLogprobs, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +134,8 @@ class Verdict:
     """The outcome of one step: accepted tokens, then the target's own.
 
     proposal_index is None for a plain step. The target's own token is absent only when
-    an accepted token ended the output.
+    an accepted token ended the output. logprobs: of each token, when asked for.
+    cached_tokens: of the prompt, that needed no prefill; on the first verdict only.
     """
 
     position: int
@@ -108,6 +146,20 @@ class Verdict:
     step_seconds: float = 0.0
     load: Load = field(default_factory=Load)
     cost_model: CostModel | None = None
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    cached_tokens: int = 0
+
+    def head(self, count: int) -> "Verdict":
+        """As if it had decided only the first `count` of its tokens: those behind do not count."""
+        if count == len(self.token_ids):
+            return self
+        return replace(
+            self,
+            token_ids=self.token_ids[:count],
+            verified=min(self.verified, count),
+            accepted=min(self.accepted, count),
+            logprobs=self.logprobs[:count],
+        )
 
     def origins(self) -> "tuple[Origin, ...]":
         """Where each of token_ids came from."""
@@ -145,6 +197,19 @@ class ModelInfo:
     host: str
     features: tuple[str, ...] = ()
     max_proposals: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a server process says of itself and its machine: paceline.v1.Machine."""
+
+    version: str
+    host: str
+    cores: int
+    threads: int
+    memory_bytes: int
+    memory_available_bytes: int
+    unix_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from paceline.errors import InvalidArgument
 from paceline.rpc.codec import (
     opened_to_proto,
     progress_to_proto,
+    prompt_logprobs_to_proto,
     verdict_to_proto,
     verify_from_proto,
 )
-from paceline.session import Opened, Progress, Verdict
+from paceline.session import Opened, Progress, PromptLogprobs, Verdict
 from paceline.v1 import target_pb2, target_pb2_grpc
 from target_server.metrics import TargetMetrics
 from target_server.verification import Verification
@@ -53,10 +54,14 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
             raise InvalidArgument("only verify may follow open")
         verification.ask(verify_from_proto(request.verify, self._server.model))
 
-    def _response(self, value: Opened | Verdict | Progress) -> target_pb2.VerifyResponse:
+    def _response(
+        self, value: Opened | PromptLogprobs | Verdict | Progress
+    ) -> target_pb2.VerifyResponse:
         if isinstance(value, Opened):
             return target_pb2.VerifyResponse(opened=opened_to_proto(value))
         if isinstance(value, Progress):
             return target_pb2.VerifyResponse(progress=progress_to_proto(value))
+        if isinstance(value, PromptLogprobs):
+            return target_pb2.VerifyResponse(prompt_logprobs=prompt_logprobs_to_proto(value))
         self._metrics.observe(value)
         return target_pb2.VerifyResponse(verdict=verdict_to_proto(value))

@@ -5,10 +5,14 @@ from collections.abc import Callable
 
 from paceline.engine.history import History
 from paceline.engine.law import pick
+from paceline.engine.logprobs import token_logprobs
 from paceline.engine.work import Logits, Span, StepReport
 from paceline.errors import PacelineError
 from paceline.path import TokenPath
-from paceline.session import Opening, Verdict, Verify
+from paceline.session import Opening, PromptLogprobs, TokenLogprobs, Verdict, Verify
+
+PROMPT_LOGPROB_ROWS = 32
+"""Rows of a prompt whose logits are held at once."""
 
 
 def verify(
@@ -37,9 +41,9 @@ class Verification:
     def __init__(
         self,
         opening: Opening,
-        deliver: Callable[[Verdict | PacelineError], None],
+        deliver: Callable[[Verdict | PromptLogprobs | PacelineError], None],
     ) -> None:
-        """`deliver` takes verdicts, and at most one error as the last thing."""
+        """`deliver` takes prompt logprobs, verdicts, and at most one error as the last thing."""
         self._opening = opening
         self._deliver = deliver
         tokens = opening.prompt_token_ids + opening.output_token_ids
@@ -48,6 +52,7 @@ class Verification:
         self._inbox: deque[Verify] = deque(maxlen=1)
         self._asked = Verify()
         self._steps = 0
+        self._cached: int | None = None
 
     def ask(self, verify: Verify) -> None:
         """Take a Verify; it replaces what is left of the one before. On any thread."""
@@ -63,9 +68,13 @@ class Verification:
 
     def plan(self, cached: int) -> Span | None:
         """The tokens not in KV yet, and the drafts to check behind them."""
+        if self._cached is None:
+            self._cached = min(cached, len(self._path) - 1, len(self._opening.prompt_token_ids))
         self._read_inbox()
         if self._steps == 0 or self.finished:
             return None
+        if self._opening.prompt_logprobs is not None and cached < self._last_of_prompt:
+            return self._prompt_piece(cached)
         drafts = self._drafts()
         start = min(cached, len(self._path) - 1)
         tokens = (*self._path.tokens[start:], *drafts)
@@ -73,6 +82,9 @@ class Verification:
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Decide the block's tokens and deliver the verdict."""
+        if span.position + len(span.token_ids) <= self._last_of_prompt:
+            self._deliver(self._prompt_logprobs(span, logits))
+            return
         drafts = span.token_ids[len(span.token_ids) - (span.logit_rows - 1) :]
         position = len(self._path)
         decided = verify(logits, drafts, self._opening, self._history)
@@ -90,12 +102,43 @@ class Verification:
                 step_seconds=report.seconds,
                 load=report.load,
                 cost_model=report.cost_model,
+                logprobs=self._logprobs(logits, decided),
+                cached_tokens=self._cached or 0,
             )
         )
+        self._cached = 0
 
     def fail(self, error: PacelineError) -> None:
         """Deliver the error."""
         self._deliver(error)
+
+    def kept(self, cached: int) -> list[int]:
+        """The confirmed tokens in KV: all but the last, which the next step computes."""
+        return self._path.tokens[: min(cached, len(self._path) - 1)]
+
+    @property
+    def _last_of_prompt(self) -> int:
+        return len(self._opening.prompt_token_ids) - 1
+
+    def _prompt_piece(self, cached: int) -> Span:
+        """Some tokens of the prompt with the logits of all: few, as each is a whole vocabulary."""
+        end = min(cached + PROMPT_LOGPROB_ROWS, self._last_of_prompt)
+        tokens = self._opening.prompt_token_ids[cached:end]
+        return Span(cached, tokens, len(tokens))
+
+    def _prompt_logprobs(self, span: Span, logits: Logits) -> PromptLogprobs:
+        count = self._opening.prompt_logprobs or 0
+        start = span.position + 1
+        following = self._opening.prompt_token_ids[start : start + len(logits)]
+        pairs = zip(logits, following, strict=True)
+        return PromptLogprobs(start, tuple(token_logprobs(*pair, count) for pair in pairs))
+
+    def _logprobs(self, logits: Logits, decided: list[int]) -> tuple[TokenLogprobs, ...]:
+        count = self._opening.logprobs
+        if count is None:
+            return ()
+        pairs = zip(logits, decided, strict=False)
+        return tuple(token_logprobs(row, token, count) for row, token in pairs)
 
     def _read_inbox(self) -> None:
         while self._inbox:

@@ -25,6 +25,12 @@ class TokenCache:
         assert length <= len(self.tokens)
         del self.tokens[length:]
 
+    def copy(self, length: int) -> "TokenCache":
+        assert length <= len(self.tokens)
+        copied = TokenCache()
+        copied.tokens = self.tokens[:length]
+        return copied
+
 
 class TableRunner:
     """A Runner whose logits depend on the last `order` tokens (all of them when None)."""

@@ -61,6 +61,10 @@ class ModelDrafter:
         """Deliver the error."""
         self._deliver(error)
 
+    def kept(self, cached: int) -> list[int]:
+        """Confirmed tokens and guesses in KV."""
+        return self._session.tokens[: min(cached, self._same)]
+
     def _catch_up(self) -> None:
         unchanged = self._session.catch_up()
         self._same = min(self._same, unchanged)

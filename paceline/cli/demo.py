@@ -10,7 +10,6 @@ from paceline.cli.pull import pull
 from paceline.cli.show import legend, show_delta, statistics
 from paceline.cli.up import Up, running
 from paceline.client import Client, Result
-from paceline.errors import Internal
 from paceline.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.models import CATALOG, DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.sampling import SamplingParams
@@ -77,14 +76,10 @@ class Demo(BaseModel):
         )
         console.print(f"[bold]speculation {speculation.value}[/]", legend(), highlight=False)
         generation = client.generate(request)
-        deltas = []
         async for delta in generation:
             show_delta(console, delta)
-            deltas.append(delta)
         console.print("\n")
-        if generation.started is None or generation.finished is None:
-            raise Internal("the stream ended before it was finished")
-        return Result(generation.started, tuple(deltas), generation.finished)
+        return await generation.result()
 
 
 def _table() -> Table:

@@ -19,6 +19,9 @@ from paceline.engine.settings import EngineSettings
 from paceline.models import resolve_model
 from paceline.session import ModelInfo, TokenizerFiles
 
+FEATURES = ("logprobs", "prompt_logprobs")
+"""What Open.required_features may name."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -50,6 +53,7 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
         law_version=LAW_VERSION,
         row_exact=row_exact,
         host=socket.gethostname(),
+        features=FEATURES,
     )
     metrics = EngineMetrics(registry)
     engine = Engine(
@@ -58,6 +62,7 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
         kv_pages=settings.kv_tokens // PAGE_ROWS,
         reserve_pages=settings.kv_reserve_tokens // PAGE_ROWS,
         on_step=metrics.on_step,
+        on_admit=metrics.on_admit,
     )
     metrics.watch(lambda: engine.load)
     engine.start()

@@ -3,12 +3,20 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from paceline.engine.cost import CostFit
+from paceline.engine.prefixes import (
+    MIN_TOKENS,
+    Prefix,
+    PrefixCache,
+    Tokens,
+    as_tokens,
+    longest,
+)
 from paceline.engine.schedule import schedule
 from paceline.engine.work import Decoder, KVCache, Logits, Runner, Span, StepReport
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
@@ -19,12 +27,18 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, slots=True)
 class EngineSession:
-    """One session in the engine: its decoder, its cache, and the pages promised to it."""
+    """One session in the engine: its decoder, its cache, and the pages promised to it.
+
+    tokens: those it opened with. salt: whom it shares prefixes with; None: nobody.
+    """
 
     decoder: Decoder
     cache: KVCache
     pages: int
-    cached_tokens: int = 0
+    tokens: Tokens
+    salt: str | None
+    priority: int
+    admitted: bool = False
     closed: bool = field(default=False)
 
 
@@ -48,17 +62,21 @@ class Engine:
         kv_pages: int,
         reserve_pages: int = 0,
         on_step: Callable[[StepRecord], None] | None = None,
+        on_admit: Callable[[int, int], None] | None = None,
     ) -> None:
         """Own `runner`.
 
         step_rows: most rows in a step. kv_pages: pages of runner.page_rows tokens for all
-        sessions. reserve_pages: of these, kept for streams that fail over.
+        sessions, and for prefixes in what they leave. reserve_pages: of these, kept for
+        streams that fail over. on_admit: told a session's tokens and how many were cached.
         """
         self._runner = runner
         self._step_rows = step_rows
         self._kv_pages = kv_pages
         self._reserve_pages = reserve_pages
         self._on_step = on_step
+        self._on_admit = on_admit
+        self._prefixes = PrefixCache()
         self._cost = CostFit()
         self._sessions: list[EngineSession] = []
         self._pages_used = 0
@@ -97,18 +115,29 @@ class Engine:
             kv_pages_total=self._kv_pages,
         )
 
-    def open(self, decoder: Decoder, max_length: int, *, resumes: bool = False) -> EngineSession:
-        """Admit a session that will have at most `max_length` tokens.
+    def open(
+        self,
+        decoder: Decoder,
+        tokens: Sequence[int],
+        max_length: int,
+        *,
+        resumes: bool = False,
+        salt: str | None = "",
+        priority: int = 0,
+    ) -> EngineSession:
+        """Admit a session that begins with `tokens` and will have at most `max_length`.
 
         Its pages are promised here, so that no stream runs out of KV half way. One that
         resumes may use the reserve. Raises ResourceExhausted when there is no room.
+        salt: whom it shares prefixes with; None: nobody. priority: higher goes first.
         """
         pages = math.ceil(max_length / self._runner.page_rows)
         with self._changed:
             free = self._kv_pages - self._pages_used - (0 if resumes else self._reserve_pages)
             if pages > free:
                 raise ResourceExhausted(f"KV is full: {pages} pages needed, {max(free, 0)} free")
-            session = EngineSession(decoder, self._runner.new_cache(), pages)
+            cache = self._runner.new_cache()
+            session = EngineSession(decoder, cache, pages, as_tokens(tokens), salt, priority)
             self._pages_used += pages
             self._sessions.append(session)
         self.wake()
@@ -143,7 +172,10 @@ class Engine:
     def _step(self) -> bool:
         """Make one step; False when nobody wants one."""
         self._free_closed()
-        wanted = [(session, span) for session in self._sessions if (span := self._plan(session))]
+        self._admit_new()
+        admitted = (session for session in self._sessions if session.admitted)
+        ranked = sorted(admitted, key=lambda session: -session.priority)
+        wanted = [(session, span) for session in ranked if (span := self._plan(session))]
         step = schedule(wanted, self._step_rows)
         self._queued = len(wanted) - len(step)
         if not step or self._stopping:
@@ -201,6 +233,40 @@ class Engine:
 
     def _free_closed(self) -> None:
         with self._changed:
-            for session in self._sessions:
-                self._pages_used -= session.pages if session.closed else 0
+            closed = [session for session in self._sessions if session.closed]
+            self._pages_used -= sum(session.pages for session in closed)
             self._sessions = [session for session in self._sessions if not session.closed]
+        for session in closed:
+            if (prefix := self._prefix_of(session)) is not None:
+                self._prefixes.add(prefix)
+        self._prefixes.evict(self._kv_pages - self._pages_used)
+
+    def _admit_new(self) -> None:
+        """Give new sessions the KV of what began alike, whether that has ended or still runs."""
+        for session in self._sessions:
+            if not session.admitted:
+                session.admitted = True
+                self._share(session)
+                if self._on_admit is not None:
+                    self._on_admit(session.tokens.size, session.cache.length)
+
+    def _share(self, session: EngineSession) -> None:
+        if session.salt is None:
+            return
+        found = self._prefixes.longest(session.salt, session.tokens)
+        running = (self._prefix_of(other) for other in self._sessions)
+        alike = [prefix for prefix in running if prefix and prefix.salt == session.salt]
+        live = longest(alike, session.tokens)
+        if live is not None and (found is None or live[1] > found[1]):
+            found = live[0].cache, live[1]
+        if found is not None:
+            cache, length = found
+            session.cache = cache.copy(length)
+
+    def _prefix_of(self, session: EngineSession) -> Prefix | None:
+        """What others may share of a session."""
+        if session.salt is None or session.cache.length < MIN_TOKENS:
+            return None
+        kept = as_tokens(session.decoder.kept(session.cache.length))
+        pages = math.ceil(session.cache.length / self._runner.page_rows)
+        return Prefix(session.salt, kept, session.cache, pages)

@@ -35,6 +35,12 @@ class LayerCache:
         self._values[:, position:end] = values
         return self._keys[:, : padded(end)], self._values[:, : padded(end)]
 
+    def copy(self, length: int) -> "LayerCache":
+        """A copy of the first `length` rows."""
+        copied = LayerCache()
+        copied._keys, copied._values = _head(self._keys, length), _head(self._values, length)
+        return copied
+
 
 class SessionCache:
     """All layers of one session."""
@@ -53,6 +59,13 @@ class SessionCache:
         """Keep the first `length` tokens: rows behind are overwritten later."""
         self._length = min(self._length, length)
 
+    def copy(self, length: int) -> "SessionCache":
+        """A cache of its own with the first `length` tokens; 28 KB a token of a 1.5B model."""
+        copied = SessionCache()
+        copied._layers = {index: layer.copy(length) for index, layer in self._layers.items()}
+        copied._length = length
+        return copied
+
     def extend(self, rows: int) -> None:
         """Count `rows` more tokens, once all layers have them."""
         self._length += rows
@@ -66,8 +79,21 @@ def _grown(buffer: Tensor | None, length: int, like: Tensor) -> Tensor:
     """`buffer`, or a copy of it in zeros of whole pages when it is shorter than `length`."""
     if buffer is not None and buffer.shape[1] >= length:
         return buffer
-    heads, _, width = like.shape
-    grown = torch.zeros(heads, padded(length), width, dtype=like.dtype, device=like.device)
+    grown = _zeros(length, like)
     if buffer is not None:
         grown[:, : buffer.shape[1]] = buffer
     return grown
+
+
+def _head(buffer: Tensor | None, length: int) -> Tensor | None:
+    """A copy of the first `length` rows, in whole pages."""
+    if buffer is None:
+        return None
+    head = _zeros(length, buffer)
+    head[:, :length] = buffer[:, :length]
+    return head
+
+
+def _zeros(length: int, like: Tensor) -> Tensor:
+    heads, _, width = like.shape
+    return torch.zeros(heads, padded(length), width, dtype=like.dtype, device=like.device)

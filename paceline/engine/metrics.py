@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from paceline.engine.engine import StepRecord
 from paceline.session import Load
@@ -30,6 +30,22 @@ class EngineMetrics:
             buckets=_ROWS,
             registry=registry,
         )
+
+        self._queried = Counter(
+            "paceline_prefix_cache_queries",
+            "Tokens that sessions opened with.",
+            registry=registry,
+        )
+        self._hits = Counter(
+            "paceline_prefix_cache_hits",
+            "Of these, tokens whose KV was there already.",
+            registry=registry,
+        )
+
+    def on_admit(self, tokens: int, cached: int) -> None:
+        """Count what a session opened with, and what of it was cached."""
+        self._queried.inc(tokens)
+        self._hits.inc(cached)
 
     def on_step(self, step: StepRecord) -> None:
         """Observe a step."""

@@ -7,27 +7,32 @@ from paceline.engine.work import Span
 
 Key = TypeVar("Key")
 
+PROMPT_SHARE = 4
+"""While prompts wait they are left one row of so many, however many streams decode."""
+
 
 def schedule(wanted: Iterable[tuple[Key, Span]], row_budget: int) -> list[tuple[Key, Span]]:
     """Spans to run in one step, at most `row_budget` rows of them; order is precedence.
 
     Decode steps and verify blocks, which need logits of every row or nearly, go first and
     whole; prompts share what is left, and the last one that fits goes in part. A long
-    prompt thus never stalls the others for longer than one budget.
+    prompt thus never stalls the others for longer than one budget, nor they it.
     """
-    spans = sorted(wanted, key=lambda item: _is_prompt(item[1]))
+    wanted = list(wanted)
+    prompts = [item for item in wanted if _is_prompt(item[1])]
+    blocks = [item for item in wanted if not _is_prompt(item[1])]
     step: list[tuple[Key, Span]] = []
-    room = row_budget
-    for key, span in spans:
-        rows = len(span.token_ids)
-        if rows <= room:
+    room = row_budget - (row_budget // PROMPT_SHARE if prompts else 0)
+    for key, span in blocks:
+        if len(span.token_ids) <= room:
             step.append((key, span))
-        elif _is_prompt(span) and room > 0:
-            step.append((key, span.head(room)))
-            rows = room
-        else:
-            continue
-        room -= rows
+            room -= len(span.token_ids)
+    room = row_budget - sum(len(span.token_ids) for _, span in step)
+    for key, span in prompts:
+        if room > 0:
+            piece = span if len(span.token_ids) <= room else span.head(room)
+            step.append((key, piece))
+            room -= len(piece.token_ids)
     return step
 
 

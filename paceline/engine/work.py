@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ class KVCache(Protocol):
 
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens, at most what it has: the whole of rollback."""
+
+    def copy(self, length: int) -> Self:
+        """A cache of its own with the first `length` tokens, at most what this one has."""
 
 
 class Runner(Protocol):
@@ -80,6 +83,9 @@ class Decoder(Protocol):
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Take the logits of the span that plan asked for."""
+
+    def kept(self, cached: int) -> Sequence[int]:
+        """The leading tokens whose rows are right, when `cached` tokens are in KV."""
 
     def fail(self, error: PacelineError) -> None:
         """The engine cannot go on with this session."""

@@ -8,16 +8,27 @@ from paceline.sampling import SamplingParams
 from paceline.session import (
     Advance,
     CostModel,
+    Drafter,
     Load,
+    Machine,
     ModelInfo,
     Opened,
     Opening,
     Progress,
+    PromptLogprobs,
     Proposal,
+    TokenLogprob,
+    TokenLogprobs,
     Verdict,
     Verify,
 )
 from paceline.v1 import draft_pb2, model_pb2, sampling_pb2, session_pb2, target_pb2
+
+_DRAFTER = {
+    Drafter.MODEL: session_pb2.DRAFTER_MODEL,
+    Drafter.NGRAM: session_pb2.DRAFTER_NGRAM,
+}
+_DRAFTER_OF = {number: drafter for drafter, number in _DRAFTER.items()}
 
 
 def sampling_to_proto(params: SamplingParams) -> sampling_pb2.SamplingParams:
@@ -68,6 +79,10 @@ def opening_to_proto(opening: Opening) -> session_pb2.Open:
         stop_token_ids=sorted(opening.stop_token_ids),
         required_features=opening.required_features,
         fingerprint=opening.fingerprint,
+        logprobs=opening.logprobs,
+        prompt_logprobs=opening.prompt_logprobs,
+        cache_salt=opening.cache_salt,
+        priority=opening.priority,
     )
 
 
@@ -87,6 +102,10 @@ def opening_from_proto(message: session_pb2.Open, model: ModelInfo) -> Opening:
         stop_token_ids=frozenset(message.stop_token_ids),
         required_features=tuple(message.required_features),
         fingerprint=message.fingerprint,
+        logprobs=message.logprobs if message.HasField("logprobs") else None,
+        prompt_logprobs=message.prompt_logprobs if message.HasField("prompt_logprobs") else None,
+        cache_salt=message.cache_salt,
+        priority=message.priority,
     )
     check_opening(opening, model)
     return opening
@@ -94,12 +113,12 @@ def opening_from_proto(message: session_pb2.Open, model: ModelInfo) -> Opening:
 
 def opened_to_proto(opened: Opened) -> session_pb2.Opened:
     """paceline.v1.Opened."""
-    return session_pb2.Opened(fingerprint=opened.fingerprint, cached_tokens=opened.cached_tokens)
+    return session_pb2.Opened(fingerprint=opened.fingerprint)
 
 
 def opened_from_proto(message: session_pb2.Opened) -> Opened:
     """paceline.v1.Opened."""
-    return Opened(message.fingerprint, message.cached_tokens)
+    return Opened(message.fingerprint)
 
 
 def proposal_to_proto(proposal: Proposal) -> session_pb2.Proposal:
@@ -109,6 +128,7 @@ def proposal_to_proto(proposal: Proposal) -> session_pb2.Proposal:
         base_digest=proposal.base_digest,
         token_ids=proposal.token_ids,
         confidences=proposal.confidences,
+        drafter=_DRAFTER[proposal.drafter],
     )
 
 
@@ -119,7 +139,37 @@ def proposal_from_proto(message: session_pb2.Proposal) -> Proposal:
         message.base_digest,
         tuple(message.token_ids),
         tuple(message.confidences),
+        _DRAFTER_OF.get(message.drafter, Drafter.MODEL),
     )
+
+
+def logprobs_to_proto(logprobs: TokenLogprobs) -> session_pb2.TokenLogprobs:
+    """paceline.v1.TokenLogprobs."""
+    return session_pb2.TokenLogprobs(
+        logprob=logprobs.logprob,
+        top=[
+            session_pb2.TokenLogprob(token_id=one.token_id, logprob=one.logprob, text=one.text)
+            for one in logprobs.top
+        ],
+    )
+
+
+def logprobs_from_proto(message: session_pb2.TokenLogprobs) -> TokenLogprobs:
+    """paceline.v1.TokenLogprobs."""
+    top = (TokenLogprob(one.token_id, one.logprob, one.text) for one in message.top)
+    return TokenLogprobs(message.logprob, tuple(top))
+
+
+def prompt_logprobs_to_proto(piece: PromptLogprobs) -> session_pb2.PromptLogprobs:
+    """paceline.v1.PromptLogprobs."""
+    tokens = [logprobs_to_proto(token) for token in piece.tokens]
+    return session_pb2.PromptLogprobs(position=piece.position, tokens=tokens)
+
+
+def prompt_logprobs_from_proto(message: session_pb2.PromptLogprobs) -> PromptLogprobs:
+    """paceline.v1.PromptLogprobs."""
+    tokens = tuple(logprobs_from_proto(token) for token in message.tokens)
+    return PromptLogprobs(message.position, tokens)
 
 
 def verify_to_proto(verify: Verify) -> target_pb2.Verify:
@@ -201,6 +251,8 @@ def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
         step_seconds=verdict.step_seconds,
         load=load_to_proto(verdict.load),
         cost_model=_cost_to_proto(verdict.cost_model) if verdict.cost_model else None,
+        logprobs=[logprobs_to_proto(token) for token in verdict.logprobs],
+        cached_tokens=verdict.cached_tokens,
     )
 
 
@@ -222,6 +274,8 @@ def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
         cost_model=CostModel(cost.step_seconds, cost.row_seconds)
         if message.HasField("cost_model")
         else None,
+        logprobs=tuple(logprobs_from_proto(token) for token in message.logprobs),
+        cached_tokens=message.cached_tokens,
     )
 
 
@@ -244,4 +298,22 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
         host=message.host,
         features=tuple(message.features),
         max_proposals=message.max_proposals,
+    )
+
+
+def machine_to_proto(machine: Machine) -> model_pb2.Machine:
+    """paceline.v1.Machine."""
+    return model_pb2.Machine(**dataclasses.asdict(machine))
+
+
+def machine_from_proto(message: model_pb2.Machine) -> Machine:
+    """paceline.v1.Machine."""
+    return Machine(
+        version=message.version,
+        host=message.host,
+        cores=message.cores,
+        threads=message.threads,
+        memory_bytes=message.memory_bytes,
+        memory_available_bytes=message.memory_available_bytes,
+        unix_seconds=message.unix_seconds,
     )

@@ -18,8 +18,16 @@ from paceline.generation import (
     Token,
     Usage,
 )
-from paceline.rpc.codec import sampling_from_proto, sampling_to_proto
-from paceline.session import Origin
+from paceline.limits import check_request
+from paceline.rpc.codec import (
+    logprobs_from_proto,
+    logprobs_to_proto,
+    prompt_logprobs_from_proto,
+    prompt_logprobs_to_proto,
+    sampling_from_proto,
+    sampling_to_proto,
+)
+from paceline.session import Origin, PromptLogprobs
 from paceline.v1 import generation_pb2 as pb
 
 Value = TypeVar("Value")
@@ -91,6 +99,12 @@ def request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
         required_features=request.required_features,
         output_token_ids=request.output_token_ids,
         fingerprint=request.fingerprint,
+        stop=request.stop,
+        stop_token_ids=request.stop_token_ids,
+        logprobs=request.logprobs,
+        prompt_logprobs=request.prompt_logprobs,
+        priority=request.priority,
+        cache_salt=request.cache_salt,
     )
 
 
@@ -99,25 +113,27 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
     if message.speculation not in _SPECULATION_OF:
         limit = f"one of {', '.join(pb.Speculation.keys())}"
         raise InvalidArgument.of("speculation", message.speculation, limit)
-    n = message.n if message.HasField("n") else 1
-    if n != 1:
-        raise InvalidArgument.of("n", n, "1: more outputs than one are not served yet")
-    max_tokens = message.max_tokens if message.HasField("max_tokens") else None
-    if max_tokens is not None and max_tokens < 1:
-        raise InvalidArgument.of("max_tokens", max_tokens, "at least 1")
-    return GenerateRequest(
+    request = GenerateRequest(
         prompt=prompt_from_proto(message.prompt),
         model=message.model,
         sampling=sampling_from_proto(message.sampling),
         seed=message.seed if message.HasField("seed") else None,
-        max_tokens=max_tokens,
-        n=n,
+        max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
+        n=message.n if message.HasField("n") else 1,
         speculation=_SPECULATION_OF[message.speculation],
         ignore_eos=message.ignore_eos,
         required_features=tuple(message.required_features),
         output_token_ids=tuple(message.output_token_ids),
         fingerprint=message.fingerprint,
+        stop=tuple(message.stop),
+        stop_token_ids=tuple(message.stop_token_ids),
+        logprobs=message.logprobs if message.HasField("logprobs") else None,
+        prompt_logprobs=message.prompt_logprobs if message.HasField("prompt_logprobs") else None,
+        priority=message.priority,
+        cache_salt=message.cache_salt,
     )
+    check_request(request)
+    return request
 
 
 def event_to_proto(event: GenerateEvent) -> pb.GenerateResponse:
@@ -126,6 +142,8 @@ def event_to_proto(event: GenerateEvent) -> pb.GenerateResponse:
         return pb.GenerateResponse(started=_started_to_proto(event))
     if isinstance(event, Delta):
         return pb.GenerateResponse(delta=_delta_to_proto(event))
+    if isinstance(event, PromptLogprobs):
+        return pb.GenerateResponse(prompt_logprobs=prompt_logprobs_to_proto(event))
     return pb.GenerateResponse(finished=_finished_to_proto(event))
 
 
@@ -136,6 +154,8 @@ def event_from_proto(message: pb.GenerateResponse) -> GenerateEvent:
         return _started_from_proto(message.started)
     if kind == "delta":
         return _delta_from_proto(message.delta)
+    if kind == "prompt_logprobs":
+        return prompt_logprobs_from_proto(message.prompt_logprobs)
     return _finished_from_proto(message.finished)
 
 
@@ -147,6 +167,7 @@ def _started_to_proto(started: Started) -> pb.Started:
         seed=started.seed,
         prompt_token_ids=started.prompt_token_ids,
         max_tokens=started.max_tokens,
+        choice_seeds=started.choice_seeds,
     )
 
 
@@ -158,20 +179,39 @@ def _started_from_proto(message: pb.Started) -> Started:
         seed=message.seed,
         prompt_token_ids=tuple(message.prompt_token_ids),
         max_tokens=message.max_tokens,
+        choice_seeds=tuple(message.choice_seeds),
     )
 
 
 def _delta_to_proto(delta: Delta) -> pb.Delta:
     tokens = [
-        pb.Token(id=token.id, origin=_ORIGIN[token.origin], text=token.text)
+        pb.Token(
+            id=token.id,
+            origin=_ORIGIN[token.origin],
+            text=token.text,
+            logprobs=logprobs_to_proto(token.logprobs) if token.logprobs else None,
+        )
         for token in delta.tokens
     ]
-    return pb.Delta(token_index=delta.token_index, tokens=tokens)
+    return pb.Delta(
+        token_index=delta.token_index,
+        tokens=tokens,
+        choice_index=delta.choice_index,
+        text_offset=delta.text_offset,
+    )
 
 
 def _delta_from_proto(message: pb.Delta) -> Delta:
-    tokens = (Token(token.id, _ORIGIN_OF[token.origin], token.text) for token in message.tokens)
-    return Delta(message.token_index, tuple(tokens))
+    tokens = (
+        Token(
+            token.id,
+            _ORIGIN_OF[token.origin],
+            token.text,
+            logprobs_from_proto(token.logprobs) if token.HasField("logprobs") else None,
+        )
+        for token in message.tokens
+    )
+    return Delta(message.token_index, tuple(tokens), message.choice_index, message.text_offset)
 
 
 def _finished_to_proto(finished: Finished) -> pb.Finished:
@@ -182,7 +222,11 @@ def _finished_to_proto(finished: Finished) -> pb.Finished:
             prompt_tokens=usage.prompt_tokens,
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
+            speculated_tokens=usage.speculated_tokens,
         ),
+        choice_index=finished.choice_index,
+        stop_string=finished.stop_string,
+        stop_token_id=finished.stop_token_id,
         statistics=pb.Statistics(
             rounds=statistics.rounds,
             drafted=statistics.drafted,
@@ -202,7 +246,15 @@ def _finished_from_proto(message: pb.Finished) -> Finished:
     usage, statistics = message.usage, message.statistics
     return Finished(
         finish_reason=_FINISH_OF[message.finish_reason],
-        usage=Usage(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens),
+        usage=Usage(
+            usage.prompt_tokens,
+            usage.output_tokens,
+            usage.cached_tokens,
+            usage.speculated_tokens,
+        ),
+        choice_index=message.choice_index,
+        stop_string=message.stop_string if message.HasField("stop_string") else None,
+        stop_token_id=message.stop_token_id if message.HasField("stop_token_id") else None,
         statistics=Statistics(
             rounds=statistics.rounds,
             drafted=statistics.drafted,

@@ -15,6 +15,7 @@ _CODES: dict[type[PacelineError], grpc.StatusCode] = {
     errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Aborted: grpc.StatusCode.ABORTED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Internal: grpc.StatusCode.INTERNAL,
@@ -30,7 +31,7 @@ def code_of(error: PacelineError) -> grpc.StatusCode:
 
 def trailing_metadata(error: PacelineError) -> tuple[tuple[str, bytes], ...]:
     """Rich error details for the trailing metadata: RetryInfo when the caller should try again."""
-    if not isinstance(error, ResourceExhausted):
+    if not isinstance(error, ResourceExhausted) or error.retry_after is None:
         return ()
     delay = Duration()
     delay.FromNanoseconds(round(error.retry_after * 1e9))
@@ -51,7 +52,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> PacelineError:
     return kind(message)
 
 
-def _retry_after(error: grpc.aio.AioRpcError) -> float:
+def _retry_after(error: grpc.aio.AioRpcError) -> float | None:
     trailing = dict(error.trailing_metadata() or ())
     encoded = trailing.get(_DETAILS)
     retry = error_details_pb2.RetryInfo()
@@ -59,4 +60,4 @@ def _retry_after(error: grpc.aio.AioRpcError) -> float:
         for detail in status_pb2.Status.FromString(encoded).details:
             if detail.Unpack(retry):
                 return float(retry.retry_delay.ToNanoseconds() / 1e9)
-    return 1.0
+    return None

@@ -128,11 +128,47 @@ BAD_REQUESTS: dict[str, tuple[GenerateRequest, type[PacelineError], str]] = {
         InvalidArgument,
         r"^max_tokens is 1023; it must be from 1 to 1022, what the prompt of 2 tokens leaves$",
     ),
-    "n": (GenerateRequest("x", n=2), InvalidArgument, r"^n is 2; it must be 1"),
+    "n": (GenerateRequest("x", n=17), InvalidArgument, r"^n is 17; it must be from 1 to 16$"),
+    "no n": (GenerateRequest("x", n=0), InvalidArgument, r"^n is 0; it must be from 1 to 16$"),
+    "logprobs": (
+        GenerateRequest("x", logprobs=21),
+        InvalidArgument,
+        r"^logprobs is 21; it must be from 0 to 20$",
+    ),
+    "prompt logprobs": (
+        GenerateRequest("x", prompt_logprobs=21),
+        InvalidArgument,
+        r"^prompt_logprobs is 21; it must be from 0 to 20$",
+    ),
+    "stop strings": (
+        GenerateRequest("x", stop=("a",) * 17),
+        InvalidArgument,
+        r"^stop's length is 17; it must be at most 16 strings$",
+    ),
+    "empty stop string": (
+        GenerateRequest("x", stop=("a", "")),
+        InvalidArgument,
+        r"^a string of stop is ''; it must be from 1 to 256 characters$",
+    ),
+    "stop id": (
+        GenerateRequest("x", stop_token_ids=(VOCABULARY,)),
+        InvalidArgument,
+        rf"^a token id in stop_token_ids is {VOCABULARY}; it must be under {VOCABULARY}",
+    ),
+    "priority": (
+        GenerateRequest("x", priority=-101),
+        InvalidArgument,
+        r"^priority is -101; it must be from -100 to 100$",
+    ),
+    "salt": (
+        GenerateRequest("x", cache_salt="s" * 129),
+        InvalidArgument,
+        r"^cache_salt's length is 129; it must be at most 128 characters$",
+    ),
     "feature": (
         GenerateRequest("x", required_features=("trees",)),
         FailedPrecondition,
-        r"^required_features has 'trees'; known are none$",
+        r"^required_features has 'trees'; known are cache_salt, logprobs, n, priority,",
     ),
     "fingerprint": (
         GenerateRequest("x", fingerprint="other"),

@@ -218,7 +218,14 @@ async def test_a_stream_resumes_at_every_token_as_if_nothing_had_been(
         )
         assert whole.token_ids[:index] + resumed.token_ids == whole.token_ids
         assert resumed.deltas[0].token_index == index
-        assert resumed.finished.usage == whole.finished.usage
+        assert resumed.deltas[0].text_offset == len(text_of(whole, index))
+        assert text_of(whole, index) + resumed.text == whole.text
+        assert resumed.finished.usage.prompt_tokens == whole.finished.usage.prompt_tokens
+        assert resumed.finished.usage.output_tokens == whole.finished.usage.output_tokens
+
+
+def text_of(result: Result, count: int) -> str:
+    return "".join(token.text for token in result.choices[0].tokens[:count])
 
 
 async def test_a_client_that_leaves_frees_its_sessions(

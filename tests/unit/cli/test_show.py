@@ -8,15 +8,19 @@ from rich.console import Console
 
 from paceline.cli.app import main
 from paceline.cli.show import as_json, show_delta
-from paceline.client import Result
+from paceline.client import Choice, Result
 from paceline.generation import Delta, Finished, FinishReason, Started, Statistics, Token, Usage
 from paceline.session import Origin
 
 STATISTICS = Statistics(2, 9, 8, 6, (2, 2, 1, 1), (2, 2, 2, 2), 1, 0.25, 2.0, 0.0015)
 RESULT = Result(
     Started("id", "tiny", "print", 7, (1, 2), 8),
-    (Delta(0, (Token(5, Origin.ACCEPTED, "a"), Token(6, Origin.RECOVERED, "[b]"))),),
-    Finished(FinishReason.STOP, Usage(2, 9, 0), STATISTICS),
+    (
+        Choice(
+            (Delta(0, (Token(5, Origin.ACCEPTED, "a"), Token(6, Origin.RECOVERED, "[b]"))),),
+            Finished(FinishReason.STOP, Usage(2, 9, 0), STATISTICS),
+        ),
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from paceline.engine.cost import CostFit
 from paceline.engine.engine import Engine, StepRecord
-from paceline.engine.schedule import schedule
+from paceline.engine.schedule import PROMPT_SHARE, schedule
 from paceline.engine.work import KVCache, Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
 from tests.table_model import TableRunner
@@ -42,6 +43,9 @@ class Recording:
         if self.steps == 0:
             self.done.set()
 
+    def kept(self, cached: int) -> list[int]:
+        return self.tokens[:cached]
+
     def fail(self, error: PacelineError) -> None:
         self.error = error
         self.done.set()
@@ -54,9 +58,8 @@ MakeEngine = Callable[..., Engine]
 def make_engine() -> Iterator[MakeEngine]:
     engines: list[Engine] = []
 
-    def make(runner: TableRunner | None = None, **settings: int) -> Engine:
-        given = {"step_rows": 8, "kv_pages": 8, **settings}
-        engine = Engine(runner or TableRunner(), **given)  # type: ignore[arg-type]
+    def make(runner: TableRunner | None = None, **settings: Any) -> Engine:
+        engine = Engine(runner or TableRunner(), **{"step_rows": 8, "kv_pages": 8, **settings})
         engines.append(engine)
         engine.start()
         return engine
@@ -79,8 +82,8 @@ def test_a_prompt_runs_in_pieces_beside_steps_of_others(make_engine: MakeEngine)
     runner = TableRunner()
     engine = make_engine(runner)
     long, short = Recording(40, 3), Recording(2, 12)
-    engine.open(long, 43)
-    engine.open(short, 14)
+    engine.open(long, long.tokens, 43)
+    engine.open(short, short.tokens, 14)
     assert long.done.wait(WAIT_SECONDS)
     assert short.done.wait(WAIT_SECONDS)
     assert max(runner.rows) <= 8
@@ -90,23 +93,112 @@ def test_a_prompt_runs_in_pieces_beside_steps_of_others(make_engine: MakeEngine)
     assert {report.load.sessions for report in long.reports} <= {1, 2}
 
 
+def ran(engine: Engine, decoder: Recording, **settings: Any) -> Recording:
+    others = engine.load.sessions
+    session = engine.open(decoder, decoder.tokens, len(decoder.tokens) + 8, **settings)
+    assert decoder.done.wait(WAIT_SECONDS)
+    engine.close(session)
+    wait_until(lambda: engine.load.sessions == others)
+    return decoder
+
+
+def test_who_begins_alike_finds_the_kv_there_and_gets_the_same_bits(
+    make_engine: MakeEngine,
+) -> None:
+    runner = TableRunner()
+    admitted: list[tuple[int, int]] = []
+    engine = make_engine(runner, kv_pages=12, on_admit=lambda *counts: admitted.append(counts))
+    first = ran(engine, Recording(40, 3))
+    same = ran(engine, Recording(40, 3))
+    other_salt = ran(engine, Recording(40, 3), salt="mine")
+    nobody = ran(engine, Recording(40, 3), salt=None)
+    assert admitted == [(40, 0), (40, 40), (40, 0), (40, 0)]
+    for decoder in (same, other_salt, nobody):
+        assert [row.tolist() for row in decoder.rows] == [row.tolist() for row in first.rows]
+    longer = Recording(50, 2)
+    longer.tokens = [*first.tokens[:42], *[2] * 8]
+    ran(engine, longer)
+    assert admitted[-1] == (50, 42)
+    assert longer.rows[0].tolist() == runner.logits(longer.tokens[:50]).tolist()
+
+
+def test_a_session_shares_its_prompt_while_it_still_runs(make_engine: MakeEngine) -> None:
+    admitted: list[tuple[int, int]] = []
+    engine = make_engine(on_admit=lambda *counts: admitted.append(counts))
+    running = Recording(40, 1)
+    engine.open(running, running.tokens, 48)
+    assert running.done.wait(WAIT_SECONDS)
+    ran(engine, Recording(40, 2))
+    assert admitted == [(40, 0), (40, 40)]
+
+
+def test_prefixes_give_way_to_sessions(make_engine: MakeEngine) -> None:
+    admitted: list[tuple[int, int]] = []
+    engine = make_engine(kv_pages=4, on_admit=lambda *counts: admitted.append(counts))
+    ran(engine, Recording(40, 1))
+    big = Recording(1, 1)
+    engine.open(big, big.tokens, 48)
+    assert big.done.wait(WAIT_SECONDS)
+    another = Recording(5, 1)
+    session = engine.open(another, another.tokens, 16)
+    assert another.done.wait(WAIT_SECONDS)
+    engine.close(session)
+    wait_until(lambda: engine.load.sessions == 1)
+    assert engine.load.kv_pages_used == 3
+
+
+class Noting(Recording):
+    """Wants a whole step each time, and notes when it got one."""
+
+    def __init__(self, name: str, order: list[str]) -> None:
+        super().__init__(8, 3)
+        self.name = name
+        self.order = order
+
+    def plan(self, cached: int) -> Span | None:
+        return Span(0, (1,) * 8, 8) if self.steps else None
+
+    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+        self.order.append(self.name)
+        super().commit(span, logits, report)
+
+
+@pytest.mark.parametrize(
+    ("priorities", "expected"),
+    [((0, 1), "bbbaaa"), ((1, 0), "aaabbb"), ((-1, -1), "ababab")],
+)
+def test_a_higher_priority_goes_first_and_equals_take_turns(
+    priorities: tuple[int, int], expected: str
+) -> None:
+    order: list[str] = []
+    engine = Engine(TableRunner(), step_rows=8, kv_pages=8)
+    decoders = [Noting(name, order) for name in "ab"]
+    for decoder, priority in zip(decoders, priorities, strict=True):
+        engine.open(decoder, decoder.tokens, 16, salt=None, priority=priority)
+    engine.start()
+    for decoder in decoders:
+        assert decoder.done.wait(WAIT_SECONDS)
+    engine.stop()
+    assert "".join(order) == expected
+
+
 def test_pages_are_promised_at_opening_refused_when_gone_and_freed(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(kv_pages=4, reserve_pages=1)
     idle = [Recording(1, 0) for _ in range(3)]
-    first = engine.open(idle[0], 33)
+    first = engine.open(idle[0], idle[0].tokens, 33)
     assert engine.load.kv_pages_used == 3
     with pytest.raises(ResourceExhausted, match="1 pages needed, 0 free"):
-        engine.open(idle[1], 16)
-    reserved = engine.open(idle[1], 16, resumes=True)
+        engine.open(idle[1], idle[1].tokens, 16)
+    reserved = engine.open(idle[1], idle[1].tokens, 16, resumes=True)
     with pytest.raises(ResourceExhausted):
-        engine.open(idle[2], 16, resumes=True)
+        engine.open(idle[2], idle[2].tokens, 16, resumes=True)
     engine.close(first)
     engine.close(first)
     engine.close(reserved)
     wait_until(lambda: engine.load.kv_pages_used == 0 and engine.load.sessions == 0)
-    engine.open(idle[2], 48)
+    engine.open(idle[2], idle[2].tokens, 48)
 
 
 class Buggy(Recording):
@@ -129,8 +221,8 @@ class Buggy(Recording):
 def test_a_decoders_bug_ends_its_session_and_no_other(make_engine: MakeEngine, where: str) -> None:
     engine = make_engine()
     buggy, healthy = Buggy(where), Recording(3, 20)
-    engine.open(buggy, 9)
-    engine.open(healthy, 30)
+    engine.open(buggy, buggy.tokens, 9)
+    engine.open(healthy, healthy.tokens, 30)
     assert healthy.done.wait(WAIT_SECONDS)
     assert buggy.done.wait(WAIT_SECONDS)
     assert isinstance(buggy.error, Internal)
@@ -155,11 +247,11 @@ def test_a_failed_forward_pass_ends_the_sessions_in_it_and_the_engine_goes_on(
 ) -> None:
     engine = make_engine(BrokenOnce())
     first = Recording(1, 1)
-    engine.open(first, 9)
+    engine.open(first, first.tokens, 9)
     assert first.done.wait(WAIT_SECONDS)
     assert isinstance(first.error, Internal)
     second = Recording(1, 1)
-    engine.open(second, 9)
+    engine.open(second, second.tokens, 9)
     assert second.done.wait(WAIT_SECONDS)
     assert second.error is None
     assert engine.alive
@@ -169,7 +261,7 @@ def test_stopping_fails_the_sessions_that_are_left() -> None:
     engine = Engine(TableRunner(), step_rows=8, kv_pages=8)
     engine.start()
     decoder = Recording(1, 0)
-    engine.open(decoder, 9)
+    engine.open(decoder, decoder.tokens, 9)
     engine.stop()
     assert isinstance(decoder.error, Unavailable)
     assert not engine.alive
@@ -179,7 +271,7 @@ def test_each_step_is_reported() -> None:
     steps: list[StepRecord] = []
     engine = Engine(TableRunner(), step_rows=8, kv_pages=8, on_step=steps.append)
     decoder = Recording(3, 2)
-    engine.open(decoder, 9)
+    engine.open(decoder, decoder.tokens, 9)
     engine.start()
     assert decoder.done.wait(WAIT_SECONDS)
     engine.stop()
@@ -210,7 +302,10 @@ def test_a_schedule_keeps_to_its_budget_and_serves_short_spans_first(
     left_out = by_key.keys() - dict(step).keys()
     if step and prompts & dict(step).keys():
         used = sum(len(span.token_ids) for key, span in step if key not in prompts)
-        assert all(len(by_key[key].token_ids) > budget - used for key in left_out - prompts)
+        room = budget - budget // PROMPT_SHARE - used
+        assert all(len(by_key[key].token_ids) > room for key in left_out - prompts)
+    if prompts and budget >= PROMPT_SHARE:
+        assert prompts & dict(step).keys(), "blocks never keep prompts out"
 
 
 def test_the_cost_model_finds_the_line() -> None:

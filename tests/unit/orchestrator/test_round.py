@@ -44,6 +44,9 @@ class ScriptedStream:
     async def room(self) -> None:
         return
 
+    def settle(self) -> None:
+        return
+
     def emit(self, verdict: Verdict) -> None:
         self.verdicts.append(verdict)
         self.remaining -= len(verdict.token_ids)
@@ -106,11 +109,9 @@ def test_a_plan_leaves_room_for_the_targets_own_token(remaining: int) -> None:
 
 def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> None:
     statistics = StreamStatistics(arrived=10.0)
-    statistics.observe(Verdict(0, (1,)), 11.0)
-    statistics.waited(0.25)
-    statistics.observe(Verdict(1, (1, 2, 3), 3, 2, 0, 0.5), 12.0)
-    statistics.waited(0.25)
-    statistics.observe(Verdict(4, (1,), 2, 0, 0, 0.5), 12.875)
+    statistics.observe(Verdict(0, (1,)), 11.0, 0.0)
+    statistics.observe(Verdict(1, (1, 2, 3), 3, 2, 0, 0.5), 12.0, 0.25)
+    statistics.observe(Verdict(4, (1,), 2, 0, 0, 0.5), 12.875, 0.25)
     statistics.drafted = 6
     assert statistics.result() == Statistics(
         rounds=2,

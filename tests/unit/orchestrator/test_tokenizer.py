@@ -36,16 +36,6 @@ def test_any_bytes_become_text_without_an_error(tokens: list[int]) -> None:
     assert text == byte_tokenizer().decode(tokens, skip_special_tokens=True)
 
 
-@given(st.text(min_size=1), st.data())
-def test_a_resumed_detokenizer_goes_on_where_it_was(text: str, data: st.DataObject) -> None:
-    tokens = TOKENIZER.encode(text)
-    cut = data.draw(st.integers(0, len(tokens)))
-    whole = TOKENIZER.detokenizer()
-    pieces = [whole.step(token) for token in tokens]
-    resumed = TOKENIZER.detokenizer(tokens[:cut])
-    assert [resumed.step(token) for token in tokens[cut:]] == pieces[cut:]
-
-
 def test_special_tokens_have_no_text() -> None:
     detokenizer = TOKENIZER.detokenizer()
     assert detokenizer.step(BOS) == ""

@@ -9,7 +9,7 @@ from paceline.engine.work import StepReport
 from paceline.errors import PacelineError, Unavailable
 from paceline.path import TokenPath
 from paceline.sampling import SamplingParams
-from paceline.session import Load, Opening, Origin, Proposal, Verdict, Verify
+from paceline.session import Load, Opening, Origin, PromptLogprobs, Proposal, Verdict, Verify
 from target_server.verification import Verification, verify
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner, TokenCache, decode_alone
@@ -43,7 +43,7 @@ class VerificationMachine(RuleBasedStateMachine):
         )
         self.prompt = opening.prompt_token_ids
         self.output = list(opening.output_token_ids)
-        self.verdicts: list[Verdict | PacelineError] = []
+        self.verdicts: list[Verdict | PromptLogprobs | PacelineError] = []
         self.verification = Verification(opening, self.verdicts.append)
         self.cache = TokenCache()
         self.owed = 0
@@ -161,7 +161,7 @@ def test_origins(
 
 
 def test_a_failure_is_delivered() -> None:
-    delivered: list[Verdict | PacelineError] = []
+    delivered: list[Verdict | PromptLogprobs | PacelineError] = []
     opening = Opening("test", (1,), SamplingParams(), 0, 4)
     error = Unavailable("the engine has stopped")
     Verification(opening, delivered.append).fail(error)

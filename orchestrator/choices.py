@@ -1,0 +1,143 @@
+"""The choices of one call: each a stream of its own, run to its end, all through one outlet."""
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.drafting import Drafting, NoDraft
+from orchestrator.failover import run_stream
+from orchestrator.metrics import OrchestratorMetrics
+from orchestrator.outlet import Outlet
+from orchestrator.pacing import FixedPacer
+from orchestrator.pools import Pool
+from orchestrator.settings import OrchestratorSettings
+from orchestrator.stream import OutputStream
+from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
+from paceline.generation import Speculation
+from paceline.session import ModelInfo, Opening
+
+_log = structlog.get_logger(__name__)
+
+FORCED_WAIT_SECONDS = 30.0
+"""Bound of the wait for the draft when the client forces speculation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One output of a call."""
+
+    opening: Opening
+    stream: OutputStream
+
+
+class Choices:
+    """Runs the choices of calls."""
+
+    def __init__(
+        self,
+        settings: OrchestratorSettings,
+        targets: Pool,
+        drafts: Pool,
+        metrics: OrchestratorMetrics,
+    ) -> None:
+        """Draw on the pools, which somebody else watches."""
+        self._settings = settings
+        self._targets = targets
+        self._drafts = drafts
+        self._metrics = metrics
+
+    async def run(
+        self,
+        choices: list[Choice],
+        speculation: Speculation,
+        model: ModelInfo,
+        outlet: Outlet,
+        seconds: float,
+    ) -> None:
+        """Fill the outlet, and end it whatever happens; within `seconds`."""
+        error: PacelineError | None = Cancelled("the client has gone")
+        try:
+            async with asyncio.timeout(seconds):
+                await self._run_all(choices, speculation, model, outlet, seconds)
+            error = None
+        except TimeoutError:
+            error = DeadlineExceeded(f"the output was not whole after {seconds:.1f} s")
+        except PacelineError as raised:
+            error = raised
+        except Exception:
+            _log.exception("stream failed")
+            error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
+        finally:
+            for choice in choices:
+                ended = None if choice.stream.ended else error
+                self._metrics.finished(choice.stream, ended)
+                _log_end(choice.stream, speculation, ended)
+            outlet.end(error)
+
+    async def _run_all(
+        self,
+        choices: list[Choice],
+        speculation: Speculation,
+        model: ModelInfo,
+        outlet: Outlet,
+        seconds: float,
+    ) -> None:
+        """The first choice goes ahead, so that the others find its prompt in KV."""
+        first, *others = choices
+
+        async def follow(choice: Choice) -> None:
+            await first.stream.begun.wait()
+            await self._generate(choice, speculation, model, seconds)
+            outlet.put(choice.stream.finished())
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for choice in others:
+                    tasks.create_task(follow(choice))
+                await self._generate(first, speculation, model, seconds)
+                outlet.put(first.stream.finished())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def _generate(
+        self, choice: Choice, speculation: Speculation, model: ModelInfo, seconds: float
+    ) -> None:
+        opening, stream = choice.opening, choice.stream
+        deadline = asyncio.get_running_loop().time() + seconds
+        length = self._settings.draft_length
+        if speculation is Speculation.OFF or length == 0:
+            pacer = FixedPacer(0, 0.0)
+            await run_stream(self._targets, NoDraft(), pacer, opening, stream, deadline)
+            return
+        forced = speculation is Speculation.FORCE
+        wait = FORCED_WAIT_SECONDS if forced else self._settings.draft_wait_seconds
+        draft = Drafting(
+            self._drafts,
+            model,
+            opening,
+            stream,
+            draft_length=length,
+            window=self._settings.window,
+            seconds=seconds,
+        )
+        drafting = asyncio.create_task(draft.run())
+        try:
+            pacer = FixedPacer(length, wait)
+            await run_stream(self._targets, draft, pacer, opening, stream, deadline)
+        finally:
+            drafting.cancel()
+
+
+def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:
+    """Log one line for a stream that ended, with its statistics."""
+    _log.info(
+        "stream finished",
+        outcome=type(error).__name__ if error else stream.finish_reason.value,
+        speculation=speculation.value,
+        prompt_tokens=stream.usage.prompt_tokens,
+        cached_tokens=stream.usage.cached_tokens,
+        output_tokens=stream.usage.output_tokens,
+        **dataclasses.asdict(stream.statistics.result()),
+    )

@@ -1,0 +1,96 @@
+"""The models that can be asked for: their targets, tokenizers, and the drafts at hand."""
+
+import asyncio
+import contextlib
+
+import structlog
+
+from orchestrator.pools import POLL_SECONDS, Pool, Replica
+from orchestrator.tokenizer import TargetTokenizer
+from paceline.errors import Internal, InvalidArgument, NotFound, PacelineError, Unavailable
+from paceline.generation import Model
+from paceline.session import ModelInfo
+
+_log = structlog.get_logger(__name__)
+
+
+class Models:
+    """What the pools serve, by name."""
+
+    def __init__(self, targets: Pool, drafts: Pool) -> None:
+        """The pools are watched by somebody else."""
+        self._targets = targets
+        self._drafts = drafts
+        self._tokenizers: dict[str, TargetTokenizer] = {}
+        self._fetching = asyncio.Lock()
+
+    async def pick(self, name: str) -> tuple[ModelInfo, TargetTokenizer]:
+        """The model called `name`, which may be empty when there is only one."""
+        models = {replica.model.name for replica in self._targets.ready if replica.model}
+        if not models:
+            raise Unavailable("no target is reachable")
+        if not name and len(models) > 1:
+            raise InvalidArgument.of("model", name, f"one of {', '.join(sorted(models))}")
+        if name and name not in models:
+            raise NotFound(f"model {name!r} is not served; there is {', '.join(sorted(models))}")
+        wanted = name or models.pop()
+        replica = self._targets.pick(lambda model: model.name == wanted, f"target of {wanted}")
+        if replica.model is None:
+            raise Internal("a ready target has no model")
+        return replica.model, await self._tokenizer(replica, replica.model)
+
+    def list(self) -> list[Model]:
+        """The models of the targets that are there, once their tokenizers are too; by name."""
+        models = {
+            replica.model.name: replica.model
+            for replica in self._targets.ready
+            if replica.model and _tokenizer_key(replica.model) in self._tokenizers
+        }
+        return [self._describe(models[name]) for name in sorted(models)]
+
+    async def prepare(self) -> None:
+        """Have each new target's tokenizer ready before a client asks; until cancelled."""
+        while True:
+            for replica in self._targets.ready:
+                with contextlib.suppress(PacelineError):  # the client that asks is told
+                    if replica.model is not None:
+                        await self._tokenizer(replica, replica.model)
+            self._bench_strangers()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _bench_strangers(self) -> None:
+        """Report, at each connect, a draft whose vocabulary is no target's: it is not used."""
+        targets = [replica.model for replica in self._targets.ready if replica.model]
+        for draft in self._drafts.ready:
+            known = any(fits(draft.model, target) for target in targets)
+            if targets and not known and not draft.benched:
+                draft.benched = True
+                reason = "its vocabulary is not the target's"
+                _log.warning("draft benched", address=draft.address, reason=reason)
+
+    async def _tokenizer(self, replica: Replica, model: ModelInfo) -> TargetTokenizer:
+        """The model's tokenizer, fetched once for each vocabulary."""
+        key = _tokenizer_key(model)
+        async with self._fetching:
+            if key not in self._tokenizers:
+                self._tokenizers[key] = await replica.tokenizer()
+        return self._tokenizers[key]
+
+    def _describe(self, model: ModelInfo) -> Model:
+        drafts = [draft for draft in self._drafts.ready if fits(draft.model, model)]
+        return Model(
+            model.name,
+            model.fingerprint,
+            model.max_positions,
+            model.vocabulary_size,
+            len(drafts),
+        )
+
+
+def fits(draft: ModelInfo | None, target: ModelInfo) -> bool:
+    """Whether a draft can guess for a target: same vocabulary, or, as lookup has, none."""
+    return draft is not None and draft.vocabulary_hash in {"", target.vocabulary_hash}
+
+
+def _tokenizer_key(model: ModelInfo) -> str:
+    return f"{model.name} {model.vocabulary_hash}"

@@ -1,0 +1,102 @@
+"""The client: async and typed, plain values in and out."""
+
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from paceline.client.generation import Generation
+from paceline.client.retry import Backoff
+from paceline.errors import PacelineError, Unavailable
+from paceline.generation import GenerateRequest, Model, Prompt
+from paceline.rpc.channels import open_channel
+from paceline.rpc.generation_codec import model_from_proto, prompt_to_proto
+from paceline.rpc.status import from_rpc_error
+from paceline.v1 import generation_pb2, generation_pb2_grpc
+
+CALL_SECONDS = 10.0
+"""Deadline of the calls that answer at once."""
+RETRIES = 6
+"""Attempts beyond the first, without a token between: half a minute at most."""
+
+
+class Client:
+    """A connection to an orchestrator.
+
+        async with Client("localhost:7070") as client:
+            async for delta in client.generate("def quicksort("):
+                print(delta.text, end="")
+
+    A call that finds nobody, or breaks, is tried again with growing pauses, within its
+    timeout; an output goes on where it was, no token twice and none missing. Every method
+    raises a subclass of paceline.errors.PacelineError.
+    """
+
+    def __init__(self, address: str, *, retries: int = RETRIES) -> None:
+        """`address` is host:port or unix:/path. Connects at the first call.
+
+        retries: how often in a row a call is tried again; 0 never.
+        """
+        self._address = address
+        self._retries = retries
+        self._channel = open_channel(address)
+        self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        """Nothing to wait for."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; streams under way are cancelled."""
+        await self._channel.close()
+
+    def generate(
+        self,
+        request: GenerateRequest | str,
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> Generation:
+        """Ask for an output; text alone is a request with defaults.
+
+        timeout: seconds for the whole output; without one the server's own holds.
+        request_id: what the request is called in logs; one is made when not given.
+        """
+        if isinstance(request, str):
+            request = GenerateRequest(request)
+        backoff = Backoff(self._retries, timeout)
+        return Generation(self._stub, request, request_id, backoff, self._error)
+
+    async def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:
+        """The token ids that generate would use for `prompt`."""
+        request = generation_pb2.TokenizeRequest(model=model, prompt=prompt_to_proto(prompt))
+        try:
+            answer = await self._stub.Tokenize(request, timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+        return tuple(answer.token_ids)
+
+    async def models(self) -> list[Model]:
+        """The models that can be asked for."""
+        request = generation_pb2.ListModelsRequest()
+        try:
+            answer = await self._stub.ListModels(request, timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+        return [model_from_proto(model) for model in answer.models]
+
+    def _error(self, error: grpc.aio.AioRpcError) -> PacelineError:
+        """The server's error; when there is no server, one that says so."""
+        found = from_rpc_error(error)
+        if isinstance(found, Unavailable) and str(found).startswith("failed to connect"):
+            return Unavailable(f"nobody answers at {self._address}: {found}")
+        return found

@@ -1,0 +1,48 @@
+"""When to try again: what may pass, after growing pauses, within the caller's time."""
+
+import asyncio
+import random
+import time
+
+from paceline.errors import DeadlineExceeded, PacelineError, ResourceExhausted, Unavailable
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Backoff:
+    """Pauses between attempts: twice as long each time, full jitter (Brooker 2015, AWS)."""
+
+    def __init__(self, retries: int, seconds: float | None) -> None:
+        """Allow `retries` attempts in a row beyond the first, all within `seconds`."""
+        self._retries = retries
+        self._failed = 0
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that are left; None without a deadline."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def reset(self) -> None:
+        """There was progress: count from 0 again."""
+        self._failed = 0
+
+    async def pause(self, error: PacelineError) -> None:
+        """Wait before the next attempt; raises `error` when it would not help or time is short."""
+        least = _least_pause(error)
+        if least is None or self._failed >= self._retries:
+            raise error
+        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self._failed)
+        seconds = least + random.uniform(0.0, longest)  # noqa: S311  spreads clients, no secret
+        if self.remaining is not None and seconds >= self.remaining:
+            raise DeadlineExceeded(f"no time is left to try again after: {error}") from error
+        self._failed += 1
+        await asyncio.sleep(seconds)
+
+
+def _least_pause(error: PacelineError) -> float | None:
+    """Seconds to wait at least before trying again; None when that would not help."""
+    if isinstance(error, Unavailable):
+        return 0.0
+    return error.retry_after if isinstance(error, ResourceExhausted) else None
