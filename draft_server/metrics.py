@@ -11,9 +11,9 @@ class DraftMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register with `registry`."""
         self._drafted = Counter(
-            "paceline_draft_proposed_tokens", "Draft tokens sent.", registry=registry
+            "paceline_draft_proposed_tokens", "Draft tokens sent.", ["drafter"], registry=registry
         )
 
     def observe(self, proposal: Proposal) -> None:
         """Count a proposal."""
-        self._drafted.inc(len(proposal.token_ids))
+        self._drafted.labels(proposal.drafter.value).inc(len(proposal.token_ids))

@@ -1,13 +1,18 @@
 """DraftService: one stream, one session, one drafter in the engine."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+from prometheus_client import CollectorRegistry
 
-from draft_server.drafters.model import ModelDrafter
+from draft_server.drafters.hybrid import HybridDrafter
+from draft_server.drafters.model import Deliver, ModelDrafter
+from draft_server.drafters.ngram import NgramDrafter
+from draft_server.lookup import Lookup, RecentOutputs
 from draft_server.metrics import DraftMetrics
+from paceline.engine.started import StartedEngine
 from paceline.engine_server import EngineServer
 from paceline.errors import InvalidArgument
 from paceline.rpc.codec import (
@@ -16,39 +21,72 @@ from paceline.rpc.codec import (
     progress_to_proto,
     proposal_to_proto,
 )
-from paceline.session import Opened, Progress, Proposal
+from paceline.session import Opened, Opening, Progress, Proposal
 from paceline.v1 import draft_pb2, draft_pb2_grpc
+
+AnyDrafter = ModelDrafter | NgramDrafter
+Requests = AsyncIterator[draft_pb2.DraftRequest]
 
 
 class DraftServer(EngineServer):
     """The engine and the services on it."""
 
+    def __init__(
+        self, started: StartedEngine, registry: CollectorRegistry, drafter: str = "model"
+    ) -> None:
+        """Own the engine; `drafter` is as in the settings."""
+        super().__init__(started, registry)
+        self._drafter = drafter
+
     def register_service(self, server: grpc.aio.Server) -> None:
         """Add DraftService."""
-        service = DraftService(self, DraftMetrics(self.registry))
+        service = DraftService(self, self._drafter, DraftMetrics(self.registry))
         draft_pb2_grpc.add_DraftServiceServicer_to_server(service, server)
+
+
+def draft_server(drafter: str) -> Callable[[StartedEngine, CollectorRegistry], DraftServer]:
+    """What makes a server with such a drafter."""
+    return lambda started, registry: DraftServer(started, registry, drafter)
 
 
 class DraftService(draft_pb2_grpc.DraftServiceServicer):
     """Drafts ahead."""
 
-    def __init__(self, server: EngineServer, metrics: DraftMetrics) -> None:
+    def __init__(self, server: EngineServer, drafter: str, metrics: DraftMetrics) -> None:
         """Work on the server's engine."""
         self._server = server
+        self._drafter = drafter
         self._metrics = metrics
+        self._recent = RecentOutputs()
 
     async def Draft(
-        self,
-        request_iterator: AsyncIterator[draft_pb2.DraftRequest],
-        context: grpc.aio.ServicerContext[Any, Any],
+        self, request_iterator: Requests, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[draft_pb2.DraftResponse]:
         """One session, from Open to the end of the stream."""
-        session = self._server.run_session(request_iterator, context, ModelDrafter, self._post)
-        async with contextlib.aclosing(session):
-            async for value in session:
-                yield self._response(value)
+        made: list[tuple[str, AnyDrafter]] = []
 
-    def _post(self, drafter: ModelDrafter, request: draft_pb2.DraftRequest) -> None:
+        def make(opening: Opening, deliver: Deliver) -> AnyDrafter:
+            made.append((opening.cache_salt, self._make(opening, deliver)))
+            return made[0][1]
+
+        session = self._server.run_session(request_iterator, context, make, self._post)
+        try:
+            async with contextlib.aclosing(session):
+                async for value in session:
+                    yield self._response(value)
+        finally:
+            for salt, drafter in made:
+                self._recent.add(salt, drafter.session.confirmed)
+
+    def _make(self, opening: Opening, deliver: Deliver) -> AnyDrafter:
+        if self._drafter == "model":
+            return ModelDrafter(opening, deliver)
+        others = self._recent.of(opening.cache_salt)
+        lookup = Lookup(opening.prompt_token_ids + opening.output_token_ids, others)
+        kind = NgramDrafter if self._drafter == "ngram" else HybridDrafter
+        return kind(opening, deliver, lookup)
+
+    def _post(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> None:
         if request.WhichOneof("message") != "advance":
             raise InvalidArgument("only advance may follow open")
         vocabulary_size = self._server.model.vocabulary_size

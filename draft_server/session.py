@@ -2,9 +2,10 @@
 
 from collections import deque
 
+from draft_server.lookup import Lookup
 from paceline.ahead import AheadPath
 from paceline.errors import InvalidArgument
-from paceline.session import Advance, Opening, Proposal
+from paceline.session import Advance, Drafter, Opening, Proposal
 
 
 class DraftSession:
@@ -22,6 +23,16 @@ class DraftSession:
     def tokens(self) -> list[int]:
         """Confirmed tokens and guesses."""
         return self._path.tokens
+
+    @property
+    def confirmed(self) -> list[int]:
+        """Confirmed tokens."""
+        return self._path.tokens[: self._path.confirmed]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was posted that catch_up has not applied."""
+        return bool(self._inbox)
 
     def post(self, advance: Advance) -> None:
         """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
@@ -48,10 +59,34 @@ class DraftSession:
         """
         room = self._opening.max_length - self._path.confirmed - 1
         guessed = len(self._path) - self._path.confirmed
-        return min(self._window, room) - guessed
+        return 0 if self._stopped else min(self._window, room) - guessed
 
-    def propose(self, tokens: tuple[int, ...], confidences: tuple[float, ...]) -> Proposal:
+    @property
+    def _stopped(self) -> bool:
+        """Whether the tokens end with one that ends the output."""
+        has_output = len(self._path) > len(self._opening.prompt_token_ids)
+        return has_output and self._path.tokens[-1] in self._opening.stop_token_ids
+
+    def look_up(self, lookup: Lookup, least: int) -> Proposal:
+        """Guess what followed the same tokens before, where at least `least` of them match.
+
+        The proposal, appended, ends at a stop token; it is empty without a match.
+        """
+        match = lookup.find(self.tokens, self.wanted, least)
+        tokens = self._up_to_stop(match.following)
+        confidences = (float(match.length),) * len(tokens)
+        return self.propose(tokens, confidences, Drafter.NGRAM)
+
+    def _up_to_stop(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        for index, token in enumerate(tokens):
+            if token in self._opening.stop_token_ids:
+                return tokens[: index + 1]
+        return tokens
+
+    def propose(
+        self, tokens: tuple[int, ...], confidences: tuple[float, ...], drafter: Drafter
+    ) -> Proposal:
         """Append guesses; returns them as a proposal."""
-        proposal = Proposal(len(self._path), self._path.digest, tokens, confidences)
+        proposal = Proposal(len(self._path), self._path.digest, tokens, confidences, drafter)
         self._path.extend(tokens)
         return proposal

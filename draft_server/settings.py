@@ -1,6 +1,8 @@
 """The draft server's settings."""
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from paceline.engine.settings import EngineSettings
@@ -13,8 +15,24 @@ class DraftSettings(EngineSettings):
         env_prefix="PACELINE_DRAFT_", cli_prog_name="python -m draft_server"
     )
 
+    model: str = Field(
+        "",
+        description="The model: a pulled name, a local folder, a .gguf file or a hub id. The "
+        "ngram drafter has none.",
+    )
+    drafter: Literal["model", "ngram", "hybrid"] = Field(
+        "model",
+        description="What guesses: the model; lookup of what followed the same tokens before, in "
+        "the stream and in recent ones; or lookup where much matches and else the model.",
+    )
     port: int = Field(7072, ge=0, le=65535, description="Port for calls; 0 takes any free one.")
     health_port: int = Field(
         7172, ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
     )
     metrics_port: int = Field(7272, ge=0, le=65535, description="Port for Prometheus.")
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Self:
+        if self.drafter != "ngram" and not self.model:
+            raise ValueError(f"--model is missing; the {self.drafter} drafter needs one")
+        return self

@@ -11,11 +11,12 @@ from orchestrator.models import Models
 from orchestrator.pools import Pool
 from orchestrator.service import GenerationService
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.status_service import StatusService
 from paceline.rpc.server import run_process
 from paceline.settings import parse
-from paceline.v1 import generation_pb2_grpc
+from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
 
-NAMES = ("paceline.v1.GenerationService",)
+NAMES = ("paceline.v1.GenerationService", "paceline.v1.StatusService")
 
 
 class Orchestrator:
@@ -28,12 +29,14 @@ class Orchestrator:
         models = Models(targets, drafts)
         choices = Choices(settings, targets, drafts, metrics)
         self._service = GenerationService(settings, models, choices)
+        self._status = StatusService(targets, drafts)
         watches = (targets.watch(), drafts.watch(), models.prepare())
         self._watchers = [asyncio.create_task(watch) for watch in watches]
 
     def register(self, server: grpc.aio.Server) -> None:
-        """Add the servicer."""
+        """Add the servicers."""
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(self._service, server)
+        status_pb2_grpc.add_StatusServiceServicer_to_server(self._status, server)
 
     def alive(self) -> bool:
         """Whether both pools are still watched. Without any target it stays alive."""

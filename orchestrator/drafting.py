@@ -66,6 +66,7 @@ class Drafting:
         self._advances: asyncio.Queue[Advance] = asyncio.Queue()
         self._granted = 0
         self._overdue = False
+        self._exhausted = False
         self._changed = asyncio.Event()
 
     @property
@@ -77,6 +78,7 @@ class Drafting:
         """Tell the draft what was decided, and how far it may run."""
         if self._buffer is None:
             return
+        self._exhausted = False
         self._buffer.confirm(verdict.token_ids)
         advance = Advance(verdict.position, verdict.token_ids, self._granted)
         self._advances.put_nowait(advance)
@@ -119,7 +121,7 @@ class Drafting:
             output = self._stream.output
             confirmed = self._opening.prompt_token_ids + output
             self._advances = asyncio.Queue()
-            self._overdue = False
+            self._overdue = self._exhausted = False
             buffer = ProposalBuffer(confirmed, self._target.vocabulary_size)
             shares_machine = replica.model is not None and replica.model.host == self._target.host
             self._granted = self._choose_window(shares_machine)
@@ -136,14 +138,17 @@ class Drafting:
             await call.advance(await self._advances.get())
 
     def _receive(self, buffer: ProposalBuffer, proposal: Proposal) -> None:
-        self._stream.statistics.drafted += len(proposal.token_ids)
-        if buffer.add(proposal):
-            self._overdue = False
-            self._changed.set()
+        self._stream.statistics.drafted[proposal.drafter] += len(proposal.token_ids)
+        if not proposal.token_ids:
+            self._exhausted = buffer.ends_at(proposal)
+        elif not buffer.add(proposal):
+            return
+        self._overdue = False
+        self._changed.set()
 
     def _is_short(self, at_least: int) -> bool:
         """Whether more is to come before at_least tokens are there."""
-        if self._buffer is None or len(self._buffer) >= at_least:
+        if self._buffer is None or self._exhausted or len(self._buffer) >= at_least:
             return False
         return self._buffer.last not in self._opening.stop_token_ids
 

@@ -34,7 +34,10 @@ class OrchestratorMetrics:
             "paceline_spec_decode_num_plain_steps", "Steps with no proposal.", registry=registry
         )
         self._drafted = Counter(
-            "paceline_spec_decode_num_draft_tokens", "Draft tokens received.", registry=registry
+            "paceline_spec_decode_num_draft_tokens",
+            "Draft tokens received, by what guessed them.",
+            ["drafter"],
+            registry=registry,
         )
         self._verified = Counter(
             "paceline_spec_decode_num_verified_tokens_per_pos",
@@ -86,7 +89,8 @@ class OrchestratorMetrics:
         self._prompt_tokens.inc(stream.usage.prompt_tokens)
         self._rounds.inc(statistics.rounds)
         self._plain_steps.inc(statistics.plain_steps)
-        self._drafted.inc(statistics.drafted)
+        for drafter, count in stream.statistics.drafted.items():
+            self._drafted.labels(drafter.value).inc(count)
         self._count_places(statistics)
         if stream.generated:
             self._ttft.observe(statistics.ttft_seconds)

@@ -1,6 +1,7 @@
 """Pools: which draft or target servers there are, what they serve, and which one to pick."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -10,9 +11,9 @@ import structlog
 from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import Unavailable
 from paceline.rpc.channels import open_channel, resolve
-from paceline.rpc.codec import load_from_proto, model_info_from_proto
+from paceline.rpc.codec import load_from_proto, machine_from_proto, model_info_from_proto
 from paceline.rpc.status import from_rpc_error
-from paceline.session import Load, ModelInfo, TokenizerFiles
+from paceline.session import Load, Machine, ModelInfo, TokenizerFiles
 from paceline.v1 import model_pb2, model_pb2_grpc
 
 _log = structlog.get_logger(__name__)
@@ -38,6 +39,10 @@ class Replica:
     retired: bool = False
     benched: bool = False
     sessions: int = 0
+    machine: Machine | None = None
+    reason: str = "it was not asked yet"
+    round_trip_seconds: float = 0.0
+    clock_offset_seconds: float = 0.0
 
     @property
     def ready(self) -> bool:
@@ -48,13 +53,20 @@ class Replica:
     async def poll(self) -> None:
         """Ask for model and load."""
         stub = model_pb2_grpc.ModelServiceStub(self.channel)
+        asked = time.time()
         try:
             answer = await stub.GetModelInfo(model_pb2.GetModelInfoRequest(), timeout=POLL_SECONDS)
         except grpc.aio.AioRpcError as error:
+            self.reason = error.details() or error.code().name
             if self.reachable:
-                _log.warning("server lost", address=self.address, reason=error.details())
+                _log.warning("server lost", address=self.address, reason=self.reason)
             self.reachable = False
             return
+        self.round_trip_seconds = max(0.0, time.time() - asked)
+        self.machine = machine_from_proto(answer.machine)
+        middle = asked + self.round_trip_seconds / 2
+        self.clock_offset_seconds = self.machine.unix_seconds - middle
+        self.reason = ""
         self.model = model_info_from_proto(answer.model)
         self.load = load_from_proto(answer.load)
         self.draining = answer.draining
@@ -87,6 +99,11 @@ class Pool:
         self._addresses = tuple(addresses)
         self._resolved: dict[str, set[str]] = {name: set() for name in self._addresses}
         self._replicas: dict[str, Replica] = {}
+
+    @property
+    def all(self) -> list[Replica]:
+        """Every server an address of which is known."""
+        return list(self._replicas.values())
 
     @property
     def ready(self) -> list[Replica]:

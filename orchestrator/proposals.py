@@ -36,6 +36,10 @@ class ProposalBuffer:
         self._confidences.extend(confidences + (0.0,) * (len(tokens) - len(confidences)))
         return len(tokens)
 
+    def ends_at(self, proposal: Proposal) -> bool:
+        """Whether `proposal` begins just behind what is here."""
+        return proposal.position == len(self._path) and proposal.base_digest == self._path.digest
+
     def confirm(self, tokens: tuple[int, ...]) -> None:
         """Confirm tokens the target decided; guesses that differ go, with all behind them."""
         self._path.confirm(tokens)

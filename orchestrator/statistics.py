@@ -1,9 +1,10 @@
 """Statistics of one stream, gathered verdict by verdict. Pure: times are handed in."""
 
+from collections import Counter
 from statistics import median
 
 from paceline.generation import Statistics
-from paceline.session import Verdict
+from paceline.session import Drafter, Verdict
 
 
 class StreamStatistics:
@@ -18,7 +19,7 @@ class StreamStatistics:
         self._accepted: list[int] = []
         self._verified: list[int] = []
         self.round_seconds: list[float] = []
-        self.drafted = 0
+        self.drafted: Counter[Drafter] = Counter()
         self.rounds = 0
         self.plain_steps = 0
 
@@ -49,7 +50,7 @@ class StreamStatistics:
         places = len(self._verified)
         return Statistics(
             rounds=self.rounds,
-            drafted=self.drafted,
+            drafted=self.drafted.total(),
             verified=sum(self._verified),
             accepted=self.accepted,
             accepted_by_place=tuple(self._accepted + [0] * (places - len(self._accepted))),

@@ -10,8 +10,8 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
-from paceline.engine.bootstrap import StartedEngine, start_engine
 from paceline.engine.settings import EngineSettings
+from paceline.engine.started import StartedEngine
 from paceline.engine.work import Decoder
 from paceline.errors import InvalidArgument, Unavailable
 from paceline.rpc.codec import opening_from_proto
@@ -25,6 +25,7 @@ from paceline.v1 import model_pb2_grpc
 _log = structlog.get_logger(__name__)
 
 DecoderType = TypeVar("DecoderType", bound=Decoder)
+SettingsType = TypeVar("SettingsType", bound=EngineSettings)
 
 
 class EngineServer(ABC):
@@ -33,7 +34,7 @@ class EngineServer(ABC):
     def __init__(self, started: StartedEngine, registry: CollectorRegistry) -> None:
         """Own the engine."""
         self.engine, self.model = started.engine, started.model
-        self._tokenizer = started.tokenizer
+        self._tokenizer, self._threads = started.tokenizer, started.threads
         self.registry = registry
         self.draining = False
 
@@ -44,7 +45,11 @@ class EngineServer(ABC):
     def register(self, server: grpc.aio.Server) -> None:
         """Add all servicers."""
         service = ModelService(
-            self.model, self._tokenizer, lambda: self.engine.load, lambda: self.draining
+            self.model,
+            self._tokenizer,
+            lambda: self.engine.load,
+            lambda: self.draining,
+            self._threads,
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
         self.register_service(server)
@@ -112,13 +117,14 @@ class EngineServer(ABC):
 
 
 def run_engine_process(
-    settings: EngineSettings,
+    settings: SettingsType,
     names: tuple[str, ...],
+    start: Callable[[SettingsType, CollectorRegistry], StartedEngine],
     make: Callable[[StartedEngine, CollectorRegistry], EngineServer],
 ) -> None:
-    """Run a server process: load the model, serve what `make` makes of it, until a signal."""
+    """Run a server process: `start` the engine, serve what `make` makes of it, until a signal."""
 
     async def load(registry: CollectorRegistry) -> EngineServer:
-        return make(await asyncio.to_thread(start_engine, settings, registry), registry)
+        return make(await asyncio.to_thread(start, settings, registry), registry)
 
     run_process(settings, names, load, public=False)

@@ -1,5 +1,6 @@
 """python -m target_server."""
 
+from paceline.engine.bootstrap import start_engine
 from paceline.engine_server import run_engine_process
 from paceline.settings import parse
 from target_server.service import TargetServer
@@ -10,7 +11,7 @@ NAMES = ("paceline.v1.TargetService", "paceline.v1.ModelService")
 
 def main() -> None:
     """Run the process."""
-    run_engine_process(parse(TargetSettings), NAMES, TargetServer)
+    run_engine_process(parse(TargetSettings), NAMES, start_engine, TargetServer)
 
 
 if __name__ == "__main__":

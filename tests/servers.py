@@ -10,11 +10,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 import orchestrator.__main__ as orchestrator_main
+from draft_server.lookup_engine import start_lookup
 from draft_server.service import DraftServer
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
-from paceline.engine.bootstrap import StartedEngine, start_engine
+from paceline.engine.bootstrap import start_engine
+from paceline.engine.started import StartedEngine
 from paceline.rpc.server import serving
 from target_server.service import TargetServer
 from target_server.settings import TargetSettings
@@ -47,12 +49,15 @@ async def target(folder: Path, **settings: Any) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def draft(folder: Path, **settings: Any) -> AsyncIterator[Server]:
-    """A draft server."""
+async def draft(folder: Path | None, **settings: Any) -> AsyncIterator[Server]:
+    """A draft server; without a folder one that only looks up."""
     registry = CollectorRegistry()
-    configured = DraftSettings(model=str(folder), dtype="float64", threads=1, **settings)
-    started = await asyncio.to_thread(start_engine, configured, registry)
-    service = DraftServer(started, registry)
+    if folder is None:
+        settings["drafter"] = "ngram"
+    configured = DraftSettings(model=str(folder or ""), dtype="float64", threads=1, **settings)
+    start = start_engine if folder else start_lookup
+    started = await asyncio.to_thread(start, configured, registry)
+    service = DraftServer(started, registry, configured.drafter)
     async with serving(
         ANY_PORT, service, ("paceline.v1.DraftService",), registry=registry
     ) as server:

@@ -7,7 +7,9 @@ from paceline.engine.history import History
 from paceline.engine.law import pick_with_margin
 from paceline.engine.work import Logits, Span, StepReport
 from paceline.errors import PacelineError
-from paceline.session import Advance, Opening, Proposal
+from paceline.session import Advance, Drafter, Opening, Proposal
+
+Deliver = Callable[[Proposal | PacelineError], None]
 
 
 class ModelDrafter:
@@ -17,26 +19,24 @@ class ModelDrafter:
     that a model which agrees with the target guesses what the target will pick.
     """
 
-    def __init__(
-        self, opening: Opening, deliver: Callable[[Proposal | PacelineError], None]
-    ) -> None:
+    def __init__(self, opening: Opening, deliver: Deliver) -> None:
         """`deliver` takes proposals, and at most one error as the last thing."""
         self._opening = opening
         self._deliver = deliver
-        self._session = DraftSession(opening)
+        self.session = DraftSession(opening)
         self._history = History(opening.prompt_token_ids, opening.output_token_ids)
         self._same = 0  # leading tokens for which KV, as far as it goes, is right
 
     def advance(self, advance: Advance) -> None:
         """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
-        self._session.post(advance)
+        self.session.post(advance)
 
     def plan(self, cached: int) -> Span | None:
         """The tokens not in KV yet, when the window has room for a guess."""
         self._catch_up()
-        if self._session.wanted <= 0 or self._stopped:
+        if self.session.wanted <= 0:
             return None
-        tokens = self._session.tokens
+        tokens = self.session.tokens
         start = min(cached, self._same, len(tokens) - 1)
         self._same = len(tokens)
         return Span(start, tuple(tokens[start:]), 1)
@@ -45,7 +45,7 @@ class ModelDrafter:
         """Guess the next token, unless the path has left the one it follows."""
         end = span.position + len(span.token_ids)
         self._catch_up()
-        if self._same < end or len(self._session.tokens) > end:
+        if self._same < end or len(self.session.tokens) > end:
             return
         token, margin = pick_with_margin(
             logits[0],
@@ -55,7 +55,7 @@ class ModelDrafter:
             self._opening.stop_token_ids,
         )
         self._history.append(token)
-        self._deliver(self._session.propose((token,), (margin,)))
+        self._deliver(self.session.propose((token,), (margin,), Drafter.MODEL))
 
     def fail(self, error: PacelineError) -> None:
         """Deliver the error."""
@@ -63,17 +63,11 @@ class ModelDrafter:
 
     def kept(self, cached: int) -> list[int]:
         """Confirmed tokens and guesses in KV."""
-        return self._session.tokens[: min(cached, self._same)]
+        return self.session.tokens[: min(cached, self._same)]
 
     def _catch_up(self) -> None:
-        unchanged = self._session.catch_up()
+        unchanged = self.session.catch_up()
         self._same = min(self._same, unchanged)
         self._history.truncate(unchanged)
-        for token in self._session.tokens[len(self._history) :]:
+        for token in self.session.tokens[len(self._history) :]:
             self._history.append(token)
-
-    @property
-    def _stopped(self) -> bool:
-        prompt = len(self._opening.prompt_token_ids)
-        tokens = self._session.tokens
-        return len(tokens) > prompt and tokens[-1] in self._opening.stop_token_ids

@@ -13,7 +13,9 @@ from pydantic_settings import (
 from rich.console import Console
 
 from paceline import __version__
+from paceline.cli.chat import Chat
 from paceline.cli.demo import Demo
+from paceline.cli.doctor import Doctor
 from paceline.cli.generate import Generate
 from paceline.cli.pull import Pull
 from paceline.cli.up import Up
@@ -37,6 +39,8 @@ class Paceline(BaseSettings):
     pull: CliSubCommand[Pull]
     up: CliSubCommand[Up]
     generate: CliSubCommand[Generate]
+    chat: CliSubCommand[Chat]
+    doctor: CliSubCommand[Doctor]
     demo: CliSubCommand[Demo]
 
     def cli_cmd(self) -> None:

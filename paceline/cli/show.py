@@ -1,11 +1,12 @@
 """How outputs look: tokens coloured by where they came from, numbers as JSON or a table."""
 
+import dataclasses
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from paceline.client import Result
+from paceline.client import Choice, Result
 from paceline.generation import Delta, Finished
 from paceline.session import Origin
 
@@ -33,6 +34,16 @@ def legend() -> Text:
     return text
 
 
+def summary(finished: Finished) -> str:
+    """One line on how an output went."""
+    found = statistics(finished)
+    return (
+        f"[dim]{finished.usage.output_tokens} tokens, {found['tokens_per_s']:.1f}/s, "
+        f"first after {found['ttft_ms']:.0f} ms, {found['accepted']} of {found['verified']} "
+        f"draft tokens accepted[/]"
+    )
+
+
 def statistics(finished: Finished) -> dict[str, Any]:
     """Statistics for people and scripts; times in milliseconds."""
     found = finished.statistics
@@ -53,19 +64,29 @@ def statistics(finished: Finished) -> dict[str, Any]:
 
 
 def as_json(result: Result) -> dict[str, Any]:
-    """A whole output as one object."""
-    usage = result.finished.usage
-    return {
-        "text": result.text,
-        "token_ids": list(result.token_ids),
-        "finish_reason": result.finished.finish_reason.value,
+    """A call as one object: the first choice, and, where there are more, all of them."""
+    shown = {
+        **_choice(result.choices[0]),
         "seed": result.started.seed,
         "model": result.started.model,
         "fingerprint": result.started.fingerprint,
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "output_tokens": usage.output_tokens,
-            "cached_tokens": usage.cached_tokens,
-        },
-        "stats": statistics(result.finished),
     }
+    if len(result.choices) > 1:
+        shown["choices"] = [_choice(choice) for choice in result.choices]
+    return shown
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    finished = choice.finished
+    shown: dict[str, Any] = {
+        "text": choice.text,
+        "token_ids": list(choice.token_ids),
+        "finish_reason": finished.finish_reason.value,
+        "usage": dataclasses.asdict(finished.usage),
+        "stats": statistics(finished),
+    }
+    for name in ("stop_string", "stop_token_id"):
+        if (value := getattr(finished, name)) is not None:
+            shown[name] = value
+    logprobs = [dataclasses.asdict(one.logprobs) for one in choice.tokens if one.logprobs]
+    return {**shown, "logprobs": logprobs} if logprobs else shown

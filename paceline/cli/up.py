@@ -36,6 +36,9 @@ class Up(BaseModel):
         description="Target model: a pulled name, a local folder, a .gguf file or a hub id.",
     )
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise; none: the target alone.")
+    drafter: Literal["model", "ngram", "hybrid"] = Field(
+        "model", description="What guesses: the draft model, lookup, or both."
+    )
     draft_length: int = Field(
         4, ge=0, le=32, description="Draft tokens verified in a round; 0 is the target alone."
     )
@@ -178,7 +181,8 @@ def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
     commands = {"target": model("target", up.target, 1)}
     drafts = ""
     if _drafts(up):
-        commands["draft"] = model("draft", up.draft, 2)
+        arguments = model("draft", "" if up.drafter == "ngram" else up.draft, 2)
+        commands["draft"] = [*arguments, f"--drafter={up.drafter}"]
         drafts = f"unix:{sockets / 'draft'}"
     commands["orchestrator"] = [
         *("-m", "orchestrator", f"--port={up.port}", f"--target=unix:{sockets / 'target'}"),
@@ -188,7 +192,7 @@ def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
 
 
 def _drafts(up: Up) -> bool:
-    return up.draft_length > 0 and up.draft != "none"
+    return up.draft_length > 0 and (up.drafter == "ngram" or up.draft != "none")
 
 
 async def _start(name: str, arguments: list[str]) -> asyncio.subprocess.Process:

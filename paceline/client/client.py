@@ -12,7 +12,9 @@ from paceline.generation import GenerateRequest, Model, Prompt
 from paceline.rpc.channels import open_channel
 from paceline.rpc.generation_codec import model_from_proto, prompt_to_proto
 from paceline.rpc.status import from_rpc_error
-from paceline.v1 import generation_pb2, generation_pb2_grpc
+from paceline.rpc.status_codec import status_from_proto
+from paceline.status import Status
+from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2, status_pb2_grpc
 
 CALL_SECONDS = 10.0
 """Deadline of the calls that answer at once."""
@@ -37,7 +39,7 @@ class Client:
 
         retries: how often in a row a call is tried again; 0 never.
         """
-        self._address = address
+        self.address = address
         self._retries = retries
         self._channel = open_channel(address)
         self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
@@ -94,9 +96,18 @@ class Client:
             raise self._error(error) from error
         return [model_from_proto(model) for model in answer.models]
 
+    async def status(self) -> Status:
+        """What the orchestrator knows of itself and of the servers it draws on."""
+        stub = status_pb2_grpc.StatusServiceStub(self._channel)
+        try:
+            answer = await stub.GetStatus(status_pb2.GetStatusRequest(), timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+        return status_from_proto(answer)
+
     def _error(self, error: grpc.aio.AioRpcError) -> PacelineError:
         """The server's error; when there is no server, one that says so."""
         found = from_rpc_error(error)
         if isinstance(found, Unavailable) and str(found).startswith("failed to connect"):
-            return Unavailable(f"nobody answers at {self._address}: {found}")
+            return Unavailable(f"nobody answers at {self.address}: {found}")
         return found

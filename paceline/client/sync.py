@@ -10,6 +10,7 @@ from paceline.client.client import RETRIES, Client
 from paceline.client.generation import Generation
 from paceline.client.result import Result
 from paceline.generation import Delta, Finished, GenerateRequest, Model, Prompt, Started
+from paceline.status import Status
 
 Value = TypeVar("Value")
 
@@ -71,6 +72,10 @@ class SyncClient:
     def models(self) -> list[Model]:
         """As Client.models."""
         return self._run(self._client.models())
+
+    def status(self) -> Status:
+        """As Client.status."""
+        return self._run(self._client.status())
 
     def _run(self, work: Coroutine[Any, Any, Value]) -> Value:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -1,7 +1,6 @@
 """From settings to a running engine: load, probe, start."""
 
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -16,22 +15,14 @@ from paceline.engine.loading import load_model
 from paceline.engine.metrics import EngineMetrics
 from paceline.engine.runner import ModelRunner
 from paceline.engine.settings import EngineSettings
+from paceline.engine.started import StartedEngine
 from paceline.models import resolve_model
-from paceline.session import ModelInfo, TokenizerFiles
+from paceline.session import ModelInfo
 
 FEATURES = ("logprobs", "prompt_logprobs")
 """What Open.required_features may name."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StartedEngine:
-    """An engine at work, and what its model is."""
-
-    engine: Engine
-    model: ModelInfo
-    tokenizer: TokenizerFiles | None
 
 
 def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> StartedEngine:
@@ -69,4 +60,4 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
     _log.info(
         "engine started", model=model.name, fingerprint=model.fingerprint, row_exact=row_exact
     )
-    return StartedEngine(engine, model, loaded.tokenizer)
+    return StartedEngine(engine, model, loaded.tokenizer, settings.threads)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 
 from paceline.errors import NotFound
-from paceline.rpc.codec import load_to_proto, model_info_to_proto
+from paceline.machine import describe_machine
+from paceline.rpc.codec import load_to_proto, machine_to_proto, model_info_to_proto
 from paceline.session import Load, ModelInfo, TokenizerFiles
 from paceline.v1 import model_pb2, model_pb2_grpc
 
@@ -21,12 +22,14 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         tokenizer: TokenizerFiles | None,
         load: Callable[[], Load],
         draining: Callable[[], bool],
+        threads: int,
     ) -> None:
-        """`load` and `draining` are asked at every call."""
+        """`load` and `draining` are asked at every call. threads: of the forward pass."""
         self._model = model_info_to_proto(model)
         self._tokenizer = tokenizer
         self._load = load
         self._draining = draining
+        self._threads = threads
 
     async def GetModelInfo(
         self,
@@ -35,7 +38,10 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.GetModelInfoResponse:
         """The model, the load and whether the server is draining."""
         return model_pb2.GetModelInfoResponse(
-            model=self._model, load=load_to_proto(self._load()), draining=self._draining()
+            model=self._model,
+            load=load_to_proto(self._load()),
+            draining=self._draining(),
+            machine=machine_to_proto(describe_machine(self._threads)),
         )
 
     async def GetTokenizer(

@@ -239,6 +239,40 @@ async def test_a_client_that_leaves_frees_its_sessions(
     await servers.nothing_is_left(target, draft)
 
 
+@pytest.mark.parametrize("drafter", ["ngram", "hybrid"])
+async def test_lookup_changes_no_token_and_is_never_waited_for_in_vain(
+    drafter: str, target_folder: Path, draft_folders: dict[str, Path]
+) -> None:
+    folder = draft_folders["close"] if drafter == "hybrid" else None
+    rng = random.Random(drafter)
+    repeating = random_prompt(rng) * 6
+    requests = [
+        GenerateRequest(
+            repeating, sampling=SamplingParams(temperature=temperature), seed=9, max_tokens=TOKENS
+        )
+        for temperature in (0.0, 0.5)
+    ]
+    async with (
+        servers.target(target_folder) as target,
+        servers.draft(folder, drafter=drafter) as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+        for request in [*requests, *requests]:
+            alone = await run(client, request, Speculation.OFF)
+            forced = await run(client, request, Speculation.FORCE)
+            assert forced.token_ids == alone.token_ids
+        # The same again: what followed is known, for all but the first tokens.
+        statistics = forced.finished.statistics
+        assert statistics.accepted > TOKENS / 2
+        assert draft_tokens(draft, "ngram") > 0
+        await servers.nothing_is_left(target, draft)
+
+
+def draft_tokens(draft: servers.Server, drafter: str) -> float:
+    labels = {"drafter": drafter}
+    return draft.registry.get_sample_value("paceline_draft_proposed_tokens_total", labels) or 0
+
+
 async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
     target_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

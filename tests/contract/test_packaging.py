@@ -50,7 +50,14 @@ def test_the_wheel_has_nothing_but_the_packages(wheel: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["orchestrator.__main__", "paceline.client", "paceline.cli.app", "paceline.cli.demo"]
+    "module",
+    [
+        "orchestrator.__main__",
+        "paceline.client",
+        "paceline.cli.app",
+        "paceline.cli.demo",
+        "draft_server.__main__",
+    ],
 )
 def test_the_base_install_needs_no_torch(module: str) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, module]

@@ -32,7 +32,12 @@ def test_one_object_has_all_that_scripts_need() -> None:
         "seed": 7,
         "model": "tiny",
         "fingerprint": "print",
-        "usage": {"prompt_tokens": 2, "output_tokens": 9, "cached_tokens": 0},
+        "usage": {
+            "prompt_tokens": 2,
+            "output_tokens": 9,
+            "cached_tokens": 0,
+            "speculated_tokens": 0,
+        },
         "stats": {
             "rounds": 2,
             "drafted": 9,
@@ -66,7 +71,7 @@ def test_help_lists_the_commands_and_version_the_version(
     with pytest.raises(SystemExit) as ended:
         main([])
     assert ended.value.code == 0
-    assert "{pull,up,generate,demo}" in capsys.readouterr().out
+    assert "{pull,up,generate,chat,doctor,demo}" in capsys.readouterr().out
     main(["--version"])
     assert capsys.readouterr().out == "paceline 0.1.0\n"
 

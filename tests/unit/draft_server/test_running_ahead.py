@@ -4,13 +4,15 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
+from draft_server.lookup import Lookup, SuffixIndex
 from draft_server.session import DraftSession
-from paceline.engine.work import StepReport
+from paceline.engine.work import Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError
 from paceline.path import TokenPath
 from paceline.sampling import SamplingParams
-from paceline.session import Advance, Load, Opening, Proposal
+from paceline.session import Advance, Drafter, Load, Opening, Proposal
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner, TokenCache, decode_alone
 
@@ -30,11 +32,22 @@ class DraftMachine(RuleBasedStateMachine):
         self.opening = Opening("test", (1, 2), sampling, 7, max_tokens, stop_token_ids=stop)
         self.runner = TableRunner(VOCABULARY)
         self.proposals: list[Proposal | PacelineError] = []
-        self.drafter = ModelDrafter(self.opening, self.proposals.append)
+        self.drafter = self.make()
         self.cache = TokenCache()
         self.confirmed = [1, 2]
         self.guesses: list[int] = []
         self.window = 0
+
+    def make(self) -> ModelDrafter:
+        return ModelDrafter(self.opening, self.proposals.append)
+
+    def plan(self) -> Span | None:
+        span = self.drafter.plan(self.cache.length)
+        self.take_looked_up()
+        return span
+
+    def take_looked_up(self) -> None:
+        assert not self.proposals, "a model guesses only after a step"
 
     def send(self, tokens: tuple[int, ...], window: int) -> None:
         room = self.opening.max_length - 1 - len(self.confirmed)
@@ -58,7 +71,7 @@ class DraftMachine(RuleBasedStateMachine):
 
     @rule(chunk=st.integers(1, 4))
     def run_a_piece(self, chunk: int) -> None:
-        span = self.drafter.plan(self.cache.length)
+        span = self.plan()
         if span is not None:
             self.cache.truncate(span.position)
             if chunk < len(span.token_ids):
@@ -73,7 +86,7 @@ class DraftMachine(RuleBasedStateMachine):
         self.run_one_step(tokens)
 
     def run_one_step(self, meanwhile: tuple[int, ...] | None) -> None:
-        span = self.drafter.plan(self.cache.length)
+        span = self.plan()
         ahead = self.confirmed + self.guesses
         room = self.opening.max_length - 1 - len(self.confirmed)
         stopped = len(ahead) > 2 and ahead[-1] in self.opening.stop_token_ids
@@ -110,6 +123,43 @@ class DraftMachine(RuleBasedStateMachine):
 
 
 TestRunningAhead = DraftMachine.TestCase
+
+
+class HybridMachine(DraftMachine):
+    """The same, with lookup before each step: the least match is 2 so that it finds much."""
+
+    def make(self) -> ModelDrafter:
+        return EagerHybrid(self.opening, self.proposals.append, Lookup((1, 2), OTHERS))
+
+    def take_looked_up(self) -> None:
+        for proposal in self.proposals:
+            assert isinstance(proposal, Proposal)
+            ahead = self.confirmed + self.guesses
+            assert proposal.position == len(ahead)
+            assert proposal.base_digest == TokenPath(ahead).digest
+            assert proposal.drafter is Drafter.NGRAM
+            assert proposal.token_ids
+            assert not set(proposal.token_ids[:-1]) & self.opening.stop_token_ids
+            length = int(proposal.confidences[0])
+            run = (*ahead[-length:], *proposal.token_ids)
+            known = [self.confirmed, *(other.tokens for other in OTHERS)]
+            assert any(contains(tokens, run) for tokens in known)
+            self.guesses += proposal.token_ids
+        self.proposals.clear()
+
+
+class EagerHybrid(HybridDrafter):
+    least_match = 2
+
+
+OTHERS = (SuffixIndex((3, 3, 1, 2, 0, 1, 3, 2)),)
+
+
+def contains(tokens: list[int], run: tuple[int, ...]) -> bool:
+    return any(tuple(tokens[start : start + len(run)]) == run for start in range(len(tokens)))
+
+
+TestRunningAheadWithLookup = HybridMachine.TestCase
 
 
 def test_an_advance_that_leaves_a_gap_is_refused_and_names_the_limit() -> None:

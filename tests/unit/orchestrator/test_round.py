@@ -8,7 +8,7 @@ from orchestrator.pacing import TARGET_ONLY_STEPS, FixedPacer, Plan
 from orchestrator.round import rounds
 from orchestrator.statistics import StreamStatistics
 from paceline.generation import Statistics
-from paceline.session import Proposal, Verdict, Verify
+from paceline.session import Drafter, Proposal, Verdict, Verify
 
 
 class ScriptedTarget:
@@ -112,7 +112,8 @@ def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> No
     statistics.observe(Verdict(0, (1,)), 11.0, 0.0)
     statistics.observe(Verdict(1, (1, 2, 3), 3, 2, 0, 0.5), 12.0, 0.25)
     statistics.observe(Verdict(4, (1,), 2, 0, 0, 0.5), 12.875, 0.25)
-    statistics.drafted = 6
+    statistics.drafted[Drafter.MODEL] = 4
+    statistics.drafted[Drafter.NGRAM] = 2
     assert statistics.result() == Statistics(
         rounds=2,
         drafted=6,

@@ -1,0 +1,50 @@
+"""The n-gram drafter: guesses what followed the same tokens before. No model, no weights."""
+
+from collections.abc import Callable
+
+from draft_server.lookup import KEY_TOKENS, Lookup
+from draft_server.session import DraftSession
+from paceline.engine.work import Logits, Span, StepReport
+from paceline.errors import Internal, PacelineError
+from paceline.session import Advance, Opening, Proposal
+
+Deliver = Callable[[Proposal | PacelineError], None]
+
+
+class NgramDrafter:
+    """One session: a Decoder that never wants a step."""
+
+    def __init__(self, opening: Opening, deliver: Deliver, lookup: Lookup) -> None:
+        """`deliver` takes proposals; one without tokens says that none will come."""
+        self._deliver = deliver
+        self._lookup = lookup
+        self.session = DraftSession(opening)
+
+    def advance(self, advance: Advance) -> None:
+        """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
+        self.session.post(advance)
+
+    def plan(self, cached: int) -> Span | None:
+        """Guess at once what the window has room for; no span."""
+        if not self.session.has_news:
+            return None
+        self.session.catch_up()
+        self._lookup.confirm(self.session.confirmed)
+        while self.session.wanted > 0:
+            proposal = self.session.look_up(self._lookup, KEY_TOKENS)
+            self._deliver(proposal)
+            if not proposal.token_ids:
+                break
+        return None
+
+    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+        """Never called."""
+        raise Internal("lookup asks for no step")
+
+    def kept(self, cached: int) -> list[int]:
+        """Nothing: there is no KV."""
+        return []
+
+    def fail(self, error: PacelineError) -> None:
+        """Deliver the error."""
+        self._deliver(error)

@@ -1,0 +1,113 @@
+"""Lookup: what followed the same tokens before. Pure.
+
+Prompt lookup (Saxena 2023) and suffix matching (SuffixDecoding, Oliaro et al. 2024, arXiv
+2411.04975): outputs often repeat their prompt, themselves, or what others asked for before.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+KEY_TOKENS = 2
+"""A match has at least this many tokens."""
+LONGEST_MATCH = 32
+"""Longer matches are not told apart."""
+PLACES = 16
+"""Occurrences of one key that are remembered, the last ones."""
+RECENT_OUTPUTS = 32
+"""Ended streams that are remembered, for each salt."""
+RECENT_SALTS = 64
+"""Salts that are remembered, the last ones used."""
+RECENT_TOKENS = 16384
+"""Of a longer stream only the last tokens are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Tokens that followed the same `length` tokens before."""
+
+    length: int
+    following: tuple[int, ...]
+
+
+NO_MATCH = Match(0, ())
+
+
+class SuffixIndex:
+    """Tokens, and where each short run of them ended."""
+
+    def __init__(self, tokens: Iterable[int] = ()) -> None:
+        """Begin with `tokens`."""
+        self.tokens: list[int] = []
+        self._places: dict[tuple[int, ...], deque[int]] = {}
+        self.extend(tokens)
+
+    def extend(self, tokens: Iterable[int]) -> None:
+        """Append tokens."""
+        for token in tokens:
+            # A key is known only once something follows it.
+            if len(self.tokens) >= KEY_TOKENS:
+                key = tuple(self.tokens[-KEY_TOKENS:])
+                self._places.setdefault(key, deque(maxlen=PLACES)).append(len(self.tokens))
+            self.tokens.append(token)
+
+    def longest(self, context: Sequence[int], count: int) -> Match:
+        """What followed, up to `count` tokens, where most of the end of `context` occurred.
+
+        Of equally long matches the last one counts.
+        """
+        places = self._places.get(tuple(context[-KEY_TOKENS:]), ())
+        best = max(((self._common(context, place), place) for place in places), default=(0, 0))
+        length, place = best
+        return Match(length, tuple(self.tokens[place : place + count])) if length else NO_MATCH
+
+    def _common(self, context: Sequence[int], place: int) -> int:
+        """How many tokens before `place` equal the end of `context`."""
+        most = min(LONGEST_MATCH, len(context), place)
+        length = KEY_TOKENS
+        while length < most and self.tokens[place - length - 1] == context[-length - 1]:
+            length += 1
+        return length
+
+
+class RecentOutputs:
+    """Streams that have ended, kept apart by salt so that nobody sees another's."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._by_salt: OrderedDict[str, deque[SuffixIndex]] = OrderedDict()
+
+    def add(self, salt: str, tokens: Sequence[int]) -> None:
+        """Remember a stream that has ended."""
+        outputs = self._by_salt.setdefault(salt, deque(maxlen=RECENT_OUTPUTS))
+        outputs.append(SuffixIndex(tokens[-RECENT_TOKENS:]))
+        self._by_salt.move_to_end(salt)
+        while len(self._by_salt) > RECENT_SALTS:
+            self._by_salt.popitem(last=False)
+
+    def of(self, salt: str) -> tuple[SuffixIndex, ...]:
+        """Streams of one salt, the last one first."""
+        return tuple(reversed(self._by_salt.get(salt, ())))
+
+
+class Lookup:
+    """Lookup for one stream: in itself, then in those that ended before."""
+
+    def __init__(self, tokens: Sequence[int], others: Iterable[SuffixIndex] = ()) -> None:
+        """`tokens` are the confirmed ones so far."""
+        self._own = SuffixIndex(tokens)
+        self._others = tuple(others)
+
+    def confirm(self, tokens: Sequence[int]) -> None:
+        """All confirmed tokens, those known already included."""
+        self._own.extend(tokens[len(self._own.tokens) :])
+
+    def find(self, context: Sequence[int], count: int, least: int) -> Match:
+        """The longest match of at least `least` tokens; NO_MATCH without one."""
+        best = self._own.longest(context, count)
+        for other in self._others:
+            if best.length >= LONGEST_MATCH:
+                break
+            match = other.longest(context, count)
+            best = match if match.length > best.length else best
+        return best if best.length >= least else NO_MATCH

@@ -1,0 +1,64 @@
+"""An engine for a server that only looks up: sessions, and no model. No torch."""
+
+import socket
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry
+
+from draft_server.settings import DraftSettings
+from paceline.engine.engine import Engine
+from paceline.engine.law import LAW_VERSION
+from paceline.engine.metrics import EngineMetrics
+from paceline.engine.started import StartedEngine
+from paceline.engine.work import KVCache, Logits, Span
+from paceline.errors import Internal
+from paceline.session import ModelInfo
+
+MAX_SESSIONS = 4096
+_ANY = 2**31
+
+
+class NoCache:
+    """The KV of no model."""
+
+    length = 0
+
+    def truncate(self, length: int) -> None:
+        """Nothing to drop."""
+
+    def copy(self, length: int) -> "NoCache":
+        """Another one."""
+        return NoCache()
+
+
+class NoRunner:
+    """The forward pass of no model. A session takes one page, which is all its tokens."""
+
+    page_rows = _ANY
+
+    def new_cache(self) -> NoCache:
+        """An empty cache."""
+        return NoCache()
+
+    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
+        """Never called: lookup asks for no step."""
+        raise Internal("there is no model")
+
+
+def start_lookup(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
+    """Start at once; the model info fits any target."""
+    model = ModelInfo(
+        name=settings.model_name or "ngram",
+        fingerprint="",
+        vocabulary_hash="",
+        vocabulary_size=_ANY,
+        max_positions=_ANY,
+        eos_token_ids=(),
+        law_version=LAW_VERSION,
+        row_exact=True,
+        host=socket.gethostname(),
+    )
+    engine = Engine(NoRunner(), step_rows=settings.step_rows, kv_pages=MAX_SESSIONS)
+    EngineMetrics(registry).watch(lambda: engine.load)
+    engine.start()
+    return StartedEngine(engine, model, None)

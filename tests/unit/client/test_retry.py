@@ -1,0 +1,60 @@
+"""When a call is tried again, and for how long; on a clock of its own."""
+
+import asyncio
+import random
+
+import pytest
+
+from paceline.client.retry import Backoff
+from paceline.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    PacelineError,
+    ResourceExhausted,
+    Unavailable,
+)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses that were made; jitter always takes the most."""
+    made: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        made.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    return made
+
+
+async def test_pauses_double_up_to_a_limit_and_begin_anew_after_progress(
+    pauses: list[float],
+) -> None:
+    backoff = Backoff(8, None)
+    for _ in range(8):
+        await backoff.pause(Unavailable("down"))
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    with pytest.raises(Unavailable):
+        await backoff.pause(Unavailable("down"))
+    backoff.reset()
+    await backoff.pause(Unavailable("down"))
+    assert pauses[-1] == 0.1
+
+
+async def test_a_full_server_says_how_long_to_wait_at_least(pauses: list[float]) -> None:
+    await Backoff(3, None).pause(ResourceExhausted("full", 2.0))
+    assert pauses == [2.1]
+
+
+@pytest.mark.parametrize("error", [InvalidArgument("bad"), ResourceExhausted("too long", None)])
+async def test_what_does_not_pass_is_raised(pauses: list[float], error: PacelineError) -> None:
+    with pytest.raises(type(error)):
+        await Backoff(3, None).pause(error)
+    assert pauses == []
+
+
+async def test_no_pause_outlasts_the_callers_time(pauses: list[float]) -> None:
+    with pytest.raises(DeadlineExceeded, match="no time is left to try again after: full"):
+        await Backoff(3, 1.0).pause(ResourceExhausted("full", 2.0))
+    assert pauses == []
