@@ -1,0 +1,27 @@
+"""Stream an answer, and say what speculation did for it."""
+
+import asyncio
+import sys
+
+from paceline.client import Client
+from paceline.generation import ChatMessage, GenerateRequest
+from paceline.sampling import SamplingParams
+
+
+async def main(address: str) -> None:
+    request = GenerateRequest(
+        prompt=(ChatMessage("user", "Write a function that reverses a string."),),
+        sampling=SamplingParams(temperature=0.7, top_p=0.95),
+        max_tokens=64,
+    )
+    async with Client(address) as client:
+        generation = client.generate(request, timeout=120)
+        async for delta in generation:
+            print(delta.text, end="", flush=True)
+        print()
+    if generation.finished is not None:
+        usage = generation.finished.usage
+        print(f"{usage.speculated_tokens} of {usage.output_tokens} tokens were guessed ahead")
+
+
+asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "localhost:7070"))
