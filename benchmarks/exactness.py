@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from paceline.cli.up import Up, running
+from paceline.cli.up import Up, up_running
 from paceline.client import Client, Result
 from paceline.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET, resolve_model
@@ -95,7 +95,10 @@ async def _compare(options: argparse.Namespace, tallies: dict[tuple[str, float],
         draft_length=options.draft_length,
         port=options.port,
     )
-    async with running(up, console, show_logs=False), Client(f"127.0.0.1:{up.port}") as client:
+    async with (
+        up_running(up, console, show_logs=False),
+        Client(f"127.0.0.1:{up.port}") as client,
+    ):
         await _generate(client, "warm up", 0.0, 0, 16, Speculation.FORCE)
         with Progress(console=console) as progress:
             task = progress.add_task("tokens compared", total=options.tokens)

@@ -61,7 +61,7 @@ async def running(
     )
     processes = [*targets, *drafts, orchestrator]
     try:
-        async with Client(orchestrator.address) as client:
+        async with Client(orchestrator.address, retries=0) as client:
             await eventually(lambda: found(client, processes, len(drafts)))
             for target in targets:
                 await eventually(partial(logged, target, '"ready"'))

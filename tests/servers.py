@@ -92,14 +92,16 @@ async def orchestrator_alone(
     names = orchestrator_main.NAMES
     async with (
         serving(ANY_PORT, service, names, registry=registry, public=True) as server,
-        Client(f"127.0.0.1:{server.port}") as client,
+        Client(f"127.0.0.1:{server.port}", retries=0) as client,
     ):
         yield client
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+async def eventually(
+    condition: Callable[[], Awaitable[bool]], seconds: float = WAIT_SECONDS
+) -> None:
     """Wait until `condition` holds; asserts that it does in the end."""
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.01)
 

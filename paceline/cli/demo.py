@@ -8,7 +8,7 @@ from rich.table import Table
 
 from paceline.cli.pull import pull
 from paceline.cli.show import legend, show_delta, statistics
-from paceline.cli.up import Up, running
+from paceline.cli.up import Up, up_running
 from paceline.client import Client, Result
 from paceline.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.models import CATALOG, DEFAULT_DRAFT, DEFAULT_TARGET
@@ -46,7 +46,10 @@ class Demo(BaseModel):
         )
         status = console.status("starting draft, target and orchestrator")
         status.start()
-        async with running(up, console, show_logs=False), Client(f"127.0.0.1:{up.port}") as client:
+        async with (
+            up_running(up, console, show_logs=False),
+            Client(f"127.0.0.1:{up.port}") as client,
+        ):
             status.stop()
             table = _table()
             for name, (prompt, temperature) in PROMPTS.items():

@@ -201,7 +201,9 @@ async def test_metrics_tell_what_happened(folder: Path) -> None:
         assert get("paceline_target_accepted_tokens_total") == found.accepted
         assert get("paceline_engine_step_seconds_count") == found.rounds + found.plain_steps
         assert get("paceline_engine_kv_pages_total") == 128
-        proposed = draft.registry.get_sample_value("paceline_draft_proposed_tokens_total")
+        proposed = draft.registry.get_sample_value(
+            "paceline_draft_proposed_tokens_total", {"drafter": "model"}
+        )
         assert proposed is not None
         assert proposed >= found.drafted
         await client.close()

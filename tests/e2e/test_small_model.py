@@ -19,6 +19,7 @@ from tests.servers import eventually
 pytestmark = pytest.mark.e2e
 MODEL = "smollm2-135m"
 PORT = 7570
+LOAD_SECONDS = 240.0
 STORY = "Tell a very short story about a cyclist in the rain."
 
 
@@ -66,7 +67,7 @@ async def up(log: Path, *flags: str) -> AsyncIterator[asyncio.subprocess.Process
             assert process.returncode is None, log.read_text()
             return "ready at" in log.read_text()
 
-        await eventually(ready)
+        await eventually(ready, LOAD_SECONDS)
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,141 @@
+"""Server processes of this machine: started, watched, their logs followed, stopped."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.markup import escape
+
+from paceline.client import Client
+from paceline.errors import Unavailable
+
+READY_SECONDS = 600.0
+"""Loading a model, converting it before perhaps, takes this long at most."""
+STOP_SECONDS = 10.0
+"""A process that has not ended this long after SIGTERM is killed."""
+LINE_BYTES = 1024 * 1024
+_COLORS = {"target": "cyan", "draft": "magenta", "orchestrator": "green"}
+
+
+@dataclass
+class Process:
+    """One server as a process, its log lines prefixed with its name."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    console: Console
+    show_logs: bool
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+
+    async def follow(self) -> None:
+        """Pass its log on until it ends; raises Unavailable saying how it ended."""
+        if self.process.stderr is None:
+            raise Unavailable(f"the {self.name} has no log")
+        async for line in self.process.stderr:
+            text = line.decode(errors="replace").rstrip()
+            self.last_lines.append(text)
+            if self.show_logs:
+                color = _COLORS[self.name.partition(" ")[0]]
+                self.console.print(
+                    f"[{color}]{self.name:>12}[/] {escape(text)}", highlight=False, soft_wrap=True
+                )
+        code = await self.process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        log = "\n  ".join(self.last_lines)
+        raise Unavailable(f"the {self.name} {how}; its last words:\n  {log}")
+
+    async def stop(self) -> None:
+        """End it: SIGTERM, and SIGKILL after STOP_SECONDS."""
+        if self.process.returncode is not None:
+            return
+        self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+
+@dataclass
+class Servers:
+    """The processes that run."""
+
+    processes: list[Process]
+    followers: list[asyncio.Task[None]]
+
+    async def died(self) -> None:
+        """Wait until one of them ends; raises Unavailable saying which and why."""
+        done, _ = await asyncio.wait(self.followers, return_when=asyncio.FIRST_COMPLETED)
+        for follower in done:
+            follower.result()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    commands: dict[str, list[str]],
+    ready: Callable[[], Awaitable[None]],
+    console: Console,
+    *,
+    show_logs: bool,
+) -> AsyncIterator[Servers]:
+    """Servers by name, ready; stopped when the context is left.
+
+    commands: the arguments of each, for Python. ready: waits until all are. Raises
+    Unavailable when one of them ends before.
+    """
+    servers = Servers([], [])
+    try:
+        for name, arguments in commands.items():
+            process = await _start(arguments)
+            servers.processes.append(Process(name, process, console, show_logs))
+        servers.followers = [asyncio.create_task(process.follow()) for process in servers.processes]
+        await _wait(ready, servers)
+        yield servers
+    finally:
+        for follower in servers.followers:
+            follower.cancel()
+        await asyncio.gather(*(process.stop() for process in servers.processes))
+        await asyncio.gather(*servers.followers, return_exceptions=True)
+
+
+async def answers(port: int, *, drafts: int) -> None:
+    """Wait until the orchestrator at `port` has a target, and at least so many drafts for it."""
+    async with Client(f"127.0.0.1:{port}") as client:
+        while True:
+            with contextlib.suppress(Unavailable):
+                if any(model.drafts >= drafts for model in await client.models()):
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def _start(arguments: list[str]) -> asyncio.subprocess.Process:
+    """Start a server in a session of its own, so that Ctrl-C reaches it through us only."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        limit=LINE_BYTES,
+    )
+
+
+async def _wait(ready: Callable[[], Awaitable[None]], servers: Servers) -> None:
+    """Wait until all is ready, or a server has died."""
+    died = asyncio.create_task(servers.died())
+    waiting = asyncio.ensure_future(ready())
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await asyncio.wait({died, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    except TimeoutError:
+        raise Unavailable(f"the servers were not ready after {READY_SECONDS:g} s") from None
+    finally:
+        died.cancel()
+        waiting.cancel()
+    if not waiting.done():
+        await servers.died()
