@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+import paceline.bench
 from paceline.cli.up import Up, up_running
 from paceline.client import Client, Result
 from paceline.generation import ChatMessage, GenerateRequest, Speculation
@@ -28,7 +29,7 @@ from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET, resolve_model
 from paceline.sampling import SamplingParams
 
 TEMPERATURES = (0.0, 0.8)
-PROMPTS = Path(__file__).parent / "prompts.jsonl"
+PROMPTS = Path(paceline.bench.__file__).parent / "prompts.jsonl"
 
 
 @dataclass

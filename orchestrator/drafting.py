@@ -30,6 +30,10 @@ class NoDraft:
     def advance(self, verdict: Verdict, remaining: int) -> None:
         """Nobody to tell."""
 
+    def is_short_of(self, plan: Plan) -> bool:
+        """It never has anything, and nobody waits for it."""
+        return False
+
     async def take(self, plan: Plan) -> Proposal:
         """Nothing, at once."""
         return NOTHING
@@ -83,6 +87,12 @@ class Drafting:
         advance = Advance(verdict.position, verdict.token_ids, self._granted)
         self._advances.put_nowait(advance)
 
+    def is_short_of(self, plan: Plan) -> bool:
+        """Whether more is to come before at_least tokens are there."""
+        if self._buffer is None or self._exhausted or len(self._buffer) >= plan.at_least:
+            return False
+        return self._buffer.last not in self._opening.stop_token_ids
+
     async def take(self, plan: Plan) -> Proposal:
         """What is there, waited for as the plan says.
 
@@ -91,7 +101,7 @@ class Drafting:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(plan.wait_seconds):
-                while self._is_short(plan.at_least):
+                while self.is_short_of(plan):
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -145,12 +155,6 @@ class Drafting:
             return
         self._overdue = False
         self._changed.set()
-
-    def _is_short(self, at_least: int) -> bool:
-        """Whether more is to come before at_least tokens are there."""
-        if self._buffer is None or self._exhausted or len(self._buffer) >= at_least:
-            return False
-        return self._buffer.last not in self._opening.stop_token_ids
 
     def _choose_window(self, shares_machine: bool) -> int:
         if self._window is not None:

@@ -30,6 +30,9 @@ class Draft(Protocol):
     def advance(self, verdict: Verdict, remaining: int) -> None:
         """Tell it what was decided."""
 
+    def is_short_of(self, plan: Plan) -> bool:
+        """Whether taking what is planned means waiting."""
+
     async def take(self, plan: Plan) -> Proposal:
         """What it has guessed, waited for as the plan says; may be empty."""
 
@@ -61,6 +64,10 @@ async def rounds(target: Target, draft: Draft, pacer: FixedPacer, stream: Stream
         if stream.remaining:
             draft.advance(verdict, stream.remaining)
             plan = pacer.plan(stream.remaining, draft.punctual)
+            if draft.is_short_of(plan):
+                stream.settle()  # while the draft works; below, while the target does
+                if not stream.remaining:
+                    return
             proposal = await draft.take(plan)
             if proposal.token_ids or not owed:  # else it decodes on by itself
                 proposals = (proposal,) if proposal.token_ids else ()

@@ -13,6 +13,7 @@ from pydantic_settings import (
 from rich.console import Console
 
 from paceline import __version__
+from paceline.cli.bench import Bench
 from paceline.cli.chat import Chat
 from paceline.cli.demo import Demo
 from paceline.cli.doctor import Doctor
@@ -41,6 +42,7 @@ class Paceline(BaseSettings):
     generate: CliSubCommand[Generate]
     chat: CliSubCommand[Chat]
     doctor: CliSubCommand[Doctor]
+    bench: CliSubCommand[Bench]
     demo: CliSubCommand[Demo]
 
     def cli_cmd(self) -> None:

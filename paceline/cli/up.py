@@ -96,23 +96,38 @@ def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
             f"--log-level={up.log_level}",
         ]
 
-    def model(name: str, model: str, offset: int) -> list[str]:
-        return [
-            *("-m", f"{name}_server", f"--model={model}", f"--socket={sockets / name}"),
-            *(f"--threads={up.threads}", f"--dtype={up.dtype}", *common(offset)),
-        ]
-
-    commands = {"target": model("target", up.target, 1)}
-    drafts = ""
-    if _drafts(up):
-        arguments = model("draft", "" if up.drafter == "ngram" else up.draft, 2)
-        commands["draft"] = [*arguments, f"--drafter={up.drafter}"]
-        drafts = f"unix:{sockets / 'draft'}"
-    commands["orchestrator"] = [
-        *("-m", "orchestrator", f"--port={up.port}", f"--target=unix:{sockets / 'target'}"),
-        *(f"--draft={drafts}", f"--draft-length={up.draft_length}", *common(0)),
-    ]
+    numbers = [f"--threads={up.threads}", f"--dtype={up.dtype}"]
+    target, draft = sockets / "target", sockets / "draft" if _drafts(up) else None
+    commands = {"target": target_command(up.target, target, [*numbers, *common(1)])}
+    if draft is not None:
+        flags = [*numbers, *common(2)]
+        commands["draft"] = draft_command(up.draft, up.drafter, draft, flags)
+    commands["orchestrator"] = orchestrator_command(
+        up.port, target, draft, up.draft_length, common(0)
+    )
     return commands
+
+
+def target_command(model: str, socket: Path, flags: list[str]) -> list[str]:
+    """Arguments, for Python, of a target server that listens on a socket."""
+    return ["-m", "target_server", f"--model={model}", f"--socket={socket}", *flags]
+
+
+def draft_command(model: str, drafter: str, socket: Path, flags: list[str]) -> list[str]:
+    """Arguments, for Python, of a draft server that listens on a socket."""
+    named = [] if drafter == "ngram" else [f"--model={model}"]
+    return ["-m", "draft_server", *named, f"--drafter={drafter}", f"--socket={socket}", *flags]
+
+
+def orchestrator_command(
+    port: int, target: Path, draft: Path | None, draft_length: int, flags: list[str]
+) -> list[str]:
+    """Arguments, for Python, of an orchestrator between servers on sockets."""
+    drafts = f"unix:{draft}" if draft else ""
+    return [
+        *("-m", "orchestrator", f"--port={port}", f"--target=unix:{target}"),
+        *(f"--draft={drafts}", f"--draft-length={draft_length}", *flags),
+    ]
 
 
 def _drafts(up: Up) -> bool:

@@ -64,6 +64,9 @@ class ScriptedDraft:
         assert verdict.token_ids
         assert remaining > 0
 
+    def is_short_of(self, plan: Plan) -> bool:
+        return len(self.plans) % 2 == 0
+
     async def take(self, plan: Plan) -> Proposal:
         self.plans.append(plan)
         return Proposal(0, 0, (7,) * min(self.has, plan.at_most))

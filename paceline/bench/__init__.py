@@ -1,0 +1,1 @@
+"""paceline bench: how fast, beside transformers, in one run and in turn."""

@@ -1,0 +1,131 @@
+"""What is compared: our servers with each drafter, and transformers in a process of its own."""
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from paceline.bench.samples import Prompt, Sample
+from paceline.client import Client
+from paceline.errors import Unavailable
+from paceline.generation import ChatMessage, GenerateRequest, Speculation
+from paceline.sampling import SamplingParams
+
+BASELINES = ("generate", "assisted", "lookup")
+ANSWER_SECONDS = 600.0
+LINE_BYTES = 4 * 1024 * 1024
+
+
+class Variant(Protocol):
+    """One way to get an output."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+
+    async def run(self, prompt: Prompt, max_tokens: int) -> Sample:
+        """Get an output of exactly `max_tokens` tokens."""
+
+
+class Served:
+    """Our servers."""
+
+    def __init__(
+        self, name: str, client: Client, speculation: Speculation, temperature: float
+    ) -> None:
+        """`client` is of the orchestrator to ask."""
+        self.name = name
+        self._client = client
+        self._speculation = speculation
+        self._temperature = temperature
+
+    async def run(self, prompt: Prompt, max_tokens: int) -> Sample:
+        """See Variant."""
+        request = GenerateRequest(
+            prompt=(ChatMessage("user", prompt.text),),
+            sampling=SamplingParams(temperature=self._temperature),
+            seed=7,
+            max_tokens=max_tokens,
+            ignore_eos=True,
+            speculation=self._speculation,
+            # Nothing is shared: each output pays for its own prompt.
+            cache_salt=f"{time.perf_counter_ns()}",
+        )
+        started = time.perf_counter()
+        tokens: list[int] = []
+        seconds: list[float] = []
+        generation = self._client.generate(request)
+        async for delta in generation:
+            tokens += [token.id for token in delta.tokens]
+            seconds += [time.perf_counter() - started] * len(delta.tokens)
+        if generation.finished is None:
+            raise Unavailable("the stream ended before it was finished")
+        found = generation.finished.statistics
+        return Sample(
+            self.name,
+            prompt,
+            tuple(tokens),
+            tuple(seconds),
+            found.verified_by_place,
+            found.accepted_by_place,
+            found.overhead_seconds,
+        )
+
+
+class Baseline:
+    """transformers, by one of its methods."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, client: Client) -> None:
+        """`process` runs paceline.engine.baseline; `client` makes ids of prompts."""
+        self.name = name
+        self._process = process
+        self._client = client
+
+    async def run(self, prompt: Prompt, max_tokens: int) -> Sample:
+        """See Variant."""
+        ids = await self._client.tokenize((ChatMessage("user", prompt.text),))
+        request = {"method": self.name, "token_ids": ids, "max_tokens": max_tokens}
+        answer = await _exchange(self._process, request)
+        return Sample(self.name, prompt, tuple(answer["token_ids"]), tuple(answer["seconds"]))
+
+
+@contextlib.asynccontextmanager
+async def baselines(
+    target: str, draft: str, threads: int, dtype: str, client: Client
+) -> AsyncIterator[list[Baseline]]:
+    """transformers, loaded; ended when the context is left."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "paceline.engine.baseline", f"--target={target}"),
+        *(f"--draft={draft}", f"--threads={threads}", f"--dtype={dtype}"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=LINE_BYTES,
+    )
+    try:
+        await _answer(process)
+        yield [Baseline(name, process, client) for name in BASELINES]
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _exchange(process: asyncio.subprocess.Process, request: dict[str, Any]) -> dict[str, Any]:
+    if process.stdin is None:
+        raise Unavailable("the baseline has no input")
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    return await _answer(process)
+
+
+async def _answer(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    if process.stdout is None:
+        raise Unavailable("the baseline has no output")
+    async with asyncio.timeout(ANSWER_SECONDS):
+        line = await process.stdout.readline()
+    if not line:
+        raise Unavailable(f"the baseline ended with {await process.wait()}")
+    answer = json.loads(line)
+    return dict(answer)
