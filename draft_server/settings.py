@@ -1,6 +1,6 @@
 """The draft server's settings."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -11,6 +11,7 @@ from paceline.engine.settings import EngineSettings
 class DraftSettings(EngineSettings):
     """Owns a draft model: guesses ahead of the target."""
 
+    needs_exact_rows: ClassVar[bool] = False
     model_config = SettingsConfigDict(
         env_prefix="PACELINE_DRAFT_", cli_prog_name="python -m draft_server"
     )
@@ -19,6 +20,10 @@ class DraftSettings(EngineSettings):
         "",
         description="The model: a pulled name, a local folder, a .gguf file or a hub id. The "
         "ngram drafter has none.",
+    )
+    weights: Literal["bf16", "int8", "int4"] = Field(
+        "int4",
+        description="Weights of the linear layers, with bfloat16: as they are, or in 8 or 4 bits.",
     )
     drafter: Literal["model", "ngram", "hybrid"] = Field(
         "model",

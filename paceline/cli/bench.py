@@ -48,6 +48,9 @@ class Bench(BaseModel):
         default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of each model."
     )
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Numbers of weights.")
+    draft_weights: Literal["bf16", "int8", "int4"] = Field(
+        "int4", description="Weights of the draft."
+    )
     port: int = Field(7870, ge=1, le=60000, description="First port; one for each variant.")
     json_: Path | None = Field(None, alias="json", description="Write all figures there.")
     plot: Path | None = Field(None, description="Draw the figures there, as PNG.")
@@ -113,7 +116,8 @@ class Bench(BaseModel):
         commands = {"target": target_command(self.target, sockets / "target", model)}
         for drafter, port in ports.items():
             socket = sockets / drafter
-            draft = draft_command(self.draft, drafter, socket, model)
+            flags = [*model, f"--weights={self.draft_weights}"]
+            draft = draft_command(self.draft, drafter, socket, flags)
             commands[f"draft {drafter}"] = draft
             commands[f"orchestrator {drafter}"] = orchestrator_command(
                 port, sockets / "target", socket, self.draft_length, common

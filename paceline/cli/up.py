@@ -27,6 +27,9 @@ class Up(BaseModel):
     drafter: Literal["model", "ngram", "hybrid"] = Field(
         "model", description="What guesses: the draft model, lookup, or both."
     )
+    draft_weights: Literal["bf16", "int8", "int4"] = Field(
+        "int4", description="Weights of the draft: as they are, or in 8 or 4 bits."
+    )
     draft_length: int = Field(
         4, ge=0, le=32, description="Draft tokens verified in a round; 0 is the target alone."
     )
@@ -100,7 +103,7 @@ def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
     target, draft = sockets / "target", sockets / "draft" if _drafts(up) else None
     commands = {"target": target_command(up.target, target, [*numbers, *common(1)])}
     if draft is not None:
-        flags = [*numbers, *common(2)]
+        flags = [*numbers, f"--weights={up.draft_weights}", *common(2)]
         commands["draft"] = draft_command(up.draft, up.drafter, draft, flags)
     commands["orchestrator"] = orchestrator_command(
         up.port, target, draft, up.draft_length, common(0)

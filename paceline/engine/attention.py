@@ -1,8 +1,8 @@
 """Attention of a ragged batch: each span over its own cache, row for row the same bits.
 
 The bits of scaled_dot_product_attention depend on the length of KV and on small or uneven
-query counts. Over KV padded to whole pages, with query rows padded to a multiple of
-QUERY_MULTIPLE, a row has the same bits alone, in a verify block and in a prefill.
+query counts. Over KV and query rows that are padded (paceline.engine.padding), a row has the
+same bits alone, in a verify block and in a prefill.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from paceline.engine.kv import SessionCache, padded
+from paceline.engine.kv import SessionCache
+from paceline.engine.padding import Padding
 
 NAME = "paceline"
 """What transformers calls this attention."""
-QUERY_MULTIPLE = 8
 
 
 @dataclass(eq=False, slots=True)
@@ -30,26 +30,33 @@ class SpanRows:
     position: int
     start: int
     stop: int
-    masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
+    masks: dict[tuple[int | None, int], Tensor | None] = field(default_factory=dict)
 
-    def mask(self, window: int | None, groups: int, like: Tensor) -> Tensor:
+    def mask(self, window: int | None, groups: int, like: Tensor) -> Tensor | None:
         """Additive mask, [groups * rows, padded length]: causal, and within a sliding window.
 
-        Finite: a block that is masked as a whole must give weights that the next block
-        rescales to 0, not NaN. Made once for all layers of a kind.
+        None where there is nothing to hide. Finite: a block that is masked as a whole must
+        give weights that the next block rescales to 0, not NaN. Made once for all layers of a
+        kind.
         """
         key = (window, groups)
         if key not in self.masks:
-            end = self.position + self.stop - self.start
-            queries = torch.arange(self.position, end, device=like.device)[:, None]
-            keys = torch.arange(padded(end), device=like.device)[None]
-            hidden = keys > queries
-            if window is not None:
-                hidden |= keys <= queries - window
-            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-            mask.masked_fill_(hidden, torch.finfo(like.dtype).min / 2)
-            self.masks[key] = _pad_rows(mask.repeat(groups, 1))
+            self.masks[key] = self._make_mask(window, groups, like)
         return self.masks[key]
+
+    def _make_mask(self, window: int | None, groups: int, like: Tensor) -> Tensor | None:
+        padding = self.cache.padding
+        end = self.position + self.stop - self.start
+        if end - self.position == 1 and padding.keys(end) == end and window is None:
+            return None
+        queries = torch.arange(self.position, end, device=like.device)[:, None]
+        keys = torch.arange(padding.keys(end), device=like.device)[None]
+        hidden = keys > queries
+        if window is not None:
+            hidden |= keys <= queries - window
+        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+        mask.masked_fill_(hidden, torch.finfo(like.dtype).min / 2)
+        return _pad_rows(mask.repeat(groups, 1), padding)
 
 
 def attention(
@@ -69,19 +76,44 @@ def attention(
     query: [1, heads, rows, dim]; key and value: [1, kv_heads, rows, dim]. Appends each
     span's keys and values to its cache. Returns [1, rows, heads, dim]; rows of no span are zero.
     """
-    heads, rows = query.shape[1], query.shape[2]
-    out = query.new_zeros(1, rows, heads, value.shape[3])
+    index: int = module.layer_idx  # type: ignore[assignment]
+    out = attend(index, query[0], key[0], value[0], spans, scaling, sliding_window)
+    return out[None], None
+
+
+def attend(
+    index: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    spans: Sequence[SpanRows],
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    """Attention of layer `index`, [heads, rows, dim] to [rows, heads, dim].
+
+    key and value: [kv_heads, rows, dim]; appended to each span's cache. Rows of no span are
+    zero.
+    """
+    heads, rows = query.shape[0], query.shape[1]
+    out = query.new_zeros(rows, heads, value.shape[2])
     for span in spans:
         at = slice(span.start, span.stop)
-        layer = span.cache.layer(module.layer_idx)  # type: ignore[arg-type]
-        keys, values = layer.append(span.position, key[0, :, at], value[0, :, at])
-        mask = span.mask(sliding_window, heads // key.shape[1], query)
-        out[0, at] = _attend(query[0, :, at], keys, values, mask, scaling)
-    return out, None
+        layer = span.cache.layer(index)
+        keys, values = layer.append(span.position, key[:, at], value[:, at])
+        mask = span.mask(window, heads // key.shape[0], query)
+        padding = span.cache.padding
+        out[at] = _attend(query[:, at], keys, values, mask, scaling, padding)
+    return out
 
 
 def _attend(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scaling: float | None
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    padding: Padding,
 ) -> Tensor:
     """[heads, rows, dim] over [kv_heads, length, dim] to [rows, heads, dim].
 
@@ -91,18 +123,20 @@ def _attend(
     heads, rows, dim = query.shape
     folded = query.reshape(keys.shape[0], -1, dim)
     attended = functional.scaled_dot_product_attention(
-        _pad_rows(folded)[None],
+        _pad_rows(folded, padding)[None],
         keys[None],
         values[None],
-        attn_mask=mask[None, None],
+        attn_mask=None if mask is None else mask[None, None],
         scale=scaling,
     )
     return attended[0, :, : folded.shape[1]].reshape(heads, rows, -1).transpose(0, 1)
 
 
-def _pad_rows(x: Tensor) -> Tensor:
-    """`x` with zero rows appended to its last but one dimension, to a QUERY_MULTIPLE of them."""
-    return functional.pad(x, (0, 0, 0, -x.shape[-2] % QUERY_MULTIPLE))
+def _pad_rows(x: Tensor, padding: Padding) -> Tensor:
+    """`x` with zero rows appended to its last but one dimension, as many as are wanted."""
+    rows = x.shape[-2]
+    wanted = padding.queries(rows)
+    return x if wanted == rows else functional.pad(x, (0, 0, 0, wanted - rows))
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

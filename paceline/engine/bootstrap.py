@@ -13,6 +13,7 @@ from paceline.engine.kv import PAGE_ROWS
 from paceline.engine.law import LAW_VERSION
 from paceline.engine.loading import load_model
 from paceline.engine.metrics import EngineMetrics
+from paceline.engine.padding import NONE, exact
 from paceline.engine.runner import ModelRunner
 from paceline.engine.settings import EngineSettings
 from paceline.engine.started import StartedEngine
@@ -29,10 +30,12 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
     """Load the model, probe its numerics and start the engine; takes seconds to minutes."""
     torch.set_num_threads(settings.threads)
     dtype: torch.dtype = getattr(torch, settings.dtype)
-    loaded = load_model(resolve_model(settings.model), dtype, settings.device)
-    runner = ModelRunner(loaded.model)
+    folder = resolve_model(settings.model)
+    loaded = load_model(folder, dtype, settings.device, settings.weights)
+    padding = exact(dtype) if settings.needs_exact_rows else NONE
+    runner = ModelRunner(loaded.decoder, loaded.device, padding)
     row_exact, probed = probe(runner, loaded.vocabulary_size)
-    if not row_exact:
+    if settings.needs_exact_rows and not row_exact:
         _log.warning("rows are not exact on this device: outputs may depend on the batch")
     model = ModelInfo(
         name=settings.model_name or Path(settings.model).name,

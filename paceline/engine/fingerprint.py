@@ -31,7 +31,7 @@ def fingerprint(loaded: LoadedModel, dtype: torch.dtype, probed: bytes) -> str:
         str(dtype),
         f"law {LAW_VERSION}",
         torch.__version__,
-        loaded.model.device.type,
+        loaded.device.type,
         torch.backends.cpu.get_cpu_capability(),
         hashlib.sha256(probed).hexdigest(),
     )

@@ -5,39 +5,38 @@ import math
 import torch
 from torch import Tensor
 
+from paceline.engine.padding import Padding
+
 PAGE_ROWS = 512
-"""Rows in a page. Attention runs over whole pages: its bits depend on the length it is given."""
-
-
-def padded(length: int) -> int:
-    """`length` rounded up to whole pages."""
-    return math.ceil(length / PAGE_ROWS) * PAGE_ROWS
+"""Rows in a page: what a cache grows by."""
 
 
 class LayerCache:
     """Keys and values of one layer, each [kv_heads, capacity, head_dim]."""
 
-    def __init__(self) -> None:
+    def __init__(self, padding: Padding) -> None:
         """Nothing is allocated before the first append, which tells the shapes."""
+        self._padding = padding
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
     def append(self, position: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write rows [kv_heads, n, head_dim] from `position` on.
 
-        Returns keys and values of whole pages, as views: rows from position + n on are
-        zero or stale, always finite, and must be masked.
+        Returns keys and values as attention is to see them, as views: rows from position + n
+        on are zero or stale, always finite, and must be masked.
         """
         end = position + keys.shape[1]
         self._keys = _grown(self._keys, end, keys)
         self._values = _grown(self._values, end, values)
         self._keys[:, position:end] = keys
         self._values[:, position:end] = values
-        return self._keys[:, : padded(end)], self._values[:, : padded(end)]
+        seen = self._padding.keys(end)
+        return self._keys[:, :seen], self._values[:, :seen]
 
     def copy(self, length: int) -> "LayerCache":
         """A copy of the first `length` rows."""
-        copied = LayerCache()
+        copied = LayerCache(self._padding)
         copied._keys, copied._values = _head(self._keys, length), _head(self._values, length)
         return copied
 
@@ -45,8 +44,9 @@ class LayerCache:
 class SessionCache:
     """All layers of one session."""
 
-    def __init__(self) -> None:
+    def __init__(self, padding: Padding) -> None:
         """Begin empty."""
+        self.padding = padding
         self._layers: dict[int, LayerCache] = {}
         self._length = 0
 
@@ -61,7 +61,7 @@ class SessionCache:
 
     def copy(self, length: int) -> "SessionCache":
         """A cache of its own with the first `length` tokens; 28 KB a token of a 1.5B model."""
-        copied = SessionCache()
+        copied = SessionCache(self.padding)
         copied._layers = {index: layer.copy(length) for index, layer in self._layers.items()}
         copied._length = length
         return copied
@@ -72,7 +72,9 @@ class SessionCache:
 
     def layer(self, index: int) -> LayerCache:
         """The cache of layer `index`."""
-        return self._layers.setdefault(index, LayerCache())
+        if index not in self._layers:
+            self._layers[index] = LayerCache(self.padding)
+        return self._layers[index]
 
 
 def _grown(buffer: Tensor | None, length: int, like: Tensor) -> Tensor:
@@ -96,4 +98,5 @@ def _head(buffer: Tensor | None, length: int) -> Tensor | None:
 
 def _zeros(length: int, like: Tensor) -> Tensor:
     heads, _, width = like.shape
-    return torch.zeros(heads, padded(length), width, dtype=like.dtype, device=like.device)
+    capacity = math.ceil(length / PAGE_ROWS) * PAGE_ROWS
+    return torch.zeros(heads, capacity, width, dtype=like.dtype, device=like.device)

@@ -1,34 +1,130 @@
-"""Linear layers, prepacked where the machine can: same bits for a row whatever the batch."""
+"""Linear layers: prepacked bf16, int8 and int4 where the machine can, dense where not.
+
+The operators are private to torch, which is pinned; each is looked up once, and where one is
+missing the dense layer takes its place. int8 and int4 are weights only, for drafts: what they
+compute differs from the model's own, and grows slow with rows, so that more than a few rows go
+to the bf16 layer beside them.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+Linear = Callable[[Tensor], Tensor]
+MakeLinear = Callable[[Tensor, Tensor | None], Linear]
+
+FEW_ROWS = 4
+"""Up to here int8 and int4 are faster than bf16."""
+INT4_GROUP = 32
+"""Inputs that share a scale and a zero in int4."""
 
 
-def _lookup(name: str) -> object | None:
-    """A private operator of torch, or None where this build has none; torch is pinned."""
-    return getattr(torch.ops.mkldnn, name, None)
+def _lookup(space: Any, name: str) -> Any:
+    """A private operator of torch, or None where this build has none."""
+    return getattr(space, name, None)
 
 
-_PACK = _lookup("_reorder_linear_weight")
-_APPLY = _lookup("_linear_pointwise")
+_PACK = _lookup(torch.ops.mkldnn, "_reorder_linear_weight")
+_APPLY = _lookup(torch.ops.mkldnn, "_linear_pointwise")
+_INT8 = _lookup(torch.ops.aten, "_weight_int8pack_mm")
+_INT4_PACK = _lookup(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu")
+_INT4 = _lookup(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
 
 
-class PrepackedLinear(nn.Module):
-    """nn.Linear with its bf16 weight reordered once for oneDNN: same values, a third less time.
+class DenseLinear:
+    """As nn.Linear."""
 
-    Needs at least 2 rows: one row alone takes another kernel and gets other bits.
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Take over weight, [out, in], and bias, [out]."""
+        self._weight, self._bias = weight, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., out]."""
+        return functional.linear(x, self._weight, self._bias)
+
+
+class PrepackedLinear:
+    """As DenseLinear with a bf16 weight reordered once for oneDNN: a third less time.
+
+    Needs at least 2 rows for the same bits: one row alone takes another kernel.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Take over weight and bias; the dense weight can go afterwards."""
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self._packed = _PACK(linear.weight.detach())  # type: ignore[operator]
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        self._packed = _PACK(weight)
+        self._bias = bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in_features] to [..., out_features]."""
-        return _APPLY(x, self._packed, self._bias, "none", [], "")  # type: ignore[operator, no-any-return]
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., out]."""
+        return _APPLY(x, self._packed, self._bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+class Int8Linear:
+    """int8 weights, a scale for each output; few rows only."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Quantize symmetrically."""
+        scales = weight.float().abs().amax(1).clamp_(min=1e-8) / 127
+        self._weight = torch.round(weight.float() / scales[:, None]).to(torch.int8)
+        self._scales = scales.to(weight.dtype)
+        self._bias = bias
+        self._many = PrepackedLinear(weight, bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[rows, in] to [rows, out]."""
+        if x.shape[0] > FEW_ROWS:
+            return self._many(x)
+        y: Tensor = _INT8(x.contiguous(), self._weight, self._scales)
+        return y if self._bias is None else y.add_(self._bias)
+
+
+class Int4Linear:
+    """int4 weights, a scale and a zero for each group of inputs; few rows only."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Quantize asymmetrically."""
+        groups = weight.float().reshape(weight.shape[0], -1, INT4_GROUP)
+        low, high = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
+        scales = ((high - low) / 15).clamp_(min=1e-8)
+        codes = torch.round((groups - low) / scales).clamp_(0, 15).to(torch.int32)
+        self._packed = _INT4_PACK(codes.reshape(weight.shape), 1)
+        # The operator takes code 8 for the zero itself.
+        zeros = low + 8 * scales
+        pairs = torch.stack((scales[..., 0], zeros[..., 0]), dim=-1)
+        self._scales_and_zeros = pairs.transpose(0, 1).contiguous().to(weight.dtype)
+        self._bias = bias
+        self._many = PrepackedLinear(weight, bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[rows, in] to [rows, out]."""
+        if x.shape[0] > FEW_ROWS:
+            return self._many(x)
+        y: Tensor = _INT4(x.contiguous(), self._packed, INT4_GROUP, self._scales_and_zeros)
+        return y if self._bias is None else y.add_(self._bias)
+
+
+def make_linear(weights: str) -> MakeLinear:
+    """What makes layers of bf16 ("bf16"), "int8" or "int4" weights, as far as can be."""
+    wanted: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "bf16": (PrepackedLinear, ()),
+        "int8": (Int8Linear, (_INT8,)),
+        "int4": (Int4Linear, (_INT4_PACK, _INT4)),
+    }
+    kind, operators = wanted[weights]
+    has_all = all(operator is not None for operator in operators)
+
+    def make(weight: Tensor, bias: Tensor | None) -> Linear:
+        if not can_prepack(weight):
+            return DenseLinear(weight, bias)
+        divides = weight.shape[1] % INT4_GROUP == 0 and weight.shape[0] % INT4_GROUP == 0
+        if has_all and (kind is not Int4Linear or divides):
+            return kind(weight, bias)  # type: ignore[no-any-return]
+        return PrepackedLinear(weight, bias)
+
+    return make
 
 
 def can_prepack(weight: Tensor) -> bool:
@@ -42,12 +138,24 @@ def can_prepack(weight: Tensor) -> bool:
     )
 
 
-def swap_linears(model: nn.Module) -> int:
-    """Prepack each nn.Linear of `model` that can be; the others stay. Returns how many were."""
-    swapped = 0
+class SwappedLinear(nn.Module):
+    """One of our layers in the place of an nn.Linear."""
+
+    def __init__(self, linear: nn.Linear, make: MakeLinear) -> None:
+        """Take over weight and bias."""
+        super().__init__()
+        bias = None if linear.bias is None else linear.bias.detach()
+        self._apply_to = make(linear.weight.detach(), bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., out]."""
+        rows: Tensor = self._apply_to(x.flatten(0, -2))
+        return rows.view(*x.shape[:-1], -1)
+
+
+def swap_linears(model: nn.Module, make: MakeLinear) -> None:
+    """Swap each nn.Linear of `model` that can be prepacked."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and can_prepack(child.weight):
-                setattr(module, name, PrepackedLinear(child))
-                swapped += 1
-    return swapped
+                setattr(module, name, SwappedLinear(child, make))

@@ -10,7 +10,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from paceline.engine.attention import NAME
-from paceline.engine.linear import swap_linears
+from paceline.engine.lean import LeanDecoder, knows
+from paceline.engine.linear import make_linear, swap_linears
+from paceline.engine.plain import PlainDecoder
+from paceline.engine.runner import Decoder
 from paceline.errors import FailedPrecondition
 from paceline.session import TokenizerFiles
 
@@ -21,7 +24,8 @@ ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 class LoadedModel:
     """A model ready to run, and what its files say of it."""
 
-    model: PreTrainedModel
+    decoder: Decoder
+    device: torch.device
     weights_hash: str
     vocabulary_hash: str
     vocabulary_size: int
@@ -30,10 +34,13 @@ class LoadedModel:
     tokenizer: TokenizerFiles | None
 
 
-def load_model(folder: Path, dtype: torch.dtype, device: str = "cpu") -> LoadedModel:
+def load_model(
+    folder: Path, dtype: torch.dtype, device: str = "cpu", weights: str = "bf16"
+) -> LoadedModel:
     """Load a folder of config.json, safetensors and tokenizer.json.
 
-    Raises FailedPrecondition, naming it, for a model whose layers are not all attention.
+    weights: as in the settings; the target's own are bf16. Raises FailedPrecondition,
+    naming it, for a model whose layers are not all attention.
     """
     config = AutoConfig.from_pretrained(folder)
     _refuse_other_than_attention(config)
@@ -41,10 +48,10 @@ def load_model(folder: Path, dtype: torch.dtype, device: str = "cpu") -> LoadedM
         folder, dtype=dtype, attn_implementation=NAME, device_map=device
     ).eval()
     weights_hash = _hash_weights(model)
-    swap_linears(model)
     tokenizer = read_tokenizer(folder)
     return LoadedModel(
-        model=model,
+        device=model.device,
+        decoder=_make_decoder(model, weights),
         weights_hash=weights_hash,
         vocabulary_hash=vocabulary_hash(tokenizer, config.vocab_size),
         vocabulary_size=config.vocab_size,
@@ -52,6 +59,15 @@ def load_model(folder: Path, dtype: torch.dtype, device: str = "cpu") -> LoadedM
         eos_token_ids=_eos_token_ids(folder, config),
         tokenizer=tokenizer,
     )
+
+
+def _make_decoder(model: PreTrainedModel, weights: str) -> Decoder:
+    """The model as fast as it can be run here."""
+    make = make_linear(weights)
+    if knows(model):
+        return LeanDecoder(model, make)
+    swap_linears(model, make)
+    return PlainDecoder(model)
 
 
 def read_tokenizer(folder: Path) -> TokenizerFiles | None:

@@ -1,21 +1,17 @@
-"""The forward pass over a ragged batch, on a model of transformers."""
+"""The forward pass over a ragged batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from paceline.engine.attention import SpanRows
 from paceline.engine.kv import PAGE_ROWS, SessionCache
+from paceline.engine.padding import Padding
 from paceline.engine.work import KVCache, Logits, Span
 
-MIN_ROWS = 4
-"""Fewer rows take longer than 4, a fifth or more in bf16."""
-ROW_MULTIPLE = {torch.bfloat16: 2, torch.float32: 4, torch.float64: 4}
-"""Linear layers run this many rows or a multiple, by dtype: in other counts the last rows take
-another kernel and get other bits. Found on AVX-512; the probe at start-up tells of a machine
-where it does not hold."""
+Decoder = Callable[[Tensor, Tensor, Sequence[SpanRows], Tensor], Tensor]
+"""A model: tokens [rows], positions [rows], where spans lie, and the rows wanted, to logits."""
 
 
 class ModelRunner:
@@ -23,15 +19,15 @@ class ModelRunner:
 
     page_rows = PAGE_ROWS
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        """`model` attends with paceline.engine.attention."""
-        self._model = model
-        self._device = model.device
-        self._multiple = ROW_MULTIPLE[model.dtype]
+    def __init__(self, decoder: Decoder, device: torch.device, padding: Padding) -> None:
+        """Run `decoder`, whose weights lie on `device`."""
+        self._decoder = decoder
+        self._device = device
+        self._padding = padding
 
     def new_cache(self) -> SessionCache:
         """An empty cache."""
-        return SessionCache()
+        return SessionCache(self._padding)
 
     @torch.inference_mode()
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
@@ -42,22 +38,17 @@ class ModelRunner:
             for span_rows, (_, span) in zip(rows, batch, strict=True)
             for row in range(span_rows.stop - span.logit_rows, span_rows.stop)
         ]
-        logits = self._model(
-            input_ids=self._tensor(tokens)[None],
-            position_ids=self._tensor(positions)[None],
-            logits_to_keep=self._tensor(wanted or [0]),
-            use_cache=False,
-            spans=rows,
-        ).logits[0, : len(wanted)]
+        logits = self._decoder(
+            self._tensor(tokens), self._tensor(positions), rows, self._tensor(wanted)
+        )[: len(wanted)]
         for span_rows in rows:
             span_rows.cache.extend(span_rows.stop - span_rows.start)
         return _split(logits, [span.logit_rows for _, span in batch])
 
     def _tensor(self, values: list[int]) -> Tensor:
-        """`values`, with zeros appended up to a count that is fast and exact: rows nobody reads."""
-        rows = max(MIN_ROWS, len(values))
-        padding = [0] * (rows + -rows % self._multiple - len(values))
-        return torch.tensor(values + padding, device=self._device)
+        """`values`, with zeros appended for rows that nobody reads."""
+        unread = self._padding.rows(len(values)) - len(values)
+        return torch.tensor(values + [0] * unread, device=self._device)
 
 
 def _flatten(

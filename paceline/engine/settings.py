@@ -1,6 +1,7 @@
 """Settings of a server that owns a model."""
 
 import os
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,6 +10,8 @@ from paceline.settings import ServerSettings
 
 class EngineSettings(ServerSettings):
     """What draft and target servers can be told."""
+
+    needs_exact_rows: ClassVar[bool] = True
 
     model: str = Field(
         description="The model: a pulled name, a local folder, a .gguf file or a hub id."
@@ -20,6 +23,10 @@ class EngineSettings(ServerSettings):
         "bfloat16",
         pattern="^(bfloat16|float32|float64)$",
         description="Numbers of weights and KV: bfloat16, float32 or float64.",
+    )
+    weights: Literal["bf16", "int8", "int4"] = Field(
+        "bf16",
+        description="Weights of the linear layers, with bfloat16: as they are, or in 8 or 4 bits.",
     )
     device: str = Field("cpu", description="Device of the model, as torch names it.")
     threads: int = Field(

@@ -13,9 +13,9 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEm
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as rotate
 
 from paceline.engine.attention import SpanRows, attention
-from paceline.engine.kv import PAGE_ROWS, SessionCache, padded
-from paceline.engine.linear import PrepackedLinear, can_prepack
-from paceline.engine.runner import MIN_ROWS, ROW_MULTIPLE
+from paceline.engine.kv import PAGE_ROWS, SessionCache
+from paceline.engine.linear import DenseLinear, Linear, PrepackedLinear, can_prepack
+from paceline.engine.padding import NONE, exact
 
 LINEARS = {
     "tiny": (64, 128),
@@ -35,7 +35,7 @@ ROWS = 96
 
 def counts(dtype: torch.dtype) -> list[int]:
     """Row counts that the runner lets a linear layer see."""
-    return [rows for rows in range(MIN_ROWS, ROWS) if rows % ROW_MULTIPLE[dtype] == 0]
+    return sorted({exact(dtype).rows(rows) for rows in range(1, ROWS)} - {ROWS})
 
 
 @pytest.mark.parametrize("shape", LINEARS)
@@ -45,10 +45,11 @@ def test_linear(shape: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     dense = nn.Linear(inputs, outputs, dtype=dtype)
     x = torch.randn(ROWS, inputs).to(dtype)
-    layers: list[nn.Module] = [dense]
+    weight, bias = dense.weight.detach(), dense.bias.detach()
+    layers: list[Linear] = [DenseLinear(weight, bias)]
     if dtype == torch.bfloat16:
-        assert can_prepack(dense.weight)
-        layers.append(PrepackedLinear(dense))
+        assert can_prepack(weight)
+        layers.append(PrepackedLinear(weight, bias))
     with torch.inference_mode():
         for layer in layers:
             whole = layer(x)
@@ -62,7 +63,8 @@ def test_prepacking_computes_what_the_dense_layer_does() -> None:
     dense = nn.Linear(64, 128, dtype=torch.bfloat16)
     x = torch.randn(8, 64).bfloat16()
     with torch.inference_mode():
-        assert torch.equal(PrepackedLinear(dense)(x), dense(x))
+        prepacked = PrepackedLinear(dense.weight.detach(), dense.bias.detach())
+        assert torch.equal(prepacked(x), dense(x))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -93,7 +95,7 @@ def attend(
     window: int | None,
 ) -> Tensor:
     """Attention of consecutive pieces over one cache, [rows, heads, dim]."""
-    cache = SessionCache()
+    cache = SessionCache(exact(query.dtype))
     outputs = []
     for rows in pieces:
         start = cache.length
@@ -153,4 +155,6 @@ def test_norm_activation_and_rotation(width: int, dtype: torch.dtype) -> None:
 
 
 def test_pages() -> None:
-    assert [padded(length) for length in (0, 1, 512, 513)] == [0, 512, 512, 1024]
+    padding = exact(torch.bfloat16)
+    assert [padding.keys(length) for length in (0, 1, 512, 513)] == [0, 512, 512, 1024]
+    assert [NONE.keys(length) for length in (0, 1, 513)] == [0, 1, 513]

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from paceline.engine.loading import load_model
+from paceline.engine.loading import LoadedModel, load_model
+from paceline.engine.padding import exact
 from paceline.engine.runner import ModelRunner
 from paceline.engine.work import Logits, Span
 from tests.tiny_models import CONFIGS, VOCABULARY, tiny_model
@@ -26,10 +27,14 @@ def make_runner(tmp_path_factory: pytest.TempPathFactory) -> MakeRunner:
         if (family, dtype) not in runners:
             folder = tiny_model(tmp_path_factory.mktemp(family), family, dtype=dtype)
             loaded = load_model(folder, getattr(torch, dtype))
-            runners[family, dtype] = ModelRunner(loaded.model)
+            runners[family, dtype] = runner_of(loaded, getattr(torch, dtype))
         return runners[family, dtype]
 
     return make
+
+
+def runner_of(loaded: LoadedModel, dtype: torch.dtype) -> ModelRunner:
+    return ModelRunner(loaded.decoder, loaded.device, exact(dtype))
 
 
 def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
@@ -47,7 +52,7 @@ def test_float64_logits_are_those_of_transformers(family: str, tmp_path: Path) -
     reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
     with torch.inference_mode():
         expected = reference(torch.tensor([tokens])).logits[0].numpy()
-    found = prefill(ModelRunner(load_model(folder, torch.float64).model), tokens)
+    found = prefill(runner_of(load_model(folder, torch.float64), torch.float64), tokens)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 

@@ -1,0 +1,53 @@
+"""What batches and caches are padded to, so that a row has the same bits in all of them.
+
+Found on AVX-512; the probe at start-up tells of a machine where it does not hold.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """Linear layers see at least min_rows rows and a multiple of row_multiple.
+
+    Attention sees keys in multiples of key_multiple and queries in those of query_multiple.
+    """
+
+    min_rows: int
+    row_multiple: int
+    key_multiple: int
+    query_multiple: int
+
+    def rows(self, count: int) -> int:
+        """Rows of a batch of `count`."""
+        return _up(max(self.min_rows, count), self.row_multiple)
+
+    def keys(self, count: int) -> int:
+        """Keys that attention sees of `count`."""
+        return _up(count, self.key_multiple)
+
+    def queries(self, count: int) -> int:
+        """Queries that attention sees of `count`."""
+        return _up(count, self.query_multiple)
+
+
+NONE = Padding(min_rows=1, row_multiple=1, key_multiple=1, query_multiple=1)
+"""For a draft: what it guesses need not have the same bits twice."""
+
+
+def exact(dtype: torch.dtype) -> Padding:
+    """For a target.
+
+    In other counts of rows the last ones take another kernel and get other bits; and fewer
+    than 4 rows take longer than 4, a fifth or more in bf16. Attention's bits depend on the
+    length of the keys, and on small or uneven counts of queries.
+    """
+    multiple = 2 if dtype == torch.bfloat16 else 4
+    return Padding(min_rows=4, row_multiple=multiple, key_multiple=512, query_multiple=8)
+
+
+def _up(count: int, multiple: int) -> int:
+    return math.ceil(count / multiple) * multiple
