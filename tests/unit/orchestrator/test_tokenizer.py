@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer
 
 from orchestrator.tokenizer import TargetTokenizer
@@ -27,6 +28,42 @@ def test_text_comes_back_whole_and_in_whole_characters(text: str) -> None:
     pieces = [detokenizer.step(token) for token in TOKENIZER.encode(text)]
     assert "".join(pieces) + detokenizer.flush() == text
     assert text.startswith("".join(pieces))
+
+
+def fallback_tokenizer() -> TargetTokenizer:
+    """As sentencepiece models have it: pieces with a mark for spaces, and bytes for the rest."""
+    pieces = ["\u2581", "a", "b", "\u2581a", "日", "é"]
+    vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    vocabulary |= {piece: 256 + index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, [("\u2581", "a")], byte_fallback=True, fuse_unk=True)
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return TargetTokenizer(TokenizerFiles(tokenizer.to_str().encode(), "", {}))
+
+
+FALLBACK = fallback_tokenizer()
+
+
+@given(st.one_of(st.text("ab 日é語👩\u200d\u0301", max_size=12), st.just(HARD)))
+def test_bytes_that_no_piece_covers_come_back_as_whole_characters(text: str) -> None:
+    detokenizer = FALLBACK.detokenizer()
+    pieces = [detokenizer.step(token) for token in FALLBACK.encode(text)]
+    assert text.startswith("".join(pieces))
+    assert "".join(pieces) + detokenizer.flush() == text
+
+
+@given(st.sampled_from([FALLBACK, TOKENIZER]), st.text("é日👩\U0001f1e9", min_size=1, max_size=3))
+def test_no_part_of_a_character_is_ever_shown(tokenizer: TargetTokenizer, text: str) -> None:
+    tokens = tokenizer.encode(text)
+    for end in range(len(tokens) + 1):
+        detokenizer = tokenizer.detokenizer()
+        shown = "".join(detokenizer.step(token) for token in tokens[:end])
+        assert text.startswith(shown)
+        assert "\ufffd" not in shown
 
 
 @given(st.lists(st.integers(0, 257), max_size=40))
