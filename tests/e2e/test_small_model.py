@@ -89,9 +89,9 @@ async def test_three_processes_answer_with_the_targets_own_tokens(
             assert forced["fingerprint"] == off["fingerprint"]
             assert len(off["text"].split()) > 10
             assert off["stats"]["rounds"] == 0
-            # The draft is the target itself, in the same numerics: it is always right.
             assert forced["stats"]["rounds"] > 5
-            assert forced["stats"]["acceptance_rate"] == 1.0
+            # The draft is the target itself, but in 4 bits: it is right more often than not.
+            assert forced["stats"]["acceptance_rate"] > 0.5
         assert (await generate("2+2=", "--raw", "--max-tokens=1"))["finish_reason"] == "length"
         status, _, err = await paceline("generate", "x", f"--address=localhost:{PORT}", "--top-p=0")
         assert status == 1
