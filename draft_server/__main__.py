@@ -1,23 +1,32 @@
 """python -m draft_server."""
 
+from prometheus_client import CollectorRegistry
+
 from draft_server.lookup_engine import start_lookup
 from draft_server.service import draft_server
 from draft_server.settings import DraftSettings
+from paceline.engine import simulated
+from paceline.engine.started import StartedEngine
 from paceline.engine_server import run_engine_process
 from paceline.settings import parse
 
 NAMES = ("paceline.v1.DraftService", "paceline.v1.ModelService")
 
 
-def main() -> None:
-    """Run the process. One that only looks up never imports torch."""
-    settings = parse(DraftSettings)
+def start(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
+    """Start what guesses. One that looks up only, or is simulated, never imports torch."""
     if settings.drafter == "ngram":
-        start = start_lookup
-    else:
-        from paceline.engine.bootstrap import start_engine  # torch, needed here only
+        return start_lookup(settings, registry)
+    if settings.model.startswith(simulated.PREFIX):
+        return simulated.start_simulated(settings, registry, drafts=True)
+    from paceline.engine.bootstrap import start_engine  # torch, needed here only
 
-        start = start_engine
+    return start_engine(settings, registry)
+
+
+def main() -> None:
+    """Run the process."""
+    settings = parse(DraftSettings)
     run_engine_process(settings, NAMES, start, draft_server(settings.drafter))
 
 

@@ -15,7 +15,7 @@ class DraftSession:
         """Begin at the end of the opening's tokens, with no window."""
         self._opening = opening
         self._path = AheadPath(opening.prompt_token_ids + opening.output_token_ids)
-        self._window = 0
+        self._window = self._lookup_window = 0
         self._inbox: deque[Advance] = deque()
         self._expected = self._path.confirmed
 
@@ -49,17 +49,24 @@ class DraftSession:
             advance = self._inbox.popleft()
             unchanged = min(unchanged, self._path.confirm(advance.token_ids))
             self._window = advance.window
+            self._lookup_window = max(advance.window, advance.lookup_window)
         return unchanged
 
     @property
     def wanted(self) -> int:
-        """Guesses to make now, by window and by what the output has room for; may be negative.
+        """Guesses to make now, by window and by what the output has room for; may be negative."""
+        return self._wanted(self._window)
 
-        The target adds a token of its own, so the last one of the output is never guessed.
-        """
+    @property
+    def wanted_of_lookup(self) -> int:
+        """The same for lookup."""
+        return self._wanted(self._lookup_window)
+
+    def _wanted(self, window: int) -> int:
+        """The target adds a token of its own, so the last one of the output is never guessed."""
         room = self._opening.max_length - self._path.confirmed - 1
         guessed = len(self._path) - self._path.confirmed
-        return 0 if self._stopped else min(self._window, room) - guessed
+        return 0 if self._stopped else min(window, room) - guessed
 
     @property
     def _stopped(self) -> bool:
@@ -72,7 +79,7 @@ class DraftSession:
 
         The proposal, appended, ends at a stop token; it is empty without a match.
         """
-        match = lookup.find(self.tokens, self.wanted, least)
+        match = lookup.find(self.tokens, self.wanted_of_lookup, least)
         tokens = self._up_to_stop(match.following)
         confidences = (float(match.length),) * len(tokens)
         return self.propose(tokens, confidences, Drafter.NGRAM)

@@ -26,7 +26,7 @@ class DraftSettings(EngineSettings):
         description="Weights of the linear layers, with bfloat16: as they are, or in 8 or 4 bits.",
     )
     drafter: Literal["model", "ngram", "hybrid"] = Field(
-        "model",
+        "hybrid",
         description="What guesses: the model; lookup of what followed the same tokens before, in "
         "the stream and in recent ones; or lookup where much matches and else the model.",
     )

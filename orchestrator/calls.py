@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, Self, TypeVar
@@ -116,7 +117,9 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
             response = await self._read()
             kind = response.WhichOneof("message")
             if kind == "verdict":
-                yield verdict_from_proto(response.verdict)
+                arrived = asyncio.get_running_loop().time()
+                verdict = verdict_from_proto(response.verdict)
+                yield dataclasses.replace(verdict, arrived_seconds=arrived)
                 self._moved = time.monotonic()
             elif kind == "prompt_logprobs":
                 self._on_prompt_logprobs(prompt_logprobs_from_proto(response.prompt_logprobs))

@@ -10,8 +10,9 @@ from orchestrator.drafting import Drafting, NoDraft
 from orchestrator.failover import run_stream
 from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.outlet import Outlet
-from orchestrator.pacing import FixedPacer
+from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
 from orchestrator.pools import Pool
+from orchestrator.record import DraftRecord
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.stream import OutputStream
 from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
@@ -47,6 +48,7 @@ class Choices:
         self._targets = targets
         self._drafts = drafts
         self._metrics = metrics
+        self._record = DraftRecord()
 
     async def run(
         self,
@@ -108,26 +110,31 @@ class Choices:
         deadline = asyncio.get_running_loop().time() + seconds
         length = self._settings.draft_length
         if speculation is Speculation.OFF or length == 0:
-            pacer = FixedPacer(0, 0.0)
-            await run_stream(self._targets, NoDraft(), pacer, opening, stream, deadline)
+            alone = FixedPacer(0, 0.0)
+            await run_stream(self._targets, NoDraft(), alone, opening, stream, deadline)
             return
-        forced = speculation is Speculation.FORCE
-        wait = FORCED_WAIT_SECONDS if forced else self._settings.draft_wait_seconds
+        pacer = self._pacer(speculation)
         draft = Drafting(
             self._drafts,
+            self._record,
             model,
             opening,
             stream,
-            draft_length=length,
+            eager=pacer.eager,
             window=self._settings.window,
             seconds=seconds,
         )
         drafting = asyncio.create_task(draft.run())
         try:
-            pacer = FixedPacer(length, wait)
             await run_stream(self._targets, draft, pacer, opening, stream, deadline)
         finally:
             drafting.cancel()
+
+    def _pacer(self, speculation: Speculation) -> Pacer:
+        settings = self._settings
+        if speculation is Speculation.FORCE:
+            return FixedPacer(settings.draft_length, FORCED_WAIT_SECONDS)
+        return AdaptivePacer(self._record, settings.max_draft_length, settings.draft_wait_seconds)
 
 
 def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import structlog
 
 from orchestrator.calls import TargetCall
-from orchestrator.pacing import FixedPacer
+from orchestrator.pacing import Pacer
 from orchestrator.pools import Pool
 from orchestrator.round import Draft, rounds
 from orchestrator.stream import OutputStream
@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 0.2
 async def run_stream(
     targets: Pool,
     draft: Draft,
-    pacer: FixedPacer,
+    pacer: Pacer,
     opening: Opening,
     stream: OutputStream,
     deadline: float,
@@ -53,7 +53,7 @@ async def run_stream(
 async def _follow_one(
     targets: Pool,
     draft: Draft,
-    pacer: FixedPacer,
+    pacer: Pacer,
     opening: Opening,
     stream: OutputStream,
     seconds: float,

@@ -1,24 +1,172 @@
-"""Pacing: how many draft tokens to verify, and how long to wait for them. Pure."""
+"""Pacing: how many draft tokens to verify, how long to wait for them, when to leave it. Pure.
 
+The price of time is what the stream makes of it: tokens per second. A guess is worth its
+chance of being accepted, all before it included; it is verified when that is more than its
+row costs at this price, and waited for when that is more than the wait costs too. Optimal
+stopping of a renewal-reward process (Ross 1970): with the price learned online nothing is tuned.
+"""
+
+import enum
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.acceptance import Guess, StreamAcceptance
+from orchestrator.record import DraftRecord, Rate
+from paceline.session import Verdict
+
+TARGET_ONLY_STEPS = 16
+"""Plain steps asked for at once, so that the target alone pays no round trip per token."""
+CATCH_UP = 1.25
+"""What waiting costs where the draft works while the target does: a plain step is no loss to it."""
+IDLE_ROUNDS = 6
+"""Rounds in which no guess was worth waiting for, after which the stream stops asking."""
+PROBE_ROUNDS = 2
+"""Rounds of a probe."""
+PROBE_TOKENS, MAX_PROBE_TOKENS = 48, 768
+"""Tokens between probes: at first, and after many in vain."""
+PROBE_LENGTH = 2
+"""Longest draft of a probe."""
+PLAIN_ROUNDS = 64
+"""Rounds after which what a plain step takes is measured again."""
+UNKNOWN_GAIN = 1.3
+"""What speculation brings, before it was measured."""
+UNKNOWN_OPENING_TOKENS = 16
+"""Tokens to go that make it worth finding out what the draft's prompt costs."""
+TRUSTED_ROUNDS = 48
+"""Rounds that pay, in one stream, which clear a draft's name."""
+LEAST_CHANCE = 0.1
+"""A draft whose guesses are right less often only costs its owner."""
+LEAST_GAIN = 0.96
+"""A stream that measures less pauses; less than 1, as measures scatter."""
+GAIN_ROUNDS = 16
+"""Rounds after which a stream trusts its own measure of what speculation brings."""
+
+
+class Plan(Protocol):
+    """What to take from the draft before the next step."""
+
+    @property
+    def window(self) -> int:
+        """How far the draft may be ahead, where it does not share its cores with the target."""
+
+    @property
+    def lookup_window(self) -> int:
+        """How far lookup may be ahead, which takes no cores."""
+
+    @property
+    def continue_steps(self) -> int:
+        """Plain steps to ask of the target beyond the next one, should nothing be proposed."""
+
+    def patience(self, guesses: Sequence[Guess], wait: float | None) -> float:
+        """Seconds to wait for one more guess, expected in `wait` seconds; 0: step now.
+
+        wait: None while nobody knows.
+        """
+
+    def length(self, guesses: Sequence[Guess]) -> int:
+        """How many of the guesses at hand to verify."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to ask the draft for before the next step.
-
-    Wait for at_least tokens, wait_seconds at most; take at_most. Of the target ask
-    continue_steps plain steps beyond the next one.
-    """
+class FixedPlan:
+    """So many guesses, waited for so long, whatever they are worth."""
 
     at_least: int
     at_most: int
     wait_seconds: float
     continue_steps: int
+    window: int
+
+    @property
+    def lookup_window(self) -> int:
+        """See Plan."""
+        return self.window
+
+    def patience(self, guesses: Sequence[Guess], wait: float | None) -> float:
+        """See Plan."""
+        return self.wait_seconds if len(guesses) < self.at_least else 0.0
+
+    def length(self, guesses: Sequence[Guess]) -> int:
+        """See Plan."""
+        return min(self.at_most, len(guesses))
 
 
-TARGET_ONLY_STEPS = 16
-"""Plain steps asked for at once, so that the target alone pays no round trip per token."""
+@dataclass(frozen=True, slots=True)
+class PacedPlan:
+    """Guesses while they pay. price: tokens per second; row_seconds: what a row costs.
+
+    wait_factor: what a second of waiting costs, in seconds. wait_seconds: bound of a wait.
+    """
+
+    acceptance: StreamAcceptance
+    price: float
+    row_seconds: float
+    at_most: int
+    wait_factor: float
+    wait_seconds: float
+    window: int
+    continue_steps: int = 0
+
+    @property
+    def lookup_window(self) -> int:
+        """See Plan."""
+        return max(self.window, self.at_most)
+
+    def patience(self, guesses: Sequence[Guess], wait: float | None) -> float:
+        """See Plan. One that takes much longer than expected is not waited for."""
+        if len(guesses) >= self.at_most:
+            return 0.0
+        chance = self._chances(guesses)[-1] * self.acceptance.next_chance
+        cost = self.wait_factor * (wait or 0.0) + self.row_seconds
+        if chance <= self.price * cost or math.isinf(self.wait_factor):
+            return 0.0
+        return self.wait_seconds if wait is None else min(self.wait_seconds, 4 * wait + 0.002)
+
+    def length(self, guesses: Sequence[Guess]) -> int:
+        """See Plan."""
+        worth = self.price * self.row_seconds
+        return sum(chance > worth for chance in self._chances(guesses[: self.at_most])[1:])
+
+    def _chances(self, guesses: Sequence[Guess]) -> list[float]:
+        """Of each prefix, the empty one first; they only fall."""
+        chances = [1.0]
+        for guess in guesses:
+            chances.append(chances[-1] * self.acceptance.chance(guess))
+        return chances
+
+
+@dataclass(frozen=True, slots=True)
+class DraftState:
+    """What there is to plan with.
+
+    ready: a draft is there and did not miss its last time. alternates: it shares its cores
+    with the target, so that they take turns. diverged: its guesses were just dropped.
+    opening_seconds: until its first guess; 0 when that has come, None while nobody knows.
+    """
+
+    ready: bool
+    alternates: bool = False
+    diverged: bool = False
+    opening_seconds: float | None = 0.0
+
+
+class Pacer(Protocol):
+    """Plans the rounds of one stream."""
+
+    @property
+    def eager(self) -> bool:
+        """Whether the draft should read the prompt while the target does."""
+
+    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+        """Learn of a verdict, and of the guesses that it verified."""
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        """Plan the next step of a stream that has `remaining` tokens to go.
+
+        The target adds a token of its own to each round: the last one is never drafted.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +179,203 @@ class FixedPacer:
     draft_length: int
     wait_seconds: float
 
-    def plan(self, remaining: int, waiting_pays: bool) -> Plan:
-        """Plan the next step of a stream that has `remaining` tokens to go.
+    @property
+    def eager(self) -> bool:
+        """See Pacer."""
+        return self.draft_length > 0
 
-        waiting_pays: the draft is there and kept its last time. The target adds a token of
-        its own to each round, so the last token is never drafted.
-        """
+    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+        """Nothing changes its mind."""
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        """See Pacer."""
         length = max(0, min(self.draft_length, remaining - 1))
-        if length and waiting_pays:
-            return Plan(length, length, self.wait_seconds, 0)
-        return Plan(0, length, 0.0, min(TARGET_ONLY_STEPS, remaining) - 1)
+        ahead = 0 if draft.alternates or not length else self.draft_length + 2
+        window = length + ahead
+        if length and draft.ready:
+            return FixedPlan(length, length, self.wait_seconds, 0, window)
+        return FixedPlan(0, length, 0.0, _plain_steps(remaining), window)
+
+
+class Reason(enum.Enum):
+    """Why the next step is planned as it is."""
+
+    NO_DRAFT = "no draft is there, or it missed its time"
+    MEASURING = "measuring the target alone"
+    SPECULATING = "guesses pay"
+    SHARED = "other streams need the cores that draft and target share"
+    TOO_SHORT = "what remains is too short to pay for the draft's prompt"
+    OPENING = "waiting for the draft's first guess"
+    PAUSED_ACCEPTANCE = "paused: guesses are too seldom right"
+    PAUSED_BENCHED = "paused: other streams gave this draft up"
+    PAUSED_GAIN = "paused: slower than the target alone"
+    PROBING = "probing"
+
+
+_DRAFTING = {Reason.SPECULATING, Reason.PROBING, Reason.OPENING}
+
+
+class AdaptivePacer:
+    """Speculation while it pays, the target alone while it does not, probes in between."""
+
+    def __init__(self, record: DraftRecord, at_most: int, wait_seconds: float) -> None:
+        """`record`: what all streams know of the draft. at_most: longest draft of a round.
+
+        wait_seconds: bound of a wait for the draft.
+        """
+        self._record = record
+        self._at_most = at_most
+        self._wait_seconds = wait_seconds
+        self._acceptance = StreamAcceptance(record.calibration)
+        self._rate = Rate()
+        self._gain = Rate()
+        self._last_seconds: float | None = None
+        self._others = 0
+        self._alternates = False
+        self._row_seconds = 0.0
+        self._rounds = self._idle = self._since_plain = 0
+        self._probe_after = PROBE_TOKENS
+        self._since_probe = self._probe_left = 0
+        self._paused: Reason | None = None
+        if record.benched and not record.may_probe():
+            self._paused, self._probe_after = Reason.PAUSED_BENCHED, MAX_PROBE_TOKENS
+        self.reason = Reason.MEASURING
+
+    @property
+    def eager(self) -> bool:
+        """See Pacer."""
+        return self._paused is None
+
+    @property
+    def price(self) -> float:
+        """Tokens per second: what a second is worth. With others in the batch, all of theirs."""
+        return (self._rate.value or 0.0) * (1 + self._others)
+
+    @property
+    def gain(self) -> float | None:
+        """Speed of this stream's rounds over that of plain steps; None while not known."""
+        plain = self._record.plain_seconds
+        if plain is None or self._gain.value is None or self._rounds < GAIN_ROUNDS:
+            return None
+        return self._gain.value * plain
+
+    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+        """See Pacer."""
+        self._acceptance.observe(guesses, verdict)
+        own_rows = verdict.verified + 1
+        others = max(0, verdict.load.sessions - 1)
+        self._others = others if verdict.load.step_rows > own_rows else 0
+        if verdict.cost_model is not None:
+            self._row_seconds = verdict.cost_model.row_seconds
+        self._time(verdict)
+        self._follow(verdict)
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        """See Pacer."""
+        at_most = max(0, min(self._at_most, remaining - 1))
+        self._alternates = draft.alternates
+        self.reason = self._choose(remaining, draft)
+        window = 0 if draft.alternates else 2 * self._at_most
+        if not at_most or self.reason not in _DRAFTING:
+            steps = 0 if self.reason is Reason.MEASURING else _plain_steps(remaining)
+            return FixedPlan(0, 0, 0.0, steps, 0)
+        if self.reason is not Reason.SPECULATING:
+            bound = self._wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
+            return FixedPlan(1, min(at_most, PROBE_LENGTH), bound, 0, min(window, PROBE_LENGTH))
+        may_wait = draft.alternates or not self._others
+        factor = 1.0 if draft.alternates else CATCH_UP
+        return PacedPlan(
+            acceptance=self._acceptance,
+            price=self.price,
+            row_seconds=self._row_seconds,
+            at_most=at_most,
+            wait_factor=factor if may_wait else math.inf,
+            wait_seconds=self._wait_seconds,
+            window=window,
+        )
+
+    def _choose(self, remaining: int, draft: DraftState) -> Reason:
+        if not draft.ready:
+            return Reason.NO_DRAFT
+        if draft.alternates and self._others:
+            return Reason.SHARED
+        if self._paused is not None:
+            probing = self._probe_left or self._since_probe >= self._probe_after
+            return Reason.PROBING if probing else self._paused
+        if self._record.plain_seconds is None or self._since_plain >= PLAIN_ROUNDS:
+            return Reason.MEASURING
+        if draft.alternates and draft.opening_seconds != 0.0:
+            affordable = self._pays_opening(remaining, draft.opening_seconds)
+            return Reason.OPENING if affordable else Reason.TOO_SHORT
+        return Reason.SPECULATING
+
+    def _pays_opening(self, remaining: int, seconds: float | None) -> bool:
+        """Whether what remains saves more than the draft's prompt costs."""
+        if seconds is None:
+            return remaining >= UNKNOWN_OPENING_TOKENS
+        gain = max(self._record.gain or UNKNOWN_GAIN, 1.0)
+        saved = remaining * (self._record.plain_seconds or 0.0) * (1.0 - 1.0 / gain)
+        return saved > seconds
+
+    def _time(self, verdict: Verdict) -> None:
+        """Learn what a second is worth, and what a plain step takes."""
+        now, tokens = verdict.arrived_seconds, len(verdict.token_ids)
+        last, self._last_seconds = self._last_seconds, now
+        self._record.count(tokens)
+        if last is None:
+            return
+        seconds = now - last
+        self._rate.observe(tokens, seconds)
+        self._since_plain += 1
+        if self._others:
+            return
+        if self.reason not in _DRAFTING:
+            self._record.observe_plain(seconds)
+            self._since_plain = 0
+        elif self.reason is Reason.SPECULATING:
+            self._gain.observe(tokens, seconds)
+            self._record.observe_speculating(tokens, seconds)
+            self._rounds += 1
+
+    def _follow(self, verdict: Verdict) -> None:
+        """Pause what does not pay, and go on with what pays again."""
+        self._since_probe += len(verdict.token_ids)
+        if self.reason is Reason.PROBING:
+            self._probe()
+        elif self.reason is Reason.SPECULATING:
+            self._idle = 0 if verdict.verified or self._worth_asking else self._idle + 1
+            if self._idle >= IDLE_ROUNDS:
+                self._pause(Reason.PAUSED_ACCEPTANCE)
+            elif self.gain is not None and self.gain < LEAST_GAIN:
+                self._pause(Reason.PAUSED_GAIN)
+            elif self._rounds == TRUSTED_ROUNDS:
+                self._record.observe_outcome(given_up=False)
+
+    def _pause(self, reason: Reason) -> None:
+        if self._paused is None and self._rounds < TRUSTED_ROUNDS:
+            self._record.observe_outcome(given_up=True)
+        self._paused = reason
+        self._since_probe = self._idle = self._rounds = 0
+        self._gain = Rate()
+
+    def _probe(self) -> None:
+        """A round of a probe: after the last one, go on or pause for longer."""
+        self._probe_left = (self._probe_left or PROBE_ROUNDS) - 1
+        if self._probe_left:
+            return
+        if self._worth_asking:
+            self._paused, self._probe_after = None, PROBE_TOKENS
+        else:
+            self._probe_after = min(2 * self._probe_after, MAX_PROBE_TOKENS)
+            self._pause(Reason.PAUSED_ACCEPTANCE)
+
+    @property
+    def _worth_asking(self) -> bool:
+        """Whether a first guess is worth its cost: a wait only where draft and target alternate."""
+        wait = (self._record.wait(restart=True) or 0.0) if self._alternates else 0.0
+        worth = self.price * (wait + self._row_seconds)
+        return self._acceptance.next_chance > max(worth, LEAST_CHANCE)
+
+
+def _plain_steps(remaining: int) -> int:
+    return min(TARGET_ONLY_STEPS, remaining) - 1

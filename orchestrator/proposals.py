@@ -1,5 +1,6 @@
 """What the draft has guessed and the target has not judged yet. Pure."""
 
+from orchestrator.acceptance import Guess
 from paceline.ahead import AheadPath
 from paceline.session import Proposal
 
@@ -11,11 +12,16 @@ class ProposalBuffer:
         """Begin at the end of `confirmed`; ids of vocabulary_size and over are never kept."""
         self._path = AheadPath(confirmed)
         self._vocabulary_size = vocabulary_size
-        self._confidences: list[float] = []
+        self._guesses: list[Guess] = []
 
     def __len__(self) -> int:
         """Tokens that are ready."""
         return len(self._path) - self._path.confirmed
+
+    @property
+    def guesses(self) -> list[Guess]:
+        """What is known of the tokens that are ready."""
+        return self._guesses
 
     @property
     def last(self) -> int | None:
@@ -33,18 +39,24 @@ class ProposalBuffer:
         self._path.extend(tokens)
         known = len(proposal.token_ids) - len(tokens)
         confidences = proposal.confidences[known:]
-        self._confidences.extend(confidences + (0.0,) * (len(tokens) - len(confidences)))
+        confidences += (0.0,) * (len(tokens) - len(confidences))
+        self._guesses += [Guess(proposal.drafter, confidence) for confidence in confidences]
         return len(tokens)
 
     def ends_at(self, proposal: Proposal) -> bool:
         """Whether `proposal` begins just behind what is here."""
         return proposal.position == len(self._path) and proposal.base_digest == self._path.digest
 
-    def confirm(self, tokens: tuple[int, ...]) -> None:
-        """Confirm tokens the target decided; guesses that differ go, with all behind them."""
-        self._path.confirm(tokens)
+    def confirm(self, tokens: tuple[int, ...]) -> bool:
+        """Confirm tokens the target decided; guesses that differ go, with all behind them.
+
+        Returns whether none differed.
+        """
+        length = len(self._path)
+        stayed = self._path.confirm(tokens) == length
         ready = len(self)
-        self._confidences = self._confidences[-ready:] if ready else []
+        self._guesses = self._guesses[-ready:] if ready else []
+        return stayed
 
     def offer(self, at_most: int) -> Proposal:
         """The first `at_most` tokens as a proposal, which may be empty. They stay in the buffer."""
@@ -53,5 +65,5 @@ class ProposalBuffer:
             position=start,
             base_digest=self._path.digest_before(start),
             token_ids=tuple(self._path.tokens[start : start + at_most]),
-            confidences=tuple(self._confidences[:at_most]),
+            confidences=tuple(guess.confidence for guess in self._guesses[:at_most]),
         )

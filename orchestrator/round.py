@@ -6,7 +6,8 @@ The whole of speculative decoding on one screen; no I/O of its own.
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from orchestrator.pacing import FixedPacer, Plan
+from orchestrator.acceptance import Guess
+from orchestrator.pacing import DraftState, Pacer, Plan
 from paceline.session import Proposal, Verdict, Verify
 
 
@@ -24,11 +25,11 @@ class Draft(Protocol):
     """The session on the draft server: advice, which may fail to come but never fails."""
 
     @property
-    def punctual(self) -> bool:
-        """Whether waiting for it makes sense: it is there and did not miss its last time."""
+    def state(self) -> DraftState:
+        """What there is to plan with."""
 
-    def advance(self, verdict: Verdict, remaining: int) -> None:
-        """Tell it what was decided."""
+    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
+        """Confirm what was decided; returns the guesses that were verified."""
 
     def is_short_of(self, plan: Plan) -> bool:
         """Whether taking what is planned means waiting."""
@@ -54,16 +55,16 @@ class Stream(Protocol):
         """Wait until the buffer of a client that reads slowly has room."""
 
 
-async def rounds(target: Target, draft: Draft, pacer: FixedPacer, stream: Stream) -> None:
+async def rounds(target: Target, draft: Draft, pacer: Pacer, stream: Stream) -> None:
     """Run rounds until the output ends."""
     await target.ask(Verify())
     owed = 1  # verdicts that the target still owes, at least
     async for verdict in target.verdicts():
         stream.emit(verdict)
         owed -= 1
+        pacer.observe(verdict, draft.advance(verdict))
         if stream.remaining:
-            draft.advance(verdict, stream.remaining)
-            plan = pacer.plan(stream.remaining, draft.punctual)
+            plan = pacer.plan(stream.remaining, draft.state)
             if draft.is_short_of(plan):
                 stream.settle()  # while the draft works; below, while the target does
                 if not stream.remaining:

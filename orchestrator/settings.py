@@ -38,14 +38,21 @@ class OrchestratorSettings(ServerSettings):
         ["localhost:7072"], description="Draft servers, likewise. They need not be there."
     )
     draft_length: int = Field(
-        4, ge=0, le=32, description="Draft tokens verified in a round; 0 is the target alone."
+        4,
+        ge=0,
+        le=32,
+        description="Draft tokens verified in a round when a client forces speculation; 0 is the "
+        "target alone for all.",
+    )
+    max_draft_length: int = Field(
+        16, ge=1, le=32, description="Most draft tokens in a round, when the pacer decides."
     )
     window: int | None = Field(
         None,
         ge=0,
         le=256,
-        description="Tokens the draft may be ahead of what is confirmed. Unless given: the draft "
-        "length where draft and target share a machine, to take turns, else a round more.",
+        description="Tokens the draft may be ahead of what is confirmed. Unless given: none where "
+        "draft and target share a machine, to take turns; elsewhere about two rounds.",
     )
     draft_wait_seconds: float = Field(
         1.0,

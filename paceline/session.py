@@ -94,11 +94,15 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Tokens confirmed from `position` on, and how far beyond them the draft may run."""
+    """Tokens confirmed from `position` on, and how far beyond them the draft may run.
+
+    lookup_window: the same for what lookup guesses, which costs next to nothing.
+    """
 
     position: int
     token_ids: tuple[int, ...]
     window: int
+    lookup_window: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ class Verdict:
     proposal_index is None for a plain step. The target's own token is absent only when
     an accepted token ended the output. logprobs: of each token, when asked for.
     cached_tokens: of the prompt, that needed no prefill; on the first verdict only.
+    arrived_seconds: when it came, on the receiver's own clock; not on the wire.
     """
 
     position: int
@@ -148,6 +153,7 @@ class Verdict:
     cost_model: CostModel | None = None
     logprobs: tuple[TokenLogprobs, ...] = ()
     cached_tokens: int = 0
+    arrived_seconds: float = 0.0
 
     def head(self, count: int) -> "Verdict":
         """As if it had decided only the first `count` of its tokens: those behind do not count."""

@@ -23,7 +23,7 @@ class HybridDrafter(ModelDrafter):
         """What lookup leaves to the model."""
         self._catch_up()
         self._lookup.confirm(self.session.confirmed)
-        while self.session.wanted > 0:
+        while self.session.wanted_of_lookup > 0:
             proposal = self.session.look_up(self._lookup, self.least_match)
             if not proposal.token_ids:
                 break

@@ -30,7 +30,7 @@ class NgramDrafter:
             return None
         self.session.catch_up()
         self._lookup.confirm(self.session.confirmed)
-        while self.session.wanted > 0:
+        while self.session.wanted_of_lookup > 0:
             proposal = self.session.look_up(self._lookup, KEY_TOKENS)
             self._deliver(proposal)
             if not proposal.token_ids:

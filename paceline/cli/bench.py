@@ -35,7 +35,7 @@ class Bench(BaseModel):
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
     drafters: list[Drafter] = Field(
-        ["model", "ngram", "hybrid"],
+        ["hybrid", "model", "ngram"],
         description="What guesses, one variant each; the first is the speculative one.",
     )
     draft_length: int = Field(4, ge=1, le=32, description="Draft tokens verified in a round.")

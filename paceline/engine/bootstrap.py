@@ -7,16 +7,13 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
-from paceline.engine.engine import Engine
 from paceline.engine.fingerprint import fingerprint, probe
-from paceline.engine.kv import PAGE_ROWS
 from paceline.engine.law import LAW_VERSION
 from paceline.engine.loading import load_model
-from paceline.engine.metrics import EngineMetrics
 from paceline.engine.padding import NONE, exact
 from paceline.engine.runner import ModelRunner
 from paceline.engine.settings import EngineSettings
-from paceline.engine.started import StartedEngine
+from paceline.engine.started import StartedEngine, run_engine
 from paceline.models import resolve_model
 from paceline.session import ModelInfo
 
@@ -49,17 +46,7 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
         host=socket.gethostname(),
         features=FEATURES,
     )
-    metrics = EngineMetrics(registry)
-    engine = Engine(
-        runner,
-        step_rows=settings.step_rows,
-        kv_pages=settings.kv_tokens // PAGE_ROWS,
-        reserve_pages=settings.kv_reserve_tokens // PAGE_ROWS,
-        on_step=metrics.on_step,
-        on_admit=metrics.on_admit,
-    )
-    metrics.watch(lambda: engine.load)
-    engine.start()
+    engine = run_engine(settings, runner, registry)
     _log.info(
         "engine started", model=model.name, fingerprint=model.fingerprint, row_exact=row_exact
     )

@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
+from prometheus_client import CollectorRegistry
+
 from paceline.engine.engine import Engine
+from paceline.engine.metrics import EngineMetrics
+from paceline.engine.settings import EngineSettings
+from paceline.engine.work import Runner
 from paceline.session import ModelInfo, TokenizerFiles
 
 
@@ -17,3 +22,19 @@ class StartedEngine:
     model: ModelInfo
     tokenizer: TokenizerFiles | None
     threads: int = 0
+
+
+def run_engine(settings: EngineSettings, runner: Runner, registry: CollectorRegistry) -> Engine:
+    """Start an engine that owns `runner`, watched by `registry`."""
+    metrics = EngineMetrics(registry)
+    engine = Engine(
+        runner,
+        step_rows=settings.step_rows,
+        kv_pages=settings.kv_tokens // runner.page_rows,
+        reserve_pages=settings.kv_reserve_tokens // runner.page_rows,
+        on_step=metrics.on_step,
+        on_admit=metrics.on_admit,
+    )
+    metrics.watch(lambda: engine.load)
+    engine.start()
+    return engine

@@ -194,14 +194,18 @@ def verify_from_proto(message: target_pb2.Verify, model: ModelInfo) -> Verify:
 def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
     """paceline.v1.Advance."""
     return draft_pb2.Advance(
-        position=advance.position, token_ids=advance.token_ids, window=advance.window
+        position=advance.position,
+        token_ids=advance.token_ids,
+        window=advance.window,
+        lookup_window=advance.lookup_window,
     )
 
 
 def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Advance:
     """Checked: InvalidArgument for an id outside the vocabulary."""
     check_token_ids("advance.token_ids", message.token_ids, vocabulary_size)
-    return Advance(message.position, tuple(message.token_ids), message.window)
+    lookup_window = max(message.window, message.lookup_window)
+    return Advance(message.position, tuple(message.token_ids), message.window, lookup_window)
 
 
 def load_to_proto(load: Load) -> session_pb2.Load:

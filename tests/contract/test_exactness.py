@@ -106,7 +106,7 @@ async def test_speculation_changes_no_token(
     verified = 0
     async with (
         servers.target(target_folder) as target,
-        servers.draft(draft_folders[draft]) as drafts,
+        servers.draft(draft_folders[draft], drafter="model") as drafts,
         servers.orchestrator(
             [target.address], [drafts.address], draft_length=draft_length, window=window
         ) as client,

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orchestrator.pacing import TARGET_ONLY_STEPS, FixedPacer, Plan
+from orchestrator.acceptance import Guess
+from orchestrator.pacing import TARGET_ONLY_STEPS, DraftState, FixedPacer, FixedPlan, Plan
 from orchestrator.round import rounds
 from orchestrator.statistics import StreamStatistics
 from paceline.generation import Statistics
@@ -56,18 +57,19 @@ class ScriptedDraft:
     """Punctual or not; gives what it has."""
 
     def __init__(self, *, punctual: bool, has: int) -> None:
-        self.punctual = punctual
+        self.state = DraftState(ready=punctual)
         self.has = has
-        self.plans: list[Plan] = []
+        self.plans: list[FixedPlan] = []
 
-    def advance(self, verdict: Verdict, remaining: int) -> None:
+    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
         assert verdict.token_ids
-        assert remaining > 0
+        return ()
 
     def is_short_of(self, plan: Plan) -> bool:
         return len(self.plans) % 2 == 0
 
     async def take(self, plan: Plan) -> Proposal:
+        assert isinstance(plan, FixedPlan)
         self.plans.append(plan)
         return Proposal(0, 0, (7,) * min(self.has, plan.at_most))
 
@@ -103,8 +105,9 @@ async def test_a_late_proposal_joins_the_next_step() -> None:
 
 @pytest.mark.parametrize("remaining", [1, 2, 3, 9])
 def test_a_plan_leaves_room_for_the_targets_own_token(remaining: int) -> None:
-    for waiting_pays in (True, False):
-        plan = FixedPacer(4, 1.0).plan(remaining, waiting_pays)
+    for ready in (True, False):
+        plan = FixedPacer(4, 1.0).plan(remaining, DraftState(ready))
+        assert isinstance(plan, FixedPlan)
         assert plan.at_most == min(4, remaining - 1)
         assert plan.at_least in {0, plan.at_most}
         assert plan.continue_steps < remaining

@@ -1,0 +1,149 @@
+"""One session on a draft server, as the round sees it: guesses at hand, credit, expectations."""
+
+import asyncio
+
+from orchestrator.acceptance import Guess
+from orchestrator.pacing import DraftState, Plan
+from orchestrator.proposals import ProposalBuffer
+from orchestrator.record import DraftRecord
+from paceline.session import Advance, Opening, Proposal, Verdict
+
+SOON = 0.25
+"""A guess that is overdue is still expected within this share of the usual wait."""
+
+
+class DraftSession:
+    """Guesses come in by receive, news go out by the queue of advances.
+
+    Where draft and target share their cores the draft gets credit for one guess at a time, so
+    that it never works while the target does.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        vocabulary_size: int,
+        record: DraftRecord,
+        *,
+        alternates: bool,
+        window: int | None = None,
+    ) -> None:
+        """Begin behind the opening's tokens. window: instead of what plans grant."""
+        self._opening = opening
+        self._record = record
+        self._alternates = alternates
+        self._window = window
+        confirmed = opening.prompt_token_ids + opening.output_token_ids
+        self._buffer = ProposalBuffer(confirmed, vocabulary_size)
+        self._news: list[int] = []
+        self._position = self._drafted = len(confirmed)
+        self._granted = (0, 0)
+        self._cold = True
+        self._diverged = self._overdue = self._exhausted = False
+        self._due_since: float | None = None
+        self._restarts = True
+        self._changed = asyncio.Event()
+        self.advances: asyncio.Queue[Advance] = asyncio.Queue()
+
+    @property
+    def state(self) -> DraftState:
+        """What there is to plan with."""
+        opening = self._opening_seconds if self._cold else 0.0
+        return DraftState(not self._overdue, self._alternates, self._diverged, opening)
+
+    def begin(self) -> None:
+        """Have the draft read its prompt while the target does, where they do not share cores."""
+        if not self._alternates:
+            self._tell(1, 1)
+
+    def lose(self) -> None:
+        """The server is gone: nobody waits any longer."""
+        self._exhausted = True
+        self._changed.set()
+
+    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
+        """Confirm what was decided, to be told with the next take."""
+        judged = tuple(self._buffer.guesses[: verdict.verified])
+        self._news += verdict.token_ids
+        self._diverged = not self._buffer.confirm(verdict.token_ids)
+        self._exhausted = False
+        if self._diverged:
+            self._due_since = None
+        self._restarts = not len(self._buffer)
+        return judged
+
+    def patience(self, plan: Plan) -> float:
+        """Seconds the plan would wait for one more guess; 0 when it would not, or none comes."""
+        if self._exhausted or self._buffer.last in self._opening.stop_token_ids:
+            return 0.0
+        return plan.patience(self._buffer.guesses, self._expected())
+
+    async def take(self, plan: Plan) -> Proposal:
+        """What is there, waited for as the plan says.
+
+        After a wait in vain there are no more waits until the draft delivers.
+        """
+        while patience := self.patience(plan):
+            self._tell(max(plan.window, len(self._buffer) + 1), plan.lookup_window)
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(patience):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._overdue = True
+                break
+        self._tell(plan.window, plan.lookup_window)
+        return self._buffer.offer(plan.length(self._buffer.guesses))
+
+    def receive(self, proposal: Proposal) -> None:
+        """Take guesses; an empty proposal at their end says that no more will come."""
+        if not proposal.token_ids:
+            self._exhausted = self._buffer.ends_at(proposal)
+        elif count := self._buffer.add(proposal):
+            self._drafted = proposal.position + len(proposal.token_ids)
+            self._learn(count)
+        else:
+            return
+        self._overdue = False
+        self._changed.set()
+
+    def _learn(self, count: int) -> None:
+        """How long it took."""
+        now = asyncio.get_running_loop().time()
+        if self._due_since is not None:
+            seconds = now - self._due_since
+            if self._cold:
+                self._record.observe_opening(len(self._opening.prompt_token_ids), seconds)
+            else:
+                self._record.observe_wait(seconds / count, restart=self._restarts)
+        self._cold = self._restarts = False
+        self._due_since = now if self._at_work else None
+
+    def _expected(self) -> float | None:
+        """Seconds until the next guess; None while nobody knows."""
+        usual = self._opening_seconds if self._cold else self._record.wait(restart=self._restarts)
+        if usual is None or self._due_since is None:
+            return usual
+        elapsed = asyncio.get_running_loop().time() - self._due_since
+        return max(usual - elapsed, SOON * usual)
+
+    @property
+    def _opening_seconds(self) -> float | None:
+        return self._record.opening_seconds(len(self._opening.prompt_token_ids))
+
+    def _tell(self, window: int, lookup_window: int) -> None:
+        """Send news and credit, where they matter to what the draft does."""
+        granted = (window, lookup_window) if self._window is None else (self._window,) * 2
+        matters = self._news or granted > self._granted if any(granted) else self._at_work
+        if matters:
+            news, self._news = tuple(self._news), []
+            self.advances.put_nowait(Advance(self._position, news, *granted))
+            self._position += len(news)
+            self._granted = granted
+        if self._due_since is None and self._at_work:
+            self._due_since = asyncio.get_running_loop().time()
+
+    @property
+    def _at_work(self) -> bool:
+        """Whether the draft has credit left, as far as it was told."""
+        return self._position + self._granted[0] > self._drafted

@@ -1,0 +1,250 @@
+"""The real round, session and pacer in virtual time, between a simulated target and draft.
+
+Hours of rounds in seconds, the same every time: for choosing policies, and for predicting
+what a deployment will gain.
+"""
+
+import asyncio
+import math
+import selectors
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from orchestrator.acceptance import Guess
+from orchestrator.draft_session import DraftSession
+from orchestrator.pacing import DraftState, Pacer, Plan
+from orchestrator.record import DraftRecord
+from orchestrator.round import rounds
+from paceline.ahead import AheadPath
+from paceline.hashing import mix
+from paceline.sampling import SamplingParams
+from paceline.session import Advance, CostModel, Load, Opening, Proposal, Verdict, Verify
+
+Result = TypeVar("Result")
+_VOCABULARY = 128
+_WRONG = 100
+
+
+@dataclass(frozen=True)
+class World:
+    """Times in seconds. acceptance: how likely the guess for a position is right.
+
+    step_seconds: a target step with one row; row_seconds: each further row. draft_seconds: a
+    draft step. round_trip_seconds: to the draft; the target's is target_round_trip_seconds.
+    auc: how well margins tell right guesses from wrong ones. alternates: draft and target
+    share their cores.
+    """
+
+    step_seconds: float
+    draft_seconds: float
+    round_trip_seconds: float
+    acceptance: Callable[[int], float]
+    row_seconds: float = 0.0
+    target_round_trip_seconds: float = 0.0005
+    auc: float = 0.91
+    alternates: bool = False
+    seed: int = 0
+
+    def guess(self, position: int) -> tuple[int, float]:
+        """The draft's token for `position` and its margin."""
+        state = mix(mix(mix(0, self.seed), position), 1)
+        right = _uniform(state) < self.acceptance(position)
+        mean = 4.0 * (self.auc if right else 1.0 - self.auc)
+        margin = -math.log(1.0 - _uniform(mix(state, 2))) * mean
+        return (truth(position) if right else _WRONG), margin
+
+
+@dataclass
+class Outcome:
+    """What a run came to. lengths: draft tokens verified, by round; positions: where each began."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    lengths: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    drafted: int = 0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed."""
+        return self.tokens / self.seconds
+
+
+def simulate(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> Outcome:
+    """One stream of so many tokens."""
+    return in_virtual_time(_run(world, pacer, record, tokens))
+
+
+def truth(position: int) -> int:
+    """The target's token."""
+    return position % 97
+
+
+async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> Outcome:
+    opening = Opening("simulated", (0,), SamplingParams(temperature=0.0), 0, tokens)
+    session = DraftSession(opening, _VOCABULARY, record, alternates=world.alternates)
+    outcome = Outcome()
+    stream = _Stream(tokens, outcome)
+    draft = asyncio.create_task(_Draft(world, session, outcome).run())
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await rounds(_Target(world), _Advised(session), pacer, stream)
+    outcome.seconds = loop.time() - started
+    draft.cancel()
+    return outcome
+
+
+class _Advised:
+    """A draft that is always there."""
+
+    def __init__(self, session: DraftSession) -> None:
+        self._session = session
+
+    @property
+    def state(self) -> DraftState:
+        return self._session.state
+
+    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
+        return self._session.advance(verdict)
+
+    def is_short_of(self, plan: Plan) -> bool:
+        return False
+
+    async def take(self, plan: Plan) -> Proposal:
+        return await self._session.take(plan)
+
+
+class _Stream:
+    """Counts."""
+
+    def __init__(self, remaining: int, outcome: Outcome) -> None:
+        self.remaining = remaining
+        self._outcome = outcome
+
+    def emit(self, verdict: Verdict) -> None:
+        self.remaining -= len(verdict.token_ids)
+        self._outcome.tokens += len(verdict.token_ids)
+        self._outcome.lengths.append(verdict.verified)
+        self._outcome.positions.append(verdict.position)
+
+    def settle(self) -> None:
+        """There is no text."""
+
+    async def room(self) -> None:
+        """There is always."""
+
+
+class _Target:
+    """Verifies: the guesses that are the truth, then the truth."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._asked: asyncio.Queue[Verify] = asyncio.Queue()
+
+    async def ask(self, verify: Verify) -> None:
+        self._asked.put_nowait(verify)
+
+    async def verdicts(self) -> AsyncIterator[Verdict]:
+        world, half = self._world, self._world.target_round_trip_seconds / 2
+        cost = CostModel(world.step_seconds - world.row_seconds, world.row_seconds)
+        position, steps, verify = 1, 0, Verify()
+        while True:
+            if self._asked.qsize() or not steps:
+                verify = await self._asked.get()
+                steps = 1 + verify.continue_steps
+                await asyncio.sleep(2 * half)
+            guesses = verify.proposals[0].token_ids if verify.proposals else ()
+            steps, verify = steps - 1, Verify()
+            seconds = world.step_seconds + world.row_seconds * len(guesses)
+            await asyncio.sleep(seconds)
+            accepted = _agreed(guesses, position)
+            decided = tuple(truth(position + index) for index in range(accepted + 1))
+            yield Verdict(
+                position=position,
+                token_ids=decided,
+                verified=len(guesses),
+                accepted=accepted,
+                proposal_index=0 if guesses else None,
+                step_seconds=seconds,
+                load=Load(sessions=1, step_rows=len(guesses) + 1),
+                cost_model=cost,
+                arrived_seconds=asyncio.get_running_loop().time(),
+            )
+            position += len(decided)
+
+
+class _Draft:
+    """A draft server: guesses ahead within its window, and starts over when told otherwise."""
+
+    def __init__(self, world: World, session: DraftSession, outcome: Outcome) -> None:
+        self._world = world
+        self._session = session
+        self._outcome = outcome
+        self._path = AheadPath((0,))
+        self._window = 0
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hear())
+            while True:
+                if len(self._path) - self._path.confirmed >= self._window:
+                    self._news.clear()
+                    await self._news.wait()
+                    continue
+                position, digest = len(self._path), self._path.digest
+                await asyncio.sleep(self._world.draft_seconds)
+                if len(self._path) == position and self._path.digest == digest:
+                    token, margin = self._world.guess(position)
+                    self._path.extend((token,))
+                    self._outcome.drafted += 1
+                    self._later(
+                        self._session.receive, Proposal(position, digest, (token,), (margin,))
+                    )
+
+    async def _hear(self) -> None:
+        while True:
+            self._later(self._apply, await self._session.advances.get())
+
+    def _apply(self, advance: Advance) -> None:
+        self._path.confirm(advance.token_ids)
+        self._window = advance.window
+        self._news.set()
+
+    def _later(self, function: Callable[[Any], None], argument: object) -> None:
+        delay = self._world.round_trip_seconds / 2
+        asyncio.get_running_loop().call_later(delay, function, argument)
+
+
+def _agreed(guesses: tuple[int, ...], position: int) -> int:
+    for index, guess in enumerate(guesses):
+        if guess != truth(position + index):
+            return index
+    return len(guesses)
+
+
+def _uniform(state: int) -> float:
+    return state / 2**64
+
+
+class _VirtualTime(selectors.SelectSelector):
+    """A selector that sleeps in no time."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Nothing ever comes from outside."""
+        if timeout is None:
+            raise RuntimeError("all wait, and nothing will happen")
+        self.now += timeout
+        return []
+
+
+def in_virtual_time(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run `main` to its end on an event loop whose clock runs as fast as it can."""
+    selector = _VirtualTime()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(main)

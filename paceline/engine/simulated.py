@@ -1,0 +1,190 @@
+"""A model that is not there: stated times, acceptance and margins, and no weights.
+
+The servers, the protocol and the pacing around it are the real ones, so that what they do at
+a GPU's times, at any acceptance and with thousands of streams, can be tried on any machine.
+"""
+
+import math
+import socket
+import time
+from collections.abc import Sequence
+from os import getpid
+from typing import Annotated
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from paceline.engine.law import LAW_VERSION
+from paceline.engine.settings import EngineSettings
+from paceline.engine.started import StartedEngine, run_engine
+from paceline.engine.work import KVCache, Logits, Span
+from paceline.errors import InvalidArgument
+from paceline.hashing import mix
+from paceline.session import ModelInfo, TokenizerFiles
+
+PREFIX = "simulated"
+"""What a model's name begins with, alone or before a colon and NAME=VALUE,NAME=VALUE."""
+MAX_POSITIONS = 32768
+_LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz      ", np.uint8).astype(np.int64)
+_SURE = 40.0
+_PAGE_ROWS = 512
+
+
+def _numbers(value: object) -> object:
+    return tuple(value.split("/")) if isinstance(value, str) else value
+
+
+class Simulation(BaseModel, extra="forbid", frozen=True):
+    """What is stated. As a target its tokens are a hash; as a draft it knows them, mostly.
+
+    Greedy outputs only: with a temperature acceptance is less than stated.
+    """
+
+    step_ms: float = Field(25.0, ge=0, description="A step with one row.")
+    row_ms: float = Field(0.0, ge=0, description="Each further row of a step.")
+    acceptance: Annotated[tuple[float, ...], BeforeValidator(_numbers)] = Field(
+        (1.0,),
+        description="How likely a guess is the target's token: one value, or several with "
+        "slashes between them, each for phase_tokens positions, in turn.",
+    )
+    phase_tokens: int = Field(256, ge=1, description="Positions of a phase.")
+    auc: float = Field(
+        0.91, gt=0.5, lt=1, description="How well margins tell right guesses from wrong ones."
+    )
+    seed: int = Field(0, ge=0, description="Of the target's tokens: equal for target and draft.")
+
+    @classmethod
+    def parse(cls, name: str) -> "Simulation":
+        """Of a model's name; InvalidArgument naming the first field that is wrong."""
+        pairs = [pair.partition("=") for pair in name.removeprefix(PREFIX).lstrip(":").split(",")]
+        try:
+            return cls.model_validate({key: value for key, _, value in pairs if key})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(str(part) for part in problem["loc"][:1])
+            raise InvalidArgument.of(
+                f"{PREFIX}:{field}", problem["input"], problem["msg"]
+            ) from None
+
+    def seconds(self, rows: int) -> float:
+        """Of a step of so many rows."""
+        return (self.step_ms + self.row_ms * (rows - 1)) / 1e3
+
+    def chance(self, position: int) -> float:
+        """That the guess for `position` is right."""
+        return self.acceptance[position // self.phase_tokens % len(self.acceptance)]
+
+    def truth(self, token: int, position: int) -> int:
+        """The target's token for `position`, behind `token`."""
+        return int(_LETTERS[mix(mix(mix(0, self.seed), token), position) % _LETTERS.size])
+
+    def guess(self, token: int, position: int) -> tuple[int, float]:
+        """The draft's token there, and its margin: exponential, larger where it is right."""
+        state = mix(mix(mix(mix(0, self.seed), token), position), 1)
+        right = _uniform(state) < self.chance(position)
+        mean = 4 * (self.auc if right else 1 - self.auc)
+        margin = -math.log(1 - _uniform(mix(state, 2))) * mean
+        truth = self.truth(token, position)
+        return (truth if right else ord("A") + truth % 26), min(margin, _SURE)
+
+
+class LengthCache:
+    """The KV of no model: a length."""
+
+    def __init__(self, length: int = 0) -> None:
+        """Of so many tokens."""
+        self.length = length
+
+    def truncate(self, length: int) -> None:
+        """Keep the first `length`."""
+        self.length = min(self.length, length)
+
+    def copy(self, length: int) -> "LengthCache":
+        """Another one."""
+        return LengthCache(length)
+
+
+class SimulatedRunner:
+    """A Runner that takes the stated time."""
+
+    page_rows = _PAGE_ROWS
+
+    def __init__(self, simulation: Simulation, *, drafts: bool) -> None:
+        """drafts: guess, instead of deciding."""
+        self._simulation = simulation
+        self._drafts = drafts
+
+    def new_cache(self) -> LengthCache:
+        """An empty cache."""
+        return LengthCache()
+
+    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
+        """See paceline.engine.work.Runner. What computing takes counts as part of the time."""
+        started = time.perf_counter()
+        rows = sum(len(span.token_ids) for _, span in batch)
+        logits = [self._span(cache, span) for cache, span in batch]
+        left = started + self._simulation.seconds(rows) - time.perf_counter()
+        if left > 0:
+            time.sleep(left)
+        return logits
+
+    def _span(self, cache: KVCache, span: Span) -> Logits:
+        if not isinstance(cache, LengthCache):
+            raise TypeError(f"{type(cache).__name__} is not of this runner")
+        cache.length = span.position + len(span.token_ids)
+        first = len(span.token_ids) - span.logit_rows
+        rows = np.zeros((span.logit_rows, VOCABULARY_SIZE), np.float32)
+        for index, token in enumerate(span.token_ids[first:]):
+            position = span.position + first + index + 1
+            if self._drafts:
+                picked, score = self._simulation.guess(token, position)
+            else:
+                picked, score = self._simulation.truth(token, position), _SURE
+            rows[index, picked] = score
+        return rows
+
+
+def start_simulated(
+    settings: EngineSettings, registry: CollectorRegistry, *, drafts: bool
+) -> StartedEngine:
+    """Start at once. It shares its machine with nobody: simulated servers do not contend."""
+    simulation = Simulation.parse(settings.model)
+    model = ModelInfo(
+        name=settings.model_name or PREFIX,
+        fingerprint=f"{PREFIX}-{simulation.seed}",
+        vocabulary_hash=f"{PREFIX}-bytes",
+        vocabulary_size=VOCABULARY_SIZE,
+        max_positions=MAX_POSITIONS,
+        eos_token_ids=(),
+        law_version=LAW_VERSION,
+        row_exact=True,
+        host=f"{socket.gethostname()}/{getpid()}",
+    )
+    runner = SimulatedRunner(simulation, drafts=drafts)
+    engine = run_engine(settings, runner, registry)
+    return StartedEngine(engine, model, _tokenizer())
+
+
+def _uniform(state: int) -> float:
+    return state / 2**64
+
+
+def _vocabulary() -> dict[str, int]:
+    """A token for each byte, numbered as the byte where that is a letter of ASCII."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    printable = {chr(code): code for code in range(33, 127)} | {"\u0120": 32}
+    rest = iter(sorted(set(range(len(alphabet))) - set(printable.values())))
+    return {sign: printable[sign] if sign in printable else next(rest) for sign in alphabet}
+
+
+VOCABULARY_SIZE = len(_vocabulary())
+
+
+def _tokenizer() -> TokenizerFiles:
+    tokenizer = Tokenizer(models.BPE(vocab=_vocabulary(), merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    template = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    return TokenizerFiles(tokenizer.to_str().encode(), template, {})
