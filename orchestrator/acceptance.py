@@ -10,7 +10,8 @@ _BOUNDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 _PRIOR_WEIGHT = 4.0
 _MEMORY = 400.0
 _STREAM_MEMORY = 24.0
-_STREAM_PRIOR = 8.0
+_STREAM_PRIOR = 6.0
+_OPTIMISM = 4.0
 _STEP = 0.25
 _MAX_OFFSET = 3.0
 
@@ -36,6 +37,10 @@ class Share:
         self.hits = self._kept * self.hits + success
         self.seen = self._kept * self.seen + 1.0
 
+    def doubt(self, weight: float) -> None:
+        """Let what was seen so far weigh as little as `weight` events."""
+        self.hits, self.seen = self.value * weight, weight
+
     @property
     def value(self) -> float:
         """The share."""
@@ -57,7 +62,8 @@ class Calibration:
             drafter: [Share(_prior(middle), _PRIOR_WEIGHT, _MEMORY) for middle in middles]
             for drafter in Drafter
         }
-        self.mean = Share(0.6, _STREAM_PRIOR, _MEMORY)
+        # Optimistic, so that a draft is tried; a few rounds tell.
+        self.mean = Share(0.85, _OPTIMISM, _MEMORY)
 
     def chance(self, guess: Guess) -> float:
         """That such a guess is accepted when all before it were."""
@@ -92,6 +98,11 @@ class StreamAcceptance:
     def next_chance(self) -> float:
         """That a guess not made yet is accepted when all before it are."""
         return self.mean.value
+
+    def doubt(self) -> None:
+        """Be ready to change one's mind: what was true before a pause need not be after it."""
+        self.mean.doubt(_OPTIMISM / 2)
+        self.offset = 0.0
 
     def observe(self, guesses: tuple[Guess, ...], verdict: Verdict) -> None:
         """Learn of the guesses that were verified; those behind the first wrong one say nothing."""

@@ -102,6 +102,8 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
         super().__init__(replica, stub.Verify(timeout=seconds, metadata=outgoing_metadata()))
         self._on_prompt_logprobs = on_prompt_logprobs
+        self._now = asyncio.get_running_loop().time
+        self._asked = self._codec = 0.0
 
     async def open(self, opening: Opening) -> Opened:
         """Open the session; raises what the server answers instead."""
@@ -109,7 +111,11 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
 
     async def ask(self, verify: Verify) -> None:
         """Ask for verdicts."""
-        await self._write(target_pb2.VerifyRequest(verify=verify_to_proto(verify)))
+        started = self._now()
+        request = target_pb2.VerifyRequest(verify=verify_to_proto(verify))
+        self._asked = self._now()
+        self._codec = self._asked - started
+        await self._write(request)
 
     async def verdicts(self) -> AsyncIterator[Verdict]:
         """Verdicts as they come, while some are owed; raises Unavailable when the server dies."""
@@ -117,9 +123,14 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
             response = await self._read()
             kind = response.WhichOneof("message")
             if kind == "verdict":
-                arrived = asyncio.get_running_loop().time()
+                arrived = self._now()
                 verdict = verdict_from_proto(response.verdict)
-                yield dataclasses.replace(verdict, arrived_seconds=arrived)
+                yield dataclasses.replace(
+                    verdict,
+                    arrived_seconds=arrived,
+                    asked_seconds=self._asked,
+                    codec_seconds=self._codec + self._now() - arrived,
+                )
                 self._moved = time.monotonic()
             elif kind == "prompt_logprobs":
                 self._on_prompt_logprobs(prompt_logprobs_from_proto(response.prompt_logprobs))

@@ -139,6 +139,7 @@ class DraftSession:
             news, self._news = tuple(self._news), []
             self.advances.put_nowait(Advance(self._position, news, *granted))
             self._position += len(news)
+            self._drafted = self._position + len(self._buffer)
             self._granted = granted
         if self._due_since is None and self._at_work:
             self._due_since = asyncio.get_running_loop().time()

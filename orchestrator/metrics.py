@@ -1,5 +1,6 @@
 """What Prometheus sees of the orchestrator; names and units in the style of vLLM's."""
 
+from dataclasses import fields
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -7,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from orchestrator.pools import Pool
 from orchestrator.stream import OutputStream
 from paceline.errors import PacelineError
-from paceline.generation import Statistics
+from paceline.generation import Overhead, Statistics
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SHORT_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -65,8 +66,14 @@ class OrchestratorMetrics:
         )
         self._overhead = Histogram(
             "paceline_round_overhead_seconds",
-            "A stream's median round, less the wait for the draft and the target's step.",
+            "A round, less the wait for the draft and the target's step.",
             buckets=_SHORT_SECONDS,
+            registry=registry,
+        )
+        self._overhead_parts = Counter(
+            "paceline_round_overhead_part_seconds",
+            "The same, all rounds together: sampling, queue, wire, codec, emit.",
+            ["part"],
             registry=registry,
         )
         self._round = Histogram(
@@ -96,10 +103,16 @@ class OrchestratorMetrics:
             self._ttft.observe(statistics.ttft_seconds)
         if stream.generated > 1:
             self._token_time.observe(statistics.decode_seconds / (stream.generated - 1))
-        if statistics.rounds:
-            self._overhead.observe(statistics.overhead_seconds)
+        self._count_overheads(stream.statistics.overheads)
         for seconds in stream.statistics.round_seconds:
             self._round.observe(seconds)
+
+    def _count_overheads(self, overheads: list[Overhead]) -> None:
+        for overhead in overheads:
+            self._overhead.observe(overhead.total)
+        for part in fields(Overhead):
+            seconds = sum(getattr(overhead, part.name) for overhead in overheads)
+            self._overhead_parts.labels(part.name).inc(max(0.0, seconds))
 
     def _count_places(self, statistics: Statistics) -> None:
         for place, count in enumerate(statistics.verified_by_place):

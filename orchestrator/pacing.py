@@ -20,11 +20,12 @@ TARGET_ONLY_STEPS = 16
 """Plain steps asked for at once, so that the target alone pays no round trip per token."""
 CATCH_UP = 1.25
 """What waiting costs where the draft works while the target does: a plain step is no loss to it."""
-IDLE_ROUNDS = 6
-"""Rounds in which no guess was worth waiting for, after which the stream stops asking."""
+IDLE_ROUNDS, MAX_IDLE_ROUNDS = 6, 24
+"""Rounds without a guess worth verifying, after which the stream stops asking: where none is
+expected, and where some should have come."""
 PROBE_ROUNDS = 2
 """Rounds of a probe."""
-PROBE_TOKENS, MAX_PROBE_TOKENS = 48, 768
+PROBE_TOKENS, MAX_PROBE_TOKENS = 48, 384
 """Tokens between probes: at first, and after many in vain."""
 PROBE_LENGTH = 2
 """Longest draft of a probe."""
@@ -40,7 +41,8 @@ LEAST_CHANCE = 0.1
 """A draft whose guesses are right less often only costs its owner."""
 LEAST_GAIN = 0.96
 """A stream that measures less pauses; less than 1, as measures scatter."""
-GAIN_ROUNDS = 16
+GAIN_MEMORY = 80.0
+GAIN_ROUNDS = 40
 """Rounds after which a stream trusts its own measure of what speculation brings."""
 
 
@@ -228,7 +230,7 @@ class AdaptivePacer:
         self._wait_seconds = wait_seconds
         self._acceptance = StreamAcceptance(record.calibration)
         self._rate = Rate()
-        self._gain = Rate()
+        self._gain = Rate(GAIN_MEMORY)
         self._last_seconds: float | None = None
         self._others = 0
         self._alternates = False
@@ -237,6 +239,7 @@ class AdaptivePacer:
         self._probe_after = PROBE_TOKENS
         self._since_probe = self._probe_left = 0
         self._paused: Reason | None = None
+        self._gave_up = False
         if record.benched and not record.may_probe():
             self._paused, self._probe_after = Reason.PAUSED_BENCHED, MAX_PROBE_TOKENS
         self.reason = Reason.MEASURING
@@ -313,7 +316,9 @@ class AdaptivePacer:
         """Whether what remains saves more than the draft's prompt costs."""
         if seconds is None:
             return remaining >= UNKNOWN_OPENING_TOKENS
-        gain = max(self._record.gain or UNKNOWN_GAIN, 1.0)
+        measured = self._record.gain or 0.0
+        # One that brought nothing so far is given up by the rounds, not here: it is tried again.
+        gain = measured if measured > 1.0 / LEAST_GAIN else UNKNOWN_GAIN
         saved = remaining * (self._record.plain_seconds or 0.0) * (1.0 - 1.0 / gain)
         return saved > seconds
 
@@ -343,8 +348,8 @@ class AdaptivePacer:
         if self.reason is Reason.PROBING:
             self._probe()
         elif self.reason is Reason.SPECULATING:
-            self._idle = 0 if verdict.verified or self._worth_asking else self._idle + 1
-            if self._idle >= IDLE_ROUNDS:
+            self._idle = 0 if verdict.verified else self._idle + 1
+            if self._idle >= (MAX_IDLE_ROUNDS if self._worth_asking else IDLE_ROUNDS):
                 self._pause(Reason.PAUSED_ACCEPTANCE)
             elif self.gain is not None and self.gain < LEAST_GAIN:
                 self._pause(Reason.PAUSED_GAIN)
@@ -352,11 +357,13 @@ class AdaptivePacer:
                 self._record.observe_outcome(given_up=False)
 
     def _pause(self, reason: Reason) -> None:
-        if self._paused is None and self._rounds < TRUSTED_ROUNDS:
+        if not self._gave_up and self._rounds < TRUSTED_ROUNDS:
             self._record.observe_outcome(given_up=True)
+        self._gave_up = True
         self._paused = reason
         self._since_probe = self._idle = self._rounds = 0
-        self._gain = Rate()
+        self._gain = Rate(GAIN_MEMORY)
+        self._acceptance.doubt()
 
     def _probe(self) -> None:
         """A round of a probe: after the last one, go on or pause for longer."""

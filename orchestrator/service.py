@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
@@ -44,7 +43,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         """Started, deltas, and Finished for each choice."""
-        arrived = time.perf_counter()
+        arrived = asyncio.get_running_loop().time()
         seconds = remaining(context)
         asked = request_from_proto(request)
         model, tokenizer = await self._models.pick(asked.model)

@@ -1,9 +1,10 @@
 """Statistics of one stream, gathered verdict by verdict. Pure: times are handed in."""
 
 from collections import Counter
+from dataclasses import astuple
 from statistics import median
 
-from paceline.generation import Statistics
+from paceline.generation import Overhead, Statistics
 from paceline.session import Drafter, Verdict
 
 
@@ -15,7 +16,7 @@ class StreamStatistics:
         self._arrived = arrived
         self._first_token: float | None = None
         self._last_token = arrived
-        self._overheads: list[float] = []
+        self.overheads: list[Overhead] = []
         self._accepted: list[int] = []
         self._verified: list[int] = []
         self.round_seconds: list[float] = []
@@ -28,14 +29,15 @@ class StreamStatistics:
         """Draft tokens accepted."""
         return sum(self._accepted)
 
-    def observe(self, verdict: Verdict, now: float, draft_wait: float) -> None:
-        """A verdict came `now`, of a round that had waited `draft_wait` for its draft."""
+    def observe(self, verdict: Verdict, draft_wait: float) -> None:
+        """A verdict came, of a round that had waited `draft_wait` for its draft."""
+        now = verdict.arrived_seconds
         if self._first_token is None:
             self._first_token = now
         elif verdict.verified:
             wall = now - self._last_token
             self.round_seconds.append(wall)
-            self._overheads.append(wall - draft_wait - verdict.step_seconds)
+            self.overheads.append(_overhead(verdict, wall - draft_wait))
         self._last_token = now
         if not verdict.verified:
             self.plain_steps += 1
@@ -58,8 +60,28 @@ class StreamStatistics:
             plain_steps=self.plain_steps,
             ttft_seconds=first - self._arrived,
             decode_seconds=self._last_token - first,
-            overhead_seconds=median(self._overheads) if self._overheads else 0.0,
+            overhead_seconds=median(one.total for one in self.overheads) if self.overheads else 0.0,
+            overhead=_medians(self.overheads),
         )
+
+
+def _overhead(verdict: Verdict, wall: float) -> Overhead:
+    """What of a round, less its wait for the draft, was not the forward pass."""
+    asked = verdict.arrived_seconds - verdict.asked_seconds
+    served = verdict.step_seconds + verdict.sampling_seconds + verdict.queue_seconds
+    return Overhead(
+        sampling=verdict.sampling_seconds,
+        queue=verdict.queue_seconds,
+        wire=asked - served,
+        codec=verdict.codec_seconds,
+        emit=wall - asked - verdict.codec_seconds,
+    )
+
+
+def _medians(overheads: list[Overhead]) -> Overhead:
+    if not overheads:
+        return Overhead()
+    return Overhead(*(median(part) for part in zip(*map(astuple, overheads), strict=True)))
 
 
 def _count_places(counts: list[int], length: int) -> None:

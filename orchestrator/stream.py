@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -16,10 +15,9 @@ from paceline.session import Opening, PromptLogprobs, TokenLogprobs, Verdict
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """A verdict that came, when, and how long the round had waited for its draft."""
+    """A verdict that came, and how long the round had waited for its draft."""
 
     verdict: Verdict
-    seconds: float
     draft_wait: float
 
 
@@ -41,7 +39,7 @@ class OutputStream:
     ) -> None:
         """Begin behind the opening's output tokens, as if they had been emitted here.
 
-        arrived: when the request came, on the clock of time.perf_counter. begun, which
+        arrived: when the request came, on the event loop's clock. begun, which
         others may wait for, is set with the first delta.
         """
         self._opening = opening
@@ -86,7 +84,7 @@ class OutputStream:
         if self.cached_tokens is None:
             self.cached_tokens = verdict.cached_tokens
         self._output.extend(verdict.token_ids)
-        self._arrivals.append(_Arrival(verdict, time.perf_counter(), self._draft_wait))
+        self._arrivals.append(_Arrival(verdict, self._draft_wait))
         self._draft_wait = 0.0
 
     def emit_prompt_logprobs(self, piece: PromptLogprobs) -> None:
@@ -111,7 +109,7 @@ class OutputStream:
                 tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
             self._settled += len(tokens)
             kept = verdict.head(len(tokens))
-            self.statistics.observe(kept, arrival.seconds, arrival.draft_wait)
+            self.statistics.observe(kept, arrival.draft_wait)
             delta = Delta(start, tuple(tokens), self._choice_index, self._text_length)
             self._text_length += len(delta.text)
             self._outlet.put(delta)

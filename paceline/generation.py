@@ -113,6 +113,27 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Overhead:
+    """Where a round's time goes beside the forward pass and the wait for the draft; seconds.
+
+    sampling: choosing the tokens. queue: in the target server, for other sessions' steps.
+    wire: gRPC and network, both ways. codec: to and from messages, in the orchestrator.
+    emit: the rest of the orchestrator, from one verdict to the next request.
+    """
+
+    sampling: float = 0.0
+    queue: float = 0.0
+    wire: float = 0.0
+    codec: float = 0.0
+    emit: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.sampling + self.queue + self.wire + self.codec + self.emit
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """How a stream went, as the orchestrator saw it; times in seconds."""
 
@@ -126,6 +147,7 @@ class Statistics:
     ttft_seconds: float = 0.0
     decode_seconds: float = 0.0
     overhead_seconds: float = 0.0
+    overhead: Overhead = field(default_factory=Overhead)
 
     @property
     def acceptance_rate(self) -> float:

@@ -140,7 +140,8 @@ class Verdict:
     proposal_index is None for a plain step. The target's own token is absent only when
     an accepted token ended the output. logprobs: of each token, when asked for.
     cached_tokens: of the prompt, that needed no prefill; on the first verdict only.
-    arrived_seconds: when it came, on the receiver's own clock; not on the wire.
+    Of the receiver alone, not on the wire: arrived_seconds, when it came, on its own clock;
+    asked_seconds, when the step was asked for; codec_seconds, to and from messages.
     """
 
     position: int
@@ -153,7 +154,11 @@ class Verdict:
     cost_model: CostModel | None = None
     logprobs: tuple[TokenLogprobs, ...] = ()
     cached_tokens: int = 0
+    sampling_seconds: float = 0.0
+    queue_seconds: float = 0.0
     arrived_seconds: float = 0.0
+    asked_seconds: float = 0.0
+    codec_seconds: float = 0.0
 
     def head(self, count: int) -> "Verdict":
         """As if it had decided only the first `count` of its tokens: those behind do not count."""

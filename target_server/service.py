@@ -1,6 +1,9 @@
 """TargetService: one stream, one session, one Verification in the engine."""
 
 import contextlib
+import dataclasses
+import time
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -44,10 +47,18 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[target_pb2.VerifyResponse]:
         """One session, from Open to the end of the stream."""
-        session = self._server.run_session(request_iterator, context, Verification, self._post)
+        asked: deque[float] = deque(maxlen=1)
+
+        def post(verification: Verification, request: target_pb2.VerifyRequest) -> None:
+            asked.append(time.perf_counter())
+            self._post(verification, request)
+
+        session = self._server.run_session(request_iterator, context, Verification, post)
         async with contextlib.aclosing(session):
             async for value in session:
-                yield self._response(value)
+                timed = isinstance(value, Verdict) and asked
+                queued = time.perf_counter() - asked.pop() if timed else None
+                yield self._response(value if queued is None else _with_queue(value, queued))
 
     def _post(self, verification: Verification, request: target_pb2.VerifyRequest) -> None:
         if request.WhichOneof("message") != "verify":
@@ -65,3 +76,9 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
             return target_pb2.VerifyResponse(prompt_logprobs=prompt_logprobs_to_proto(value))
         self._metrics.observe(value)
         return target_pb2.VerifyResponse(verdict=verdict_to_proto(value))
+
+
+def _with_queue(verdict: Verdict, seconds: float) -> Verdict:
+    """The verdict of a Verify that came `seconds` ago: what was neither step nor sampling."""
+    queue = max(0.0, seconds - verdict.step_seconds - verdict.sampling_seconds)
+    return dataclasses.replace(verdict, queue_seconds=queue)

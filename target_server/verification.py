@@ -92,6 +92,7 @@ class Verification:
         self._steps -= 1
         self._asked = Verify()
         accepted = sum(token == draft for token, draft in zip(decided, drafts, strict=False))
+        logprobs = self._logprobs(logits, decided)
         self._deliver(
             Verdict(
                 position=position,
@@ -102,8 +103,9 @@ class Verification:
                 step_seconds=report.seconds,
                 load=report.load,
                 cost_model=report.cost_model,
-                logprobs=self._logprobs(logits, decided),
+                logprobs=logprobs,
                 cached_tokens=self._cached or 0,
+                sampling_seconds=report.since_forward(),
             )
         )
         self._cached = 0

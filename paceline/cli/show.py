@@ -60,6 +60,10 @@ def statistics(finished: Finished) -> dict[str, Any]:
         "ttft_ms": round(found.ttft_seconds * 1e3, 2),
         "tokens_per_s": round(finished.tokens_per_second, 3),
         "overhead_ms": round(found.overhead_seconds * 1e3, 3),
+        "overhead_parts_ms": {
+            part: round(seconds * 1e3, 3)
+            for part, seconds in dataclasses.asdict(found.overhead).items()
+        },
     }
 
 

@@ -188,7 +188,7 @@ class Engine:
             for session, _ in step:
                 self._fail(session, Internal("the forward pass failed"))
             return True
-        report = self._report(step, time.perf_counter() - started)
+        report = self._report(step, started, time.perf_counter())
         whole = {id(session): span for session, span in wanted}
         for (session, span), rows in zip(step, logits, strict=True):
             if span is whole[id(session)]:
@@ -221,7 +221,10 @@ class Engine:
         session.closed = True
         session.decoder.fail(error)
 
-    def _report(self, step: list[tuple[EngineSession, Span]], seconds: float) -> StepReport:
+    def _report(
+        self, step: list[tuple[EngineSession, Span]], started: float, ended: float
+    ) -> StepReport:
+        seconds = ended - started
         rows = sum(len(span.token_ids) for _, span in step)
         if all(span.logit_rows for _, span in step):
             self._cost.observe(rows, seconds)
@@ -229,7 +232,8 @@ class Engine:
         self._last_rows = rows
         if self._on_step is not None:
             self._on_step(StepRecord(rows, len(step), seconds))
-        return StepReport(seconds, self.load, self._cost.model)
+        cost = self._cost.model
+        return StepReport(seconds, self.load, cost, lambda: time.perf_counter() - ended)
 
     def _free_closed(self) -> None:
         with self._changed:

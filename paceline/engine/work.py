@@ -1,6 +1,6 @@
 """What the engine's parts hand each other: spans, who wants them and who computes them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -65,11 +65,15 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a decoder is told of the step that computed its span. seconds: of the forward pass."""
+    """What a decoder is told of the step that computed its span. seconds: of the forward pass.
+
+    since_forward: seconds since that ended, at the time it is called.
+    """
 
     seconds: float
     load: Load
     cost_model: CostModel | None
+    since_forward: Callable[[], float] = lambda: 0.0
 
 
 class Decoder(Protocol):

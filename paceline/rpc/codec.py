@@ -257,6 +257,8 @@ def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
         cost_model=_cost_to_proto(verdict.cost_model) if verdict.cost_model else None,
         logprobs=[logprobs_to_proto(token) for token in verdict.logprobs],
         cached_tokens=verdict.cached_tokens,
+        sampling_seconds=verdict.sampling_seconds,
+        queue_seconds=verdict.queue_seconds,
     )
 
 
@@ -280,6 +282,8 @@ def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
         else None,
         logprobs=tuple(logprobs_from_proto(token) for token in message.logprobs),
         cached_tokens=message.cached_tokens,
+        sampling_seconds=message.sampling_seconds,
+        queue_seconds=message.queue_seconds,
     )
 
 

@@ -1,5 +1,6 @@
 """GenerationService's messages to and from the plain values of paceline.generation: pure."""
 
+import dataclasses
 from typing import TypeVar
 
 from paceline.errors import InvalidArgument
@@ -11,6 +12,7 @@ from paceline.generation import (
     GenerateEvent,
     GenerateRequest,
     Model,
+    Overhead,
     Prompt,
     Speculation,
     Started,
@@ -215,7 +217,7 @@ def _delta_from_proto(message: pb.Delta) -> Delta:
 
 
 def _finished_to_proto(finished: Finished) -> pb.Finished:
-    usage, statistics = finished.usage, finished.statistics
+    usage = finished.usage
     return pb.Finished(
         finish_reason=_FINISH[finished.finish_reason],
         usage=pb.Usage(
@@ -227,23 +229,33 @@ def _finished_to_proto(finished: Finished) -> pb.Finished:
         choice_index=finished.choice_index,
         stop_string=finished.stop_string,
         stop_token_id=finished.stop_token_id,
-        statistics=pb.Statistics(
-            rounds=statistics.rounds,
-            drafted=statistics.drafted,
-            verified=statistics.verified,
-            accepted=statistics.accepted,
-            accepted_by_place=statistics.accepted_by_place,
-            verified_by_place=statistics.verified_by_place,
-            plain_steps=statistics.plain_steps,
-            ttft_seconds=statistics.ttft_seconds,
-            decode_seconds=statistics.decode_seconds,
-            overhead_seconds=statistics.overhead_seconds,
+        statistics=_statistics_to_proto(finished.statistics),
+    )
+
+
+def _statistics_to_proto(statistics: Statistics) -> pb.Statistics:
+    return pb.Statistics(
+        rounds=statistics.rounds,
+        drafted=statistics.drafted,
+        verified=statistics.verified,
+        accepted=statistics.accepted,
+        accepted_by_place=statistics.accepted_by_place,
+        verified_by_place=statistics.verified_by_place,
+        plain_steps=statistics.plain_steps,
+        ttft_seconds=statistics.ttft_seconds,
+        decode_seconds=statistics.decode_seconds,
+        overhead_seconds=statistics.overhead_seconds,
+        overhead=pb.Overhead(
+            **{
+                f"{part}_seconds": value
+                for part, value in dataclasses.asdict(statistics.overhead).items()
+            }
         ),
     )
 
 
 def _finished_from_proto(message: pb.Finished) -> Finished:
-    usage, statistics = message.usage, message.statistics
+    usage = message.usage
     return Finished(
         finish_reason=_FINISH_OF[message.finish_reason],
         usage=Usage(
@@ -255,17 +267,27 @@ def _finished_from_proto(message: pb.Finished) -> Finished:
         choice_index=message.choice_index,
         stop_string=message.stop_string if message.HasField("stop_string") else None,
         stop_token_id=message.stop_token_id if message.HasField("stop_token_id") else None,
-        statistics=Statistics(
-            rounds=statistics.rounds,
-            drafted=statistics.drafted,
-            verified=statistics.verified,
-            accepted=statistics.accepted,
-            accepted_by_place=tuple(statistics.accepted_by_place),
-            verified_by_place=tuple(statistics.verified_by_place),
-            plain_steps=statistics.plain_steps,
-            ttft_seconds=statistics.ttft_seconds,
-            decode_seconds=statistics.decode_seconds,
-            overhead_seconds=statistics.overhead_seconds,
+        statistics=_statistics_from_proto(message.statistics),
+    )
+
+
+def _statistics_from_proto(message: pb.Statistics) -> Statistics:
+    return Statistics(
+        rounds=message.rounds,
+        drafted=message.drafted,
+        verified=message.verified,
+        accepted=message.accepted,
+        accepted_by_place=tuple(message.accepted_by_place),
+        verified_by_place=tuple(message.verified_by_place),
+        plain_steps=message.plain_steps,
+        ttft_seconds=message.ttft_seconds,
+        decode_seconds=message.decode_seconds,
+        overhead_seconds=message.overhead_seconds,
+        overhead=Overhead(
+            **{
+                field.name: getattr(message.overhead, f"{field.name}_seconds")
+                for field in dataclasses.fields(Overhead)
+            }
         ),
     )
 

@@ -9,10 +9,21 @@ from rich.console import Console
 from paceline.cli.app import main
 from paceline.cli.show import as_json, show_delta
 from paceline.client import Choice, Result
-from paceline.generation import Delta, Finished, FinishReason, Started, Statistics, Token, Usage
+from paceline.generation import (
+    Delta,
+    Finished,
+    FinishReason,
+    Overhead,
+    Started,
+    Statistics,
+    Token,
+    Usage,
+)
 from paceline.session import Origin
 
-STATISTICS = Statistics(2, 9, 8, 6, (2, 2, 1, 1), (2, 2, 2, 2), 1, 0.25, 2.0, 0.0015)
+STATISTICS = Statistics(
+    2, 9, 8, 6, (2, 2, 1, 1), (2, 2, 2, 2), 1, 0.25, 2.0, 0.0015, Overhead(0.001, 0.0, 0.0005)
+)
 RESULT = Result(
     Started("id", "tiny", "print", 7, (1, 2), 8),
     (
@@ -51,6 +62,13 @@ def test_one_object_has_all_that_scripts_need() -> None:
             "ttft_ms": 250.0,
             "tokens_per_s": 4.0,
             "overhead_ms": 1.5,
+            "overhead_parts_ms": {
+                "sampling": 1.0,
+                "queue": 0.0,
+                "wire": 0.5,
+                "codec": 0.0,
+                "emit": 0.0,
+            },
         },
     }
 

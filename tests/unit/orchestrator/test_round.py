@@ -1,6 +1,7 @@
 """The round, the pacer and the statistics, on fakes of the wire alone."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from orchestrator.acceptance import Guess
 from orchestrator.pacing import TARGET_ONLY_STEPS, DraftState, FixedPacer, FixedPlan, Plan
 from orchestrator.round import rounds
 from orchestrator.statistics import StreamStatistics
-from paceline.generation import Statistics
+from paceline.generation import Overhead, Statistics
 from paceline.session import Drafter, Proposal, Verdict, Verify
 
 
@@ -115,9 +116,12 @@ def test_a_plan_leaves_room_for_the_targets_own_token(remaining: int) -> None:
 
 def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> None:
     statistics = StreamStatistics(arrived=10.0)
-    statistics.observe(Verdict(0, (1,)), 11.0, 0.0)
-    statistics.observe(Verdict(1, (1, 2, 3), 3, 2, 0, 0.5), 12.0, 0.25)
-    statistics.observe(Verdict(4, (1,), 2, 0, 0, 0.5), 12.875, 0.25)
+    timed = Verdict(0, (1,), step_seconds=0.5, sampling_seconds=0.0625, queue_seconds=0.03125)
+    first = replace(timed, verified=3, accepted=2, asked_seconds=11.375, arrived_seconds=12.0)
+    second = replace(timed, verified=2, accepted=0, asked_seconds=12.25, arrived_seconds=12.875)
+    statistics.observe(replace(timed, arrived_seconds=11.0), 0.0)
+    statistics.observe(first, 0.25)
+    statistics.observe(second, 0.25)
     statistics.drafted[Drafter.MODEL] = 4
     statistics.drafted[Drafter.NGRAM] = 2
     assert statistics.result() == Statistics(
@@ -131,6 +135,7 @@ def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> No
         ttft_seconds=1.0,
         decode_seconds=1.875,
         overhead_seconds=(0.25 + 0.125) / 2,
+        overhead=Overhead(0.0625, 0.03125, 0.03125, 0.0, (0.125 + 0.0) / 2),
     )
     assert statistics.result().acceptance_rate == 0.4
     assert statistics.result().mean_accepted == 1.0
