@@ -21,7 +21,7 @@ from paceline.rpc.codec import (
     progress_to_proto,
     proposal_to_proto,
 )
-from paceline.session import Opened, Opening, Progress, Proposal
+from paceline.session import Opened, Opening, Progress, Proposal, joined
 from paceline.v1 import draft_pb2, draft_pb2_grpc
 
 AnyDrafter = ModelDrafter | NgramDrafter
@@ -69,7 +69,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             made.append((opening.cache_salt, self._make(opening, deliver)))
             return made[0][1]
 
-        session = self._server.run_session(request_iterator, context, make, self._post)
+        session = self._server.run_session(request_iterator, context, make, self._post, joined)
         try:
             async with contextlib.aclosing(session):
                 async for value in session:
@@ -86,11 +86,13 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         kind = NgramDrafter if self._drafter == "ngram" else HybridDrafter
         return kind(opening, deliver, lookup)
 
-    def _post(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> None:
+    def _post(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> float:
         if request.WhichOneof("message") != "advance":
             raise InvalidArgument("only advance may follow open")
         vocabulary_size = self._server.model.vocabulary_size
-        drafter.advance(advance_from_proto(request.advance, vocabulary_size))
+        advance = advance_from_proto(request.advance, vocabulary_size)
+        drafter.advance(advance)
+        return advance.due_seconds
 
     def _response(self, value: Opened | Proposal | Progress) -> draft_pb2.DraftResponse:
         if isinstance(value, Opened):

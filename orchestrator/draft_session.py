@@ -8,6 +8,10 @@ from orchestrator.proposals import ProposalBuffer
 from orchestrator.record import DraftRecord
 from paceline.session import Advance, Opening, Proposal, Verdict
 
+DUE = 0.8
+"""Guesses are wanted when this share of the target's step is over; then each at once."""
+OVERDUE = 3.0
+"""A guess that takes so many times as long as usual is not waited for again before it comes."""
 SOON = 0.25
 """A guess that is overdue is still expected within this share of the usual wait."""
 
@@ -27,8 +31,13 @@ class DraftSession:
         *,
         alternates: bool,
         window: int | None = None,
+        round_trip_seconds: float = 0.0,
     ) -> None:
-        """Begin behind the opening's tokens. window: instead of what plans grant."""
+        """Begin behind the opening's tokens. window: instead of what plans grant.
+
+        round_trip_seconds: to the draft server.
+        """
+        self._round_trip_seconds = round_trip_seconds
         self._opening = opening
         self._record = record
         self._alternates = alternates
@@ -39,8 +48,10 @@ class DraftSession:
         self._position = self._drafted = len(confirmed)
         self._granted = (0, 0)
         self._cold = True
-        self._diverged = self._overdue = self._exhausted = False
+        self._diverged = self._overdue = self._exhausted = self._held = False
         self._due_since: float | None = None
+        self._step_seconds = 0.0
+        self._waited = 0.0
         self._restarts = True
         self._changed = asyncio.Event()
         self.advances: asyncio.Queue[Advance] = asyncio.Queue()
@@ -49,12 +60,14 @@ class DraftSession:
     def state(self) -> DraftState:
         """What there is to plan with."""
         opening = self._opening_seconds if self._cold else 0.0
-        return DraftState(not self._overdue, self._alternates, self._diverged, opening)
+        return DraftState(
+            not self._overdue, self._alternates, self._diverged, opening, self._waited
+        )
 
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores."""
         if not self._alternates:
-            self._tell(1, 1)
+            self._tell(1, 1, 0.0)
 
     def lose(self) -> None:
         """The server is gone: nobody waits any longer."""
@@ -65,6 +78,7 @@ class DraftSession:
         """Confirm what was decided, to be told with the next take."""
         judged = tuple(self._buffer.guesses[: verdict.verified])
         self._news += verdict.token_ids
+        self._step_seconds = verdict.step_seconds
         self._diverged = not self._buffer.confirm(verdict.token_ids)
         self._exhausted = False
         if self._diverged:
@@ -72,27 +86,32 @@ class DraftSession:
         self._restarts = not len(self._buffer)
         return judged
 
-    def patience(self, plan: Plan) -> float:
+    def patience(self, plan: Plan, waited: float = 0.0) -> float:
         """Seconds the plan would wait for one more guess; 0 when it would not, or none comes."""
         if self._exhausted or self._buffer.last in self._opening.stop_token_ids:
             return 0.0
-        return plan.patience(self._buffer.guesses, self._expected())
+        return plan.patience(self._buffer.guesses, self._expected(), waited)
 
     async def take(self, plan: Plan) -> Proposal:
         """What is there, waited for as the plan says.
 
         After a wait in vain there are no more waits until the draft delivers.
         """
-        while patience := self.patience(plan):
-            self._tell(max(plan.window, len(self._buffer) + 1), plan.lookup_window)
+        now = asyncio.get_running_loop().time
+        started = now()
+        while patience := self.patience(plan, now() - started):
+            due = self._due_within(plan.slack_seconds - (now() - started))
+            self._tell(max(plan.window, len(self._buffer) + 1), plan.lookup_window, due)
             self._changed.clear()
             try:
                 async with asyncio.timeout(patience):
                     await self._changed.wait()
             except TimeoutError:
-                self._overdue = True
+                self._overdue = self._is_overdue
                 break
-        self._tell(plan.window, plan.lookup_window)
+        self._waited = now() - started
+        due = self._due_within(DUE * self._step_seconds)
+        self._tell(plan.window, plan.lookup_window, due)
         return self._buffer.offer(plan.length(self._buffer.guesses))
 
     def receive(self, proposal: Proposal) -> None:
@@ -114,33 +133,55 @@ class DraftSession:
             seconds = now - self._due_since
             if self._cold:
                 self._record.observe_opening(len(self._opening.prompt_token_ids), seconds)
-            else:
+            elif not (self._held and self._restarts):
                 self._record.observe_wait(seconds / count, restart=self._restarts)
         self._cold = self._restarts = False
         self._due_since = now if self._at_work else None
 
     def _expected(self) -> float | None:
         """Seconds until the next guess; None while nobody knows."""
-        usual = self._opening_seconds if self._cold else self._record.wait(restart=self._restarts)
+        usual = self._usual
         if usual is None or self._due_since is None:
             return usual
         elapsed = asyncio.get_running_loop().time() - self._due_since
         return max(usual - elapsed, SOON * usual)
 
     @property
+    def _is_overdue(self) -> bool:
+        """Whether the next guess takes far longer than it should."""
+        usual = self._usual
+        if usual is None or self._due_since is None:
+            return True
+        return asyncio.get_running_loop().time() - self._due_since > OVERDUE * usual
+
+    @property
+    def _usual(self) -> float | None:
+        if self._cold:
+            return self._opening_seconds
+        return self._record.wait(restart=self._restarts)
+
+    @property
     def _opening_seconds(self) -> float | None:
         return self._record.opening_seconds(len(self._opening.prompt_token_ids))
 
-    def _tell(self, window: int, lookup_window: int) -> None:
+    def _due_within(self, seconds: float) -> float:
+        """When guesses must leave the draft to be here in so many seconds."""
+        one = self._record.wait(restart=False)
+        if self._alternates or one is None:
+            return 0.0
+        return max(0.0, min(1.0, seconds - self._round_trip_seconds - one))
+
+    def _tell(self, window: int, lookup_window: int, due_seconds: float) -> None:
         """Send news and credit, where they matter to what the draft does."""
         granted = (window, lookup_window) if self._window is None else (self._window,) * 2
         matters = self._news or granted > self._granted if any(granted) else self._at_work
         if matters:
             news, self._news = tuple(self._news), []
-            self.advances.put_nowait(Advance(self._position, news, *granted))
+            self.advances.put_nowait(Advance(self._position, news, *granted, due_seconds))
             self._position += len(news)
             self._drafted = self._position + len(self._buffer)
             self._granted = granted
+            self._held = due_seconds > 0.0
         if self._due_since is None and self._at_work:
             self._due_since = asyncio.get_running_loop().time()
 

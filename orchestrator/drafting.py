@@ -121,6 +121,7 @@ class Drafting:
                 self._record,
                 alternates=replica.model is not None and replica.model.host == self._target.host,
                 window=self._window,
+                round_trip_seconds=replica.round_trip_seconds,
             )
             if self._eager:
                 session.begin()

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.acceptance import Guess, StreamAcceptance
-from orchestrator.record import DraftRecord, Rate
+from orchestrator.record import DraftRecord, Mean, Rate, crowd
 from paceline.session import Verdict
 
 TARGET_ONLY_STEPS = 16
 """Plain steps asked for at once, so that the target alone pays no round trip per token."""
 CATCH_UP = 1.25
 """What waiting costs where the draft works while the target does: a plain step is no loss to it."""
-IDLE_ROUNDS, MAX_IDLE_ROUNDS = 6, 24
+IDLE_ROUNDS, MAX_IDLE_ROUNDS = 6, 64
 """Rounds without a guess worth verifying, after which the stream stops asking: where none is
 expected, and where some should have come."""
 PROBE_ROUNDS = 2
@@ -37,6 +37,13 @@ UNKNOWN_OPENING_TOKENS = 16
 """Tokens to go that make it worth finding out what the draft's prompt costs."""
 TRUSTED_ROUNDS = 48
 """Rounds that pay, in one stream, which clear a draft's name."""
+SHARED_ROUNDS = 8
+"""Rounds for which a step shared with others is remembered."""
+FREE = 0.8
+"""Share of the time for which the target is busy with others that waiting may use."""
+WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.2
+"""How likely a guess must be for the draft to make it ahead of time: alone, and beside others,
+whom the draft serves meanwhile."""
 LEAST_CHANCE = 0.1
 """A draft whose guesses are right less often only costs its owner."""
 LEAST_GAIN = 0.96
@@ -58,13 +65,17 @@ class Plan(Protocol):
         """How far lookup may be ahead, which takes no cores."""
 
     @property
+    def slack_seconds(self) -> float:
+        """How long the target is busy with others: guesses that come within it are in time."""
+
+    @property
     def continue_steps(self) -> int:
         """Plain steps to ask of the target beyond the next one, should nothing be proposed."""
 
-    def patience(self, guesses: Sequence[Guess], wait: float | None) -> float:
+    def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """Seconds to wait for one more guess, expected in `wait` seconds; 0: step now.
 
-        wait: None while nobody knows.
+        wait: None while nobody knows. waited: seconds waited for the guesses at hand.
         """
 
     def length(self, guesses: Sequence[Guess]) -> int:
@@ -80,13 +91,14 @@ class FixedPlan:
     wait_seconds: float
     continue_steps: int
     window: int
+    slack_seconds: float = 0.0
 
     @property
     def lookup_window(self) -> int:
         """See Plan."""
         return self.window
 
-    def patience(self, guesses: Sequence[Guess], wait: float | None) -> float:
+    def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan."""
         return self.wait_seconds if len(guesses) < self.at_least else 0.0
 
@@ -100,6 +112,7 @@ class PacedPlan:
     """Guesses while they pay. price: tokens per second; row_seconds: what a row costs.
 
     wait_factor: what a second of waiting costs, in seconds. wait_seconds: bound of a wait.
+    slack_seconds: how long the target is busy with others anyway, so that waiting is free.
     """
 
     acceptance: StreamAcceptance
@@ -109,6 +122,7 @@ class PacedPlan:
     wait_factor: float
     wait_seconds: float
     window: int
+    slack_seconds: float = 0.0
     continue_steps: int = 0
 
     @property
@@ -116,11 +130,15 @@ class PacedPlan:
         """See Plan."""
         return max(self.window, self.at_most)
 
-    def patience(self, guesses: Sequence[Guess], wait: float | None) -> float:
+    def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan. One that takes much longer than expected is not waited for."""
         if len(guesses) >= self.at_most:
             return 0.0
         chance = self._chances(guesses)[-1] * self.acceptance.next_chance
+        if chance <= self.price * self.row_seconds:
+            return 0.0
+        if waited + (wait or 0.0) < self.slack_seconds:
+            return self.slack_seconds - waited
         cost = self.wait_factor * (wait or 0.0) + self.row_seconds
         if chance <= self.price * cost or math.isinf(self.wait_factor):
             return 0.0
@@ -146,12 +164,14 @@ class DraftState:
     ready: a draft is there and did not miss its last time. alternates: it shares its cores
     with the target, so that they take turns. diverged: its guesses were just dropped.
     opening_seconds: until its first guess; 0 when that has come, None while nobody knows.
+    waited_seconds: for the last proposal.
     """
 
     ready: bool
     alternates: bool = False
     diverged: bool = False
     opening_seconds: float | None = 0.0
+    waited_seconds: float = 0.0
 
 
 class Pacer(Protocol):
@@ -232,14 +252,17 @@ class AdaptivePacer:
         self._rate = Rate()
         self._gain = Rate(GAIN_MEMORY)
         self._last_seconds: float | None = None
-        self._others = 0
+        self._others = self._shared_rounds = 0
+        self._slack = Mean()
+        self._queued = 0.0
+        self._plain_run = self._measure_left = 0
         self._alternates = False
         self._row_seconds = 0.0
         self._rounds = self._idle = self._since_plain = 0
         self._probe_after = PROBE_TOKENS
         self._since_probe = self._probe_left = 0
         self._paused: Reason | None = None
-        self._gave_up = False
+        self._gave_up = self._trusts = False
         if record.benched and not record.may_probe():
             self._paused, self._probe_after = Reason.PAUSED_BENCHED, MAX_PROBE_TOKENS
         self.reason = Reason.MEASURING
@@ -257,7 +280,7 @@ class AdaptivePacer:
     @property
     def gain(self) -> float | None:
         """Speed of this stream's rounds over that of plain steps; None while not known."""
-        plain = self._record.plain_seconds
+        plain = self._record.plain_seconds(self._others)
         if plain is None or self._gain.value is None or self._rounds < GAIN_ROUNDS:
             return None
         return self._gain.value * plain
@@ -265,23 +288,36 @@ class AdaptivePacer:
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """See Pacer."""
         self._acceptance.observe(guesses, verdict)
-        own_rows = verdict.verified + 1
-        others = max(0, verdict.load.sessions - 1)
-        self._others = others if verdict.load.step_rows > own_rows else 0
+        self._look_around(verdict)
         if verdict.cost_model is not None:
             self._row_seconds = verdict.cost_model.row_seconds
         self._time(verdict)
         self._follow(verdict)
 
+    def _look_around(self, verdict: Verdict) -> None:
+        """See whether steps are shared with others; in some they may have missed their turn."""
+        if verdict.load.step_rows > verdict.verified + 1:
+            self._shared_rounds = SHARED_ROUNDS
+        self._shared_rounds -= self._shared_rounds > 0
+        others = max(0, verdict.load.sessions - 1) if self._shared_rounds else 0
+        if crowd(others) != crowd(self._others):
+            self._gain, self._rounds = Rate(GAIN_MEMORY), 0
+        self._others = others
+        self._queued = verdict.queue_seconds
+
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         at_most = max(0, min(self._at_most, remaining - 1))
         self._alternates = draft.alternates
+        if self._others and self.reason is Reason.SPECULATING:
+            self._slack.observe(self._queued + draft.waited_seconds)
         self.reason = self._choose(remaining, draft)
-        window = 0 if draft.alternates else 2 * self._at_most
+        window = 0 if draft.alternates else self._window
         if not at_most or self.reason not in _DRAFTING:
-            steps = 0 if self.reason is Reason.MEASURING else _plain_steps(remaining)
-            return FixedPlan(0, 0, 0.0, steps, 0)
+            steps = 1 if self.reason is Reason.MEASURING else TARGET_ONLY_STEPS - 1
+            # A draft that missed its time keeps its credit: it shows by delivering that it lives.
+            credit = max(window, 1) if self.reason is Reason.NO_DRAFT else 0
+            return FixedPlan(0, 0, 0.0, min(steps, remaining - 1), credit)
         if self.reason is not Reason.SPECULATING:
             bound = self._wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
             return FixedPlan(1, min(at_most, PROBE_LENGTH), bound, 0, min(window, PROBE_LENGTH))
@@ -295,7 +331,17 @@ class AdaptivePacer:
             wait_factor=factor if may_wait else math.inf,
             wait_seconds=self._wait_seconds,
             window=window,
+            slack_seconds=FREE * (self._slack.value or 0.0) if self._others else 0.0,
         )
+
+    @property
+    def _window(self) -> int:
+        """How far ahead guesses have a chance worth the draft's time."""
+        chance = min(self._acceptance.next_chance, 0.99)
+        least = SHARED_WINDOW_CHANCE if self._others else WINDOW_CHANCE
+        worth = max(least, self.price * self._row_seconds)
+        depth = math.log(worth) / math.log(chance) if worth < chance else 1.0
+        return min(2 * self._at_most, math.ceil(depth) + 1)
 
     def _choose(self, remaining: int, draft: DraftState) -> Reason:
         if not draft.ready:
@@ -305,7 +351,8 @@ class AdaptivePacer:
         if self._paused is not None:
             probing = self._probe_left or self._since_probe >= self._probe_after
             return Reason.PROBING if probing else self._paused
-        if self._record.plain_seconds is None or self._since_plain >= PLAIN_ROUNDS:
+        stale = self._record.plain_seconds(self._others) is None
+        if stale or self._since_plain >= PLAIN_ROUNDS or self._measure_left:
             return Reason.MEASURING
         if draft.alternates and draft.opening_seconds != 0.0:
             affordable = self._pays_opening(remaining, draft.opening_seconds)
@@ -319,7 +366,7 @@ class AdaptivePacer:
         measured = self._record.gain or 0.0
         # One that brought nothing so far is given up by the rounds, not here: it is tried again.
         gain = measured if measured > 1.0 / LEAST_GAIN else UNKNOWN_GAIN
-        saved = remaining * (self._record.plain_seconds or 0.0) * (1.0 - 1.0 / gain)
+        saved = remaining * (self._record.plain_seconds(0) or 0.0) * (1.0 - 1.0 / gain)
         return saved > seconds
 
     def _time(self, verdict: Verdict) -> None:
@@ -332,15 +379,24 @@ class AdaptivePacer:
         seconds = now - last
         self._rate.observe(tokens, seconds)
         self._since_plain += 1
-        if self._others:
-            return
         if self.reason not in _DRAFTING:
-            self._record.observe_plain(seconds)
-            self._since_plain = 0
-        elif self.reason is Reason.SPECULATING:
+            self._plain(seconds)
+            return
+        self._plain_run = 0
+        if self.reason is Reason.SPECULATING:
             self._gain.observe(tokens, seconds)
-            self._record.observe_speculating(tokens, seconds)
             self._rounds += 1
+            if not self._others:
+                self._record.observe_speculating(tokens, seconds)
+
+    def _plain(self, seconds: float) -> None:
+        """A plain step. Only one behind another tells what the target alone takes."""
+        if self.reason is Reason.MEASURING:
+            self._measure_left = 0 if self._measure_left else 1
+        if self._plain_run:
+            self._record.observe_plain(seconds, self._others)
+            self._since_plain = 0
+        self._plain_run += 1
 
     def _follow(self, verdict: Verdict) -> None:
         """Pause what does not pay, and go on with what pays again."""
@@ -353,11 +409,13 @@ class AdaptivePacer:
                 self._pause(Reason.PAUSED_ACCEPTANCE)
             elif self.gain is not None and self.gain < LEAST_GAIN:
                 self._pause(Reason.PAUSED_GAIN)
-            elif self._rounds == TRUSTED_ROUNDS:
-                self._record.observe_outcome(given_up=False)
+            elif self._rounds >= TRUSTED_ROUNDS and not self._trusts:
+                self._trusts = (self.gain or 0.0) > 1.0 / LEAST_GAIN
+                if self._trusts:
+                    self._record.observe_outcome(given_up=False)
 
     def _pause(self, reason: Reason) -> None:
-        if not self._gave_up and self._rounds < TRUSTED_ROUNDS:
+        if not (self._gave_up or self._trusts):
             self._record.observe_outcome(given_up=True)
         self._gave_up = True
         self._paused = reason

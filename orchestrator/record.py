@@ -45,37 +45,42 @@ class Mean:
         self.value = before + (value - before) / min(self._seen, _TIME_MEMORY)
 
 
+def crowd(others: int) -> int:
+    """Loads that count as equal: 0, 1, 2 to 3, 4 to 7 other streams, and so on."""
+    return others.bit_length()
+
+
 class DraftRecord:
     """Shared by all streams that use a draft."""
 
     def __init__(self) -> None:
         """Begin with priors."""
         self.calibration = Calibration()
-        self._plain = Mean()
+        self._plain: dict[int, Mean] = {}
         self._speculating = Rate(_GAIN_MEMORY)
         self._restart, self._next, self._prompt_row = Mean(), Mean(), Mean()
         self._given_up = 0
         self._since_probe = 0
 
-    @property
-    def plain_seconds(self) -> float | None:
-        """Of a plain step of one stream, as its orchestrator sees it."""
-        return self._plain.value
+    def plain_seconds(self, others: int) -> float | None:
+        """Of a plain step beside so many other streams, as the orchestrator sees it."""
+        plain = self._plain.get(crowd(others))
+        return None if plain is None else plain.value
 
     @property
     def gain(self) -> float | None:
         """Speed of speculating rounds over that of plain steps, in streams that were alone."""
-        rate = self._speculating.value
-        return None if rate is None or self.plain_seconds is None else rate * self.plain_seconds
+        rate, plain = self._speculating.value, self.plain_seconds(0)
+        return None if rate is None or plain is None else rate * plain
 
     @property
     def benched(self) -> bool:
         """Whether one stream after the other gave it up."""
         return self._given_up >= BENCH_STREAMS
 
-    def observe_plain(self, seconds: float) -> None:
-        """A plain step of a stream that was alone."""
-        self._plain.observe(seconds)
+    def observe_plain(self, seconds: float, others: int) -> None:
+        """A plain step of a stream beside so many others."""
+        self._plain.setdefault(crowd(others), Mean()).observe(seconds)
 
     def observe_speculating(self, tokens: int, seconds: float) -> None:
         """A round that was planned to speculate, of a stream that was alone."""

@@ -72,13 +72,15 @@ class EngineServer(ABC):
         requests: AsyncIterator[Any],
         context: grpc.aio.ServicerContext[Any, Any],
         decoder_type: Callable[[Opening, Callable[[Any], None]], DecoderType],
-        post: Callable[[DecoderType, Any], None],
+        post: Callable[[DecoderType, Any], float],
+        join: Callable[[list[Any]], list[Any]] = lambda items: items,
     ) -> AsyncGenerator[Any, None]:
         """One session, from Open to the end of the stream.
 
         requests: messages of which the first has `open`. decoder_type: makes the session's
         decoder of its opening and a function to deliver items with. post: hands the decoder
-        a later message. Yields Opened, then the items delivered, and Progress each second
+        a later message; it returns for how many seconds items may wait for each other, and
+        join makes fewer of those that did. Yields Opened, then the items, and Progress each second
         without one. However the stream ends, the session is freed before the next step.
         """
         if self.draining:
@@ -102,16 +104,19 @@ class EngineServer(ABC):
         _log.debug("session opened", resumes=resumes)
 
         def handle(request: Any) -> None:
-            post(decoder, request)
+            hold = post(decoder, request)
+            outbox.due = asyncio.get_running_loop().time() + hold
             self.engine.wake()
 
         reader = asyncio.create_task(read_into(requests, handle, outbox))
         try:
             yield Opened(self.model.fingerprint)
-            async with contextlib.aclosing(outbox.items()) as items:
-                async for item in items:
-                    progress = Progress(self.engine.steps, session.cache.length, self.engine.load)
-                    yield progress if item is None else item
+            async with contextlib.aclosing(outbox.batches()) as batches:
+                async for batch in batches:
+                    for item in join(batch):
+                        yield item
+                    if not batch:
+                        yield Progress(self.engine.steps, session.cache.length, self.engine.load)
         finally:
             reader.cancel()
             self.engine.close(session)

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass, field, replace
 
+from paceline.hashing import mix
 from paceline.sampling import SamplingParams
 
 
@@ -59,6 +60,33 @@ class Proposal:
     drafter: Drafter = Drafter.MODEL
 
 
+def joined(proposals: list[Proposal]) -> list[Proposal]:
+    """The same guesses in as few proposals as can be: of one path and one drafter each."""
+    result: list[Proposal] = []
+    for proposal in proposals:
+        last = result[-1] if result else None
+        if last is not None and _continues(last, proposal):
+            result[-1] = replace(
+                last,
+                token_ids=last.token_ids + proposal.token_ids,
+                confidences=last.confidences + proposal.confidences,
+            )
+        else:
+            result.append(proposal)
+    return result
+
+
+def _continues(last: Proposal, proposal: Proposal) -> bool:
+    """Whether `proposal` begins where `last` ends: on the same path, as the digest tells."""
+    if proposal.drafter is not last.drafter or not (last.token_ids and proposal.token_ids):
+        return False
+    digest = last.base_digest
+    for token in last.token_ids:
+        digest = mix(digest, token)
+    end = last.position + len(last.token_ids)
+    return proposal.position == end and proposal.base_digest == digest
+
+
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """A token that could have been there. text: taken alone, for clients only."""
@@ -96,13 +124,15 @@ class Verify:
 class Advance:
     """Tokens confirmed from `position` on, and how far beyond them the draft may run.
 
-    lookup_window: the same for what lookup guesses, which costs next to nothing.
+    lookup_window: the same for what lookup guesses, which costs next to nothing. due_seconds:
+    when guesses are wanted; until then they may wait for each other.
     """
 
     position: int
     token_ids: tuple[int, ...]
     window: int
     lookup_window: int = 0
+    due_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,11 @@ class Verification:
             and self._path.tokens[-1] in self._opening.stop_token_ids
         )
 
+    @property
+    def idle(self) -> bool:
+        """Whether the orchestrator thinks."""
+        return not (self._steps or self._inbox or self.finished)
+
     def plan(self, cached: int) -> Span | None:
         """The tokens not in KV yet, and the drafts to check behind them."""
         if self._cached is None:

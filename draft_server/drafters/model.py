@@ -31,6 +31,11 @@ class ModelDrafter:
         """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
         self.session.post(advance)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has work does not depend on what others do."""
+        return False
+
     def plan(self, cached: int) -> Span | None:
         """The tokens not in KV yet, when the window has room for a guess."""
         self._catch_up()

@@ -24,6 +24,11 @@ class NgramDrafter:
         """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
         self.session.post(advance)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has work does not depend on what others do."""
+        return False
+
     def plan(self, cached: int) -> Span | None:
         """Guess at once what the window has room for; no span."""
         if not self.session.has_news:

@@ -22,6 +22,9 @@ from paceline.engine.work import Decoder, KVCache, Logits, Runner, Span, StepRep
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
 from paceline.session import Load
 
+GATHER = 0.04
+"""Share of a step for which the next one waits for those whom the last one answered."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -82,6 +85,8 @@ class Engine:
         self._pages_used = 0
         self._queued = 0
         self._last_rows = 0
+        self._last_seconds = self._ended = 0.0
+        self._answered: set[int] = set()
         self._changed = threading.Condition()
         self._dirty = False
         self._stopping = False
@@ -173,13 +178,13 @@ class Engine:
         """Make one step; False when nobody wants one."""
         self._free_closed()
         self._admit_new()
-        admitted = (session for session in self._sessions if session.admitted)
-        ranked = sorted(admitted, key=lambda session: -session.priority)
-        wanted = [(session, span) for session in ranked if (span := self._plan(session))]
+        self._gather()
+        wanted = self._wanted()
         step = schedule(wanted, self._step_rows)
         self._queued = len(wanted) - len(step)
         if not step or self._stopping:
             return False
+        self._answered = {id(session) for session, span in step if span.logit_rows}
         started = time.perf_counter()
         try:
             logits = self._runner.forward([(session.cache, span) for session, span in step])
@@ -198,6 +203,31 @@ class Engine:
         with self._changed:
             self._sessions.sort(key=lambda session: id(session) in served)
         return True
+
+    def _gather(self) -> None:
+        """Wait a little for those who just got an answer, so that they share the step to come.
+
+        Without it the first to ask again would have a step alone, and the others the next one.
+        """
+        until = self._ended + GATHER * self._last_seconds
+        while (left := until - time.perf_counter()) > 0 and self._some_think():
+            with self._changed:
+                self._changed.wait_for(lambda: self._dirty or self._stopping, left)
+                self._dirty = False
+            self._free_closed()
+
+    def _some_think(self) -> bool:
+        """Whether some, but not all, of those answered last have not asked again."""
+        silent = [
+            session.decoder.idle for session in self._sessions if id(session) in self._answered
+        ]
+        return any(silent) and len(self._sessions) > 1
+
+    def _wanted(self) -> list[tuple[EngineSession, Span]]:
+        """What sessions want computed, in the order of their precedence."""
+        admitted = (session for session in self._sessions if session.admitted)
+        ranked = sorted(admitted, key=lambda session: -session.priority)
+        return [(session, span) for session in ranked if (span := self._plan(session))]
 
     def _plan(self, session: EngineSession) -> Span | None:
         try:
@@ -224,7 +254,8 @@ class Engine:
     def _report(
         self, step: list[tuple[EngineSession, Span]], started: float, ended: float
     ) -> StepReport:
-        seconds = ended - started
+        seconds = self._last_seconds = ended - started
+        self._ended = ended
         rows = sum(len(span.token_ids) for _, span in step)
         if all(span.logit_rows for _, span in step):
             self._cost.observe(rows, seconds)

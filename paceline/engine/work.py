@@ -79,6 +79,10 @@ class StepReport:
 class Decoder(Protocol):
     """What one session wants computed; called on the engine's worker thread only."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits to be told what to do next, and soon will be."""
+
     def plan(self, cached: int) -> Span | None:
         """The span to run next, given that `cached` tokens are in KV; None to sit this step out.
 

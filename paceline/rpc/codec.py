@@ -198,6 +198,7 @@ def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
         token_ids=advance.token_ids,
         window=advance.window,
         lookup_window=advance.lookup_window,
+        due_seconds=advance.due_seconds,
     )
 
 
@@ -205,7 +206,13 @@ def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Adva
     """Checked: InvalidArgument for an id outside the vocabulary."""
     check_token_ids("advance.token_ids", message.token_ids, vocabulary_size)
     lookup_window = max(message.window, message.lookup_window)
-    return Advance(message.position, tuple(message.token_ids), message.window, lookup_window)
+    return Advance(
+        message.position,
+        tuple(message.token_ids),
+        message.window,
+        lookup_window,
+        message.due_seconds,
+    )
 
 
 def load_to_proto(load: Load) -> session_pb2.Load:

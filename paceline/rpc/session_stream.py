@@ -1,6 +1,8 @@
 """One session as one bidirectional stream: the half that Draft and Verify handlers share."""
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Generic, TypeVar
 
@@ -27,26 +29,46 @@ class Outbox(Generic[Item]):
     def __init__(self) -> None:
         """Belongs to the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Item | PacelineError | None] = asyncio.Queue()
+        self._waiting: deque[Item | PacelineError | None] = deque()
+        self._delivered = asyncio.Event()
+        self.due = 0.0
+        """When items are wanted, on the loop's clock: until then they may share a message."""
 
     def deliver(self, item: Item | PacelineError | None) -> None:
         """Add an item, an error that ends the stream, or None for its end; on any thread."""
+        self._waiting.append(item)
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+            self._loop.call_soon_threadsafe(self._delivered.set)
 
-    async def items(self) -> AsyncGenerator[Item | None, None]:
-        """Items as they come; None each PROGRESS_SECONDS without one. Raises what was delivered."""
+    async def batches(self) -> AsyncGenerator[list[Item], None]:
+        """Items as they come, more than one where they waited; none after PROGRESS_SECONDS.
+
+        Raises the error that was delivered, behind what came before it.
+        """
         while True:
-            try:
-                item = await asyncio.wait_for(self._queue.get(), PROGRESS_SECONDS)
-            except TimeoutError:
-                yield None
-                continue
-            if item is None:
-                return
-            if isinstance(item, PacelineError):
-                raise item
-            yield item
+            await self._come()
+            batch: list[Item] = []
+            while self._waiting:
+                item = self._waiting.popleft()
+                if isinstance(item, PacelineError) or item is None:
+                    if batch:
+                        yield batch
+                    if item is None:
+                        return
+                    raise item
+                batch.append(item)
+            yield batch
+
+    async def _come(self) -> None:
+        """Wait until something is there and due, PROGRESS_SECONDS at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PROGRESS_SECONDS):
+                while not self._waiting:
+                    self._delivered.clear()
+                    await self._delivered.wait()
+        hold = min(self.due - self._loop.time(), PROGRESS_SECONDS)
+        if hold > 0 and self._waiting:
+            await asyncio.sleep(hold)
 
 
 async def first_message(requests: AsyncIterator[Request], kind: str, seconds: float) -> Request:

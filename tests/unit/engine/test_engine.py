@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paceline.engine import engine as module
 from paceline.engine.cost import CostFit
 from paceline.engine.engine import Engine, StepRecord
 from paceline.engine.schedule import PROMPT_SHARE, schedule
@@ -28,6 +29,10 @@ class Recording:
         self.reports: list[StepReport] = []
         self.error: PacelineError | None = None
         self.done = threading.Event()
+
+    @property
+    def idle(self) -> bool:
+        return False
 
     def plan(self, cached: int) -> Span | None:
         if self.steps == 0:
@@ -327,3 +332,45 @@ def test_a_cost_model_of_equal_steps_charges_rows_nothing() -> None:
     assert model is not None
     assert model.step_seconds == pytest.approx(0.1)
     assert model.row_seconds == 0.0
+
+
+class Thinking(Recording):
+    """Asks for a step, and for the next one a while after the answer."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(1, steps)
+        self.asked = True
+        self.answered = threading.Semaphore(0)
+
+    @property
+    def idle(self) -> bool:
+        return bool(self.steps) and not self.asked
+
+    def plan(self, cached: int) -> Span | None:
+        return super().plan(cached) if self.asked else None
+
+    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+        self.asked = False
+        super().commit(span, logits, report)
+        self.answered.release()
+
+
+def test_those_answered_together_share_the_next_step_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to ask again waits for the others; here for as long as that takes."""
+    monkeypatch.setattr(module, "GATHER", 1e9)
+    steps: list[StepRecord] = []
+    engine = Engine(TableRunner(), step_rows=64, kv_pages=64, on_step=steps.append)
+    sessions = [Thinking(3) for _ in range(3)]
+    for session in sessions:
+        engine.open(session, session.tokens, 16)
+    engine.start()
+    for _ in range(2):
+        for session in sessions:
+            assert session.answered.acquire(timeout=10)
+        for session in sessions:
+            session.asked = True
+            engine.wake()
+    for session in sessions:
+        assert session.done.wait(10)
+    engine.stop()
+    assert [step.sessions for step in steps] == [3, 3, 3]

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.pacing import (
     MAX_PROBE_TOKENS,
+    SHARED_ROUNDS,
     AdaptivePacer,
     DraftState,
     FixedPacer,
@@ -132,23 +133,32 @@ def reason(pacer: AdaptivePacer, remaining: int, draft: DraftState) -> Reason:
 
 def test_beside_other_streams_it_does_not_wait_and_leaves_shared_cores_to_them() -> None:
     record = DraftRecord()
-    record.observe_plain(0.025)
+    record.observe_plain(0.025, 3)
     pacer = AdaptivePacer(record, MOST, 1.0)
     for step in range(3):
         pacer.observe(verdict(Load(sessions=4, step_rows=4), step * 0.025), ())
-    assert pacer.plan(100, DraftState(ready=True)).patience([], 0.001) == 0.0
+    assert pacer.plan(100, DraftState(ready=True)).patience([], 0.001, 0.0) == 0.0
     assert reason(pacer, 100, DraftState(ready=True)) is Reason.SPECULATING
     assert reason(pacer, 100, DraftState(ready=True, alternates=True)) is Reason.SHARED
-    for step in range(3):
+    record.observe_plain(0.025, 0)
+    for step in range(SHARED_ROUNDS):
         pacer.observe(verdict(Load(sessions=4, step_rows=1), 1 + step * 0.025), ())
     assert reason(pacer, 100, DraftState(ready=True, alternates=True)) is Reason.SPECULATING
 
 
 def test_a_long_prompt_is_not_read_by_the_draft_for_a_short_rest() -> None:
     record = DraftRecord()
-    record.observe_plain(0.1)
+    record.observe_plain(0.1, 0)
     record.observe_opening(prompt_tokens=100, seconds=0.5)
     pacer = AdaptivePacer(record, MOST, 1.0)
     cold = DraftState(ready=True, alternates=True, opening_seconds=record.opening_seconds(400))
     assert reason(pacer, 8, cold) is Reason.TOO_SHORT
     assert reason(pacer, 400, cold) is Reason.OPENING
+
+
+def test_a_draft_that_once_missed_its_time_is_used_again_as_soon_as_it_delivers() -> None:
+    record = DraftRecord()
+    pacer = AdaptivePacer(record, MOST, 1.0)
+    assert reason(pacer, 100, DraftState(ready=False)) is Reason.NO_DRAFT
+    for alternates in (True, False):
+        assert pacer.plan(100, DraftState(ready=False, alternates=alternates)).window > 0
