@@ -3,7 +3,7 @@
 import asyncio
 
 from orchestrator.acceptance import Guess
-from orchestrator.pacing import DraftState, Plan
+from orchestrator.plans import DraftState, Plan
 from orchestrator.proposals import ProposalBuffer
 from orchestrator.record import DraftRecord
 from paceline.session import Advance, Opening, Proposal, Verdict

@@ -10,7 +10,7 @@ from orchestrator.acceptance import Guess
 from orchestrator.calls import DraftCall
 from orchestrator.draft_session import DraftSession
 from orchestrator.models import fits
-from orchestrator.pacing import DraftState, Plan
+from orchestrator.plans import DraftState, Plan
 from orchestrator.pools import Pool
 from orchestrator.record import DraftRecord
 from orchestrator.stream import OutputStream

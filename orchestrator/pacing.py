@@ -1,18 +1,15 @@
-"""Pacing: how many draft tokens to verify, how long to wait for them, when to leave it. Pure.
+"""Pacing: when to speculate, when to leave it to the target alone, when to try again. Pure.
 
-The price of time is what the stream makes of it: tokens per second. A guess is worth its
-chance of being accepted, all before it included; it is verified when that is more than its
-row costs at this price, and waited for when that is more than the wait costs too. Optimal
-stopping of a renewal-reward process (Ross 1970): with the price learned online nothing is tuned.
+What a single round does with guesses is orchestrator.plans.
 """
 
 import enum
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.acceptance import Guess, StreamAcceptance
+from orchestrator.plans import DraftState, FixedPlan, PacedPlan, Plan
 from orchestrator.record import DraftRecord, Mean, Rate, crowd
 from paceline.session import Verdict
 
@@ -51,127 +48,6 @@ LEAST_GAIN = 0.96
 GAIN_MEMORY = 80.0
 GAIN_ROUNDS = 40
 """Rounds after which a stream trusts its own measure of what speculation brings."""
-
-
-class Plan(Protocol):
-    """What to take from the draft before the next step."""
-
-    @property
-    def window(self) -> int:
-        """How far the draft may be ahead, where it does not share its cores with the target."""
-
-    @property
-    def lookup_window(self) -> int:
-        """How far lookup may be ahead, which takes no cores."""
-
-    @property
-    def slack_seconds(self) -> float:
-        """How long the target is busy with others: guesses that come within it are in time."""
-
-    @property
-    def continue_steps(self) -> int:
-        """Plain steps to ask of the target beyond the next one, should nothing be proposed."""
-
-    def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
-        """Seconds to wait for one more guess, expected in `wait` seconds; 0: step now.
-
-        wait: None while nobody knows. waited: seconds waited for the guesses at hand.
-        """
-
-    def length(self, guesses: Sequence[Guess]) -> int:
-        """How many of the guesses at hand to verify."""
-
-
-@dataclass(frozen=True, slots=True)
-class FixedPlan:
-    """So many guesses, waited for so long, whatever they are worth."""
-
-    at_least: int
-    at_most: int
-    wait_seconds: float
-    continue_steps: int
-    window: int
-    slack_seconds: float = 0.0
-
-    @property
-    def lookup_window(self) -> int:
-        """See Plan."""
-        return self.window
-
-    def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
-        """See Plan."""
-        return self.wait_seconds if len(guesses) < self.at_least else 0.0
-
-    def length(self, guesses: Sequence[Guess]) -> int:
-        """See Plan."""
-        return min(self.at_most, len(guesses))
-
-
-@dataclass(frozen=True, slots=True)
-class PacedPlan:
-    """Guesses while they pay. price: tokens per second; row_seconds: what a row costs.
-
-    wait_factor: what a second of waiting costs, in seconds. wait_seconds: bound of a wait.
-    slack_seconds: how long the target is busy with others anyway, so that waiting is free.
-    """
-
-    acceptance: StreamAcceptance
-    price: float
-    row_seconds: float
-    at_most: int
-    wait_factor: float
-    wait_seconds: float
-    window: int
-    slack_seconds: float = 0.0
-    continue_steps: int = 0
-
-    @property
-    def lookup_window(self) -> int:
-        """See Plan."""
-        return max(self.window, self.at_most)
-
-    def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
-        """See Plan. One that takes much longer than expected is not waited for."""
-        if len(guesses) >= self.at_most:
-            return 0.0
-        chance = self._chances(guesses)[-1] * self.acceptance.next_chance
-        if chance <= self.price * self.row_seconds:
-            return 0.0
-        if waited + (wait or 0.0) < self.slack_seconds:
-            return self.slack_seconds - waited
-        cost = self.wait_factor * (wait or 0.0) + self.row_seconds
-        if chance <= self.price * cost or math.isinf(self.wait_factor):
-            return 0.0
-        return self.wait_seconds if wait is None else min(self.wait_seconds, 4 * wait + 0.002)
-
-    def length(self, guesses: Sequence[Guess]) -> int:
-        """See Plan."""
-        worth = self.price * self.row_seconds
-        return sum(chance > worth for chance in self._chances(guesses[: self.at_most])[1:])
-
-    def _chances(self, guesses: Sequence[Guess]) -> list[float]:
-        """Of each prefix, the empty one first; they only fall."""
-        chances = [1.0]
-        for guess in guesses:
-            chances.append(chances[-1] * self.acceptance.chance(guess))
-        return chances
-
-
-@dataclass(frozen=True, slots=True)
-class DraftState:
-    """What there is to plan with.
-
-    ready: a draft is there and did not miss its last time. alternates: it shares its cores
-    with the target, so that they take turns. diverged: its guesses were just dropped.
-    opening_seconds: until its first guess; 0 when that has come, None while nobody knows.
-    waited_seconds: for the last proposal.
-    """
-
-    ready: bool
-    alternates: bool = False
-    diverged: bool = False
-    opening_seconds: float | None = 0.0
-    waited_seconds: float = 0.0
 
 
 class Pacer(Protocol):

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from orchestrator.acceptance import Guess
 from orchestrator.draft_session import DraftSession
-from orchestrator.pacing import DraftState, Pacer, Plan
+from orchestrator.pacing import Pacer
+from orchestrator.plans import DraftState, Plan
 from orchestrator.record import DraftRecord
 from orchestrator.round import rounds
 from paceline.ahead import AheadPath

@@ -8,10 +8,10 @@ from orchestrator.pacing import (
     MAX_PROBE_TOKENS,
     SHARED_ROUNDS,
     AdaptivePacer,
-    DraftState,
     FixedPacer,
     Reason,
 )
+from orchestrator.plans import DraftState
 from orchestrator.record import BENCH_STREAMS, DraftRecord
 from orchestrator.simulation import Outcome, World, simulate
 from paceline.session import CostModel, Load, Verdict
