@@ -9,13 +9,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+import draft_server.__main__ as draft_main
 import orchestrator.__main__ as orchestrator_main
-from draft_server.lookup_engine import start_lookup
+import target_server.__main__ as target_main
 from draft_server.service import DraftServer
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
-from paceline.engine.bootstrap import start_engine
 from paceline.engine.started import StartedEngine
 from paceline.rpc.server import serving
 from target_server.service import TargetServer
@@ -36,11 +36,11 @@ class Server:
 
 
 @asynccontextmanager
-async def target(folder: Path, **settings: Any) -> AsyncIterator[Server]:
+async def target(folder: Path | str, **settings: Any) -> AsyncIterator[Server]:
     """A target server."""
     registry = CollectorRegistry()
     configured = TargetSettings(model=str(folder), dtype="float64", threads=1, **settings)
-    started = await asyncio.to_thread(start_engine, configured, registry)
+    started = await asyncio.to_thread(target_main.start, configured, registry)
     service = TargetServer(started, registry)
     async with serving(
         ANY_PORT, service, ("paceline.v1.TargetService",), registry=registry
@@ -49,14 +49,13 @@ async def target(folder: Path, **settings: Any) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def draft(folder: Path | None, **settings: Any) -> AsyncIterator[Server]:
+async def draft(folder: Path | str | None, **settings: Any) -> AsyncIterator[Server]:
     """A draft server; without a folder one that only looks up."""
     registry = CollectorRegistry()
     if folder is None:
         settings["drafter"] = "ngram"
     configured = DraftSettings(model=str(folder or ""), dtype="float64", threads=1, **settings)
-    start = start_engine if folder else start_lookup
-    started = await asyncio.to_thread(start, configured, registry)
+    started = await asyncio.to_thread(draft_main.start, configured, registry)
     service = DraftServer(started, registry, configured.drafter)
     async with serving(
         ANY_PORT, service, ("paceline.v1.DraftService",), registry=registry

@@ -36,3 +36,26 @@ def draw(report: Report, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def draw_rates(rates: dict[int, dict[str, float]], path: Path) -> None:
+    """Write a PNG: tokens per second of all streams together, by how many there are."""
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for variant in next(iter(rates.values())):
+        axes.plot(
+            list(rates),
+            [by_variant[variant] for by_variant in rates.values()],
+            marker="o",
+            label=variant,
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(rates), [str(streams) for streams in rates])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("streams")
+    axes.set_ylabel("tokens per second in steady state")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

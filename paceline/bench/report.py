@@ -113,6 +113,8 @@ class Report:
         }
         ours = [one for one in self.variants if one.startswith("paceline_")]
         pairs |= {f"{one}_vs_target_only": (one, TARGET_ONLY) for one in ours}
+        others = [one for one in ours if one != self.speculative]
+        pairs |= {f"{one}_vs_{self.speculative}": (one, self.speculative) for one in others}
         known = set(self.variants)
         return {
             name: {kind: ratio(self.of(one, kind), self.of(other, kind)) for kind in self.kinds}

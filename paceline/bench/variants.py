@@ -15,6 +15,7 @@ from paceline.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
 
 BASELINES = ("generate", "assisted", "lookup")
+BATCH_BASELINES = ("continuous_batching",)
 ANSWER_SECONDS = 600.0
 LINE_BYTES = 4 * 1024 * 1024
 
@@ -28,6 +29,9 @@ class Variant(Protocol):
 
     async def run(self, prompt: Prompt, max_tokens: int) -> Sample:
         """Get an output of exactly `max_tokens` tokens."""
+
+    async def run_many(self, prompts: list[Prompt], max_tokens: int) -> list[Sample]:
+        """Get the outputs of all at once."""
 
 
 class Served:
@@ -74,6 +78,10 @@ class Served:
             found.overhead_seconds,
         )
 
+    async def run_many(self, prompts: list[Prompt], max_tokens: int) -> list[Sample]:
+        """See Variant."""
+        return await asyncio.gather(*(self.run(prompt, max_tokens) for prompt in prompts))
+
 
 class Baseline:
     """transformers, by one of its methods."""
@@ -91,12 +99,24 @@ class Baseline:
         answer = await _exchange(self._process, request)
         return Sample(self.name, prompt, tuple(answer["token_ids"]), tuple(answer["seconds"]))
 
+    async def run_many(self, prompts: list[Prompt], max_tokens: int) -> list[Sample]:
+        """See Variant."""
+        ids = [await self._client.tokenize((ChatMessage("user", one.text),)) for one in prompts]
+        request = {"method": self.name, "prompts": ids, "max_tokens": max_tokens}
+        answer = await _exchange(self._process, request)
+        outputs = zip(prompts, answer["outputs"], strict=True)
+        return [
+            Sample(self.name, prompt, tuple(output["token_ids"]), tuple(output["seconds"]))
+            for prompt, output in outputs
+        ]
+
 
 @contextlib.asynccontextmanager
 async def baselines(
-    target: str, draft: str, threads: int, dtype: str, client: Client
+    names: tuple[str, ...], models: tuple[str, str], threads: int, dtype: str, client: Client
 ) -> AsyncIterator[list[Baseline]]:
-    """transformers, loaded; ended when the context is left."""
+    """transformers, with target and draft loaded; ended when the context is left."""
+    target, draft = models
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "paceline.engine.baseline", f"--target={target}"),
         *(f"--draft={draft}", f"--threads={threads}", f"--dtype={dtype}"),
@@ -107,7 +127,7 @@ async def baselines(
     )
     try:
         await _answer(process)
-        yield [Baseline(name, process, client) for name in BASELINES]
+        yield [Baseline(name, process, client) for name in names]
     finally:
         process.kill()
         await process.wait()

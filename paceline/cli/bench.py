@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from paceline.bench.delay import delayed
 from paceline.bench.report import TARGET_ONLY, Report
 from paceline.bench.samples import PROMPTS, Prompt, Sample, read_prompts
-from paceline.bench.variants import Served, Variant, baselines
+from paceline.bench.steady import Load, median_rates
+from paceline.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
 from paceline.cli.processes import answers, running
 from paceline.cli.up import draft_command, orchestrator_command, target_command
 from paceline.client import Client
@@ -24,6 +27,20 @@ from paceline.generation import Speculation
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET
 
 Drafter = Literal["model", "ngram", "hybrid"]
+
+
+DRAFT_LENGTH = 4
+"""Of forced speculation, which is not measured here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """An orchestrator: what is compared, and where it listens."""
+
+    name: str
+    drafter: Drafter
+    delay_seconds: float
+    port: int
 
 
 class Bench(BaseModel):
@@ -38,7 +55,16 @@ class Bench(BaseModel):
         ["hybrid", "model", "ngram"],
         description="What guesses, one variant each; the first is the speculative one.",
     )
-    draft_length: int = Field(4, ge=1, le=32, description="Draft tokens verified in a round.")
+    delays: list[float] = Field(
+        [0.0],
+        min_length=1,
+        description="Round trips to the draft, in milliseconds beyond its own; a variant each.",
+    )
+    concurrency: list[int] = Field(
+        [],
+        description="Instead: so many streams at once, in steady state, beside transformers' "
+        "continuous batching.",
+    )
     prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
     kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
     max_tokens: int = Field(64, ge=2, description="Tokens of each output.")
@@ -58,6 +84,9 @@ class Bench(BaseModel):
     def cli_cmd(self) -> None:
         """Run the command; exits with 1 when a token differs."""
         console = Console()
+        if self.concurrency:
+            self._sweep(console)
+            return
         report = asyncio.run(self._run(Console(stderr=True)))
         for table in tables(report):
             console.print(table)
@@ -70,73 +99,116 @@ class Bench(BaseModel):
         if any(report.speed(variant).differing_tokens for variant in report.variants):
             raise SystemExit(1)
 
+    def _sweep(self, console: Console) -> None:
+        loads = asyncio.run(self._load(Console(stderr=True)))
+        rates = median_rates(loads)
+        console.print(rates_table(rates))
+        if self.json_:
+            self.json_.write_text(json.dumps({"tokens_per_second": rates}, indent=1))
+        if self.plot:
+            from paceline.bench.plot import draw_rates  # matplotlib, needed here only
+
+            draw_rates(rates, self.plot)
+
     async def _run(self, console: Console) -> Report:
-        prompts = [
-            one for one in read_prompts(self.prompts) if not self.kinds or one.kind in self.kinds
-        ]
         async with self._variants(console) as variants:
-            samples = await _measure(variants, prompts, self.max_tokens, console)
-        return Report(tuple(samples), f"paceline_{self.drafters[0]}")
+            samples = await _measure(variants, self._chosen, self.max_tokens, console)
+        return Report(tuple(samples), self._servers[0].name)
+
+    async def _load(self, console: Console) -> list[Load]:
+        async with self._variants(console, alone=False) as variants:
+            return await _measure_loads(
+                variants, self._chosen, self.concurrency, self.max_tokens, console
+            )
+
+    @property
+    def _chosen(self) -> list[Prompt]:
+        prompts = read_prompts(self.prompts)
+        return [one for one in prompts if not self.kinds or one.kind in self.kinds]
+
+    @property
+    def _servers(self) -> list[_Server]:
+        """An orchestrator, on a port of its own, for each drafter and delay."""
+        pairs = [(drafter, delay) for drafter in self.drafters for delay in self.delays]
+        several = len(self.delays) > 1
+        return [
+            _Server(
+                f"paceline_{drafter}" + (f"_{delay:g}ms" if several else ""),
+                drafter,
+                delay / 1e3,
+                self.port + index,
+            )
+            for index, (drafter, delay) in enumerate(pairs)
+        ]
 
     @contextlib.asynccontextmanager
-    async def _variants(self, console: Console) -> AsyncIterator[list[Variant]]:
+    async def _variants(
+        self, console: Console, *, alone: bool = True
+    ) -> AsyncIterator[list[Variant]]:
+        """Ready to be measured. alone: one stream at a time."""
+        servers = self._servers
         async with contextlib.AsyncExitStack() as stack:
             sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paceline-")))
-            ports = {drafter: self.port + index for index, drafter in enumerate(self.drafters)}
 
             async def ready() -> None:
-                for port in ports.values():
-                    await answers(port, drafts=1)
+                for server in servers:
+                    await answers(server.port, drafts=1)
 
             with console.status("loading models"):
-                commands = self._commands(sockets, ports)
+                for server in servers:
+                    draft, delayed_draft = sockets / server.drafter, sockets / server.name
+                    wire = delayed(delayed_draft, draft, server.delay_seconds)
+                    await stack.enter_async_context(wire)
+                commands = self._commands(sockets)
                 await stack.enter_async_context(running(commands, ready, console, show_logs=False))
-                clients = {
-                    drafter: await stack.enter_async_context(Client(f"127.0.0.1:{port}"))
-                    for drafter, port in ports.items()
-                }
-                first = clients[self.drafters[0]]
+                clients = [
+                    await stack.enter_async_context(Client(f"127.0.0.1:{server.port}"))
+                    for server in servers
+                ]
                 variants: list[Variant] = []
                 if self.transformers:
-                    transformers = baselines(
-                        self.target, self.draft, self.threads, self.dtype, first
-                    )
+                    names = BASELINES if alone else BATCH_BASELINES
+                    models = (self.target, self.draft)
+                    transformers = baselines(names, models, self.threads, self.dtype, clients[0])
                     variants += await stack.enter_async_context(transformers)
-            variants.append(Served(TARGET_ONLY, first, Speculation.OFF, self.temperature))
+            variants.append(Served(TARGET_ONLY, clients[0], Speculation.OFF, self.temperature))
             variants += [
-                Served(f"paceline_{drafter}", client, Speculation.AUTO, self.temperature)
-                for drafter, client in clients.items()
+                Served(server.name, client, Speculation.AUTO, self.temperature)
+                for server, client in zip(servers, clients, strict=True)
             ]
             yield variants
 
-    def _commands(self, sockets: Path, ports: dict[Drafter, int]) -> dict[str, list[str]]:
-        """One target; a draft and an orchestrator for each drafter."""
+    def _commands(self, sockets: Path) -> dict[str, list[str]]:
+        """One target; a draft for each drafter; an orchestrator for each of them and each delay."""
         common = ["--host=127.0.0.1", "--drain-seconds=0", "--health-port=0", "--metrics-port=0"]
         model = [f"--threads={self.threads}", f"--dtype={self.dtype}", *common]
         commands = {"target": target_command(self.target, sockets / "target", model)}
-        for drafter, port in ports.items():
-            socket = sockets / drafter
-            flags = [*model, f"--weights={self.draft_weights}"]
-            draft = draft_command(self.draft, drafter, socket, flags)
+        flags = [*model, f"--weights={self.draft_weights}"]
+        for drafter in self.drafters:
+            draft = draft_command(self.draft, drafter, sockets / drafter, flags)
             commands[f"draft {drafter}"] = draft
-            commands[f"orchestrator {drafter}"] = orchestrator_command(
-                port, sockets / "target", socket, self.draft_length, common
+        for server in self._servers:
+            draft_socket = sockets / (server.name if server.delay_seconds else server.drafter)
+            commands[f"orchestrator {server.name}"] = orchestrator_command(
+                server.port, sockets / "target", draft_socket, DRAFT_LENGTH, common
             )
         return commands
+
+
+_COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(),
+)
 
 
 async def _measure(
     variants: list[Variant], prompts: list[Prompt], max_tokens: int, console: Console
 ) -> list[Sample]:
     """Each prompt by all variants, A B B A; what they said first, to warm up, does not count."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     samples = []
-    with Progress(*columns, console=console) as progress:
+    with Progress(*_COLUMNS, console=console) as progress:
         warming = progress.add_task("warming up", total=len(variants))
         for variant in variants:
             await variant.run(prompts[0], 8)
@@ -150,18 +222,52 @@ async def _measure(
     return samples
 
 
+async def _measure_loads(
+    variants: list[Variant],
+    prompts: list[Prompt],
+    concurrency: list[int],
+    max_tokens: int,
+    console: Console,
+) -> list[Load]:
+    """So many prompts at once, by each variant, A B B A."""
+    loads = []
+    with Progress(*_COLUMNS, console=console) as progress:
+        measuring = progress.add_task("", total=2 * len(concurrency) * len(variants))
+        for streams in concurrency:
+            asked = [prompts[index % len(prompts)] for index in range(streams)]
+            for variant in [*variants, *reversed(variants)]:
+                progress.update(measuring, description=f"{streams:2} x {variant.name}")
+                samples = await variant.run_many(asked, max_tokens)
+                loads.append(Load(variant.name, tuple(samples)))
+                progress.advance(measuring)
+    return loads
+
+
+def rates_table(rates: dict[int, dict[str, float]]) -> Table:
+    """Tokens per second of all streams together, by how many there are."""
+    table = Table(title="Tokens per second in steady state")
+    table.add_column("streams", justify="right")
+    variants = list(next(iter(rates.values())))
+    for variant in variants:
+        table.add_column(variant, justify="right")
+    for streams, by_variant in rates.items():
+        cells = [f"{by_variant[variant]:.1f}" for variant in variants]
+        table.add_row(str(streams), *cells)
+    return table
+
+
 def tables(report: Report) -> list[Table]:
     """Speeds, then ratios."""
     speeds = Table(title="Speeds, by kind of prompt")
     for heading in ("variant", "kind"):
-        speeds.add_column(heading)
+        speeds.add_column(heading, no_wrap=True, min_width=5)
     for heading in ("tokens/s", "first ms", "gap p50", "p95", "accepted", "differ"):
         speeds.add_column(heading, justify="right")
     for variant in report.variants:
         for kind in report.kinds:
             found = report.speed(variant, kind)
             speeds.add_row(
-                variant if kind == "all" else "",
+                variant.removeprefix("paceline_") if kind == "all" else "",
                 kind,
                 f"{found.tokens_per_second:.2f}",
                 f"{found.first_token * 1e3:.0f}",
@@ -179,5 +285,5 @@ def tables(report: Report) -> list[Table]:
         cells = [
             f"{one.ratio:.2f} [dim]{one.low:.2f}-{one.high:.2f}[/]" for one in by_kind.values()
         ]
-        ratios.add_row(name, *cells)
+        ratios.add_row(name.replace("paceline_", "").replace("_", " "), *cells)
     return [speeds, ratios]

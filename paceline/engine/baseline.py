@@ -2,7 +2,8 @@
 
 Reads one JSON object a line from standard input, {"method", "token_ids", "max_tokens"}, and
 answers each with {"token_ids", "seconds"}: the tokens, and when each came. Methods: generate;
-assisted (with the draft); lookup (prompt lookup); all greedy, with their defaults.
+assisted (with the draft); lookup (prompt lookup); all greedy, with their defaults. With method
+continuous_batching there are "prompts" instead of "token_ids", and "outputs" for an answer.
 """
 
 import argparse
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from paceline.models import resolve_model
 
 LOOKUP_TOKENS = 10
+BATCH_BLOCKS, BATCH_TOKENS = 256, 256
 
 
 class Clock(BaseStreamer):
@@ -57,7 +59,9 @@ def main() -> None:
     draft = _load(resolve_model(options.draft), options.dtype)
     _say({"ready": True})
     for line in sys.stdin:
-        _say(_answer(json.loads(line), target, draft))
+        request = json.loads(line)
+        batch = request["method"] == "continuous_batching"
+        _say(_batch(request, target) if batch else _answer(request, target, draft))
 
 
 def _say(answer: dict[str, Any]) -> None:
@@ -70,6 +74,32 @@ def _load(folder: Path, dtype: str) -> Any:
     # Outputs run to max_tokens, as ours do: speeds are of equally many tokens.
     model.generation_config.eos_token_id = None
     return model
+
+
+def _batch(request: dict[str, Any], target: Any) -> dict[str, Any]:
+    """All prompts at once. Its cache, sized by a GPU's memory elsewhere, is large enough here."""
+    started = time.perf_counter()
+    outputs = target.generate_batch(
+        request["prompts"],
+        generation_config=GenerationConfig(
+            max_new_tokens=request["max_tokens"], do_sample=False, eos_token_id=-1, pad_token_id=0
+        ),
+        continuous_batching_config=ContinuousBatchingConfig(
+            num_blocks=BATCH_BLOCKS, max_batch_tokens=BATCH_TOKENS
+        ),
+        record_timestamps=True,
+    )
+    by_prompt = {tuple(output.prompt_ids): output for output in outputs.values()}
+    found = [by_prompt[tuple(prompt)] for prompt in request["prompts"]]
+    return {
+        "outputs": [
+            {
+                "token_ids": output.generated_tokens,
+                "seconds": [stamp - started for stamp in output.timestamps],
+            }
+            for output in found
+        ]
+    }
 
 
 def _answer(request: dict[str, Any], target: Any, draft: Any) -> dict[str, Any]:

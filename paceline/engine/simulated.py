@@ -36,6 +36,9 @@ def _numbers(value: object) -> object:
     return tuple(value.split("/")) if isinstance(value, str) else value
 
 
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
 class Simulation(BaseModel, extra="forbid", frozen=True):
     """What is stated. As a target its tokens are a hash; as a draft it knows them, mostly.
 
@@ -44,7 +47,7 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
 
     step_ms: float = Field(25.0, ge=0, description="A step with one row.")
     row_ms: float = Field(0.0, ge=0, description="Each further row of a step.")
-    acceptance: Annotated[tuple[float, ...], BeforeValidator(_numbers)] = Field(
+    acceptance: Annotated[tuple[Chance, ...], BeforeValidator(_numbers)] = Field(
         (1.0,),
         description="How likely a guess is the target's token: one value, or several with "
         "slashes between them, each for phase_tokens positions, in turn.",

@@ -1,0 +1,55 @@
+"""The real servers around simulated models: they pace, and change no token."""
+
+import asyncio
+
+from paceline.client import Client
+from paceline.generation import GenerateRequest, Speculation
+from paceline.sampling import SamplingParams
+from tests import servers
+
+TOKENS = 240
+
+
+async def output(client: Client, prompt: str, speculation: Speculation) -> tuple[int, ...]:
+    request = GenerateRequest(
+        prompt,
+        sampling=SamplingParams(temperature=0),
+        max_tokens=TOKENS,
+        speculation=speculation,
+        seed=1,
+    )
+    return (await client.generate(request).result()).token_ids
+
+
+async def test_one_and_many_streams_are_what_the_target_alone_gives() -> None:
+    target_model = "simulated:step_ms=4,row_ms=0.1"
+    draft_model = "simulated:step_ms=0.5,acceptance=0.9/0.2,phase_tokens=80"
+    async with (
+        servers.target(target_model) as target,
+        servers.draft(draft_model, drafter="model") as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+        expected = {
+            str(index): await output(client, str(index), Speculation.OFF) for index in range(8)
+        }
+        for speculation in (Speculation.AUTO, Speculation.FORCE):
+            assert await output(client, "0", speculation) == expected["0"]
+        together = await asyncio.gather(
+            *(output(client, prompt, Speculation.AUTO) for prompt in expected)
+        )
+        assert together == list(expected.values())
+        await servers.nothing_is_left(target, draft)
+
+
+async def test_the_first_stream_alone_speculates_as_soon_as_it_knows_what_a_step_takes() -> None:
+    async with (
+        servers.target("simulated:step_ms=20") as target,
+        servers.draft("simulated:step_ms=1,acceptance=0.95", drafter="model") as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+        request = GenerateRequest(
+            "a", sampling=SamplingParams(temperature=0), max_tokens=TOKENS, seed=1
+        )
+        statistics = (await client.generate(request).result()).finished.statistics
+        assert statistics.accepted > TOKENS / 2
+        assert statistics.plain_steps < TOKENS / 4

@@ -1,0 +1,67 @@
+"""Simulated models: what is stated is what they do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.tokenizer import TargetTokenizer
+from paceline.engine.simulated import VOCABULARY_SIZE, SimulatedRunner, Simulation, _tokenizer
+from paceline.engine.work import Span
+from paceline.errors import InvalidArgument
+
+FREE = "simulated:step_ms=0"
+
+
+@pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.85, 1.0])
+def test_guesses_are_right_as_often_as_stated_and_surer_when_they_are(acceptance: float) -> None:
+    draft = Simulation.parse(f"simulated:acceptance={acceptance}")
+    right: list[float] = []
+    wrong: list[float] = []
+    for position in range(4000):
+        token, margin = draft.guess(token=7, position=position)
+        (right if token == draft.truth(7, position) else wrong).append(margin)
+    assert len(right) / 4000 == pytest.approx(acceptance, abs=0.02)
+    if right and wrong:
+        above = sum(good > bad for good in right[:300] for bad in wrong[:300])
+        auc = above / (len(right[:300]) * len(wrong[:300]))
+        assert auc == pytest.approx(draft.auc, abs=0.05)
+
+
+def test_acceptance_can_turn_with_the_position() -> None:
+    draft = Simulation.parse("simulated:acceptance=0.9/0.1,phase_tokens=100")
+    assert [draft.chance(at) for at in (0, 99, 100, 199, 200)] == [0.9, 0.9, 0.1, 0.1, 0.9]
+
+
+@given(st.lists(st.integers(0, VOCABULARY_SIZE - 1), min_size=1, max_size=12), st.integers(0, 11))
+def test_a_row_does_not_depend_on_how_its_tokens_were_cut(tokens: list[int], cut: int) -> None:
+    for drafts in (True, False):
+        runner = SimulatedRunner(Simulation.parse(FREE), drafts=drafts)
+        whole = runner.forward([(runner.new_cache(), Span(0, tuple(tokens), len(tokens)))])[0]
+        cache, at = runner.new_cache(), min(cut, len(tokens) - 1)
+        if at:
+            runner.forward([(cache, Span(0, tuple(tokens[:at]), 0))])
+        rest = runner.forward([(cache, Span(at, tuple(tokens[at:]), len(tokens) - at))])[0]
+        assert (whole[at:] == rest).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("simulated:speed=1", "simulated:speed"),
+        ("simulated:step_ms=-1", "simulated:step_ms"),
+        ("simulated:acceptance=1.5", "simulated:acceptance"),
+        ("simulated:step_ms=fast", "simulated:step_ms"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(name: str, field: str) -> None:
+    with pytest.raises(InvalidArgument, match=field):
+        Simulation.parse(name)
+
+
+def test_its_tokenizer_takes_any_text_and_gives_it_back() -> None:
+    tokenizer = TargetTokenizer(_tokenizer())
+    text = "Grüße, 日本!"
+    ids = tokenizer.encode(text)
+    assert max(ids) < VOCABULARY_SIZE
+    detokenizer = tokenizer.detokenizer()
+    assert "".join(detokenizer.step(token) for token in ids) + detokenizer.flush() == text
