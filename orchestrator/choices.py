@@ -129,6 +129,9 @@ class Choices:
             await run_stream(self._targets, draft, pacer, opening, stream, deadline)
         finally:
             drafting.cancel()
+            explained = pacer.explain()
+            self._metrics.paced(explained)
+            _log.info("stream paced", speculation=speculation.value, **explained)
 
     def _pacer(self, speculation: Speculation) -> Pacer:
         settings = self._settings

@@ -82,6 +82,12 @@ class OrchestratorMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._paced = Counter(
+            "paceline_pacing_steps",
+            "Steps planned by the pacer, by its reason.",
+            ["reason"],
+            registry=registry,
+        )
         for kind, pool in (("target", targets), ("draft", drafts)):
             gauge = Gauge(
                 f"paceline_{kind}s_ready", f"{kind.title()} servers at hand.", registry=registry
@@ -106,6 +112,12 @@ class OrchestratorMetrics:
         self._count_overheads(stream.statistics.overheads)
         for seconds in stream.statistics.round_seconds:
             self._round.observe(seconds)
+
+    def paced(self, explained: dict[str, float | dict[str, int]]) -> None:
+        """Count what a pacer explains of a stream that ended."""
+        steps = explained.get("steps")
+        for reason, count in steps.items() if isinstance(steps, dict) else ():
+            self._paced.labels(reason).inc(count)
 
     def _count_overheads(self, overheads: list[Overhead]) -> None:
         for overhead in overheads:

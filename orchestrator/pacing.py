@@ -5,6 +5,7 @@ What a single round does with guesses is orchestrator.plans.
 
 import enum
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +58,9 @@ class Pacer(Protocol):
     def eager(self) -> bool:
         """Whether the draft should read the prompt while the target does."""
 
+    def explain(self) -> dict[str, float | dict[str, int]]:
+        """Why rounds went as they did: how many for which reason, and the latest numbers."""
+
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """Learn of a verdict, and of the guesses that it verified."""
 
@@ -81,6 +85,10 @@ class FixedPacer:
     def eager(self) -> bool:
         """See Pacer."""
         return self.draft_length > 0
+
+    def explain(self) -> dict[str, float | dict[str, int]]:
+        """See Pacer."""
+        return {"draft_length": self.draft_length}
 
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """Nothing changes its mind."""
@@ -142,11 +150,26 @@ class AdaptivePacer:
         if record.benched and not record.may_probe():
             self._paused, self._probe_after = Reason.PAUSED_BENCHED, MAX_PROBE_TOKENS
         self.reason = Reason.MEASURING
+        self.reasons: Counter[Reason] = Counter()
 
     @property
     def eager(self) -> bool:
         """See Pacer."""
         return self._paused is None
+
+    def explain(self) -> dict[str, float | dict[str, int]]:
+        """See Pacer. Times in seconds; price in tokens per second; gain over plain steps."""
+        numbers = {
+            "price": self.price,
+            "row_seconds": self._row_seconds,
+            "wait_seconds": self._record.wait(restart=False),
+            "restart_seconds": self._record.wait(restart=True),
+            "plain_seconds": self._record.plain_seconds(self._others),
+            "next_chance": self._acceptance.next_chance,
+            "gain": self.gain,
+        }
+        known = {name: round(value, 5) for name, value in numbers.items() if value is not None}
+        return {"steps": {reason.value: n for reason, n in self.reasons.items()}, **known}
 
     @property
     def price(self) -> float:
@@ -188,6 +211,7 @@ class AdaptivePacer:
         if self._others and self.reason is Reason.SPECULATING:
             self._slack.observe(self._queued + draft.waited_seconds)
         self.reason = self._choose(remaining, draft)
+        self.reasons[self.reason] += 1
         window = 0 if draft.alternates else self._window
         if not at_most or self.reason not in _DRAFTING:
             steps = 1 if self.reason is Reason.MEASURING else TARGET_ONLY_STEPS - 1

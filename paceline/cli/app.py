@@ -19,6 +19,7 @@ from paceline.cli.demo import Demo
 from paceline.cli.doctor import Doctor
 from paceline.cli.generate import Generate
 from paceline.cli.pull import Pull
+from paceline.cli.simulate import Simulate
 from paceline.cli.up import Up
 from paceline.errors import PacelineError
 from paceline.settings import describe
@@ -43,6 +44,7 @@ class Paceline(BaseSettings):
     chat: CliSubCommand[Chat]
     doctor: CliSubCommand[Doctor]
     bench: CliSubCommand[Bench]
+    simulate: CliSubCommand[Simulate]
     demo: CliSubCommand[Demo]
 
     def cli_cmd(self) -> None:

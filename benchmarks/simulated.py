@@ -1,0 +1,79 @@
+"""Real servers around simulated models, started for a measurement and stopped after it."""
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from paceline.bench.delay import delayed
+from paceline.cli.processes import answers, running
+from paceline.cli.up import draft_command, orchestrator_command, target_command
+from paceline.client import Client, Result
+from paceline.generation import GenerateRequest, Speculation
+from paceline.sampling import SamplingParams
+
+PORT = 7860
+COMMON = ("--host=127.0.0.1", "--drain-seconds=0", "--health-port=0", "--metrics-port=0")
+ROOM = ("--kv-tokens=8000000", "--step-rows=2048")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A client of the orchestrator, and the orchestrator's process."""
+
+    client: Client
+    orchestrator: psutil.Process
+
+    async def generate(self, name: str, tokens: int, speculation: Speculation) -> Result:
+        """A greedy output of so many tokens; `name` is its prompt."""
+        request = GenerateRequest(
+            name,
+            sampling=SamplingParams(temperature=0),
+            max_tokens=tokens,
+            ignore_eos=True,
+            seed=1,
+            speculation=speculation,
+        )
+        return await self.client.generate(request).result()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What the orchestrator has used, user and system, as getrusage counts it."""
+        times = self.orchestrator.cpu_times()
+        return times.user + times.system
+
+
+@contextlib.asynccontextmanager
+async def deployed(
+    target: str, draft: str, round_trip_seconds: float = 0.0
+) -> AsyncIterator[Deployment]:
+    """Three processes. target and draft: names of simulated models."""
+    with tempfile.TemporaryDirectory(prefix="paceline-") as folder:
+        sockets = Path(folder)
+        draft_socket = sockets / ("wire" if round_trip_seconds else "draft")
+        commands = {
+            "target": target_command(target, sockets / "target", [*COMMON, *ROOM]),
+            "draft": draft_command(draft, "model", sockets / "draft", [*COMMON, *ROOM]),
+            "orchestrator": orchestrator_command(
+                PORT, sockets / "target", draft_socket, 4, list(COMMON)
+            ),
+        }
+
+        async def ready() -> None:
+            await answers(PORT, drafts=1)
+
+        wire = delayed(sockets / "wire", sockets / "draft", round_trip_seconds)
+        servers = running(commands, ready, Console(stderr=True), show_logs=False)
+        async with wire, servers as started, Client(f"127.0.0.1:{PORT}") as client:
+            pids = {process.name: process.process.pid for process in started.processes}
+            yield Deployment(client, psutil.Process(pids["orchestrator"]))
+
+
+def rounds_and_steps(results: Sequence[Result]) -> int:
+    """Verdicts of all outputs."""
+    found = [choice.finished.statistics for result in results for choice in result.choices]
+    return sum(one.rounds + one.plain_steps for one in found)

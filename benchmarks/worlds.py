@@ -1,0 +1,93 @@
+"""The pacer against what is possible: in virtual time, and through three real processes.
+
+python -m benchmarks.worlds: for each world the speed-up over the target alone in virtual time,
+of the pacer and of the best fixed draft length; and measured between real servers around
+simulated models, with the share of the former that it comes to.
+"""
+
+import argparse
+import asyncio
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.simulated import deployed
+from orchestrator.pacing import AdaptivePacer, FixedPacer
+from orchestrator.record import DraftRecord
+from orchestrator.simulation import World, simulate
+from paceline.generation import Speculation
+
+WORLDS = [(25, 2.5, 0.5), (25, 2.5, 20), (25, 2.5, 50), (25, 8, 20), (77, 20, 20)]
+"""Milliseconds of a target step, a draft token, a round trip to the draft."""
+ACCEPTANCE = (0.6, 0.85)
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
+WIRE_MS = 0.5
+"""A round trip between processes of this machine, about: what a delay is added to."""
+
+
+def in_virtual_time(world: tuple[float, float, float], acceptance: float) -> tuple[float, float]:
+    """Of the pacer, and of the best fixed length; means of three seeds."""
+
+    def speed_up(length: int | None) -> float:
+        total = 0.0
+        for seed in (1, 2, 3):
+            step, draft, round_trip = (milliseconds / 1e3 for milliseconds in world)
+            one = World(
+                step,
+                draft,
+                round_trip,
+                lambda _: acceptance,
+                target_round_trip_seconds=0.0,
+                seed=seed,
+            )
+            record = DraftRecord()
+            pacer = AdaptivePacer(record, 16, 1.0) if length is None else FixedPacer(length, 5.0)
+            total += simulate(one, pacer, record, 1500).tokens_per_second * step
+        return total / 3
+
+    return speed_up(None), max(1.0, *(speed_up(length) for length in LENGTHS))
+
+
+async def between_processes(
+    world: tuple[float, float, float], acceptance: float, tokens: int
+) -> float:
+    """Measured: off, auto, auto, off, after a stream to warm up."""
+    step, draft, round_trip = world
+    delay = max(0.0, round_trip - WIRE_MS) / 1e3
+    names = f"simulated:step_ms={step}", f"simulated:step_ms={draft},acceptance={acceptance}"
+    async with deployed(*names, delay) as servers:
+        await servers.generate("warm", 100, Speculation.AUTO)
+        speeds = {Speculation.OFF: 0.0, Speculation.AUTO: 0.0}
+        for mode in (Speculation.OFF, Speculation.AUTO, Speculation.AUTO, Speculation.OFF):
+            length = tokens if mode is Speculation.AUTO else tokens // 4
+            result = await servers.generate("hello", length, mode)
+            speeds[mode] += result.choices[0].finished.tokens_per_second
+    return speeds[Speculation.AUTO] / speeds[Speculation.OFF]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=400, help="of each measured output")
+    options = parser.parse_args()
+    table = Table(title="Speed-up over the target alone")
+    for heading in ("step", "draft", "trip ms", "right", "pacer", "fixed", "processes", "share"):
+        table.add_column(heading, justify="right")
+    points = [(world, acceptance) for world in WORLDS for acceptance in ACCEPTANCE]
+    for world, acceptance in track(points, console=Console(stderr=True)):
+        virtual, fixed = in_virtual_time(world, acceptance)
+        measured = asyncio.run(between_processes(world, acceptance, options.tokens))
+        table.add_row(
+            *(f"{milliseconds:g}" for milliseconds in world),
+            f"{acceptance:g}",
+            f"{virtual:.2f}",
+            f"{fixed:.2f}",
+            f"{measured:.2f}",
+            f"{measured / virtual:.2f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
