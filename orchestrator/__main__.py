@@ -29,7 +29,7 @@ class Orchestrator:
         models = Models(targets, drafts)
         choices = Choices(settings, targets, drafts, metrics)
         self._service = GenerationService(settings, models, choices)
-        self._status = StatusService(targets, drafts)
+        self._status = StatusService(targets, drafts, choices)
         watches = (targets.watch(), drafts.watch(), models.prepare())
         self._watchers = [asyncio.create_task(watch) for watch in watches]
 

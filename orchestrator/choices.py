@@ -15,6 +15,7 @@ from orchestrator.pools import Pool
 from orchestrator.record import DraftRecord
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.stream import OutputStream
+from orchestrator.totals import RunningTotals
 from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
 from paceline.generation import Speculation
 from paceline.session import ModelInfo, Opening
@@ -48,7 +49,8 @@ class Choices:
         self._targets = targets
         self._drafts = drafts
         self._metrics = metrics
-        self._record = DraftRecord()
+        self.record = DraftRecord()
+        self.totals = RunningTotals()
 
     async def run(
         self,
@@ -61,8 +63,10 @@ class Choices:
         """Fill the outlet, and end it whatever happens; within `seconds`."""
         error: PacelineError | None = Cancelled("the client has gone")
         try:
+            streams = [choice.stream for choice in choices]
             async with asyncio.timeout(seconds):
-                await self._run_all(choices, speculation, model, outlet, seconds)
+                with self.totals.count(streams):
+                    await self._run_all(choices, speculation, model, outlet, seconds)
             error = None
         except TimeoutError:
             error = DeadlineExceeded(f"the output was not whole after {seconds:.1f} s")
@@ -116,7 +120,7 @@ class Choices:
         pacer = self._pacer(speculation)
         draft = Drafting(
             self._drafts,
-            self._record,
+            self.record,
             model,
             opening,
             stream,
@@ -137,7 +141,7 @@ class Choices:
         settings = self._settings
         if speculation is Speculation.FORCE:
             return FixedPacer(settings.draft_length, FORCED_WAIT_SECONDS)
-        return AdaptivePacer(self._record, settings.max_draft_length, settings.draft_wait_seconds)
+        return AdaptivePacer(self.record, settings.max_draft_length, settings.draft_wait_seconds)
 
 
 def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:

@@ -20,6 +20,7 @@ from paceline.cli.doctor import Doctor
 from paceline.cli.generate import Generate
 from paceline.cli.pull import Pull
 from paceline.cli.simulate import Simulate
+from paceline.cli.top import Status, Top
 from paceline.cli.up import Up
 from paceline.errors import PacelineError
 from paceline.settings import describe
@@ -43,6 +44,8 @@ class Paceline(BaseSettings):
     generate: CliSubCommand[Generate]
     chat: CliSubCommand[Chat]
     doctor: CliSubCommand[Doctor]
+    status: CliSubCommand[Status]
+    top: CliSubCommand[Top]
     bench: CliSubCommand[Bench]
     simulate: CliSubCommand[Simulate]
     demo: CliSubCommand[Demo]

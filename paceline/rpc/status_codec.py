@@ -1,5 +1,7 @@
 """StatusService's messages to and from the plain values of paceline.status: pure."""
 
+from dataclasses import asdict, fields
+
 from paceline.rpc.codec import (
     load_from_proto,
     load_to_proto,
@@ -8,7 +10,7 @@ from paceline.rpc.codec import (
     model_info_from_proto,
     model_info_to_proto,
 )
-from paceline.status import Role, Server, Status
+from paceline.status import Drafting, Role, Server, Status, Totals
 from paceline.v1 import status_pb2 as pb
 
 _ROLE = {Role.TARGET: pb.ROLE_TARGET, Role.DRAFT: pb.ROLE_DRAFT}
@@ -34,7 +36,36 @@ def server_to_proto(server: Server) -> pb.Server:
 def status_from_proto(message: pb.GetStatusResponse) -> Status:
     """paceline.v1.GetStatusResponse."""
     servers = tuple(_server_from_proto(server) for server in message.servers)
-    return Status(machine_from_proto(message.machine), servers)
+    return Status(
+        machine_from_proto(message.machine),
+        servers,
+        Totals(**{field.name: getattr(message.totals, field.name) for field in fields(Totals)}),
+        _drafting_from_proto(message.drafting),
+    )
+
+
+def totals_to_proto(totals: Totals) -> pb.Totals:
+    """paceline.v1.Totals."""
+    return pb.Totals(**asdict(totals))
+
+
+def drafting_to_proto(drafting: Drafting) -> pb.Drafting:
+    """paceline.v1.Drafting."""
+    return pb.Drafting(**asdict(drafting))
+
+
+def _drafting_from_proto(message: pb.Drafting) -> Drafting:
+    def known(name: str) -> float | None:
+        return getattr(message, name) if message.HasField(name) else None  # type: ignore[arg-type]
+
+    return Drafting(
+        acceptance_rate=message.acceptance_rate,
+        benched=message.benched,
+        gain=known("gain"),
+        plain_seconds=known("plain_seconds"),
+        wait_seconds=known("wait_seconds"),
+        restart_seconds=known("restart_seconds"),
+    )
 
 
 def _server_from_proto(message: pb.Server) -> Server:

@@ -89,7 +89,9 @@ def test_help_lists_the_commands_and_version_the_version(
     with pytest.raises(SystemExit) as ended:
         main([])
     assert ended.value.code == 0
-    assert "{pull,up,generate,chat,doctor,bench,simulate,demo}" in capsys.readouterr().out
+    assert (
+        "{pull,up,generate,chat,doctor,status,top,bench,simulate,demo}" in capsys.readouterr().out
+    )
     main(["--version"])
     assert capsys.readouterr().out == "paceline 0.1.0\n"
 

@@ -1,0 +1,145 @@
+"""paceline status and paceline top: how a deployment goes, once and live."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+
+from pydantic import BaseModel, Field
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from paceline import status
+from paceline.client import Client
+
+_BARS = " ▁▂▃▄▅▆▇█"
+HISTORY = 40
+
+
+class Status(BaseModel):
+    """Say how a deployment goes: servers, load, acceptance, what speculation brings."""
+
+    address: str = Field("localhost:7070", description="The orchestrator: host:port or unix:/path.")
+    json_: bool = Field(False, alias="json", description="Print one object.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        found = asyncio.run(self._ask())
+        if self.json_:
+            Console().print_json(json.dumps(dataclasses.asdict(found), default=_plain))
+        else:
+            Console().print(view(found, found.totals, 0.0, []))
+
+    async def _ask(self) -> status.Status:
+        async with Client(self.address) as client:
+            return await client.status()
+
+
+class Top(BaseModel):
+    """Watch a deployment: streams, speed, acceptance, load. Ctrl-C ends."""
+
+    address: str = Field("localhost:7070", description="The orchestrator: host:port or unix:/path.")
+    interval: float = Field(1.0, ge=0.1, le=60, description="Seconds between looks.")
+    looks: int = Field(0, ge=0, description="End after so many; 0: never.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(self._run(Console()))
+
+    async def _run(self, console: Console) -> None:
+        speeds: list[float] = []
+        async with Client(self.address) as client:
+            before, looks = await client.status(), 0
+            with Live(console=console, auto_refresh=False) as live:
+                while not self.looks or looks < self.looks:
+                    await asyncio.sleep(self.interval)
+                    now, looks = await client.status(), looks + 1
+                    recent = now.totals.since(before.totals)
+                    speeds.append(recent.tokens / self.interval)
+                    live.update(view(now, recent, self.interval, speeds[-HISTORY:]), refresh=True)
+                    before = now
+
+
+def view(
+    found: status.Status, recent: status.Totals, seconds: float, speeds: list[float]
+) -> RenderableType:
+    """One look. recent: what came in the last `seconds`, or ever where that is 0."""
+    return Group(_streams(recent, seconds, speeds), _drafts(found.drafting), _servers(found))
+
+
+def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Table:
+    table = Table(title="Streams" if seconds else "Streams, since the orchestrator began")
+    steps = recent.rounds + recent.plain_steps
+    cells = {
+        "running": str(recent.running),
+        "tokens/s" if seconds else "tokens": f"{recent.tokens / (seconds or 1.0):.0f}",
+        "tokens/step": f"{recent.tokens / steps:.2f}" if steps else "",
+        "drafted": str(recent.drafted),
+        "verified": str(recent.verified),
+        "accepted": f"{recent.acceptance_rate:.2f}" if recent.verified else "",
+        "plain steps": f"{recent.plain_steps / steps:.0%}" if steps else "",
+    }
+    if speeds:
+        cells["speed"] = sparkline(speeds)
+    for heading in cells:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row(*cells.values())
+    return table
+
+
+def sparkline(values: list[float]) -> str:
+    """Values as bars, the highest one whole."""
+    most = max(values) or 1.0
+    return "".join(_BARS[round(value / most * (len(_BARS) - 1))] for value in values)
+
+
+def _drafts(drafting: status.Drafting) -> Text:
+    state = ("benched, but for probes", "red") if drafting.benched else ("in use", "green")
+    text = Text("drafts: ").append(state[0], style=state[1])
+    text.append(f"; {drafting.acceptance_rate:.0%} of recent guesses right")
+    if drafting.gain is not None:
+        text.append(f"; {drafting.gain:.2f} times the target alone")
+    for name, value in (
+        ("a plain step", drafting.plain_seconds),
+        ("a guess", drafting.wait_seconds),
+        ("after a wrong one", drafting.restart_seconds),
+    ):
+        if value is not None:
+            text.append(f"; {name} {value * 1e3:.1f} ms", style="dim")
+    return text
+
+
+def _servers(found: status.Status) -> Table:
+    table = Table(title="Servers")
+    for heading in ("role", "address", "model", "state"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("sessions", "queued", "rows", "KV", "trip ms"):
+        table.add_column(heading, justify="right")
+    for server in found.servers:
+        load = server.load
+        table.add_row(
+            server.role.value,
+            server.address,
+            server.model.name if server.model else "",
+            _state(server),
+            str(load.sessions),
+            str(load.queued),
+            str(load.step_rows),
+            f"{load.kv_pages_used / load.kv_pages_total:.0%}" if load.kv_pages_total else "",
+            f"{server.round_trip_seconds * 1e3:.1f}",
+        )
+    return table
+
+
+def _state(server: status.Server) -> Text:
+    if not server.reachable:
+        return Text(server.reason or "lost", style="red")
+    return Text("draining", style="yellow") if server.draining else Text("ready", style="green")
+
+
+def _plain(value: object) -> object:
+    """What JSON has no word for: roles."""
+    return value.value if isinstance(value, status.Role) else str(value)
