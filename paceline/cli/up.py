@@ -31,7 +31,10 @@ class Up(BaseModel):
         "int4", description="Weights of the draft: as they are, or in 8 or 4 bits."
     )
     draft_length: int = Field(
-        4, ge=0, le=32, description="Draft tokens verified in a round; 0 is the target alone."
+        4,
+        ge=0,
+        le=32,
+        description="Draft tokens in a round when speculation is forced; 0: the target alone.",
     )
     port: int = Field(
         7070,
