@@ -35,6 +35,8 @@ _FAR_HASH = np.uint32(-math.expm1(-math.exp(-(_NEAR + NOISE_MIN))) * 2**32)
 
 def pick(row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]) -> int:
     """Token for the position after `history`, from its raw logits, [vocabulary]."""
+    if params.greedy:  # as below, without looking at all that come near
+        return int(penalize(row, params, history, stop).argmax())
     ids, scores = noisy_scores(row, params, seed, history, stop)
     return int(ids[scores.argmax()])
 
