@@ -30,24 +30,26 @@ class DraftSession:
         record: DraftRecord,
         *,
         alternates: bool,
+        free: bool = False,
         window: int | None = None,
         round_trip_seconds: float = 0.0,
     ) -> None:
-        """Begin behind the opening's tokens. window: instead of what plans grant.
+        """Begin behind the opening's tokens. free: the draft only looks up.
 
-        round_trip_seconds: to the draft server.
+        window: instead of what plans grant. round_trip_seconds: to the draft server.
         """
         self._round_trip_seconds = round_trip_seconds
         self._opening = opening
         self._record = record
         self._alternates = alternates
+        self._free = free
         self._window = window
         confirmed = opening.prompt_token_ids + opening.output_token_ids
         self._buffer = ProposalBuffer(confirmed, vocabulary_size)
         self._news: list[int] = []
         self._position = self._drafted = len(confirmed)
         self._granted = (0, 0)
-        self._cold = True
+        self._cold = not free
         self._diverged = self._overdue = self._exhausted = self._held = False
         self._due_since: float | None = None
         self._step_seconds = 0.0
@@ -61,7 +63,7 @@ class DraftSession:
         """What there is to plan with."""
         opening = self._opening_seconds if self._cold else 0.0
         return DraftState(
-            not self._overdue, self._alternates, self._diverged, opening, self._waited
+            not self._overdue, self._alternates, self._diverged, opening, self._waited, self._free
         )
 
     def begin(self) -> None:

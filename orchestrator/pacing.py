@@ -140,7 +140,7 @@ class AdaptivePacer:
         self._slack = Mean()
         self._queued = 0.0
         self._plain_run = self._measure_left = 0
-        self._alternates = False
+        self._alternates = self._free = False
         self._row_seconds = 0.0
         self._rounds = self._idle = self._since_plain = 0
         self._probe_after = PROBE_TOKENS
@@ -207,7 +207,7 @@ class AdaptivePacer:
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         at_most = max(0, min(self._at_most, remaining - 1))
-        self._alternates = draft.alternates
+        self._alternates, self._free = draft.alternates, draft.free
         if self._others and self.reason is Reason.SPECULATING:
             self._slack.observe(self._queued + draft.waited_seconds)
         self.reason = self._choose(remaining, draft)
@@ -221,7 +221,7 @@ class AdaptivePacer:
         if self.reason is not Reason.SPECULATING:
             bound = self._wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
             return FixedPlan(1, min(at_most, PROBE_LENGTH), bound, 0, min(window, PROBE_LENGTH))
-        may_wait = draft.alternates or not self._others
+        may_wait = draft.alternates or draft.free or not self._others
         factor = 1.0 if draft.alternates else CATCH_UP
         return PacedPlan(
             acceptance=self._acceptance,
@@ -246,11 +246,16 @@ class AdaptivePacer:
     def _choose(self, remaining: int, draft: DraftState) -> Reason:
         if not draft.ready:
             return Reason.NO_DRAFT
+        if draft.free:  # each guess is weighed; asking for them costs nothing to be saved
+            return Reason.SPECULATING
         if draft.alternates and self._others:
             return Reason.SHARED
         if self._paused is not None:
             probing = self._probe_left or self._since_probe >= self._probe_after
             return Reason.PROBING if probing else self._paused
+        return self._choose_unpaused(remaining, draft)
+
+    def _choose_unpaused(self, remaining: int, draft: DraftState) -> Reason:
         stale = self._record.plain_seconds(self._others) is None
         if stale or self._since_plain >= PLAIN_ROUNDS or self._measure_left:
             return Reason.MEASURING
@@ -303,7 +308,7 @@ class AdaptivePacer:
         self._since_probe += len(verdict.token_ids)
         if self.reason is Reason.PROBING:
             self._probe()
-        elif self.reason is Reason.SPECULATING:
+        elif self.reason is Reason.SPECULATING and not self._free:
             self._idle = 0 if verdict.verified else self._idle + 1
             if self._idle >= (MAX_IDLE_ROUNDS if self._worth_asking else IDLE_ROUNDS):
                 self._pause(Reason.PAUSED_ACCEPTANCE)

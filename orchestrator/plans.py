@@ -125,7 +125,7 @@ class DraftState:
     ready: a draft is there and did not miss its last time. alternates: it shares its cores
     with the target, so that they take turns. diverged: its guesses were just dropped.
     opening_seconds: until its first guess; 0 when that has come, None while nobody knows.
-    waited_seconds: for the last proposal.
+    waited_seconds: for the last proposal. free: it only looks up, which takes next to no time.
     """
 
     ready: bool
@@ -133,3 +133,4 @@ class DraftState:
     diverged: bool = False
     opening_seconds: float | None = 0.0
     waited_seconds: float = 0.0
+    free: bool = False

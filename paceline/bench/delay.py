@@ -53,15 +53,20 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seco
             data = await reader.read(_CHUNK)
             under_way.put_nowait((now() + seconds, data))
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(receive())
+    async def deliver() -> None:
         while True:
             due, data = await under_way.get()
             if (left := due - now()) > 0:
                 await asyncio.sleep(left)
             if not data:
-                break
+                writer.write_eof()
+                return
             writer.write(data)
             await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(receive())
+            tasks.create_task(deliver())
+    except* OSError:  # an end that is gone has nothing more to say, nor to hear
+        writer.close()
