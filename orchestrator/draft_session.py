@@ -6,10 +6,12 @@ from orchestrator.acceptance import Guess
 from orchestrator.plans import DraftState, Plan
 from orchestrator.proposals import ProposalBuffer
 from orchestrator.record import DraftRecord
-from paceline.session import Advance, Opening, Proposal, Verdict
+from paceline.session import Advance, Drafter, Opening, Proposal, Verdict
 
 DUE = 0.8
 """Guesses are wanted when this share of the target's step is over; then each at once."""
+HELD_GUESSES = 3
+"""Guesses that are worth a message of their own, to come together."""
 OVERDUE = 3.0
 """A guess that takes so many times as long as usual is not waited for again before it comes."""
 SOON = 0.25
@@ -122,22 +124,24 @@ class DraftSession:
             self._exhausted = self._buffer.ends_at(proposal)
         elif count := self._buffer.add(proposal):
             self._drafted = proposal.position + len(proposal.token_ids)
-            self._learn(count)
+            self._learn(count, proposal.drafter)
         else:
             return
         self._overdue = False
         self._changed.set()
 
-    def _learn(self, count: int) -> None:
+    def _learn(self, count: int, drafter: Drafter) -> None:
         """How long it took."""
         now = asyncio.get_running_loop().time()
         if self._due_since is not None:
             seconds = now - self._due_since
-            if self._cold:
+            if self._cold and drafter is Drafter.MODEL:
                 self._record.observe_opening(len(self._opening.prompt_token_ids), seconds)
             elif not (self._held and self._restarts):
-                self._record.observe_wait(seconds / count, restart=self._restarts)
-        self._cold = self._restarts = False
+                self._record.observe_wait(seconds / count, drafter, restart=self._restarts)
+        # What lookup guesses comes before the model has read the prompt.
+        self._cold = self._cold and drafter is not Drafter.MODEL
+        self._restarts = False
         self._due_since = now if self._at_work else None
 
     def _expected(self) -> float | None:
@@ -176,7 +180,10 @@ class DraftSession:
     def _tell(self, window: int, lookup_window: int, due_seconds: float) -> None:
         """Send news and credit, where they matter to what the draft does."""
         granted = (window, lookup_window) if self._window is None else (self._window,) * 2
-        matters = self._news or granted > self._granted if any(granted) else self._at_work
+        if any(granted):
+            matters = self._news or granted > self._granted or self._is_worth_holding(due_seconds)
+        else:
+            matters = self._at_work
         if matters:
             news, self._news = tuple(self._news), []
             self.advances.put_nowait(Advance(self._position, news, *granted, due_seconds))
@@ -186,6 +193,14 @@ class DraftSession:
             self._held = due_seconds > 0.0
         if self._due_since is None and self._at_work:
             self._due_since = asyncio.get_running_loop().time()
+
+    def _is_worth_holding(self, due_seconds: float) -> bool:
+        """Whether enough guesses come before they are due that one message saves others."""
+        one = self._record.wait(restart=False)
+        credit = self._position + self._granted[0] - self._drafted
+        if one is None or self._held:
+            return False
+        return min(credit, due_seconds / one) >= HELD_GUESSES
 
     @property
     def _at_work(self) -> bool:

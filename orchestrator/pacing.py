@@ -220,7 +220,8 @@ class AdaptivePacer:
             return FixedPlan(0, 0, 0.0, min(steps, remaining - 1), credit)
         if self.reason is not Reason.SPECULATING:
             bound = self._wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
-            return FixedPlan(1, min(at_most, PROBE_LENGTH), bound, 0, min(window, PROBE_LENGTH))
+            most = at_most if self.reason is Reason.OPENING else min(at_most, PROBE_LENGTH)
+            return FixedPlan(1, most, bound, 0, min(window, PROBE_LENGTH), lookup_window=most)
         may_wait = draft.alternates or draft.free or not self._others
         factor = 1.0 if draft.alternates else CATCH_UP
         return PacedPlan(

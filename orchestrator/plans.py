@@ -53,11 +53,7 @@ class FixedPlan:
     continue_steps: int
     window: int
     slack_seconds: float = 0.0
-
-    @property
-    def lookup_window(self) -> int:
-        """See Plan."""
-        return self.window
+    lookup_window: int = 0
 
     def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan."""

@@ -1,6 +1,7 @@
 """What all streams know together of one draft: how good it is, and how long things take. Pure."""
 
 from orchestrator.acceptance import Calibration
+from paceline.session import Drafter
 
 _ROUND_MEMORY = 20.0
 _GAIN_MEMORY = 400.0
@@ -58,7 +59,8 @@ class DraftRecord:
         self.calibration = Calibration()
         self._plain: dict[int, Mean] = {}
         self._speculating = Rate(_GAIN_MEMORY)
-        self._restart, self._next, self._prompt_row = Mean(), Mean(), Mean()
+        self._waits: dict[tuple[Drafter, bool], Mean] = {}
+        self._prompt_row = Mean()
         self._given_up = 0
         self._since_probe = 0
 
@@ -86,17 +88,23 @@ class DraftRecord:
         """A round that was planned to speculate, of a stream that was alone."""
         self._speculating.observe(tokens, seconds)
 
-    def observe_wait(self, seconds: float, *, restart: bool) -> None:
+    def observe_wait(self, seconds: float, drafter: Drafter, *, restart: bool) -> None:
         """A guess came so long after the one before, or, at a restart, after the news."""
-        (self._restart if restart else self._next).observe(seconds)
+        self._waits.setdefault((drafter, restart), Mean()).observe(seconds)
 
     def observe_opening(self, prompt_tokens: int, seconds: float) -> None:
         """The first guess of a session with such a prompt."""
         self._prompt_row.observe(seconds / prompt_tokens)
 
     def wait(self, *, restart: bool) -> float | None:
-        """Seconds until the next guess, expected; None while not known."""
-        return (self._restart if restart else self._next).value
+        """Seconds until the next guess, expected; None while not known.
+
+        Of the model's, where there is one: what lookup knows is there at once.
+        """
+        found = self._waits.get((Drafter.MODEL, restart)) or self._waits.get(
+            (Drafter.NGRAM, restart)
+        )
+        return None if found is None else found.value
 
     def opening_seconds(self, prompt_tokens: int) -> float | None:
         """Seconds until the first guess of a session, expected."""
