@@ -342,9 +342,14 @@ class AdaptivePacer:
 
     @property
     def _worth_asking(self) -> bool:
-        """Whether a first guess is worth its cost: a wait only where draft and target alternate."""
+        """Whether a first guess is worth its cost: a wait only where draft and target alternate.
+
+        At the price of time without speculation: that is what a pause would go back to.
+        """
         wait = (self._record.wait(restart=True) or 0.0) if self._alternates else 0.0
-        worth = self.price * (wait + self._row_seconds)
+        plain = self._record.plain_seconds(self._others)
+        price = (1 + self._others) / plain if plain else self.price
+        worth = price * (wait + self._row_seconds)
         return self._acceptance.next_chance > max(worth, LEAST_CHANCE)
 
 
