@@ -176,9 +176,9 @@ class Engine:
 
     def _step(self) -> bool:
         """Make one step; False when nobody wants one."""
-        self._free_closed()
-        self._admit_new()
         self._gather()
+        self._free_closed()
+        self._admit_new()  # behind the wait, in which some may have opened
         wanted = self._wanted()
         step = schedule(wanted, self._step_rows)
         self._queued = len(wanted) - len(step)
@@ -214,14 +214,15 @@ class Engine:
             with self._changed:
                 self._changed.wait_for(lambda: self._dirty or self._stopping, left)
                 self._dirty = False
-            self._free_closed()
+            if self._stopping:
+                return
 
     def _some_think(self) -> bool:
-        """Whether some, but not all, of those answered last have not asked again."""
-        silent = [
-            session.decoder.idle for session in self._sessions if id(session) in self._answered
-        ]
-        return any(silent) and len(self._sessions) > 1
+        """Whether some of those answered last, and not alone here, have not asked again."""
+        present = [session for session in self._sessions if not session.closed]
+        return len(present) > 1 and any(
+            session.decoder.idle for session in present if id(session) in self._answered
+        )
 
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
         """What sessions want computed, in the order of their precedence."""

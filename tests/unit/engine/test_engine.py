@@ -374,3 +374,30 @@ def test_those_answered_together_share_the_next_step_too(monkeypatch: pytest.Mon
         assert session.done.wait(10)
     engine.stop()
     assert [step.sessions for step in steps] == [3, 3, 3]
+
+
+def test_one_that_opens_while_others_are_waited_for_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its news come in the middle of the wait, and nobody else ever asks again."""
+    waits = threading.Semaphore(0)
+    engine = Engine(TableRunner(), step_rows=64, kv_pages=64)
+    some_think = engine._some_think
+
+    def noted() -> bool:
+        waits.release()
+        return some_think()
+
+    monkeypatch.setattr(engine, "_some_think", noted)
+    monkeypatch.setattr(module, "GATHER", 1e3)
+    silent = [Thinking(3) for _ in range(2)]
+    for session in silent:
+        engine.open(session, session.tokens, 16)
+    engine.start()
+    for session in silent:
+        assert session.answered.acquire(timeout=10)
+    assert waits.acquire(timeout=10)
+    late = Thinking(1)
+    engine.open(late, late.tokens, 16)
+    assert late.done.wait(10)
+    engine.stop()
