@@ -13,15 +13,12 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.simulated import deployed
-from orchestrator.pacing import AdaptivePacer, FixedPacer
-from orchestrator.record import DraftRecord
-from orchestrator.simulation import World, simulate
+from orchestrator.simulation import FIXED_LENGTHS, World, simulate_policy
 from paceline.generation import Speculation
 
 WORLDS = [(25, 2.5, 0.5), (25, 2.5, 20), (25, 2.5, 50), (25, 8, 20), (77, 20, 20)]
 """Milliseconds of a target step, a draft token, a round trip to the draft."""
 ACCEPTANCE = (0.6, 0.85)
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 WIRE_MS = 0.5
 """A round trip between processes of this machine, about: what a delay is added to."""
 
@@ -41,12 +38,10 @@ def in_virtual_time(world: tuple[float, float, float], acceptance: float) -> tup
                 target_round_trip_seconds=0.0,
                 seed=seed,
             )
-            record = DraftRecord()
-            pacer = AdaptivePacer(record, 16, 1.0) if length is None else FixedPacer(length, 5.0)
-            total += simulate(one, pacer, record, 1500).tokens_per_second * step
+            total += simulate_policy(one, length, 1500).tokens_per_second * step
         return total / 3
 
-    return speed_up(None), max(1.0, *(speed_up(length) for length in LENGTHS))
+    return speed_up(None), max(1.0, *(speed_up(length) for length in FIXED_LENGTHS))
 
 
 async def between_processes(

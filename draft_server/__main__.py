@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 from draft_server.lookup_engine import start_lookup
 from draft_server.service import draft_server
 from draft_server.settings import DraftSettings
-from paceline.engine import simulated
+from paceline.engine import start as engine
 from paceline.engine.started import StartedEngine
 from paceline.engine_server import run_engine_process
 from paceline.settings import parse
@@ -14,14 +14,10 @@ NAMES = ("paceline.v1.DraftService", "paceline.v1.ModelService")
 
 
 def start(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
-    """Start what guesses. One that looks up only, or is simulated, never imports torch."""
+    """Start what guesses. One that looks up only never imports torch."""
     if settings.drafter == "ngram":
         return start_lookup(settings, registry)
-    if settings.model.startswith(simulated.PREFIX):
-        return simulated.start_simulated(settings, registry, drafts=True)
-    from paceline.engine.bootstrap import start_engine  # torch, needed here only
-
-    return start_engine(settings, registry)
+    return engine.start(settings, registry, drafts=True)
 
 
 def main() -> None:

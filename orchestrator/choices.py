@@ -134,8 +134,13 @@ class Choices:
         finally:
             drafting.cancel()
             explained = pacer.explain()
-            self._metrics.paced(explained)
-            _log.info("stream paced", speculation=speculation.value, **explained)
+            self._metrics.paced(explained.steps)
+            _log.info(
+                "stream paced",
+                speculation=speculation.value,
+                steps=explained.steps,
+                **explained.numbers,
+            )
 
     def _pacer(self, speculation: Speculation) -> Pacer:
         settings = self._settings

@@ -21,8 +21,9 @@ SOON = 0.25
 class DraftSession:
     """Guesses come in by receive, news go out by the queue of advances.
 
-    Where draft and target share their cores the draft gets credit for one guess at a time, so
-    that it never works while the target does.
+    It is the round's draft for as long as its server lives. Where draft and target share their
+    cores the draft gets credit for one guess at a time, so that it never works while the target
+    does.
     """
 
     def __init__(
@@ -52,10 +53,10 @@ class DraftSession:
         self._position = self._drafted = len(confirmed)
         self._granted = (0, 0)
         self._cold = not free
-        self._diverged = self._overdue = self._exhausted = self._held = False
+        self._overdue = self._exhausted = self._held = False
         self._due_since: float | None = None
         self._step_seconds = 0.0
-        self._waited = 0.0
+        self.waited_seconds = 0.0
         self._restarts = True
         self._changed = asyncio.Event()
         self.advances: asyncio.Queue[Advance] = asyncio.Queue()
@@ -65,7 +66,11 @@ class DraftSession:
         """What there is to plan with."""
         opening = self._opening_seconds if self._cold else 0.0
         return DraftState(
-            not self._overdue, self._alternates, self._diverged, opening, self._waited, self._free
+            ready=not self._overdue,
+            alternates=self._alternates,
+            opening_seconds=opening,
+            waited_seconds=self.waited_seconds,
+            free=self._free,
         )
 
     def begin(self) -> None:
@@ -83,14 +88,17 @@ class DraftSession:
         judged = tuple(self._buffer.guesses[: verdict.verified])
         self._news += verdict.token_ids
         self._step_seconds = verdict.step_seconds
-        self._diverged = not self._buffer.confirm(verdict.token_ids)
         self._exhausted = False
-        if self._diverged:
+        if not self._buffer.confirm(verdict.token_ids):
             self._due_since = None
         self._restarts = not len(self._buffer)
         return judged
 
-    def patience(self, plan: Plan, waited: float = 0.0) -> float:
+    def is_short_of(self, plan: Plan) -> bool:
+        """Whether a guess is to come that the plan would wait for."""
+        return self._patience(plan, 0.0) > 0
+
+    def _patience(self, plan: Plan, waited: float) -> float:
         """Seconds the plan would wait for one more guess; 0 when it would not, or none comes."""
         if self._exhausted or self._buffer.last in self._opening.stop_token_ids:
             return 0.0
@@ -103,7 +111,7 @@ class DraftSession:
         """
         now = asyncio.get_running_loop().time
         started = now()
-        while patience := self.patience(plan, now() - started):
+        while patience := self._patience(plan, now() - started):
             due = self._due_within(plan.slack_seconds - (now() - started))
             self._tell(max(plan.window, len(self._buffer) + 1), plan.lookup_window, due)
             self._changed.clear()
@@ -113,7 +121,7 @@ class DraftSession:
             except TimeoutError:
                 self._overdue = self._is_overdue
                 break
-        self._waited = now() - started
+        self.waited_seconds = now() - started
         due = self._due_within(DUE * self._step_seconds)
         self._tell(plan.window, plan.lookup_window, due)
         return self._buffer.offer(plan.length(self._buffer.guesses))

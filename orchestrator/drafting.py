@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import time
 
 import structlog
 
@@ -83,15 +82,15 @@ class Drafting:
 
     def is_short_of(self, plan: Plan) -> bool:
         """Whether a guess is to come that the plan would wait for."""
-        return self._session is not None and self._session.patience(plan) > 0
+        return self._session is not None and self._session.is_short_of(plan)
 
     async def take(self, plan: Plan) -> Proposal:
         """What is there, waited for as the plan says."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             return NOTHING
-        started = time.perf_counter()
-        proposal = await self._session.take(plan)
-        self._stream.waited(time.perf_counter() - started)
+        proposal = await session.take(plan)
+        self._stream.waited(session.waited_seconds)
         return proposal
 
     async def run(self) -> None:

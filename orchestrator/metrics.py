@@ -113,10 +113,9 @@ class OrchestratorMetrics:
         for seconds in stream.statistics.round_seconds:
             self._round.observe(seconds)
 
-    def paced(self, explained: dict[str, float | dict[str, int]]) -> None:
-        """Count what a pacer explains of a stream that ended."""
-        steps = explained.get("steps")
-        for reason, count in steps.items() if isinstance(steps, dict) else ():
+    def paced(self, steps: dict[str, int]) -> None:
+        """Count the steps of a stream that ended, by why its pacer planned them so."""
+        for reason, count in steps.items():
             self._paced.labels(reason).inc(count)
 
     def _count_overheads(self, overheads: list[Overhead]) -> None:

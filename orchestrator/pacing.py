@@ -51,6 +51,14 @@ GAIN_ROUNDS = 40
 """Rounds after which a stream trusts its own measure of what speculation brings."""
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How many steps a stream's pacer planned for which reason, and its latest numbers."""
+
+    steps: dict[str, int]
+    numbers: dict[str, float]
+
+
 class Pacer(Protocol):
     """Plans the rounds of one stream."""
 
@@ -58,8 +66,8 @@ class Pacer(Protocol):
     def eager(self) -> bool:
         """Whether the draft should read the prompt while the target does."""
 
-    def explain(self) -> dict[str, float | dict[str, int]]:
-        """Why rounds went as they did: how many for which reason, and the latest numbers."""
+    def explain(self) -> Explanation:
+        """Why rounds went as they did."""
 
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """Learn of a verdict, and of the guesses that it verified."""
@@ -86,9 +94,9 @@ class FixedPacer:
         """See Pacer."""
         return self.draft_length > 0
 
-    def explain(self) -> dict[str, float | dict[str, int]]:
+    def explain(self) -> Explanation:
         """See Pacer."""
-        return {"draft_length": self.draft_length}
+        return Explanation({}, {"draft_length": self.draft_length})
 
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """Nothing changes its mind."""
@@ -157,7 +165,7 @@ class AdaptivePacer:
         """See Pacer."""
         return self._paused is None
 
-    def explain(self) -> dict[str, float | dict[str, int]]:
+    def explain(self) -> Explanation:
         """See Pacer. Times in seconds; price in tokens per second; gain over plain steps."""
         numbers = {
             "price": self.price,
@@ -169,7 +177,7 @@ class AdaptivePacer:
             "gain": self.gain,
         }
         known = {name: round(value, 5) for name, value in numbers.items() if value is not None}
-        return {"steps": {reason.value: n for reason, n in self.reasons.items()}, **known}
+        return Explanation({reason.value: n for reason, n in self.reasons.items()}, known)
 
     @property
     def price(self) -> float:
@@ -214,14 +222,21 @@ class AdaptivePacer:
         self.reasons[self.reason] += 1
         window = 0 if draft.alternates else self._window
         if not at_most or self.reason not in _DRAFTING:
-            steps = 1 if self.reason is Reason.MEASURING else TARGET_ONLY_STEPS - 1
-            # A draft that missed its time keeps its credit: it shows by delivering that it lives.
-            credit = max(window, 1) if self.reason is Reason.NO_DRAFT else 0
-            return FixedPlan(0, 0, 0.0, min(steps, remaining - 1), credit)
-        if self.reason is not Reason.SPECULATING:
-            bound = self._wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
-            most = at_most if self.reason is Reason.OPENING else min(at_most, PROBE_LENGTH)
-            return FixedPlan(1, most, bound, 0, min(window, PROBE_LENGTH), lookup_window=most)
+            return self._plain_plan(remaining, window)
+        if self.reason is Reason.SPECULATING:
+            return self._paced_plan(at_most, window, draft)
+        bound = self._wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
+        most = at_most if self.reason is Reason.OPENING else min(at_most, PROBE_LENGTH)
+        return FixedPlan(1, most, bound, 0, min(window, PROBE_LENGTH), lookup_window=most)
+
+    def _plain_plan(self, remaining: int, window: int) -> FixedPlan:
+        measuring = self.reason is Reason.MEASURING
+        steps = min(1, remaining - 1) if measuring else _plain_steps(remaining)
+        # A draft that missed its time keeps its credit: it shows by delivering that it lives.
+        credit = max(window, 1) if self.reason is Reason.NO_DRAFT else 0
+        return FixedPlan(0, 0, 0.0, steps, credit)
+
+    def _paced_plan(self, at_most: int, window: int, draft: DraftState) -> PacedPlan:
         may_wait = draft.alternates or draft.free or not self._others
         factor = 1.0 if draft.alternates else CATCH_UP
         return PacedPlan(

@@ -119,14 +119,13 @@ class DraftState:
     """What there is to plan with.
 
     ready: a draft is there and did not miss its last time. alternates: it shares its cores
-    with the target, so that they take turns. diverged: its guesses were just dropped.
+    with the target, so that they take turns.
     opening_seconds: until its first guess; 0 when that has come, None while nobody knows.
     waited_seconds: for the last proposal. free: it only looks up, which takes next to no time.
     """
 
     ready: bool
     alternates: bool = False
-    diverged: bool = False
     opening_seconds: float | None = 0.0
     waited_seconds: float = 0.0
     free: bool = False

@@ -11,10 +11,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from orchestrator.acceptance import Guess
 from orchestrator.draft_session import DraftSession
-from orchestrator.pacing import Pacer
-from orchestrator.plans import DraftState, Plan
+from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
 from orchestrator.record import DraftRecord
 from orchestrator.round import rounds
 from paceline.ahead import AheadPath
@@ -23,6 +21,12 @@ from paceline.sampling import SamplingParams
 from paceline.session import Advance, CostModel, Load, Opening, Proposal, Verdict, Verify
 
 Result = TypeVar("Result")
+MAX_DRAFT_LENGTH = 16
+"""Most draft tokens of a round."""
+FIXED_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""What the pacer is compared with."""
+FIXED_WAIT_SECONDS = 5.0
+"""How long a round of a fixed length waits for its guesses."""
 _VOCABULARY = 128
 _WRONG = 100
 
@@ -77,6 +81,15 @@ def simulate(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> Ou
     return in_virtual_time(_run(world, pacer, record, tokens))
 
 
+def simulate_policy(world: World, draft_length: int | None, tokens: int) -> Outcome:
+    """One stream by the pacer that knows nothing yet (None), or with a fixed draft length."""
+    record = DraftRecord()
+    pacer: Pacer = AdaptivePacer(record, MAX_DRAFT_LENGTH, 1.0)
+    if draft_length is not None:
+        pacer = FixedPacer(draft_length, FIXED_WAIT_SECONDS)
+    return simulate(world, pacer, record, tokens)
+
+
 def truth(position: int) -> int:
     """The target's token."""
     return position % 97
@@ -90,30 +103,10 @@ async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> 
     draft = asyncio.create_task(_Draft(world, session, outcome).run())
     loop = asyncio.get_running_loop()
     started = loop.time()
-    await rounds(_Target(world), _Advised(session), pacer, stream)
+    await rounds(_Target(world), session, pacer, stream)
     outcome.seconds = loop.time() - started
     draft.cancel()
     return outcome
-
-
-class _Advised:
-    """A draft that is always there."""
-
-    def __init__(self, session: DraftSession) -> None:
-        self._session = session
-
-    @property
-    def state(self) -> DraftState:
-        return self._session.state
-
-    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
-        return self._session.advance(verdict)
-
-    def is_short_of(self, plan: Plan) -> bool:
-        return False
-
-    async def take(self, plan: Plan) -> Proposal:
-        return await self._session.take(plan)
 
 
 class _Stream:

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 from paceline.hashing import mix
 from paceline.sampling import SamplingParams
@@ -63,9 +64,13 @@ class Proposal:
 def joined(proposals: list[Proposal]) -> list[Proposal]:
     """The same guesses in as few proposals as can be: of one path and one drafter each."""
     result: list[Proposal] = []
+    end: tuple[int, int, Drafter] | None = None
     for proposal in proposals:
-        last = result[-1] if result else None
-        if last is not None and _continues(last, proposal):
+        if (
+            proposal.token_ids
+            and (proposal.position, proposal.base_digest, proposal.drafter) == end
+        ):
+            last = result[-1]
             result[-1] = replace(
                 last,
                 token_ids=last.token_ids + proposal.token_ids,
@@ -73,18 +78,14 @@ def joined(proposals: list[Proposal]) -> list[Proposal]:
             )
         else:
             result.append(proposal)
+        end = _end(proposal) if proposal.token_ids else None
     return result
 
 
-def _continues(last: Proposal, proposal: Proposal) -> bool:
-    """Whether `proposal` begins where `last` ends: on the same path, as the digest tells."""
-    if proposal.drafter is not last.drafter or not (last.token_ids and proposal.token_ids):
-        return False
-    digest = last.base_digest
-    for token in last.token_ids:
-        digest = mix(digest, token)
-    end = last.position + len(last.token_ids)
-    return proposal.position == end and proposal.base_digest == digest
+def _end(proposal: Proposal) -> tuple[int, int, Drafter]:
+    """Position and digest behind a proposal, which one that continues it begins with."""
+    digest = reduce(mix, proposal.token_ids, proposal.base_digest)
+    return proposal.position + len(proposal.token_ids), digest, proposal.drafter
 
 
 @dataclass(frozen=True, slots=True)

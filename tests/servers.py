@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 
 import draft_server.__main__ as draft_main
 import orchestrator.__main__ as orchestrator_main
-import target_server.__main__ as target_main
 from draft_server.service import DraftServer
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
+from paceline.engine.start import start
 from paceline.engine.started import StartedEngine
 from paceline.rpc.server import serving
 from target_server.service import TargetServer
@@ -40,7 +40,7 @@ async def target(folder: Path | str, **settings: Any) -> AsyncIterator[Server]:
     """A target server."""
     registry = CollectorRegistry()
     configured = TargetSettings(model=str(folder), dtype="float64", threads=1, **settings)
-    started = await asyncio.to_thread(target_main.start, configured, registry)
+    started = await asyncio.to_thread(start, configured, registry)
     service = TargetServer(started, registry)
     async with serving(
         ANY_PORT, service, ("paceline.v1.TargetService",), registry=registry

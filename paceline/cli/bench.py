@@ -42,6 +42,10 @@ class _Server:
     delay_seconds: float
     port: int
 
+    def draft_socket(self, sockets: Path) -> Path:
+        """Where its draft is for it: behind a slow wire, or the draft itself."""
+        return sockets / (f"{self.name}-wire" if self.delay_seconds else self.drafter)
+
 
 class Bench(BaseModel):
     """Compare speeds in one run: each prompt by all variants, then by all in reverse.
@@ -156,9 +160,10 @@ class Bench(BaseModel):
 
             with console.status("loading models"):
                 for server in servers:
-                    draft, delayed_draft = sockets / server.drafter, sockets / server.name
-                    wire = delayed(delayed_draft, draft, server.delay_seconds)
-                    await stack.enter_async_context(wire)
+                    if server.delay_seconds:
+                        listen, draft = server.draft_socket(sockets), sockets / server.drafter
+                        wire = delayed(listen, draft, server.delay_seconds)
+                        await stack.enter_async_context(wire)
                 commands = self._commands(sockets)
                 await stack.enter_async_context(running(commands, ready, console, show_logs=False))
                 clients = [
@@ -188,9 +193,8 @@ class Bench(BaseModel):
             draft = draft_command(self.draft, drafter, sockets / drafter, flags)
             commands[f"draft {drafter}"] = draft
         for server in self._servers:
-            draft_socket = sockets / (server.name if server.delay_seconds else server.drafter)
             commands[f"orchestrator {server.name}"] = orchestrator_command(
-                server.port, sockets / "target", draft_socket, DRAFT_LENGTH, common
+                server.port, sockets / "target", server.draft_socket(sockets), DRAFT_LENGTH, common
             )
         return commands
 

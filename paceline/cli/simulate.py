@@ -9,11 +9,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
-from orchestrator.record import DraftRecord
-from orchestrator.simulation import Outcome, World, simulate
+from orchestrator.simulation import FIXED_LENGTHS, Outcome, World, simulate_policy
 
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 SEEDS = (1, 2, 3)
 HOUR = 3600.0
 MILLION = 1e6
@@ -75,7 +72,7 @@ class Simulate(BaseModel):
         alone = 1e3 / self.step_ms
         fixed = {
             length: self._run(acceptance, SEEDS[0], length).tokens_per_second / alone
-            for length in LENGTHS
+            for length in FIXED_LENGTHS
         }
         best = max(fixed, key=lambda length: fixed[length])
         drafts_per_target = self.streams / self.draft_streams
@@ -105,11 +102,7 @@ class Simulate(BaseModel):
             alternates=self.shared,
             seed=seed,
         )
-        record = DraftRecord()
-        pacer: Pacer = AdaptivePacer(record, max(LENGTHS), 1.0)
-        if length is not None:
-            pacer = FixedPacer(length, 5.0)
-        return simulate(world, pacer, record, self.tokens)
+        return simulate_policy(world, length, self.tokens)
 
 
 def _verdict(speed_up: float, cost: float) -> str:

@@ -109,6 +109,11 @@ class LengthCache:
         return LengthCache(length)
 
 
+def is_simulated(name: str) -> bool:
+    """Whether a model's name stands for a simulation."""
+    return name.partition(":")[0] == PREFIX
+
+
 class SimulatedRunner:
     """A Runner that takes the stated time."""
 

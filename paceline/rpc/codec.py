@@ -205,12 +205,11 @@ def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
 def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Advance:
     """Checked: InvalidArgument for an id outside the vocabulary."""
     check_token_ids("advance.token_ids", message.token_ids, vocabulary_size)
-    lookup_window = max(message.window, message.lookup_window)
     return Advance(
         message.position,
         tuple(message.token_ids),
         message.window,
-        lookup_window,
+        message.lookup_window,
         message.due_seconds,
     )
 

@@ -1,0 +1,18 @@
+"""Which engine a model's name stands for."""
+
+from prometheus_client import CollectorRegistry
+
+from paceline.engine import simulated
+from paceline.engine.settings import EngineSettings
+from paceline.engine.started import StartedEngine
+
+
+def start(
+    settings: EngineSettings, registry: CollectorRegistry, *, drafts: bool = False
+) -> StartedEngine:
+    """Start what --model names. A simulated one never imports torch; drafts: it guesses."""
+    if simulated.is_simulated(settings.model):
+        return simulated.start_simulated(settings, registry, drafts=drafts)
+    from paceline.engine.bootstrap import start_engine  # torch, needed here only
+
+    return start_engine(settings, registry)
