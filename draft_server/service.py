@@ -69,7 +69,9 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             made.append((opening.cache_salt, self._make(opening, deliver)))
             return made[0][1]
 
-        session = self._server.run_session(request_iterator, context, make, self._post, joined)
+        session = self._server.run_session(
+            request_iterator, context, make, self._post, joined, _more_to_come
+        )
         try:
             async with contextlib.aclosing(session):
                 async for value in session:
@@ -101,3 +103,8 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             return draft_pb2.DraftResponse(progress=progress_to_proto(value))
         self._metrics.observe(value)
         return draft_pb2.DraftResponse(proposal=proposal_to_proto(value))
+
+
+def _more_to_come(drafter: AnyDrafter) -> bool:
+    """Whether the window has room for more guesses than are made."""
+    return drafter.session.wanted > 0

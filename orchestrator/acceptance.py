@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from paceline.session import Drafter, Verdict
@@ -93,6 +94,10 @@ class StreamAcceptance:
     def chance(self, guess: Guess) -> float:
         """That a guess at hand is accepted when all before it are."""
         return _moved(self.calibration.chance(guess), self.offset)
+
+    def all_right(self, guesses: Sequence[Guess]) -> float:
+        """That all of them are accepted."""
+        return math.prod(self.chance(guess) for guess in guesses)
 
     @property
     def next_chance(self) -> float:

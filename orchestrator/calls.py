@@ -27,6 +27,7 @@ from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, targ
 
 SILENCE_SECONDS = 5.0
 """Servers say something every second; one that is silent this long is dead."""
+_WATCH_SECONDS = 1.0
 STANDSTILL_SECONDS = 60.0
 """An engine that makes no step this long, with work to do, is dead."""
 
@@ -45,6 +46,10 @@ class SessionCall(Generic[Request, Response]):
         self._call = call
         self._engine_steps = -1
         self._moved = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._reading_since: float | None = None
+        self._silent = False
+        self._watch = self._loop.call_later(_WATCH_SECONDS, self._look)
 
     async def __aenter__(self) -> Self:
         """Count the session."""
@@ -53,8 +58,21 @@ class SessionCall(Generic[Request, Response]):
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel the call."""
+        self._watch.cancel()
         self._replica.sessions -= 1
         self._call.cancel()
+
+    def _look(self) -> None:
+        """Cancel a call that has been read in vain for too long, then look again later.
+
+        One timer a session: a timeout around each read would cost as much as the read.
+        """
+        since = self._reading_since
+        if since is not None and self._loop.time() - since > SILENCE_SECONDS:
+            self._silent = True
+            self._call.cancel()
+        else:
+            self._watch = self._loop.call_later(_WATCH_SECONDS, self._look)
 
     async def _open(self, request: Request) -> Opened:
         await self._write(request)
@@ -69,13 +87,17 @@ class SessionCall(Generic[Request, Response]):
             await self._call.write(request)
 
     async def _read(self) -> Response:
+        self._reading_since = self._loop.time()
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                response: Any = await self._call.read()
-        except TimeoutError:
+            response: Any = await self._call.read()
+        except asyncio.CancelledError:
+            if not self._silent:
+                raise
             raise Unavailable(f"the server at {self._replica.address} is silent") from None
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
+        finally:
+            self._reading_since = None
         if response is grpc.aio.EOF:
             raise Unavailable(f"the server at {self._replica.address} ended the call")
         return response  # type: ignore[no-any-return]
@@ -102,7 +124,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
         super().__init__(replica, stub.Verify(timeout=seconds, metadata=outgoing_metadata()))
         self._on_prompt_logprobs = on_prompt_logprobs
-        self._now = asyncio.get_running_loop().time
+        self._now = self._loop.time
         self._asked = self._codec = 0.0
 
     async def open(self, opening: Opening) -> Opened:

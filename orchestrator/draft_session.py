@@ -5,11 +5,13 @@ import asyncio
 from orchestrator.acceptance import Guess
 from orchestrator.plans import DraftState, Plan
 from orchestrator.proposals import ProposalBuffer
-from orchestrator.record import DraftRecord
+from orchestrator.record import DraftRecord, Mean
 from paceline.session import Advance, Drafter, Opening, Proposal, Verdict
 
 DUE = 0.8
-"""Guesses are wanted when this share of the target's step is over; then each at once."""
+"""Guesses are wanted when this share of the time to the next verdict is over; then each at once."""
+LEARN_EVERY = 8
+"""Rounds of which in one guesses come each at once, so that what they take is seen."""
 HELD_GUESSES = 3
 """Guesses that are worth a message of their own, to come together."""
 OVERDUE = 3.0
@@ -55,10 +57,12 @@ class DraftSession:
         self._cold = not free
         self._overdue = self._exhausted = self._held = False
         self._due_since: float | None = None
-        self._step_seconds = 0.0
+        self._rounds = 0
+        self._answer = Mean()
+        self._answered = 0.0
         self.waited_seconds = 0.0
         self._restarts = True
-        self._changed = asyncio.Event()
+        self._change: asyncio.Future[bool] | None = None
         self.advances: asyncio.Queue[Advance] = asyncio.Queue()
 
     @property
@@ -69,7 +73,6 @@ class DraftSession:
             ready=not self._overdue,
             alternates=self._alternates,
             opening_seconds=opening,
-            waited_seconds=self.waited_seconds,
             free=self._free,
         )
 
@@ -81,13 +84,16 @@ class DraftSession:
     def lose(self) -> None:
         """The server is gone: nobody waits any longer."""
         self._exhausted = True
-        self._changed.set()
+        self._note_change(True)
 
     def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
         """Confirm what was decided, to be told with the next take."""
         judged = tuple(self._buffer.guesses[: verdict.verified])
         self._news += verdict.token_ids
-        self._step_seconds = verdict.step_seconds
+        self._rounds += 1
+        asked = max(verdict.asked_seconds, self._answered)
+        self._answered = verdict.arrived_seconds
+        self._answer.observe(self._answered - asked)
         self._exhausted = False
         if not self._buffer.confirm(verdict.token_ids):
             self._due_since = None
@@ -112,19 +118,30 @@ class DraftSession:
         now = asyncio.get_running_loop().time
         started = now()
         while patience := self._patience(plan, now() - started):
-            due = self._due_within(plan.slack_seconds - (now() - started))
+            due = self._due_within(plan.due_seconds - (now() - started))
             self._tell(max(plan.window, len(self._buffer) + 1), plan.lookup_window, due)
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(patience):
-                    await self._changed.wait()
-            except TimeoutError:
+            if not await self._change_within(patience):
                 self._overdue = self._is_overdue
                 break
         self.waited_seconds = now() - started
-        due = self._due_within(DUE * self._step_seconds)
+        due = self._due_within(DUE * (self._answer.value or 0.0))
         self._tell(plan.window, plan.lookup_window, due)
         return self._buffer.offer(plan.length(self._buffer.guesses))
+
+    async def _change_within(self, seconds: float) -> bool:
+        """Wait until something comes; False when nothing does. Cheaper than a timeout."""
+        loop = asyncio.get_running_loop()
+        self._change = loop.create_future()
+        timer = loop.call_later(seconds, self._note_change, False)
+        try:
+            return await self._change
+        finally:
+            timer.cancel()
+            self._change = None
+
+    def _note_change(self, came: bool) -> None:
+        if self._change is not None and not self._change.done():
+            self._change.set_result(came)
 
     def receive(self, proposal: Proposal) -> None:
         """Take guesses; an empty proposal at their end says that no more will come."""
@@ -136,7 +153,7 @@ class DraftSession:
         else:
             return
         self._overdue = False
-        self._changed.set()
+        self._note_change(True)
 
     def _learn(self, count: int, drafter: Drafter) -> None:
         """How long it took."""
@@ -145,7 +162,7 @@ class DraftSession:
             seconds = now - self._due_since
             if self._cold and drafter is Drafter.MODEL:
                 self._record.observe_opening(len(self._opening.prompt_token_ids), seconds)
-            elif not (self._held and self._restarts):
+            elif not self._held:
                 self._record.observe_wait(seconds / count, drafter, restart=self._restarts)
         # What lookup guesses comes before the model has read the prompt.
         self._cold = self._cold and drafter is not Drafter.MODEL
@@ -180,8 +197,9 @@ class DraftSession:
 
     def _due_within(self, seconds: float) -> float:
         """When guesses must leave the draft to be here in so many seconds."""
-        one = self._record.wait(restart=False)
-        if self._alternates or one is None:
+        one, first = self._record.wait(restart=False), self._record.wait(restart=True)
+        learning = one is None or first is None or self._rounds % LEARN_EVERY == 0
+        if one is None or learning or self._alternates:
             return 0.0
         return max(0.0, min(1.0, seconds - self._round_trip_seconds - one))
 

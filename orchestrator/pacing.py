@@ -11,7 +11,8 @@ from typing import Protocol
 
 from orchestrator.acceptance import Guess, StreamAcceptance
 from orchestrator.plans import DraftState, FixedPlan, PacedPlan, Plan
-from orchestrator.record import DraftRecord, Mean, Rate, crowd
+from orchestrator.record import DraftRecord, Rate, crowd
+from orchestrator.sharing import Costs, SharedPlan, best_length
 from paceline.session import Verdict
 
 TARGET_ONLY_STEPS = 16
@@ -37,8 +38,6 @@ TRUSTED_ROUNDS = 48
 """Rounds that pay, in one stream, which clear a draft's name."""
 SHARED_ROUNDS = 8
 """Rounds for which a step shared with others is remembered."""
-FREE = 0.8
-"""Share of the time for which the target is busy with others that waiting may use."""
 WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.2
 """How likely a guess must be for the draft to make it ahead of time: alone, and beside others,
 whom the draft serves meanwhile."""
@@ -145,8 +144,6 @@ class AdaptivePacer:
         self._gain = Rate(GAIN_MEMORY)
         self._last_seconds: float | None = None
         self._others = self._shared_rounds = 0
-        self._slack = Mean()
-        self._queued = 0.0
         self._plain_run = self._measure_left = 0
         self._alternates = self._free = False
         self._row_seconds = 0.0
@@ -210,14 +207,11 @@ class AdaptivePacer:
         if crowd(others) != crowd(self._others):
             self._gain, self._rounds = Rate(GAIN_MEMORY), 0
         self._others = others
-        self._queued = verdict.queue_seconds
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         at_most = max(0, min(self._at_most, remaining - 1))
         self._alternates, self._free = draft.alternates, draft.free
-        if self._others and self.reason is Reason.SPECULATING:
-            self._slack.observe(self._queued + draft.waited_seconds)
         self.reason = self._choose(remaining, draft)
         self.reasons[self.reason] += 1
         window = 0 if draft.alternates else self._window
@@ -236,18 +230,43 @@ class AdaptivePacer:
         credit = max(window, 1) if self.reason is Reason.NO_DRAFT else 0
         return FixedPlan(0, 0, 0.0, steps, credit)
 
-    def _paced_plan(self, at_most: int, window: int, draft: DraftState) -> PacedPlan:
-        may_wait = draft.alternates or draft.free or not self._others
-        factor = 1.0 if draft.alternates else CATCH_UP
+    def _paced_plan(self, at_most: int, window: int, draft: DraftState) -> Plan:
+        if self._others and not draft.free:
+            return self._shared_plan(at_most, window)
         return PacedPlan(
             acceptance=self._acceptance,
-            price=self.price,
+            price=self._rate.value or 0.0,
+            row_price=self.price,
             row_seconds=self._row_seconds,
             at_most=at_most,
-            wait_factor=factor if may_wait else math.inf,
+            wait_factor=1.0 if draft.alternates else CATCH_UP,
             wait_seconds=self._wait_seconds,
             window=window,
-            slack_seconds=FREE * (self._slack.value or 0.0) if self._others else 0.0,
+        )
+
+    def _shared_plan(self, at_most: int, window: int) -> SharedPlan:
+        enough = self._shared_length(at_most)
+        return SharedPlan(
+            acceptance=self._acceptance,
+            row_price=self.price,
+            row_seconds=self._row_seconds,
+            enough=enough,
+            at_most=at_most,
+            window=max(window, enough),
+            due_seconds=self._shared_costs.wait(enough),
+        )
+
+    def _shared_length(self, at_most: int) -> int:
+        """By what all streams know, so that all come to the same."""
+        return best_length(self._record.calibration.mean.value, self._shared_costs, at_most)
+
+    @property
+    def _shared_costs(self) -> Costs:
+        return Costs(
+            plain=self._record.plain_seconds(self._others) or math.inf,
+            row=self._row_seconds * (1 + self._others),
+            first=self._record.wait(restart=True) or 0.0,
+            following=self._record.wait(restart=False) or 0.0,
         )
 
     @property
@@ -361,6 +380,8 @@ class AdaptivePacer:
 
         At the price of time without speculation: that is what a pause would go back to.
         """
+        if self._others and not self._alternates:
+            return self._shared_length(self._at_most) > 0
         wait = (self._record.wait(restart=True) or 0.0) if self._alternates else 0.0
         plain = self._record.plain_seconds(self._others)
         price = (1 + self._others) / plain if plain else self.price

@@ -6,7 +6,6 @@ row costs at this price, and waited for when that is more than the wait costs to
 stopping of a renewal-reward process (Ross 1970): with the price learned online nothing is tuned.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,8 +25,8 @@ class Plan(Protocol):
         """How far lookup may be ahead, which takes no cores."""
 
     @property
-    def slack_seconds(self) -> float:
-        """How long the target is busy with others: guesses that come within it are in time."""
+    def due_seconds(self) -> float:
+        """When the guesses waited for should be there: until then they may come together."""
 
     @property
     def continue_steps(self) -> int:
@@ -52,8 +51,8 @@ class FixedPlan:
     wait_seconds: float
     continue_steps: int
     window: int
-    slack_seconds: float = 0.0
     lookup_window: int = 0
+    due_seconds: float = 0.0
 
     def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan."""
@@ -68,18 +67,19 @@ class FixedPlan:
 class PacedPlan:
     """Guesses while they pay. price: tokens per second; row_seconds: what a row costs.
 
-    wait_factor: what a second of waiting costs, in seconds. wait_seconds: bound of a wait.
-    slack_seconds: how long the target is busy with others anyway, so that waiting is free.
+    row_price: of a second of the target, which all its streams share. wait_factor: what a second
+    of waiting costs, in seconds. wait_seconds: bound of a wait.
     """
 
     acceptance: StreamAcceptance
     price: float
+    row_price: float
     row_seconds: float
     at_most: int
     wait_factor: float
     wait_seconds: float
     window: int
-    slack_seconds: float = 0.0
+    due_seconds: float = 0.0
     continue_steps: int = 0
 
     @property
@@ -91,27 +91,29 @@ class PacedPlan:
         """See Plan. One that takes much longer than expected is not waited for."""
         if len(guesses) >= self.at_most:
             return 0.0
-        chance = self._chances(guesses)[-1] * self.acceptance.next_chance
-        if chance <= self.price * self.row_seconds:
-            return 0.0
-        if waited + (wait or 0.0) < self.slack_seconds:
-            return self.slack_seconds - waited
-        cost = self.wait_factor * (wait or 0.0) + self.row_seconds
-        if chance <= self.price * cost or math.isinf(self.wait_factor):
+        chance = self.acceptance.all_right(guesses) * self.acceptance.next_chance
+        if chance <= self.price * self.wait_factor * (wait or 0.0) + self._row:
             return 0.0
         return self.wait_seconds if wait is None else min(self.wait_seconds, 4 * wait + 0.002)
 
     def length(self, guesses: Sequence[Guess]) -> int:
         """See Plan."""
-        worth = self.price * self.row_seconds
-        return sum(chance > worth for chance in self._chances(guesses[: self.at_most])[1:])
+        return worth_their_rows(self.acceptance, guesses[: self.at_most], self._row)
 
-    def _chances(self, guesses: Sequence[Guess]) -> list[float]:
-        """Of each prefix, the empty one first; they only fall."""
-        chances = [1.0]
-        for guess in guesses:
-            chances.append(chances[-1] * self.acceptance.chance(guess))
-        return chances
+    @property
+    def _row(self) -> float:
+        """What a row costs, in tokens."""
+        return self.row_price * self.row_seconds
+
+
+def worth_their_rows(acceptance: StreamAcceptance, guesses: Sequence[Guess], row: float) -> int:
+    """How many guesses have a chance, all before them included, of more than `row`."""
+    chance = 1.0
+    for place, guess in enumerate(guesses):
+        chance *= acceptance.chance(guess)
+        if chance <= row:
+            return place
+    return len(guesses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,10 @@ class DraftState:
     ready: a draft is there and did not miss its last time. alternates: it shares its cores
     with the target, so that they take turns.
     opening_seconds: until its first guess; 0 when that has come, None while nobody knows.
-    waited_seconds: for the last proposal. free: it only looks up, which takes next to no time.
+    free: it only looks up, which takes next to no time.
     """
 
     ready: bool
     alternates: bool = False
     opening_seconds: float | None = 0.0
-    waited_seconds: float = 0.0
     free: bool = False

@@ -99,7 +99,7 @@ async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> 
     opening = Opening("simulated", (0,), SamplingParams(temperature=0.0), 0, tokens)
     session = DraftSession(opening, _VOCABULARY, record, alternates=world.alternates)
     outcome = Outcome()
-    stream = _Stream(tokens, outcome)
+    stream = CountedStream(tokens, outcome)
     draft = asyncio.create_task(_Draft(world, session, outcome).run())
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -109,14 +109,15 @@ async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> 
     return outcome
 
 
-class _Stream:
-    """Counts."""
+class CountedStream:
+    """An output of so many tokens that only counts what came."""
 
     def __init__(self, remaining: int, outcome: Outcome) -> None:
         self.remaining = remaining
         self._outcome = outcome
 
     def emit(self, verdict: Verdict) -> None:
+        """Count its tokens."""
         self.remaining -= len(verdict.token_ids)
         self._outcome.tokens += len(verdict.token_ids)
         self._outcome.lengths.append(verdict.verified)
@@ -142,17 +143,18 @@ class _Target:
     async def verdicts(self) -> AsyncIterator[Verdict]:
         world, half = self._world, self._world.target_round_trip_seconds / 2
         cost = CostModel(world.step_seconds - world.row_seconds, world.row_seconds)
-        position, steps, verify = 1, 0, Verify()
+        position, steps, verify, asked = 1, 0, Verify(), 0.0
         while True:
             if self._asked.qsize() or not steps:
                 verify = await self._asked.get()
+                asked = asyncio.get_running_loop().time()
                 steps = 1 + verify.continue_steps
                 await asyncio.sleep(2 * half)
             guesses = verify.proposals[0].token_ids if verify.proposals else ()
             steps, verify = steps - 1, Verify()
             seconds = world.step_seconds + world.row_seconds * len(guesses)
             await asyncio.sleep(seconds)
-            accepted = _agreed(guesses, position)
+            accepted = agreed(guesses, position)
             decided = tuple(truth(position + index) for index in range(accepted + 1))
             yield Verdict(
                 position=position,
@@ -164,6 +166,7 @@ class _Target:
                 load=Load(sessions=1, step_rows=len(guesses) + 1),
                 cost_model=cost,
                 arrived_seconds=asyncio.get_running_loop().time(),
+                asked_seconds=asked,
             )
             position += len(decided)
 
@@ -211,7 +214,8 @@ class _Draft:
         asyncio.get_running_loop().call_later(delay, function, argument)
 
 
-def _agreed(guesses: tuple[int, ...], position: int) -> int:
+def agreed(guesses: tuple[int, ...], position: int) -> int:
+    """How many of the guesses from `position` on are the truth, up to the first that is not."""
     for index, guess in enumerate(guesses):
         if guess != truth(position + index):
             return index

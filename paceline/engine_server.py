@@ -74,14 +74,16 @@ class EngineServer(ABC):
         decoder_type: Callable[[Opening, Callable[[Any], None]], DecoderType],
         post: Callable[[DecoderType, Any], float],
         join: Callable[[list[Any]], list[Any]] = lambda items: items,
+        more_to_come: Callable[[DecoderType], bool] = lambda _: False,
     ) -> AsyncGenerator[Any, None]:
         """One session, from Open to the end of the stream.
 
         requests: messages of which the first has `open`. decoder_type: makes the session's
         decoder of its opening and a function to deliver items with. post: hands the decoder
-        a later message; it returns for how many seconds items may wait for each other, and
-        join makes fewer of those that did. Yields Opened, then the items, and Progress each second
-        without one. However the stream ends, the session is freed before the next step.
+        a later message; it returns for how many seconds items may wait for each other, as long
+        as there is more_to_come, and join makes fewer of those that did. Yields Opened, then the
+        items, and Progress each second without one. However the stream ends, the session is freed
+        before the next step.
         """
         if self.draining:
             raise Unavailable("the server is draining")
@@ -89,7 +91,7 @@ class EngineServer(ABC):
         if first.WhichOneof("message") != "open":
             raise InvalidArgument("the first message must be open")
         opening = opening_from_proto(first.open, self.model)
-        outbox: Outbox[Any] = Outbox()
+        outbox: Outbox[Any] = Outbox(lambda: more_to_come(decoder))
         decoder = decoder_type(opening, outbox.deliver)
         resumes = bool(opening.output_token_ids)
         session = self.engine.open(
@@ -104,9 +106,8 @@ class EngineServer(ABC):
         _log.debug("session opened", resumes=resumes)
 
         def handle(request: Any) -> None:
-            hold = post(decoder, request)
-            outbox.due = asyncio.get_running_loop().time() + hold
-            self.engine.wake()
+            outbox.expect_within(post(decoder, request))
+            self.engine.wake(session)
 
         reader = asyncio.create_task(read_into(requests, handle, outbox))
         try:

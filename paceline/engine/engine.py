@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from paceline.engine.cost import CostFit
+from paceline.engine.gather import PLAIN_SHARE, Gather
 from paceline.engine.prefixes import (
     MIN_TOKENS,
     Prefix,
@@ -22,8 +23,8 @@ from paceline.engine.work import Decoder, KVCache, Logits, Runner, Span, StepRep
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
 from paceline.session import Load
 
-GATHER = 0.04
-"""Share of a step for which the next one waits for those whom the last one answered."""
+LONGEST_GATHER = 1.0
+"""Steps for which one waits at most for those whom the last one answered."""
 
 _log = structlog.get_logger(__name__)
 
@@ -86,7 +87,8 @@ class Engine:
         self._queued = 0
         self._last_rows = 0
         self._last_seconds = self._ended = 0.0
-        self._answered: set[int] = set()
+        self._gathering = Gather()
+        self._some_go_on = False
         self._changed = threading.Condition()
         self._dirty = False
         self._stopping = False
@@ -145,17 +147,18 @@ class Engine:
             session = EngineSession(decoder, cache, pages, as_tokens(tokens), salt, priority)
             self._pages_used += pages
             self._sessions.append(session)
-        self.wake()
+        self.wake(session)
         return session
 
     def close(self, session: EngineSession) -> None:
         """Free `session` before the next step. Closing twice does nothing."""
         session.closed = True
-        self.wake()
+        self.wake(session)
 
-    def wake(self) -> None:
-        """Have the worker ask the decoders again: one of them has news."""
+    def wake(self, session: EngineSession) -> None:
+        """Have the worker ask the decoders again: that of `session` has news."""
         with self._changed:
+            self._gathering.asked(session, time.perf_counter())
             self._dirty = True
             self._changed.notify()
 
@@ -184,7 +187,6 @@ class Engine:
         self._queued = len(wanted) - len(step)
         if not step or self._stopping:
             return False
-        self._answered = {id(session) for session, span in step if span.logit_rows}
         started = time.perf_counter()
         try:
             logits = self._runner.forward([(session.cache, span) for session, span in step])
@@ -195,9 +197,12 @@ class Engine:
             return True
         report = self._report(step, started, time.perf_counter())
         whole = {id(session): span for session, span in wanted}
+        self._some_go_on = False
         for (session, span), rows in zip(step, logits, strict=True):
             if span is whole[id(session)]:
                 self._commit(session, span, rows, report)
+            else:
+                self._some_go_on = True
         # Who was served goes behind those who were not.
         served = {id(session) for session, _ in step}
         with self._changed:
@@ -205,24 +210,27 @@ class Engine:
         return True
 
     def _gather(self) -> None:
-        """Wait a little for those who just got an answer, so that they share the step to come.
+        """Wait for those who just got an answer, as long as that pays, so that they share the step.
 
         Without it the first to ask again would have a step alone, and the others the next one.
         """
-        until = self._ended + GATHER * self._last_seconds
-        while (left := until - time.perf_counter()) > 0 and self._some_think():
-            with self._changed:
-                self._changed.wait_for(lambda: self._dirty or self._stopping, left)
-                self._dirty = False
-            if self._stopping:
-                return
+        with self._changed:
+            while not self._stopping and (left := self._patience()) > 0:
+                self._changed.wait_for(self._need_not_wait, left)
+            self._dirty = False
 
-    def _some_think(self) -> bool:
-        """Whether some of those answered last, and not alone here, have not asked again."""
-        present = [session for session in self._sessions if not session.closed]
-        return len(present) > 1 and any(
-            session.decoder.idle for session in present if id(session) in self._answered
-        )
+    def _need_not_wait(self) -> bool:
+        return self._stopping or not self._gathering.thinking
+
+    def _patience(self) -> float:
+        """Seconds to wait for one more; few where some go on without having to ask."""
+        if not self._gathering.thinking:
+            return 0.0
+        now = time.perf_counter()
+        longest = self._last_seconds * (PLAIN_SHARE if self._some_go_on else LONGEST_GATHER)
+        ready = sum(not (one.closed or one.decoder.idle) for one in self._sessions)
+        wait = self._gathering.patience(ready, self._last_seconds, now) if ready else 0.0
+        return min(self._ended + longest - now, wait)
 
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
         """What sessions want computed, in the order of their precedence."""
@@ -242,11 +250,16 @@ class Engine:
         return span
 
     def _commit(self, session: EngineSession, span: Span, rows: Logits, report: StepReport) -> None:
+        with self._changed:  # before it is told, as it may ask at once
+            self._gathering.answered(session, time.perf_counter())
         try:
             session.decoder.commit(span, rows, report)
         except Exception:
             _log.exception("a decoder failed to commit")
             self._fail(session, Internal("taking the step's result failed"))
+        if not session.decoder.idle:
+            with self._changed:
+                self._some_go_on |= self._gathering.goes_on(session)
 
     def _fail(self, session: EngineSession, error: PacelineError) -> None:
         session.closed = True
@@ -272,6 +285,8 @@ class Engine:
             closed = [session for session in self._sessions if session.closed]
             self._pages_used -= sum(session.pages for session in closed)
             self._sessions = [session for session in self._sessions if not session.closed]
+            for session in closed:
+                self._gathering.forget(session)
         for session in closed:
             if (prefix := self._prefix_of(session)) is not None:
                 self._prefixes.add(prefix)

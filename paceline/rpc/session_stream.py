@@ -1,7 +1,6 @@
 """One session as one bidirectional stream: the half that Draft and Verify handlers share."""
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Generic, TypeVar
@@ -26,19 +25,31 @@ class Outbox(Generic[Item]):
     never more than the output has tokens.
     """
 
-    def __init__(self) -> None:
-        """Belongs to the running event loop."""
+    def __init__(self, more_to_come: Callable[[], bool] = lambda: False) -> None:
+        """Belongs to the running event loop.
+
+        more_to_come: whether what is there had better wait for company, until it is due.
+        """
         self._loop = asyncio.get_running_loop()
+        self._more_to_come = more_to_come
         self._waiting: deque[Item | PacelineError | None] = deque()
-        self._delivered = asyncio.Event()
-        self.due = 0.0
-        """When items are wanted, on the loop's clock: until then they may share a message."""
+        self._woken = False
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader: asyncio.Future[None] | None = None
 
     def deliver(self, item: Item | PacelineError | None) -> None:
         """Add an item, an error that ends the stream, or None for its end; on any thread."""
         self._waiting.append(item)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._delivered.set)
+        if not self._woken and not self._loop.is_closed():
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._look)
+
+    def expect_within(self, seconds: float) -> None:
+        """Items are wanted in so many seconds: until then they may share a message."""
+        self._due = self._loop.time() + seconds
+        if self._waiting:
+            self._look()
 
     async def batches(self) -> AsyncGenerator[list[Item], None]:
         """Items as they come, more than one where they waited; none after PROGRESS_SECONDS.
@@ -61,14 +72,32 @@ class Outbox(Generic[Item]):
 
     async def _come(self) -> None:
         """Wait until something is there and due, PROGRESS_SECONDS at most."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PROGRESS_SECONDS):
-                while not self._waiting:
-                    self._delivered.clear()
-                    await self._delivered.wait()
-        hold = min(self.due - self._loop.time(), PROGRESS_SECONDS)
-        if hold > 0 and self._waiting:
-            await asyncio.sleep(hold)
+        self._reader = self._loop.create_future()
+        progress = self._loop.call_later(PROGRESS_SECONDS, self._release)
+        try:
+            self._look()
+            await self._reader
+        finally:
+            progress.cancel()
+            self._reader = None
+
+    def _look(self) -> None:
+        """Release what is there: at once when it is due or nothing will join it, else later."""
+        self._woken = False
+        if not self._waiting or self._reader is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        last = isinstance(self._waiting[-1], PacelineError | None)
+        if last or self._loop.time() >= self._due or not self._more_to_come():
+            self._release()
+        else:
+            self._timer = self._loop.call_at(self._due, self._release)
+
+    def _release(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
 
 async def first_message(requests: AsyncIterator[Request], kind: str, seconds: float) -> Request:

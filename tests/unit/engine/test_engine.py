@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from paceline.engine import engine as module
 from paceline.engine.cost import CostFit
 from paceline.engine.engine import Engine, StepRecord
+from paceline.engine.gather import Gather
 from paceline.engine.schedule import PROMPT_SHARE, schedule
 from paceline.engine.work import KVCache, Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
@@ -355,48 +356,48 @@ class Thinking(Recording):
         self.answered.release()
 
 
+class Patient(Gather):
+    """Waits for all, as long as that takes."""
+
+    def patience(self, ready: int, step_seconds: float, now: float) -> float:
+        return 1e9 if self.thinking else 0.0
+
+
+def patient_engine(**more: Any) -> Engine:
+    engine = Engine(TableRunner(), step_rows=64, kv_pages=64, **more)
+    engine._gathering = Patient()
+    return engine
+
+
 def test_those_answered_together_share_the_next_step_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first to ask again waits for the others; here for as long as that takes."""
-    monkeypatch.setattr(module, "GATHER", 1e9)
+    """The first to ask again waits for the others."""
+    monkeypatch.setattr(module, "LONGEST_GATHER", 1e9)
     steps: list[StepRecord] = []
-    engine = Engine(TableRunner(), step_rows=64, kv_pages=64, on_step=steps.append)
+    engine = patient_engine(on_step=steps.append)
     sessions = [Thinking(3) for _ in range(3)]
-    for session in sessions:
-        engine.open(session, session.tokens, 16)
+    opened = [engine.open(session, session.tokens, 16) for session in sessions]
     engine.start()
     for _ in range(2):
         for session in sessions:
             assert session.answered.acquire(timeout=10)
-        for session in sessions:
+        for session, key in zip(sessions, opened, strict=True):
             session.asked = True
-            engine.wake()
+            engine.wake(key)
     for session in sessions:
         assert session.done.wait(10)
     engine.stop()
     assert [step.sessions for step in steps] == [3, 3, 3]
 
 
-def test_one_that_opens_while_others_are_waited_for_is_not_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its news come in the middle of the wait, and nobody else ever asks again."""
-    waits = threading.Semaphore(0)
-    engine = Engine(TableRunner(), step_rows=64, kv_pages=64)
-    some_think = engine._some_think
-
-    def noted() -> bool:
-        waits.release()
-        return some_think()
-
-    monkeypatch.setattr(engine, "_some_think", noted)
-    monkeypatch.setattr(module, "GATHER", 1e3)
+def test_one_that_opens_while_others_are_waited_for_is_not_forgotten() -> None:
+    """Nobody else ever asks again, and none of them is waited for beyond a step."""
+    engine = patient_engine()
     silent = [Thinking(3) for _ in range(2)]
     for session in silent:
         engine.open(session, session.tokens, 16)
     engine.start()
     for session in silent:
         assert session.answered.acquire(timeout=10)
-    assert waits.acquire(timeout=10)
     late = Thinking(1)
     engine.open(late, late.tokens, 16)
     assert late.done.wait(10)

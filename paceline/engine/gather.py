@@ -1,0 +1,83 @@
+"""When a step begins: at once, or when those who are about to ask have asked. Pure.
+
+Whoever just misses a step waits for the whole of it, and whoever waits for others loses that
+time: the moment is chosen at which all together lose least.
+"""
+
+from collections.abc import Hashable, Sequence
+
+_MEMORY = 8.0
+_LATE = 2.0
+"""Who takes so many times as long as usual is not waited for."""
+_SOON = 0.25
+"""Who is late is still expected within this share of the usual time."""
+PLAIN_SHARE = 0.04
+"""Share of a step for which those who decode on by themselves may be held up."""
+
+
+class Gather:
+    """How long each session takes from an answer to its next question, and who still thinks.
+
+    Times are in seconds, on any one clock.
+    """
+
+    def __init__(self) -> None:
+        """Know of nobody."""
+        self._usual: dict[Hashable, float] = {}
+        self._answered: dict[Hashable, float] = {}
+
+    def answered(self, key: Hashable, now: float) -> None:
+        """A session was told what it asked for, and may ask again."""
+        self._answered[key] = now
+
+    def asked(self, key: Hashable, now: float) -> None:
+        """It has asked."""
+        answered = self._answered.pop(key, None)
+        if answered is not None:
+            usual = self._usual.get(key, now - answered)
+            self._usual[key] = usual + (now - answered - usual) / _MEMORY
+
+    def goes_on(self, key: Hashable) -> bool:
+        """It need not ask; returns whether it has not."""
+        return self._answered.pop(key, None) is not None
+
+    @property
+    def thinking(self) -> bool:
+        """Whether some who were answered have not asked again."""
+        return bool(self._answered)
+
+    def forget(self, key: Hashable) -> None:
+        """It is closed."""
+        self._usual.pop(key, None)
+        self._answered.pop(key, None)
+
+    def patience(self, ready: int, step_seconds: float, now: float) -> float:
+        """Seconds for which a step of `ready` sessions should wait for others; 0: begin."""
+        return best_wait(ready, self._expected(now), step_seconds) if self._answered else 0.0
+
+    def _expected(self, now: float) -> list[float]:
+        """In how many seconds those who think will ask, who are late left out; ascending."""
+        expected = []
+        for key, answered in self._answered.items():
+            usual, thought = self._usual.get(key, 0.0), now - answered
+            if thought < _LATE * usual:
+                expected.append(max(usual - thought, _SOON * usual))
+        return sorted(expected)
+
+
+def best_wait(ready: int, expected: Sequence[float], step_seconds: float) -> float:
+    """The wait, in seconds, at which all together lose least time.
+
+    ready: who wait already. expected: in how many seconds others will ask, ascending. Who asks
+    after the step has begun waits for its end. Waiting for one more delays all who are there by
+    as much, and saves that one the rest of the step.
+    """
+    best = lost = least = last = 0.0
+    soon = [wait for wait in expected if wait < step_seconds]
+    for early, wait in enumerate(soon):
+        late = len(soon) - early
+        lost += (ready + early) * (wait - last) + late * (wait - last) - step_seconds
+        last = wait
+        if lost < least:
+            best, least = wait, lost
+    return best
