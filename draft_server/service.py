@@ -88,7 +88,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         kind = NgramDrafter if self._drafter == "ngram" else HybridDrafter
         return kind(opening, deliver, lookup)
 
-    def _post(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> float:
+    def _post(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> tuple[float, ...]:
         if request.WhichOneof("message") != "advance":
             raise InvalidArgument("only advance may follow open")
         vocabulary_size = self._server.model.vocabulary_size
@@ -106,5 +106,5 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
 
 
 def _more_to_come(drafter: AnyDrafter) -> bool:
-    """Whether the window has room for more guesses than are made."""
-    return drafter.session.wanted > 0
+    """Whether the guesses made had better wait for those that the window has room for."""
+    return drafter.session.wanted > 0 and not drafter.session.take_awaited()

@@ -16,6 +16,7 @@ class DraftSession:
         self._opening = opening
         self._path = AheadPath(opening.prompt_token_ids + opening.output_token_ids)
         self._window = self._lookup_window = 0
+        self._awaited: int | None = None
         self._inbox: deque[Advance] = deque()
         self._expected = self._path.confirmed
 
@@ -49,8 +50,16 @@ class DraftSession:
             advance = self._inbox.popleft()
             unchanged = min(unchanged, self._path.confirm(advance.token_ids))
             self._window = advance.window
+            self._awaited = self._path.confirmed + advance.awaited if advance.awaited else None
             self._lookup_window = max(advance.window, advance.lookup_window)
         return unchanged
+
+    def take_awaited(self) -> bool:
+        """Whether the guesses that are waited for are there; only once for each Advance."""
+        there = self._awaited is not None and len(self._path) >= self._awaited
+        if there:
+            self._awaited = None
+        return there
 
     @property
     def wanted(self) -> int:

@@ -6,6 +6,7 @@ from orchestrator.acceptance import Guess
 from orchestrator.plans import DraftState, Plan
 from orchestrator.proposals import ProposalBuffer
 from orchestrator.record import DraftRecord, Mean
+from orchestrator.sharing import LATE
 from paceline.session import Advance, Drafter, Opening, Proposal, Verdict
 
 DUE = 0.8
@@ -79,7 +80,7 @@ class DraftSession:
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores."""
         if not self._alternates:
-            self._tell(1, 1, 0.0)
+            self._tell(1, 1, ())
 
     def lose(self) -> None:
         """The server is gone: nobody waits any longer."""
@@ -118,15 +119,28 @@ class DraftSession:
         now = asyncio.get_running_loop().time
         started = now()
         while patience := self._patience(plan, now() - started):
-            due = self._due_within(plan.due_seconds - (now() - started))
-            self._tell(max(plan.window, len(self._buffer) + 1), plan.lookup_window, due)
+            due = self._due(plan, now() - started)
+            self._tell(
+                max(plan.window, len(self._buffer) + 1), plan.lookup_window, due, plan.enough
+            )
             if not await self._change_within(patience):
                 self._overdue = self._is_overdue
                 break
         self.waited_seconds = now() - started
-        due = self._due_within(DUE * (self._answer.value or 0.0))
-        self._tell(plan.window, plan.lookup_window, due)
+        self._tell(plan.window, plan.lookup_window, self._moments(self._next_verdict))
         return self._buffer.offer(plan.length(self._buffer.guesses))
+
+    @property
+    def _next_verdict(self) -> float:
+        """In how many seconds guesses are wanted for the round to come."""
+        return DUE * (self._answer.value or 0.0)
+
+    def _due(self, plan: Plan, waited: float) -> tuple[float, ...]:
+        """When guesses are wanted that are waited for, and when those behind them."""
+        if not plan.enough:
+            return ()
+        wait = plan.due_seconds - waited
+        return self._moments(wait, LATE * wait, LATE * wait + self._next_verdict)
 
     async def _change_within(self, seconds: float) -> bool:
         """Wait until something comes; False when nothing does. Cheaper than a timeout."""
@@ -195,15 +209,17 @@ class DraftSession:
     def _opening_seconds(self) -> float | None:
         return self._record.opening_seconds(len(self._opening.prompt_token_ids))
 
-    def _due_within(self, seconds: float) -> float:
+    def _moments(self, *seconds: float) -> tuple[float, ...]:
         """When guesses must leave the draft to be here in so many seconds."""
-        one, first = self._record.wait(restart=False), self._record.wait(restart=True)
-        learning = one is None or first is None or self._rounds % LEARN_EVERY == 0
-        if one is None or learning or self._alternates:
-            return 0.0
-        return max(0.0, min(1.0, seconds - self._round_trip_seconds - one))
+        known = None not in {self._record.wait(restart=False), self._record.wait(restart=True)}
+        if self._alternates or not known or self._rounds % LEARN_EVERY == 0:
+            return ()
+        under_way = self._round_trip_seconds / 2
+        return tuple(min(1.0, one - under_way) for one in seconds if one > under_way)
 
-    def _tell(self, window: int, lookup_window: int, due_seconds: float) -> None:
+    def _tell(
+        self, window: int, lookup_window: int, due_seconds: tuple[float, ...], awaited: int = 0
+    ) -> None:
         """Send news and credit, where they matter to what the draft does."""
         granted = (window, lookup_window) if self._window is None else (self._window,) * 2
         if any(granted):
@@ -212,21 +228,22 @@ class DraftSession:
             matters = self._at_work
         if matters:
             news, self._news = tuple(self._news), []
-            self.advances.put_nowait(Advance(self._position, news, *granted, due_seconds))
+            advance = Advance(self._position, news, *granted, due_seconds, awaited)
+            self.advances.put_nowait(advance)
             self._position += len(news)
             self._drafted = self._position + len(self._buffer)
             self._granted = granted
-            self._held = due_seconds > 0.0
+            self._held = bool(due_seconds)
         if self._due_since is None and self._at_work:
             self._due_since = asyncio.get_running_loop().time()
 
-    def _is_worth_holding(self, due_seconds: float) -> bool:
+    def _is_worth_holding(self, due_seconds: tuple[float, ...]) -> bool:
         """Whether enough guesses come before they are due that one message saves others."""
         one = self._record.wait(restart=False)
         credit = self._position + self._granted[0] - self._drafted
-        if one is None or self._held:
+        if one is None or self._held or not due_seconds:
             return False
-        return min(credit, due_seconds / one) >= HELD_GUESSES
+        return min(credit, due_seconds[-1] / one) >= HELD_GUESSES
 
     @property
     def _at_work(self) -> bool:

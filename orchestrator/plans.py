@@ -25,8 +25,12 @@ class Plan(Protocol):
         """How far lookup may be ahead, which takes no cores."""
 
     @property
+    def enough(self) -> int:
+        """Guesses that may come together, as only so many end the wait; 0: each counts."""
+
+    @property
     def due_seconds(self) -> float:
-        """When the guesses waited for should be there: until then they may come together."""
+        """When so many should be there."""
 
     @property
     def continue_steps(self) -> int:
@@ -53,6 +57,7 @@ class FixedPlan:
     window: int
     lookup_window: int = 0
     due_seconds: float = 0.0
+    enough: int = 0
 
     def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan."""
@@ -80,6 +85,7 @@ class PacedPlan:
     wait_seconds: float
     window: int
     due_seconds: float = 0.0
+    enough: int = 0
     continue_steps: int = 0
 
     @property

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ class EngineServer(ABC):
         requests: AsyncIterator[Any],
         context: grpc.aio.ServicerContext[Any, Any],
         decoder_type: Callable[[Opening, Callable[[Any], None]], DecoderType],
-        post: Callable[[DecoderType, Any], float],
+        post: Callable[[DecoderType, Any], Sequence[float]],
         join: Callable[[list[Any]], list[Any]] = lambda items: items,
         more_to_come: Callable[[DecoderType], bool] = lambda _: False,
     ) -> AsyncGenerator[Any, None]:
@@ -80,8 +80,9 @@ class EngineServer(ABC):
 
         requests: messages of which the first has `open`. decoder_type: makes the session's
         decoder of its opening and a function to deliver items with. post: hands the decoder
-        a later message; it returns for how many seconds items may wait for each other, as long
-        as there is more_to_come, and join makes fewer of those that did. Yields Opened, then the
+        a later message; it returns at which moments, in seconds, items are wanted. Until the
+        next they wait for each other while there is more_to_come; join makes fewer of those
+        that did. Yields Opened, then the
         items, and Progress each second without one. However the stream ends, the session is freed
         before the next step.
         """

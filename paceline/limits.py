@@ -1,6 +1,6 @@
 """What a model can be asked for: every limit that is not of the sampling parameters."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.generation import GenerateRequest
@@ -12,6 +12,7 @@ MAX_STOP_CHARACTERS = 256
 MAX_LOGPROBS = 20
 MAX_PRIORITY = 100
 MAX_SALT_CHARACTERS = 128
+MAX_MOMENTS = 4
 
 
 def check_request(request: GenerateRequest) -> None:
@@ -119,3 +120,11 @@ def check_token_ids(field: str, ids: Iterable[int], vocabulary_size: int) -> Non
         if token >= vocabulary_size:
             limit = f"under {vocabulary_size}, the size of the vocabulary"
             raise InvalidArgument.of(f"a token id in {field}", token, limit)
+
+
+def check_due_seconds(moments: Sequence[float]) -> None:
+    """InvalidArgument for moments that an Advance may not name."""
+    limit = f"at most {MAX_MOMENTS} moments"
+    _check("advance.due_seconds' length", len(moments), limit, len(moments) <= MAX_MOMENTS)
+    for moment in moments:
+        _check("advance.due_seconds", moment, "from 0 to 1", 0.0 <= moment <= 1.0)

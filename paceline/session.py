@@ -126,14 +126,16 @@ class Advance:
     """Tokens confirmed from `position` on, and how far beyond them the draft may run.
 
     lookup_window: the same for what lookup guesses, which costs next to nothing. due_seconds:
-    when guesses are wanted; until then they may wait for each other.
+    when guesses are wanted; until the next of these moments they may wait for each other.
+    awaited: guesses that are waited for; so many go at once.
     """
 
     position: int
     token_ids: tuple[int, ...]
     window: int
     lookup_window: int = 0
-    due_seconds: float = 0.0
+    due_seconds: tuple[float, ...] = ()
+    awaited: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,10 +49,12 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         """One session, from Open to the end of the stream."""
         asked: deque[float] = deque(maxlen=1)
 
-        def post(verification: Verification, request: target_pb2.VerifyRequest) -> float:
+        def post(
+            verification: Verification, request: target_pb2.VerifyRequest
+        ) -> tuple[float, ...]:
             asked.append(time.perf_counter())
             self._post(verification, request)
-            return 0.0
+            return ()
 
         session = self._server.run_session(request_iterator, context, Verification, post)
         async with contextlib.aclosing(session):

@@ -3,7 +3,7 @@
 import dataclasses
 
 from paceline.errors import InvalidArgument
-from paceline.limits import check_opening, check_token_ids
+from paceline.limits import check_due_seconds, check_opening, check_token_ids
 from paceline.sampling import SamplingParams
 from paceline.session import (
     Advance,
@@ -199,18 +199,21 @@ def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
         window=advance.window,
         lookup_window=advance.lookup_window,
         due_seconds=advance.due_seconds,
+        awaited=advance.awaited,
     )
 
 
 def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Advance:
-    """Checked: InvalidArgument for an id outside the vocabulary."""
+    """Checked: InvalidArgument for an id outside the vocabulary, or for moments out of bounds."""
     check_token_ids("advance.token_ids", message.token_ids, vocabulary_size)
+    check_due_seconds(message.due_seconds)
     return Advance(
         message.position,
         tuple(message.token_ids),
         message.window,
         message.lookup_window,
-        message.due_seconds,
+        tuple(message.due_seconds),
+        message.awaited,
     )
 
 

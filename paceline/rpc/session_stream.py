@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -34,7 +34,7 @@ class Outbox(Generic[Item]):
         self._more_to_come = more_to_come
         self._waiting: deque[Item | PacelineError | None] = deque()
         self._woken = False
-        self._due = 0.0
+        self._due: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.Future[None] | None = None
 
@@ -45,9 +45,10 @@ class Outbox(Generic[Item]):
             self._woken = True
             self._loop.call_soon_threadsafe(self._look)
 
-    def expect_within(self, seconds: float) -> None:
-        """Items are wanted in so many seconds: until then they may share a message."""
-        self._due = self._loop.time() + seconds
+    def expect_within(self, seconds: Sequence[float]) -> None:
+        """Items are wanted at these moments, ascending: until the next they may share a message."""
+        now = self._loop.time()
+        self._due = deque(now + moment for moment in seconds)
         if self._waiting:
             self._look()
 
@@ -89,11 +90,18 @@ class Outbox(Generic[Item]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        last = isinstance(self._waiting[-1], PacelineError | None)
-        if last or self._loop.time() >= self._due or not self._more_to_come():
+        if self._is_due() or not self._more_to_come():
             self._release()
         else:
-            self._timer = self._loop.call_at(self._due, self._release)
+            self._timer = self._loop.call_at(self._due[0], self._look)
+
+    def _is_due(self) -> bool:
+        """Whether a moment has passed that was waited for, none is left, or all is said."""
+        passed = isinstance(self._waiting[-1], PacelineError | None)
+        while self._due and self._due[0] <= self._loop.time():
+            self._due.popleft()
+            passed = True
+        return passed or not self._due
 
     def _release(self) -> None:
         if self._reader is not None and not self._reader.done():
