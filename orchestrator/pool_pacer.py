@@ -52,6 +52,7 @@ class PoolPacer:
         self._record, self._tally = record, tally
         probed = record.probing
         self._pacer = self._make(record)
+        self._adaptive = self._pacer if isinstance(self._pacer, AdaptivePacer) else None
         self._probes = record.probing and not probed
         self._gain = StreamGain(record.gains)
 
@@ -66,29 +67,24 @@ class PoolPacer:
 
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """See Pacer."""
-        planned = self._reason
+        counts = self._adaptive is not None and self._adaptive.reason in _DRAFT_COUNTS
         self._pacer.observe(verdict, guesses)
         if verdict.verified:
             self._record.places.observe(verdict)
-        now = verdict.arrived_seconds
-        last, self._last_seconds = self._last_seconds, now
-        if planned in _DRAFT_COUNTS and last is not None:
-            self._observe_gain(len(verdict.token_ids), now - last)
+        last, self._last_seconds = self._last_seconds, verdict.arrived_seconds
+        if counts and self._adaptive is not None and last is not None:
+            plain = self._record.plain_seconds(self._adaptive.others)
+            self._observe_gain(len(verdict.token_ids), verdict.arrived_seconds - last, plain)
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         plan = self._pacer.plan(remaining, draft)
-        if (reason := self._reason) is not None:
-            self._tally.reasons[reason.value] += 1
+        if self._adaptive is not None:
+            self._tally.reasons[self._adaptive.reason.value] += 1
         return plan
 
-    @property
-    def _reason(self) -> Reason | None:
-        return self._pacer.reason if isinstance(self._pacer, AdaptivePacer) else None
-
-    def _observe_gain(self, tokens: int, seconds: float) -> None:
-        others = self._pacer.others if isinstance(self._pacer, AdaptivePacer) else 0
-        plain = self._record.plain_seconds(others)
+    def _observe_gain(self, tokens: int, seconds: float, plain: float | None) -> None:
+        """A round. plain: seconds of a plain step at its load."""
         if plain:
             self._count_gain(full=self._gain.observe(tokens, seconds / plain))
 

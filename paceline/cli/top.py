@@ -78,7 +78,9 @@ def view(
 ) -> RenderableType:
     """One look. recent: what came in the last `seconds`, or ever where that is 0."""
     streams = _streams(recent, seconds, speeds)
-    pools = [_drafts(found.draft_pools, found.totals)] if found.draft_pools else []
+    pools: list[RenderableType] = []
+    if found.draft_pools:
+        pools = [_drafts(found.draft_pools, found.totals), _reasons(found.draft_pools)]
     return Group(streams, *pools, _servers(found))
 
 
@@ -115,34 +117,32 @@ def bars(shares: Sequence[float]) -> str:
 
 def _drafts(pools: Sequence[status.DraftPool], totals: status.Totals) -> Table:
     table = Table(title="Draft pools")
-    table.add_column("pool", overflow="fold")
-    table.add_column("state", overflow="fold", min_width=10)
+    for heading in ("pool", "state"):
+        table.add_column(heading, overflow="fold")
     for heading in ("ready", "streams", "accepted"):
         table.add_column(heading, justify="right")
-    table.add_column("by place", no_wrap=True)
-    for heading in ("gain", "drafted", "wasted", "guess ms"):
+    table.add_column("by place", overflow="fold")
+    for heading in ("gain", "wasted", "guess ms"):
         table.add_column(heading, justify="right")
     for pool in pools:
         table.add_row(
             pool.name,
-            _pool_state(pool),
+            Text(pool.state.value, style=_STYLES[pool.state]),
             f"{pool.replicas_ready}/{pool.replicas}",
             _share(pool, totals),
             "" if pool.acceptance_rate is None else f"{pool.acceptance_rate:.2f}",
             bars(pool.acceptance_by_place),
             "" if pool.gain is None else _gain(pool.gain),
-            str(pool.drafted),
             f"{pool.wasted / pool.drafted:.0%}" if pool.drafted else "",
             _waits(pool),
         )
     return table
 
 
-def _pool_state(pool: status.DraftPool) -> Text:
-    text = Text(pool.state.value, style=_STYLES[pool.state])
-    if pool.reason and pool.state is not status.PoolState.IN_USE:
-        text.append(f": {pool.reason}", style="dim")
-    return text
+def _reasons(pools: Sequence[status.DraftPool]) -> Text:
+    """Why those stand as they do that are not in use."""
+    idle = [pool for pool in pools if pool.state is not status.PoolState.IN_USE]
+    return Text("\n").join(Text(f"{pool.name}: {pool.reason}", style="dim") for pool in idle)
 
 
 def _share(pool: status.DraftPool, totals: status.Totals) -> str:
@@ -154,12 +154,14 @@ def _share(pool: status.DraftPool, totals: status.Totals) -> str:
 
 
 def _gain(gain: status.Gain) -> str:
-    return f"{gain.value:.2f} ({gain.low:.2f}-{gain.high:.2f})"
+    return f"{gain.value:.2f} ±{gain.high - gain.value:.2f}"
 
 
 def _waits(pool: status.DraftPool) -> str:
     """Milliseconds until the next guess, and after a wrong one."""
     waits = (pool.wait_seconds, pool.restart_seconds)
+    if waits == (None, None):
+        return ""
     return " / ".join("?" if wait is None else f"{wait * 1e3:.1f}" for wait in waits)
 
 

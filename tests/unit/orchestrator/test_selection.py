@@ -257,7 +257,7 @@ class Pools:
 def test_a_bad_pool_is_benched_and_found_again_within_the_bound_when_it_is_better(
     tokens: int,
 ) -> None:
-    pools = Pools({"first": 0.0, "other": 0.8})
+    pools = Pools({"first": 0.0, "other": 0.5})
     chosen = [pools.stream(tokens)[0] for _ in range(40)]
     assert chosen[:BENCH_STREAMS] == ["first"] * BENCH_STREAMS
     assert chosen[BENCH_STREAMS:].count("first") <= 40 / EXPLORE_STREAMS
