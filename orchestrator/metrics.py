@@ -221,7 +221,15 @@ def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
         ),
         "draft_gain_ratio": (
             "Speed over that of the target alone at the same load.",
-            _gain,
+            lambda pool: _gain(pool, "value"),
+        ),
+        "draft_gain_ratio_low": (
+            "Lower bound of its 95 % interval.",
+            lambda pool: _gain(pool, "low"),
+        ),
+        "draft_gain_ratio_high": (
+            "Upper bound of its 95 % interval.",
+            lambda pool: _gain(pool, "high"),
         ),
     }
     for name, (text, read) in gauges.items():
@@ -232,6 +240,6 @@ def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
         yield gauge
 
 
-def _gain(pool: DraftPool) -> float | None:
+def _gain(pool: DraftPool, which: str) -> float | None:
     gain = pool.record.gain
-    return None if gain is None else gain.value
+    return None if gain is None else float(getattr(gain, which))

@@ -13,9 +13,9 @@ from paceline.sampling import SamplingParams
 from paceline.status import DraftPool, PoolState
 from tests import servers
 
-TARGET = "simulated:step_ms=4"
+TARGET = "simulated:step_ms=8"
 GOOD, BAD = "simulated:step_ms=0.3,acceptance=0.9", "simulated:step_ms=0.3,acceptance=0"
-TOKENS = 300
+TOKENS = 200
 
 
 def request(
@@ -56,7 +56,7 @@ async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_
         ) as client,
     ):
         await servers.has_drafts(client, 2)
-        prompts = [str(index) for index in range(BENCH_STREAMS + 6)]
+        prompts = [str(index) for index in range(BENCH_STREAMS + 4)]
         expected = await alone(client, prompts)
         for prompt in prompts:
             assert await output(client, prompt) == expected[prompt]
@@ -66,10 +66,10 @@ async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_
         assert "gave it up" in found["bad"].reason
         assert found["bad"].accepted == 0 < found["bad"].wasted
         assert found["good"].state is PoolState.IN_USE
-        assert found["good"].streams >= 6
-        assert found["bad"].streams + found["good"].streams == len(prompts)
+        assert found["good"].streams == 4
+        assert found["bad"].streams == BENCH_STREAMS
         assert found["good"].acceptance_rate is not None
-        assert found["good"].acceptance_rate > 0.7
+        assert found["good"].acceptance_rate > 0.4
         assert found["good"].acceptance_by_place[0] > 0.7
         assert found["good"].gain is not None
         assert found["good"].gain.low <= found["good"].gain.value <= found["good"].gain.high
@@ -85,14 +85,16 @@ def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPool
         assert drafted == pool.drafted
         assert get("spec_decode_num_verified_tokens_total", name) == pool.verified
         assert get("spec_decode_num_accepted_tokens_total", name) == pool.accepted
-        place = {"draft": name, "position": "0"}
-        verified = get("spec_decode_num_verified_tokens_per_pos_total", name, position="0")
-        assert verified == sum(
-            sample.value
-            for family in registry.collect()
-            for sample in family.samples
-            if sample.labels == place and "verified_tokens_per_pos_total" in sample.name
-        )
+        for kind in ("verified", "accepted"):
+            places = [
+                sample.value
+                for family in registry.collect()
+                for sample in family.samples
+                if sample.name == f"paceline_spec_decode_num_{kind}_tokens_per_pos_total"
+                and sample.labels["draft"] == name
+            ]
+            assert sum(places) == getattr(pool, kind)
+            assert places == sorted(places, reverse=True)
         assert get("draft_benched", name) == (pool.state is PoolState.BENCHED)
         assert get("draft_streams_total", name) == pool.streams
         assert get("drafts_ready", name) == 1
@@ -133,8 +135,7 @@ async def test_counters_move_while_a_stream_runs() -> None:
             return get("streams_total", outcome="Cancelled") == 1
 
         await servers.eventually(ended)
-        rounds = get("round_overhead_seconds_count")
-        assert get("round_overhead_seconds_count") == rounds
+        assert get("round_overhead_seconds_count") == get("spec_decode_num_rounds_total")
         assert get("time_to_first_token_seconds_count") == 1
 
 
@@ -142,7 +143,7 @@ async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_
     None
 ):
     async with (
-        servers.target("simulated:step_ms=4") as target,
+        servers.target(TARGET) as target,
         servers.draft(GOOD, drafter="model", kv_tokens=4096, kv_reserve_tokens=0) as draft,
         servers.orchestrator([target.address], [draft.address]) as client,
     ):
@@ -177,7 +178,7 @@ async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_
 
 async def test_a_stream_that_finds_the_preferred_pool_full_gets_another_at_once() -> None:
     async with (
-        servers.target("simulated:step_ms=4") as target,
+        servers.target(TARGET) as target,
         servers.draft(GOOD, drafter="model", kv_tokens=512, kv_reserve_tokens=0) as small,
         servers.draft(GOOD, drafter="model") as large,
         servers.orchestrator(
@@ -194,7 +195,7 @@ async def test_a_stream_that_finds_the_preferred_pool_full_gets_another_at_once(
 
 async def test_a_lost_draft_is_replaced_from_another_pool_and_the_tokens_stay() -> None:
     async with (
-        servers.target("simulated:step_ms=4") as target,
+        servers.target(TARGET) as target,
         servers.draft(GOOD, drafter="model") as other,
     ):
         lost = servers.draft(GOOD, drafter="model")
@@ -202,14 +203,14 @@ async def test_a_lost_draft_is_replaced_from_another_pool_and_the_tokens_stay() 
         async with servers.orchestrator(
             [target.address], [f"first={first.address}", f"other={other.address}"]
         ) as client:
-            prompt = request("a", 1500)
+            prompt = request("a", 800)
             tokens: list[int] = []
             async for delta in client.generate(prompt):
                 if not tokens:
                     assert (await pools(client))["first"].running == 1
                     await lost.__aexit__(None, None, None)
                 tokens += [token.id for token in delta.tokens]
-            off = request("a", 1500, speculation=Speculation.OFF)
+            off = request("a", 800, speculation=Speculation.OFF)
             assert tuple(tokens) == (await client.generate(off).result()).token_ids
             found = await pools(client)
             assert found["first"].state is PoolState.UNREACHABLE

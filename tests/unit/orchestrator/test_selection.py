@@ -178,6 +178,8 @@ class Selecting(RuleBasedStateMachine):
         self.streams += 1
         found = self.pools[chosen]
         assert chosen in self.there
+        if all(one.gain is None and not one.benched for one in candidates):
+            assert chosen == candidates[0].name
         if best is None:
             assert all(one.benched for one in candidates)
         elif chosen != best.name:
