@@ -315,3 +315,19 @@ def test_the_interval_of_a_gain_holds_the_truth_about_as_often_as_it_says() -> N
         assert gain is not None
         held += gain.low <= 1.4 <= gain.high
     assert 0.91 < held / 400 < 0.99
+
+
+def test_a_pool_that_turns_bad_is_left_for_the_other() -> None:
+    pools = Pools({"first": 0.9, "other": 0.7})
+    assert [pools.stream(200)[0] for _ in range(5)] == ["first"] * 5
+    pools.acceptance["first"] = 0.0
+    chosen = [pools.stream(200)[0] for _ in range(10)]
+    assert chosen[-7:] == ["other"] * 7
+
+
+def test_a_pool_that_pays_less_than_another_is_left_once_that_is_sure() -> None:
+    pools = Pools({"first": 0.4, "other": 0.9})
+    chosen = [pools.stream(200)[0] for _ in range(5 * EXPLORE_STREAMS)]
+    assert "first" in chosen
+    assert chosen[-10:] == ["other"] * 10
+    assert not pools.records["first"].benched
