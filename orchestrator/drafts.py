@@ -45,6 +45,11 @@ class DraftPool(Pool):
         """Servers that could draft for `target`, without those that refused."""
         return [one for one in self.ready if one not in refused and fits(one.model, target)]
 
+    @property
+    def strange(self) -> bool:
+        """Whether servers are ready, and the vocabulary of none is a target's."""
+        return bool(self.ready) and all(replica.benched for replica in self.ready)
+
     def refuse(self) -> None:
         """A server was full."""
         self._refused_at = time.monotonic()
@@ -129,16 +134,13 @@ class Drafts:
             servers = len(pool.all)
             reason = f"none of {servers} servers is ready" if servers else "no address resolves"
             return PoolState.UNREACHABLE, reason
-        if all(replica.benched for replica in pool.ready):
+        if pool.strange:
             return PoolState.WRONG_VOCABULARY, "its vocabulary is not the target's"
         if pool.full:
             return PoolState.FULL, "streams that found no room begin without, and ask again"
-        candidates = [one.candidate for one in self.pools if _is_usable(one)]
+        usable = [one for one in self.pools if one.ready and not (one.strange or one.full)]
+        candidates = [one.candidate for one in usable]
         return standing(pool.candidate, self._selection.best(candidates))
-
-
-def _is_usable(pool: DraftPool) -> bool:
-    return not pool.full and any(not replica.benched for replica in pool.ready)
 
 
 def fits(draft: ModelInfo | None, target: ModelInfo) -> bool:

@@ -214,7 +214,10 @@ def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
     gauges: dict[str, tuple[str, Callable[[DraftPool], float | None]]] = {
         "drafts_ready": ("Draft servers at hand.", lambda pool: len(pool.ready)),
         "draft_streams_running": ("Streams that have a draft.", lambda pool: pool.tally.running),
-        "draft_benched": ("1: streams begin without.", lambda pool: pool.record.benched),
+        "draft_benched": (
+            "1: streams begin without, as it does not pay or its vocabulary is not the target's.",
+            lambda pool: pool.record.benched or pool.strange,
+        ),
         "draft_acceptance_rate": (
             "Accepted of recent draft tokens verified.",
             lambda pool: pool.record.places.rate,
