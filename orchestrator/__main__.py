@@ -6,12 +6,14 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from orchestrator.choices import Choices
+from orchestrator.drafts import Drafts
 from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.models import Models
 from orchestrator.pools import Pool
 from orchestrator.service import GenerationService
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.status_service import StatusService
+from orchestrator.totals import RunningTotals
 from paceline.rpc.server import run_process
 from paceline.settings import parse
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
@@ -24,13 +26,18 @@ class Orchestrator:
 
     def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
         """Begin to watch the pools; belongs to the running event loop."""
-        targets, drafts = Pool(settings.target), Pool(settings.draft)
-        metrics = OrchestratorMetrics(registry, targets, drafts)
+        targets, drafts = Pool(settings.target), Drafts(settings.draft)
+        totals = RunningTotals(drafts)
+        metrics = OrchestratorMetrics(registry, targets, drafts, totals)
         models = Models(targets, drafts)
-        choices = Choices(settings, targets, drafts, metrics)
+        choices = Choices(settings, targets, drafts, totals, metrics)
         self._service = GenerationService(settings, models, choices)
-        self._status = StatusService(targets, drafts, choices)
-        watches = (targets.watch(), drafts.watch(), models.prepare())
+        self._status = StatusService(targets, drafts, totals)
+        watches = (
+            targets.watch(),
+            *(pool.watch() for pool in drafts.pools),
+            models.prepare(),
+        )
         self._watchers = [asyncio.create_task(watch) for watch in watches]
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -39,7 +46,7 @@ class Orchestrator:
         status_pb2_grpc.add_StatusServiceServicer_to_server(self._status, server)
 
     def alive(self) -> bool:
-        """Whether both pools are still watched. Without any target it stays alive."""
+        """Whether all pools are still watched. Without any target it stays alive."""
         return not any(watcher.done() for watcher in self._watchers)
 
     def drain(self) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import structlog
 
 from orchestrator.drafting import Drafting, NoDraft
+from orchestrator.drafts import Drafts
 from orchestrator.failover import run_stream
 from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.outlet import Outlet
 from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
+from orchestrator.pool_pacer import PoolPacer
 from orchestrator.pools import Pool
 from orchestrator.record import DraftRecord
 from orchestrator.settings import OrchestratorSettings
@@ -41,7 +43,8 @@ class Choices:
         self,
         settings: OrchestratorSettings,
         targets: Pool,
-        drafts: Pool,
+        drafts: Drafts,
+        totals: RunningTotals,
         metrics: OrchestratorMetrics,
     ) -> None:
         """Draw on the pools, which somebody else watches."""
@@ -49,8 +52,7 @@ class Choices:
         self._targets = targets
         self._drafts = drafts
         self._metrics = metrics
-        self.record = DraftRecord()
-        self.totals = RunningTotals()
+        self._totals = totals
 
     async def run(
         self,
@@ -65,7 +67,7 @@ class Choices:
         try:
             streams = [choice.stream for choice in choices]
             async with asyncio.timeout(seconds):
-                with self.totals.count(streams):
+                with self._totals.count(streams):
                     await self._run_all(choices, speculation, model, outlet, seconds)
             error = None
         except TimeoutError:
@@ -120,11 +122,10 @@ class Choices:
         pacer = self._pacer(speculation)
         draft = Drafting(
             self._drafts,
-            self.record,
+            pacer,
             model,
             opening,
             stream,
-            eager=pacer.eager,
             window=self._settings.window,
             seconds=seconds,
         )
@@ -133,8 +134,8 @@ class Choices:
             await run_stream(self._targets, draft, pacer, opening, stream, deadline)
         finally:
             drafting.cancel()
+            pacer.end()
             explained = pacer.explain()
-            self._metrics.paced(explained.steps)
             _log.info(
                 "stream paced",
                 speculation=speculation.value,
@@ -142,11 +143,15 @@ class Choices:
                 **explained.numbers,
             )
 
-    def _pacer(self, speculation: Speculation) -> Pacer:
+    def _pacer(self, speculation: Speculation) -> PoolPacer:
         settings = self._settings
-        if speculation is Speculation.FORCE:
-            return FixedPacer(settings.draft_length, FORCED_WAIT_SECONDS)
-        return AdaptivePacer(self.record, settings.max_draft_length, settings.draft_wait_seconds)
+
+        def make(record: DraftRecord) -> Pacer:
+            if speculation is Speculation.FORCE:
+                return FixedPacer(settings.draft_length, FORCED_WAIT_SECONDS)
+            return AdaptivePacer(record, settings.max_draft_length, settings.draft_wait_seconds)
+
+        return PoolPacer(make, DraftRecord(self._drafts.target), self._drafts.none)
 
 
 def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:

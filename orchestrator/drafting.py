@@ -8,12 +8,18 @@ import structlog
 from orchestrator.acceptance import Guess
 from orchestrator.calls import DraftCall
 from orchestrator.draft_session import DraftSession
-from orchestrator.models import fits
+from orchestrator.drafts import DraftPool, Drafts
 from orchestrator.plans import DraftState, Plan
-from orchestrator.pools import Pool
+from orchestrator.pool_pacer import PoolPacer
+from orchestrator.pools import Replica
 from orchestrator.record import DraftRecord
 from orchestrator.stream import OutputStream
-from paceline.errors import PacelineError
+from paceline.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    PacelineError,
+    ResourceExhausted,
+)
 from paceline.session import ModelInfo, Opening, Proposal, Verdict
 
 _log = structlog.get_logger(__name__)
@@ -46,27 +52,25 @@ class Drafting:
 
     def __init__(
         self,
-        drafts: Pool,
-        record: DraftRecord,
+        drafts: Drafts,
+        pacer: PoolPacer,
         target: ModelInfo,
         opening: Opening,
         stream: OutputStream,
         *,
-        eager: bool,
         window: int | None,
         seconds: float,
     ) -> None:
         """Draft for `stream` within `seconds`, as soon as run() runs.
 
-        eager: have the draft read the prompt while the target does. window: tokens the draft
-        may be ahead; None leaves that to the plans.
+        pacer: of the stream; it is told which pool's draft it has. window: tokens the draft may
+        be ahead; None leaves that to the plans.
         """
         self._drafts = drafts
-        self._record = record
+        self._pacer = pacer
         self._target = target
         self._opening = opening
         self._stream = stream
-        self._eager = eager
         self._window = window
         self._seconds = seconds
         self._session: DraftSession | None = None
@@ -94,46 +98,62 @@ class Drafting:
         return proposal
 
     async def run(self) -> None:
-        """Find drafts and follow them, until cancelled."""
+        """Find drafts and follow them, until cancelled. Servers that are full are asked again."""
         said = ""
         while True:
             try:
-                await self._follow_one()
+                await self._follow_any()
             except* PacelineError as errors:
                 reason = str(errors.exceptions[0])
                 if reason != said:
                     _log.info("no draft", reason=reason)
                 said = reason
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow_any(self) -> None:
+        """The draft of the pool that is chosen; where that refuses, of another one, at once."""
+        refused: dict[Replica, str] = {}
+        while True:
+            pool, replica = self._drafts.pick(self._target, refused)
+            try:
+                await self._follow_one(pool, replica)
+            except* ResourceExhausted as full:
+                pool.refuse()
+                refused[replica] = str(full.exceptions[0])
+            except* (InvalidArgument, FailedPrecondition) as unfit:
+                refused[replica] = str(unfit.exceptions[0])
             finally:
                 if self._session is not None:
                     self._session.lose()
                 self._session = None
-            await asyncio.sleep(RETRY_SECONDS)
+                self._stream.statistics.tally = self._drafts.none
 
-    async def _follow_one(self) -> None:
-        replica = self._drafts.pick(self._fits, "draft with the target's vocabulary")
+    async def _follow_one(self, pool: DraftPool, replica: Replica) -> None:
         async with DraftCall(replica, self._seconds) as call, asyncio.TaskGroup() as tasks:
             opening = _for_draft(self._opening, self._stream.output)
-            session = DraftSession(
-                opening,
-                self._target.vocabulary_size,
-                self._record,
-                alternates=replica.model is not None and replica.model.host == self._target.host,
-                free=replica.model is not None and not replica.model.vocabulary_hash,
-                window=self._window,
-                round_trip_seconds=replica.round_trip_seconds,
-            )
-            if self._eager:
+            self._pacer.use(pool.record, pool.tally)
+            session = self._session_of(replica, opening, pool.record)
+            if self._pacer.eager:
                 session.begin()
             self._session = session
             await call.open(opening)
-            tasks.create_task(_send_advances(call, session))
-            async for proposal in call.proposals():
-                self._stream.statistics.drafted[proposal.drafter] += len(proposal.token_ids)
-                session.receive(proposal)
+            self._drafts.given()
+            with pool.drafting() as self._stream.statistics.tally:
+                tasks.create_task(_send_advances(call, session))
+                async for proposal in call.proposals():
+                    self._stream.statistics.receive(proposal.drafter, len(proposal.token_ids))
+                    session.receive(proposal)
 
-    def _fits(self, model: ModelInfo) -> bool:
-        return fits(model, self._target)
+    def _session_of(self, replica: Replica, opening: Opening, record: DraftRecord) -> DraftSession:
+        return DraftSession(
+            opening,
+            self._target.vocabulary_size,
+            record,
+            alternates=replica.model is not None and replica.model.host == self._target.host,
+            free=replica.model is not None and not replica.model.vocabulary_hash,
+            window=self._window,
+            round_trip_seconds=replica.round_trip_seconds,
+        )
 
 
 async def _send_advances(call: DraftCall, session: DraftSession) -> None:

@@ -5,6 +5,7 @@ import contextlib
 
 import structlog
 
+from orchestrator.drafts import Drafts, fits
 from orchestrator.pools import POLL_SECONDS, Pool, Replica
 from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import Internal, InvalidArgument, NotFound, PacelineError, Unavailable
@@ -17,7 +18,7 @@ _log = structlog.get_logger(__name__)
 class Models:
     """What the pools serve, by name."""
 
-    def __init__(self, targets: Pool, drafts: Pool) -> None:
+    def __init__(self, targets: Pool, drafts: Drafts) -> None:
         """The pools are watched by somebody else."""
         self._targets = targets
         self._drafts = drafts
@@ -56,6 +57,7 @@ class Models:
                     if replica.model is not None:
                         await self._tokenizer(replica, replica.model)
             self._bench_strangers()
+            self._drafts.notice_models()
             await asyncio.sleep(POLL_SECONDS)
 
     def _bench_strangers(self) -> None:
@@ -85,11 +87,6 @@ class Models:
             model.vocabulary_size,
             len(drafts),
         )
-
-
-def fits(draft: ModelInfo | None, target: ModelInfo) -> bool:
-    """Whether a draft can guess for a target: same vocabulary, or, as lookup has, none."""
-    return draft is not None and draft.vocabulary_hash in {"", target.vocabulary_hash}
 
 
 def _tokenizer_key(model: ModelInfo) -> str:

@@ -189,6 +189,11 @@ class AdaptivePacer:
             return None
         return self._gain.value * plain
 
+    @property
+    def others(self) -> int:
+        """Streams that share the target's steps."""
+        return self._others
+
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """See Pacer."""
         self._acceptance.observe(guesses, verdict)
@@ -303,7 +308,7 @@ class AdaptivePacer:
         """Whether what remains saves more than the draft's prompt costs."""
         if seconds is None:
             return remaining >= UNKNOWN_OPENING_TOKENS
-        measured = self._record.gain or 0.0
+        measured = self._record.speculating_gain or 0.0
         # One that brought nothing so far is given up by the rounds, not here: it is tried again.
         gain = measured if measured > 1.0 / LEAST_GAIN else UNKNOWN_GAIN
         saved = remaining * (self._record.plain_seconds(0) or 0.0) * (1.0 - 1.0 / gain)

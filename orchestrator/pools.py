@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import grpc
@@ -67,7 +67,9 @@ class Replica:
         middle = asked + self.round_trip_seconds / 2
         self.clock_offset_seconds = self.machine.unix_seconds - middle
         self.reason = ""
-        self.model = model_info_from_proto(answer.model)
+        model = model_info_from_proto(answer.model)
+        self.benched = self.benched and model == self.model
+        self.model = model
         self.load = load_from_proto(answer.load)
         self.draining = answer.draining
         if not self.reachable:
@@ -91,13 +93,18 @@ class Replica:
         return await asyncio.to_thread(TargetTokenizer, files)
 
 
+def least_loaded(replicas: Collection[Replica]) -> Replica:
+    """The one with the fewest sessions."""
+    return min(replicas, key=lambda replica: max(replica.load.sessions, replica.sessions))
+
+
 class Pool:
     """The servers behind some addresses, each name standing for all it resolves to."""
 
     def __init__(self, addresses: Iterable[str]) -> None:
         """Know of no server yet."""
-        self._addresses = tuple(addresses)
-        self._resolved: dict[str, set[str]] = {name: set() for name in self._addresses}
+        self.addresses = tuple(addresses)
+        self._resolved: dict[str, set[str]] = {name: set() for name in self.addresses}
         self._replicas: dict[str, Replica] = {}
 
     @property
@@ -108,7 +115,7 @@ class Pool:
     @property
     def ready(self) -> list[Replica]:
         """Servers that sessions can be opened on."""
-        return [replica for replica in self._replicas.values() if replica.ready]
+        return [replica for replica in self.all if replica.ready]
 
     async def watch(self) -> None:
         """Keep resolving and polling until cancelled; closes all channels then."""
@@ -132,10 +139,10 @@ class Pool:
         fitting = [replica for replica in self.ready if replica.model and fits(replica.model)]
         if not fitting:
             raise Unavailable(f"no {wanted} is reachable")
-        return min(fitting, key=lambda replica: max(replica.load.sessions, replica.sessions))
+        return least_loaded(fitting)
 
     async def _resolve(self) -> None:
-        for name in self._addresses:
+        for name in self.addresses:
             try:
                 self._resolved[name] = set(await resolve(name))
             except Unavailable as error:  # those it stood for until now may well be alive

@@ -1,7 +1,12 @@
-"""What all streams know together of one draft: how good it is, and how long things take. Pure."""
+"""What all streams know together of one draft: how good it is, and how long things take. Pure.
+
+What a plain step takes is the target's, so that the records of several drafts share it.
+"""
 
 from orchestrator.acceptance import Calibration
-from paceline.session import Drafter
+from orchestrator.gain import GainEstimate
+from paceline.session import Drafter, Verdict
+from paceline.status import Gain
 
 _ROUND_MEMORY = 20.0
 _GAIN_MEMORY = 400.0
@@ -9,7 +14,12 @@ _TIME_MEMORY = 12.0
 BENCH_STREAMS = 2
 """Streams in a row that gave speculation up, after which new ones begin without."""
 BENCH_PROBE_TOKENS = 1024
-"""Tokens, of all streams together, between probes of a draft that is benched."""
+"""Tokens, of all streams together, between probes of a draft that is benched. A better one in
+its place is found by the first stream after so many; where another pool's drafts are in use, by
+the first after so many that explores, see orchestrator.selection."""
+GAIN_DRIFT_TOKENS = 65536
+"""Tokens of all streams, in which the gain of a draft that nobody uses may change by 1."""
+_PLACES_MEMORY = 512
 
 
 class Rate:
@@ -51,26 +61,99 @@ def crowd(others: int) -> int:
     return others.bit_length()
 
 
-class DraftRecord:
-    """Shared by all streams that use a draft."""
+class TargetRecord:
+    """Shared by all streams: what a plain step takes, and how many tokens they made."""
 
     def __init__(self) -> None:
-        """Begin with priors."""
-        self.calibration = Calibration()
+        """Begin with nothing."""
+        self.tokens = 0
         self._plain: dict[int, Mean] = {}
-        self._speculating = Rate(_GAIN_MEMORY)
-        self._waits: dict[tuple[Drafter, bool], Mean] = {}
-        self._prompt_row = Mean()
-        self._given_up = 0
-        self._since_probe = 0
 
     def plain_seconds(self, others: int) -> float | None:
         """Of a plain step beside so many other streams, as the orchestrator sees it."""
         plain = self._plain.get(crowd(others))
         return None if plain is None else plain.value
 
+    def observe_plain(self, seconds: float, others: int) -> None:
+        """A plain step of a stream beside so many others."""
+        self._plain.setdefault(crowd(others), Mean()).observe(seconds)
+
+
+class RecentPlaces:
+    """Draft tokens verified and accepted in the recent rounds, by place; old rounds fade."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._rounds = 0
+        self._verified: dict[int, float] = {}
+        self._accepted: dict[int, float] = {}
+
+    def observe(self, verdict: Verdict) -> None:
+        """A round."""
+        for counts, length in (
+            (self._verified, verdict.verified),
+            (self._accepted, verdict.accepted),
+        ):
+            counts[length] = counts.get(length, 0.0) + 1.0
+        self._rounds += 1
+        if self._rounds >= _PLACES_MEMORY:
+            self._rounds = 0
+            for counts in (self._verified, self._accepted):
+                counts.update({length: count / 2 for length, count in counts.items()})
+
     @property
-    def gain(self) -> float | None:
+    def rate(self) -> float | None:
+        """Accepted of verified draft tokens; None before the first round."""
+        verified, accepted = (
+            sum(length * count for length, count in counts.copy().items())
+            for counts in (self._verified, self._accepted)
+        )
+        return accepted / verified if verified else None
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The same by place in the round."""
+        verified, accepted = self._verified.copy(), self._accepted.copy()
+        most = max(verified, default=0)
+        return tuple(_beyond(accepted, place) / _beyond(verified, place) for place in range(most))
+
+
+def _beyond(counts: dict[int, float], place: int) -> float:
+    return sum(count for length, count in counts.items() if length > place)
+
+
+class DraftRecord:
+    """Shared by all streams that use a draft, or the drafts of one pool."""
+
+    def __init__(self, target: TargetRecord | None = None) -> None:
+        """Begin with priors. target: shared with the records of other drafts."""
+        self.target = target or TargetRecord()
+        self.calibration = Calibration()
+        self.places = RecentPlaces()
+        self.gains = GainEstimate()
+        self._observed_at = 0
+        self._speculating = Rate(_GAIN_MEMORY)
+        self._waits: dict[tuple[Drafter, bool], Mean] = {}
+        self._prompt_row = Mean()
+        self._given_up = 0
+        self._probed_at = self.target.tokens
+        self._probing = False
+
+    def plain_seconds(self, others: int) -> float | None:
+        """See TargetRecord."""
+        return self.target.plain_seconds(others)
+
+    @property
+    def gain(self) -> Gain | None:
+        """Speed of streams over that of the target alone at the same load; None while unknown.
+
+        Rounds count in which the draft had a part, or was left out because it did not pay. The
+        longer nothing was seen of it the wider is the interval.
+        """
+        return self.gains.value((self.target.tokens - self._observed_at) / GAIN_DRIFT_TOKENS)
+
+    @property
+    def speculating_gain(self) -> float | None:
         """Speed of speculating rounds over that of plain steps, in streams that were alone."""
         rate, plain = self._speculating.value, self.plain_seconds(0)
         return None if rate is None or plain is None else rate * plain
@@ -82,7 +165,11 @@ class DraftRecord:
 
     def observe_plain(self, seconds: float, others: int) -> None:
         """A plain step of a stream beside so many others."""
-        self._plain.setdefault(crowd(others), Mean()).observe(seconds)
+        self.target.observe_plain(seconds, others)
+
+    def observe_gain(self) -> None:
+        """A block of rounds went into `gains`."""
+        self._observed_at = self.target.tokens
 
     def observe_speculating(self, tokens: int, seconds: float) -> None:
         """A round that was planned to speculate, of a stream that was alone."""
@@ -112,17 +199,38 @@ class DraftRecord:
         return None if row is None else row * prompt_tokens
 
     def observe_outcome(self, *, given_up: bool) -> None:
-        """A stream paused speculation for the first time, or has used it for a good while."""
+        """A stream paused speculation for the first time, or it pays for it."""
+        was_benched = self.benched
         self._given_up = self._given_up + 1 if given_up else 0
-        self._since_probe = 0
+        if self.benched:  # whoever tries it again finds out whether it is still the same draft
+            self.calibration = Calibration()
+        elif was_benched:
+            self.gains.doubt()
+        self._probed_at = self.target.tokens
+        self.end_probe()
+
+    @property
+    def probing(self) -> bool:
+        """Whether a stream tries the draft although it is benched, and has not decided yet."""
+        return self._probing
+
+    @property
+    def tokens_to_probe(self) -> int:
+        """Tokens of all streams until a new one may try a draft that is benched."""
+        return max(0, self._probed_at + BENCH_PROBE_TOKENS - self.target.tokens)
+
+    def end_probe(self) -> None:
+        """The stream that tried the draft has ended, decided or not."""
+        self._probing = False
 
     def may_probe(self) -> bool:
         """Whether a new stream may try a benched draft: one in so many tokens."""
-        due = self._since_probe >= BENCH_PROBE_TOKENS
+        due = not self.tokens_to_probe
         if due:
-            self._since_probe = 0
+            self._probed_at = self.target.tokens
+            self._probing = True
         return due
 
     def count(self, tokens: int) -> None:
         """Tokens of any stream."""
-        self._since_probe += tokens
+        self.target.tokens += tokens

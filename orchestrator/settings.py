@@ -1,19 +1,77 @@
 """The orchestrator's settings."""
 
+import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from paceline.settings import ServerSettings
+
+DEFAULT_POOL = "draft"
+"""Name of the draft pool of addresses that stand behind no name."""
+_POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
 def _split(value: object) -> object:
     return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
 
+def _pools(value: object) -> object:
+    """Addresses by pool. A part without a name belongs to the name before it."""
+    parts = _split(value)
+    if not isinstance(parts, Iterable) or isinstance(parts, dict):
+        return value
+    groups: list[tuple[str, list[str]]] = []
+    for part in parts:
+        name, address = _named(part)
+        if name is not None or not groups:
+            groups.append((name or DEFAULT_POOL, []))
+        groups[-1][1].append(_checked(address))
+    pools: dict[str, list[str]] = {}
+    for name, addresses in groups:
+        if pools.setdefault(name, addresses) != addresses:
+            raise _wrong(f"the name {name!r} must stand for one pool, and is given two")
+    return _distinct(pools)
+
+
+def _named(part: str) -> tuple[str | None, str]:
+    """Name and address; what has a colon before its first = is an address."""
+    name, equals, address = part.partition("=")
+    if not equals or ":" in name:
+        return None, part
+    if not _POOL_NAME.fullmatch(name):
+        raise _wrong(
+            f"the name {name!r} must be a small letter, then at most 62 of a-z, 0-9, - and _"
+        )
+    return name, address
+
+
+def _checked(address: str) -> str:
+    if ":" not in address:
+        raise _wrong(f"the address {address!r} must be host:port or unix:/path")
+    return address
+
+
+def _distinct(pools: dict[str, list[str]]) -> dict[str, list[str]]:
+    owners: dict[str, str] = {}
+    for name, addresses in pools.items():
+        for address in addresses:
+            if (owner := owners.setdefault(address, name)) != name:
+                raise _wrong(f"the address {address!r} must be in one pool, not {owner} and {name}")
+    return pools
+
+
+def _wrong(what: str) -> PydanticCustomError:
+    return PydanticCustomError("draft_pools", what)
+
+
 Addresses = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 """Addresses, in flags and environment separated by commas."""
+Pools = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_pools)]
+"""Addresses by the name of their pool, the preferred one first: NAME=ADDRESS,ADDRESS,NAME=..."""
 
 
 class OrchestratorSettings(ServerSettings):
@@ -34,8 +92,11 @@ class OrchestratorSettings(ServerSettings):
         description="Target servers, separated by commas: host:port or unix:/path; a name is "
         "all it resolves to.",
     )
-    draft: Addresses = Field(
-        ["localhost:7072"], description="Draft servers, likewise. They need not be there."
+    draft: Pools = Field(
+        {DEFAULT_POOL: ["localhost:7072"]},
+        description="Draft servers, likewise. They need not be there. NAME=ADDRESS,ADDRESS names "
+        f"a pool of equal ones, addresses before any name are the pool {DEFAULT_POOL!r}; give "
+        "several, the preferred one first, again or behind commas, to have them compared.",
     )
     draft_length: int = Field(
         4,

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import astuple
 from statistics import median
 
+from orchestrator.tally import Tally
 from paceline.generation import Overhead, Statistics
 from paceline.session import Drafter, Verdict
 
@@ -23,6 +24,25 @@ class StreamStatistics:
         self.drafted: Counter[Drafter] = Counter()
         self.rounds = 0
         self.plain_steps = 0
+        self.tally = Tally()
+        """Counts the same for all streams of a draft pool, which may change."""
+        self.scraped_rounds = 0
+        self.scraped_first = False
+        """What of this the metrics have seen already, while the stream runs."""
+
+    def receive(self, drafter: Drafter, count: int) -> None:
+        """Draft tokens came."""
+        self.drafted[drafter] += count
+        self.tally.drafted[drafter] += count
+
+    def rounds_since(self, first: int) -> list[tuple[float, Overhead]]:
+        """Seconds and overhead of each round from the one numbered `first` on."""
+        return list(zip(self.round_seconds[first:], self.overheads[first:], strict=False))
+
+    @property
+    def ttft_seconds(self) -> float | None:
+        """From the request to the first token; None before that."""
+        return None if self._first_token is None else self._first_token - self._arrived
 
     @property
     def accepted(self) -> int:
@@ -32,6 +52,7 @@ class StreamStatistics:
     def observe(self, verdict: Verdict, draft_wait: float) -> None:
         """A verdict came, of a round that had waited `draft_wait` for its draft."""
         now = verdict.arrived_seconds
+        self.tally.observe(verdict)
         if self._first_token is None:
             self._first_token = now
         elif verdict.verified:

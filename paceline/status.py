@@ -15,7 +15,7 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A target or draft server: paceline.v1.Server. Times in seconds."""
+    """A target or draft server: paceline.v1.Server. Times in seconds. pool: a draft's."""
 
     role: Role
     address: str
@@ -27,6 +27,7 @@ class Server:
     machine: Machine | None
     round_trip_seconds: float
     clock_offset_seconds: float
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +57,52 @@ class Totals:
         return self.accepted / self.verified if self.verified else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Drafting:
-    """What the orchestrator has learned of its drafts; times in seconds, None while unknown.
+class PoolState(enum.Enum):
+    """How a draft pool stands."""
 
-    acceptance_rate: of recent guesses behind right ones. gain: speed of speculating rounds over
-    that of plain steps. benched: given up but for probes. plain_seconds: of a plain step.
-    wait_seconds: for the next guess; restart_seconds: for the first one after a wrong one.
+    IN_USE = "in use"
+    STANDBY = "standby"
+    BENCHED = "benched"
+    PROBING = "probing"
+    FULL = "full"
+    UNREACHABLE = "not reachable"
+    WRONG_VOCABULARY = "wrong vocabulary"
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Speed over that of the target alone at the same load, with an interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class DraftPool:
+    """A pool of drafts, and what its streams came to; times in seconds, None while unknown.
+
+    reason: of the state, in words. acceptance_rate: of recent draft tokens verified, also by
+    place in the round. streams: that were given its drafts, of which `running` run. wasted: draft
+    tokens that were not accepted. wait_seconds: for the next guess; restart_seconds: for the
+    first one after a wrong one; plain_seconds: of a plain step.
     """
 
-    acceptance_rate: float = 0.0
-    benched: bool = False
-    gain: float | None = None
+    name: str
+    addresses: tuple[str, ...] = ()
+    replicas: int = 0
+    replicas_ready: int = 0
+    state: PoolState = PoolState.UNREACHABLE
+    reason: str = ""
+    acceptance_rate: float | None = None
+    acceptance_by_place: tuple[float, ...] = ()
+    gain: Gain | None = None
+    streams: int = 0
+    running: int = 0
+    drafted: int = 0
+    verified: int = 0
+    accepted: int = 0
+    wasted: int = 0
     plain_seconds: float | None = None
     wait_seconds: float | None = None
     restart_seconds: float | None = None
@@ -80,7 +115,7 @@ class Status:
     machine: Machine
     servers: tuple[Server, ...]
     totals: Totals = Totals()
-    drafting: Drafting = Drafting()
+    draft_pools: tuple[DraftPool, ...] = ()
 
     def of(self, role: Role) -> list[Server]:
         """Servers that do this."""

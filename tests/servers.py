@@ -1,7 +1,7 @@
 """Real servers in this process, on real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,9 @@ async def target(folder: Path | str, **settings: Any) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def draft(folder: Path | str | None, **settings: Any) -> AsyncIterator[Server]:
+async def draft(
+    folder: Path | str | None, *, address: str = ANY_PORT, **settings: Any
+) -> AsyncIterator[Server]:
     """A draft server; without a folder one that only looks up."""
     registry = CollectorRegistry()
     if folder is None:
@@ -58,7 +60,7 @@ async def draft(folder: Path | str | None, **settings: Any) -> AsyncIterator[Ser
     started = await asyncio.to_thread(draft_main.start, configured, registry)
     service = DraftServer(started, registry, configured.drafter)
     async with serving(
-        ANY_PORT, service, ("paceline.v1.DraftService",), registry=registry
+        address, service, ("paceline.v1.DraftService",), registry=registry
     ) as server:
         yield Server(f"127.0.0.1:{server.port}", started, registry)
 
@@ -67,25 +69,22 @@ async def draft(folder: Path | str | None, **settings: Any) -> AsyncIterator[Ser
 async def orchestrator(
     targets: list[str], drafts: list[str], *, expect_drafts: int | None = None, **settings: Any
 ) -> AsyncIterator[Client]:
-    """An orchestrator, ready, and a client of it."""
-    async with orchestrator_alone(target=targets, draft=drafts, **settings) as client:
-        wanted = len(drafts) if expect_drafts is None else expect_drafts
-
-        async def found() -> bool:
-            return any(model.drafts == wanted for model in await client.models())
-
-        await eventually(found)
+    """An orchestrator, ready, and a client of it. drafts: addresses, or NAME=ADDRESS."""
+    registry = CollectorRegistry()
+    async with orchestrator_alone(targets, drafts, registry, **settings) as client:
+        await has_drafts(client, len(drafts) if expect_drafts is None else expect_drafts)
         yield client
 
 
 @asynccontextmanager
 async def orchestrator_alone(
-    target: tuple[str, ...] | list[str] = ("unix:/nowhere",),
-    draft: tuple[str, ...] | list[str] = (),
+    target: Sequence[str] = ("unix:/nowhere",),
+    draft: Sequence[str] = (),
+    registry: CollectorRegistry | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """An orchestrator whose servers need not be there, and a client of it."""
-    registry = CollectorRegistry()
+    registry = registry or CollectorRegistry()
     configured = OrchestratorSettings(target=list(target), draft=list(draft), **settings)
     service = orchestrator_main.Orchestrator(configured, registry)
     names = orchestrator_main.NAMES
@@ -94,6 +93,15 @@ async def orchestrator_alone(
         Client(f"127.0.0.1:{server.port}", retries=0) as client,
     ):
         yield client
+
+
+async def has_drafts(client: Client, count: int) -> None:
+    """Wait until the orchestrator has a target, and so many drafts for it."""
+
+    async def found() -> bool:
+        return any(model.drafts == count for model in await client.models())
+
+    await eventually(found)
 
 
 async def eventually(

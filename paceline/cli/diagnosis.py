@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from paceline.session import Machine
-from paceline.status import Role, Server, Status
+from paceline.status import PoolState, Role, Server, Status
 
 CLOCK_SECONDS = 1.0
 """Clocks that are further apart make logs and certificates hard to trust."""
@@ -114,6 +114,10 @@ def _drafts(status: Status) -> Iterator[Finding]:
             what = "its vocabulary is not the target's: it is benched"
             advice = "take a draft with the target's tokenizer, of the same model family"
             yield Finding(Level.WRONG, f"draft {one.address}", what, advice)
+    for pool in status.draft_pools:
+        if pool.state in {PoolState.BENCHED, PoolState.PROBING}:
+            advice = "put a better draft in its place, or take it away"
+            yield Finding(Level.NOTE, f"draft pool {pool.name}", pool.reason, advice)
 
 
 def _machine(subject: str, server: Server, machine: Machine) -> Iterator[Finding]:

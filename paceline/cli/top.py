@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+from collections.abc import Sequence
 
 from pydantic import BaseModel, Field
 from rich.console import Console, Group, RenderableType
@@ -16,10 +17,19 @@ from paceline.client import Client
 
 _BARS = " ▁▂▃▄▅▆▇█"
 HISTORY = 40
+_STYLES = {
+    status.PoolState.IN_USE: "green",
+    status.PoolState.STANDBY: "default",
+    status.PoolState.PROBING: "yellow",
+    status.PoolState.FULL: "yellow",
+    status.PoolState.BENCHED: "red",
+    status.PoolState.UNREACHABLE: "red",
+    status.PoolState.WRONG_VOCABULARY: "red",
+}
 
 
 class Status(BaseModel):
-    """Say how a deployment goes: servers, load, acceptance, what speculation brings."""
+    """Say how a deployment goes: servers, load, acceptance, what each draft pool brings."""
 
     address: str = Field("localhost:7070", description="The orchestrator: host:port or unix:/path.")
     json_: bool = Field(False, alias="json", description="Print one object.")
@@ -67,7 +77,11 @@ def view(
     found: status.Status, recent: status.Totals, seconds: float, speeds: list[float]
 ) -> RenderableType:
     """One look. recent: what came in the last `seconds`, or ever where that is 0."""
-    return Group(_streams(recent, seconds, speeds), _drafts(found.drafting), _servers(found))
+    streams = _streams(recent, seconds, speeds)
+    pools: list[RenderableType] = []
+    if found.draft_pools:
+        pools = [_drafts(found.draft_pools, found.totals), _reasons(found.draft_pools)]
+    return Group(streams, *pools, _servers(found))
 
 
 def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Table:
@@ -93,23 +107,62 @@ def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Tabl
 def sparkline(values: list[float]) -> str:
     """Values as bars, the highest one whole."""
     most = max(values) or 1.0
-    return "".join(_BARS[round(value / most * (len(_BARS) - 1))] for value in values)
+    return bars([value / most for value in values])
 
 
-def _drafts(drafting: status.Drafting) -> Text:
-    state = ("benched, but for probes", "red") if drafting.benched else ("in use", "green")
-    text = Text("drafts: ").append(state[0], style=state[1])
-    text.append(f"; {drafting.acceptance_rate:.0%} of recent guesses right")
-    if drafting.gain is not None:
-        text.append(f"; {drafting.gain:.2f} times the target alone")
-    for name, value in (
-        ("a plain step", drafting.plain_seconds),
-        ("a guess", drafting.wait_seconds),
-        ("after a wrong one", drafting.restart_seconds),
-    ):
-        if value is not None:
-            text.append(f"; {name} {value * 1e3:.1f} ms", style="dim")
-    return text
+def bars(shares: Sequence[float]) -> str:
+    """Shares of 1 as bars."""
+    return "".join(_BARS[round(share * (len(_BARS) - 1))] for share in shares)
+
+
+def _drafts(pools: Sequence[status.DraftPool], totals: status.Totals) -> Table:
+    table = Table(title="Draft pools")
+    for heading in ("pool", "state"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("ready", "streams", "accepted"):
+        table.add_column(heading, justify="right")
+    table.add_column("by place", overflow="fold")
+    for heading in ("gain", "wasted", "guess ms"):
+        table.add_column(heading, justify="right")
+    for pool in pools:
+        table.add_row(
+            pool.name,
+            Text(pool.state.value, style=_STYLES[pool.state]),
+            f"{pool.replicas_ready}/{pool.replicas}",
+            _share(pool, totals),
+            "" if pool.acceptance_rate is None else f"{pool.acceptance_rate:.2f}",
+            bars(pool.acceptance_by_place),
+            "" if pool.gain is None else _gain(pool.gain),
+            f"{pool.wasted / pool.drafted:.0%}" if pool.drafted else "",
+            _waits(pool),
+        )
+    return table
+
+
+def _reasons(pools: Sequence[status.DraftPool]) -> Text:
+    """Why those stand as they do that are not in use."""
+    idle = [pool for pool in pools if pool.state is not status.PoolState.IN_USE]
+    return Text("\n").join(Text(f"{pool.name}: {pool.reason}", style="dim") for pool in idle)
+
+
+def _share(pool: status.DraftPool, totals: status.Totals) -> str:
+    """Streams that run with its drafts, of all; when none runs, of all there were."""
+    count, of = pool.running, totals.running
+    if not of:
+        count, of = pool.streams, totals.streams
+    return f"{count} ({count / of:.0%})" if of else str(count)
+
+
+def _gain(gain: status.Gain) -> str:
+    return f"{gain.value:.2f} ±{gain.high - gain.value:.2f}"
+
+
+def _waits(pool: status.DraftPool) -> str:
+    """Milliseconds until the next guess, and after a wrong one."""
+    waits = (pool.wait_seconds, pool.restart_seconds)
+    if waits == (None, None):
+        return ""
+    return " / ".join("?" if wait is None else f"{wait * 1e3:.1f}" for wait in waits)
 
 
 def _servers(found: status.Status) -> Table:
@@ -121,7 +174,7 @@ def _servers(found: status.Status) -> Table:
     for server in found.servers:
         load = server.load
         table.add_row(
-            server.role.value,
+            f"{server.role.value} {server.pool}" if server.pool else server.role.value,
             server.address,
             server.model.name if server.model else "",
             _state(server),
@@ -141,5 +194,5 @@ def _state(server: status.Server) -> Text:
 
 
 def _plain(value: object) -> object:
-    """What JSON has no word for: roles."""
-    return value.value if isinstance(value, status.Role) else str(value)
+    """What JSON has no word for: roles and states."""
+    return value.value if isinstance(value, status.Role | status.PoolState) else str(value)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from paceline.client import Client, Result
 from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
+from paceline.status import PoolState
 from tests import servers
 from tests.tiny_models import EOS, VOCABULARY, perturbed, tiny_model
 
@@ -293,3 +294,6 @@ async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
             return "draft benched" in capsys.readouterr().out
 
         await servers.eventually(reported)
+        [pool] = (await client.status()).draft_pools
+        assert pool.state is PoolState.WRONG_VOCABULARY
+        assert pool.streams == 0

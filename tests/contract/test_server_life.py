@@ -222,7 +222,7 @@ async def test_a_scrape_of_the_orchestrator_has_the_streams_statistics(
             health_port=health_port,
             metrics_port=metrics_port,
             target=[target.address],
-            draft=[],
+            draft=["gone=unix:/nowhere"],
         )
 
         async def load(registry: CollectorRegistry) -> main.Orchestrator:
@@ -251,7 +251,7 @@ async def test_a_scrape_of_the_orchestrator_has_the_streams_statistics(
         assert samples["paceline_spec_decode_num_plain_steps_total", ()] == 5
         assert samples["paceline_time_to_first_token_seconds_count", ()] == 1
         assert samples["paceline_targets_ready", ()] == 1
-        assert samples["paceline_drafts_ready", ()] == 0
+        assert samples["paceline_drafts_ready", ("gone",)] == 0
         signal.raise_signal(signal.SIGTERM)
         await asyncio.wait_for(task, servers.WAIT_SECONDS)
 

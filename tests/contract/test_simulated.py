@@ -43,7 +43,7 @@ async def test_one_and_many_streams_are_what_the_target_alone_gives() -> None:
         assert status.totals.streams == len(expected) + 2 + len(together)
         assert status.totals.tokens == TOKENS * status.totals.streams
         assert status.totals.accepted > 0
-        assert status.drafting.plain_seconds is not None
+        assert status.draft_pools[0].plain_seconds is not None
         await servers.nothing_is_left(target, draft)
 
 

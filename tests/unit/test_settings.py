@@ -15,9 +15,32 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PACELINE_ORCHESTRATOR_DRAFT", "a:1,b:2")
     monkeypatch.setenv("PACELINE_ORCHESTRATOR_DRAFT_LENGTH", "7")
     settings = parse(OrchestratorSettings, ["--draft-length=3"])
-    assert settings.draft == ["a:1", "b:2"]
+    assert settings.draft == {"draft": ["a:1", "b:2"]}
     assert settings.draft_length == 3
-    assert parse(OrchestratorSettings, ["--draft="]).draft == []
+    assert parse(OrchestratorSettings, ["--draft="]).draft == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pools"),
+    [
+        (["--draft=small=a:1,b:2"], {"small": ["a:1", "b:2"]}),
+        (["--draft=small=a:1,b:2,large=c:1"], {"small": ["a:1", "b:2"], "large": ["c:1"]}),
+        (["--draft=small=a:1", "--draft=large=c:1"], {"small": ["a:1"], "large": ["c:1"]}),
+        (["--draft=a:1", "--draft=b:1"], {"draft": ["a:1", "b:1"]}),
+        (["--draft=a:1", "--draft=large=c:1"], {"draft": ["a:1"], "large": ["c:1"]}),
+        (["--draft=x=a:1", "--draft=x=a:1"], {"x": ["a:1"]}),
+        (["--draft=unix:/tmp/a=b"], {"draft": ["unix:/tmp/a=b"]}),
+        (["--draft=x=unix:/tmp/a=b"], {"x": ["unix:/tmp/a=b"]}),
+        (["--draft=x=[::1]:7072"], {"x": ["[::1]:7072"]}),
+    ],
+)
+def test_draft_pools_have_names_and_an_order(
+    arguments: list[str], pools: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(parse(OrchestratorSettings, arguments).draft.items()) == list(pools.items())
+    flags = [argument.removeprefix("--draft=") for argument in arguments]
+    monkeypatch.setenv("PACELINE_ORCHESTRATOR_DRAFT", ",".join(flags))
+    assert parse(OrchestratorSettings, []).draft == pools
 
 
 @pytest.mark.parametrize(
@@ -25,6 +48,17 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     [
         (["--draft-length=99"], "--draft-length is '99': Input should be less than or equal to 32"),
         (["--target="], "--target is []: List should have at least 1 item"),
+        (
+            ["--draft==a:1"],
+            "--draft is '=a:1': the name '' must be a small letter, then at most 62",
+        ),
+        (["--draft=My=a:1"], "--draft is 'My=a:1': the name 'My' must be a small letter"),
+        ([f"--draft={'a' * 64}=a:1"], "must be a small letter, then at most 62"),
+        (["--draft=x=a:1", "--draft=x=b:1"], "the name 'x' must stand for one pool"),
+        (["--draft=a:1,draft=b:1"], "the name 'draft' must stand for one pool"),
+        (["--draft=x=a:1,y=a:1"], "the address 'a:1' must be in one pool, not x and y"),
+        (["--draft=x="], "the address '' must be host:port or unix:/path"),
+        (["--draft=here"], "the address 'here' must be host:port or unix:/path"),
         (["--port=x"], "--port is 'x': Input should be a valid integer"),
     ],
 )

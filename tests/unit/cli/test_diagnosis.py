@@ -6,7 +6,7 @@ import pytest
 
 from paceline.cli.diagnosis import Finding, Level, diagnose
 from paceline.session import Load, Machine, ModelInfo
-from paceline.status import Role, Server, Status
+from paceline.status import DraftPool, PoolState, Role, Server, Status
 
 MACHINE = Machine("1.0", "node-a", 8, 8, 4 << 30, 8 << 30, 0.0)
 MODEL = ModelInfo("big", "print", "words", 100, 1000, (0,), 1, True, "node-a")
@@ -50,6 +50,12 @@ def with_draft(**fields: object) -> Status:
             "one version",
         ),
         (with_draft(reachable=False, reason="refused"), Level.WRONG, "refused", "running"),
+        (
+            replace(HEALTHY, draft_pools=(DraftPool("x", state=PoolState.BENCHED, reason="why"),)),
+            Level.NOTE,
+            "why",
+            "better draft",
+        ),
         (with_target(draining=True), Level.NOTE, "draining", "streams have ended"),
         (with_draft(round_trip_seconds=0.02), Level.NOTE, "20.0 ms away", "closer"),
         (

@@ -6,10 +6,28 @@ from rich.console import Console
 
 from paceline.cli.top import sparkline, view
 from paceline.session import Load, Machine
-from paceline.status import Drafting, Role, Server, Status, Totals
+from paceline.status import DraftPool, Gain, PoolState, Role, Server, Status, Totals
 
 MACHINE = Machine("1.0", "here", 2, 2, 1, 1, 0.0)
 LOST = Server(Role.DRAFT, "1.2.3.4:7072", False, "refused", None, Load(), False, None, 0.0, 0.0)
+
+
+GOOD = DraftPool(
+    name="large",
+    replicas=2,
+    replicas_ready=1,
+    state=PoolState.IN_USE,
+    acceptance_rate=0.8,
+    acceptance_by_place=(1.0, 0.5, 0.0),
+    gain=Gain(1.4, 1.3, 1.5),
+    running=2,
+    drafted=100,
+    accepted=80,
+    wasted=20,
+    wait_seconds=0.0025,
+    restart_seconds=0.004,
+)
+BAD = DraftPool(name="small", replicas=1, state=PoolState.BENCHED, reason="it did not pay")
 
 
 def shown(found: Status, recent: Totals, seconds: float) -> str:
@@ -20,11 +38,24 @@ def shown(found: Status, recent: Totals, seconds: float) -> str:
 
 def test_it_says_how_fast_how_right_and_what_is_lost() -> None:
     totals = Totals(2, 5, 300, 40, 60, 200, 100, 75)
-    drafting = Drafting(0.75, True, 0.9, 0.1, 0.02)
-    text = shown(Status(MACHINE, (LOST,), totals, drafting), totals, 2.0)
-    for expected in ("150", "3.00", "0.75", "60%", "benched", "0.90 times", "refused"):
+    text = shown(Status(MACHINE, (LOST,), totals, (GOOD, BAD)), totals, 2.0)
+    for expected in ("150", "3.00", "0.75", "60%", "refused"):
         assert expected in text
-    assert "100.0 ms" in text
+    good, bad = (line for line in text.splitlines() if "1/2" in line or "0/1" in line)
+    for expected in (
+        "large",
+        "in use",
+        "2 (100%)",
+        "0.80",
+        "█▄ ",
+        "2.5 / 4.0",
+        "1.40 ±0.10",
+        "20%",
+    ):
+        assert expected in good
+    for expected in ("small", "benched", "0 (0%)"):
+        assert expected in bad
+    assert "small: it did not pay" in text
 
 
 def test_nothing_yet_is_shown_as_nothing() -> None:

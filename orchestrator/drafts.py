@@ -1,0 +1,148 @@
+"""The draft pools: what is known of each, and which one a stream gets."""
+
+import contextlib
+import time
+from collections.abc import Collection, Iterator, Mapping
+
+import structlog
+
+from orchestrator.pools import Pool, Replica, least_loaded
+from orchestrator.record import DraftRecord, TargetRecord
+from orchestrator.selection import Candidate, Selection, standing
+from orchestrator.tally import Tally
+from paceline.errors import Unavailable
+from paceline.session import ModelInfo
+from paceline.status import PoolState
+
+_log = structlog.get_logger(__name__)
+
+FULL_SECONDS = 5.0
+"""A pool that refused a stream counts as full for so long, unless it takes one."""
+
+
+class DraftPool(Pool):
+    """Draft servers that count as equal: one name, one record."""
+
+    def __init__(self, name: str, addresses: Collection[str], target: TargetRecord) -> None:
+        """Know of no server yet."""
+        super().__init__(addresses)
+        self.name = name
+        self.record = DraftRecord(target)
+        self.tally = Tally()
+        self._refused_at = -FULL_SECONDS
+        self._models: set[tuple[str, str]] = set()
+
+    def notice_models(self) -> None:
+        """Forget what was learned of other models than the ones that the servers report now."""
+        models = [replica.model for replica in self.all if replica.model and not replica.retired]
+        found = {(model.name, model.fingerprint) for model in models}
+        if self._models and found - self._models:
+            _log.info("draft replaced", draft=self.name, models=sorted(found))
+            self.record = DraftRecord(self.record.target)
+        self._models = found or self._models
+
+    def fitting(self, target: ModelInfo, refused: Collection[Replica] = ()) -> list[Replica]:
+        """Servers that could draft for `target`, without those that refused."""
+        return [one for one in self.ready if one not in refused and fits(one.model, target)]
+
+    @property
+    def strange(self) -> bool:
+        """Whether servers are ready, and the vocabulary of none is a target's."""
+        return bool(self.ready) and all(replica.benched for replica in self.ready)
+
+    def refuse(self) -> None:
+        """A server was full."""
+        self._refused_at = time.monotonic()
+
+    @property
+    def full(self) -> bool:
+        """Whether a stream found no room a moment ago, and none since."""
+        return time.monotonic() - self._refused_at < FULL_SECONDS
+
+    @contextlib.contextmanager
+    def drafting(self) -> Iterator[Tally]:
+        """Count a stream that has one of these drafts."""
+        self._refused_at = -FULL_SECONDS
+        self.tally.streams += 1
+        self.tally.running += 1
+        try:
+            yield self.tally
+        finally:
+            self.tally.running -= 1
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the choice depends on."""
+        record = self.record
+        return Candidate(
+            self.name, record.gain, record.benched, record.probing, record.tokens_to_probe
+        )
+
+
+class Drafts:
+    """All draft pools, in the order of preference."""
+
+    def __init__(self, addresses: dict[str, list[str]]) -> None:
+        """Know of no server yet. addresses: by the pools' names."""
+        self.target = TargetRecord()
+        self.pools = [DraftPool(name, addresses[name], self.target) for name in addresses]
+        self.none = Tally()
+        self._selection = Selection()
+
+    @property
+    def all(self) -> list[Replica]:
+        """Every server of every pool."""
+        return [replica for pool in self.pools for replica in pool.all]
+
+    @property
+    def ready(self) -> list[Replica]:
+        """Those that sessions can be opened on."""
+        return [replica for pool in self.pools for replica in pool.ready]
+
+    @property
+    def tallies(self) -> list[Tally]:
+        """Of each pool, and of streams without a draft."""
+        return [*(pool.tally for pool in self.pools), self.none]
+
+    def notice_models(self) -> None:
+        """See DraftPool."""
+        for pool in self.pools:
+            pool.notice_models()
+
+    def pick(self, target: ModelInfo, refused: Mapping[Replica, str]) -> tuple[DraftPool, Replica]:
+        """Pool and server for a stream, without servers that `refused` it, and why.
+
+        Raises Unavailable when there is none.
+        """
+        self.notice_models()
+        usable = {pool.name: pool for pool in self.pools if pool.fitting(target, refused)}
+        chosen = self._selection.choose([pool.candidate for pool in usable.values()])
+        if chosen is None and refused:
+            raise Unavailable(f"no draft takes the stream: {next(iter(refused.values()))}")
+        if chosen is None:
+            raise Unavailable("no draft with the target's vocabulary is reachable")
+        pool = usable[chosen]
+        return pool, least_loaded(pool.fitting(target, refused))
+
+    def given(self) -> None:
+        """A stream has got what was picked."""
+        self._selection.given()
+
+    def standing(self, pool: DraftPool) -> tuple[PoolState, str]:
+        """How a pool stands, and why."""
+        if not pool.ready:
+            servers = len(pool.all)
+            reason = f"none of {servers} servers is ready" if servers else "no address resolves"
+            return PoolState.UNREACHABLE, reason
+        if pool.strange:
+            return PoolState.WRONG_VOCABULARY, "its vocabulary is not the target's"
+        if pool.full:
+            return PoolState.FULL, "streams that found no room begin without, and ask again"
+        usable = [one for one in self.pools if one.ready and not (one.strange or one.full)]
+        candidates = [one.candidate for one in usable]
+        return standing(pool.candidate, self._selection.best(candidates))
+
+
+def fits(draft: ModelInfo | None, target: ModelInfo) -> bool:
+    """Whether a draft can guess for a target: same vocabulary, or, as lookup has, none."""
+    return draft is not None and draft.vocabulary_hash in {"", target.vocabulary_hash}

@@ -1,0 +1,268 @@
+"""Several draft pools for one target: the one that pays is used, and no token depends on it."""
+
+import asyncio
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry
+
+from orchestrator.record import BENCH_STREAMS
+from orchestrator.selection import EXPLORE_STREAMS
+from paceline.client import Client
+from paceline.generation import GenerateRequest, Speculation
+from paceline.sampling import SamplingParams
+from paceline.status import DraftPool, PoolState
+from tests import servers
+
+TARGET = "simulated:step_ms=8"
+GOOD, BAD = "simulated:step_ms=0.3,acceptance=0.9", "simulated:step_ms=0.3,acceptance=0"
+TOKENS = 200
+
+
+def request(
+    prompt: str, tokens: int = TOKENS, speculation: Speculation = Speculation.AUTO
+) -> GenerateRequest:
+    greedy = SamplingParams(temperature=0)
+    return GenerateRequest(
+        prompt, sampling=greedy, max_tokens=tokens, seed=1, speculation=speculation
+    )
+
+
+async def output(
+    client: Client,
+    prompt: str,
+    tokens: int = TOKENS,
+    speculation: Speculation = Speculation.AUTO,
+) -> tuple[int, ...]:
+    result = await client.generate(request(prompt, tokens, speculation)).result()
+    return result.token_ids
+
+
+async def alone(client: Client, prompts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    return {one: await output(client, one, speculation=Speculation.OFF) for one in prompts}
+
+
+async def pools(client: Client) -> dict[str, DraftPool]:
+    return {pool.name: pool for pool in (await client.status()).draft_pools}
+
+
+async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_targets() -> None:
+    registry = CollectorRegistry()
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft(BAD, drafter="model") as bad,
+        servers.draft(GOOD, drafter="model") as good,
+        servers.orchestrator_alone(
+            [target.address], [f"bad={bad.address}", f"good={good.address}"], registry
+        ) as client,
+    ):
+        await servers.has_drafts(client, 2)
+        prompts = [str(index) for index in range(BENCH_STREAMS + 4)]
+        expected = await alone(client, prompts)
+        for prompt in prompts:
+            assert await output(client, prompt) == expected[prompt]
+        found = await pools(client)
+        assert list(found) == ["bad", "good"]
+        assert found["bad"].state is PoolState.BENCHED
+        assert "gave it up" in found["bad"].reason
+        assert found["bad"].accepted == 0 < found["bad"].wasted
+        assert found["good"].state is PoolState.IN_USE
+        assert found["good"].streams == 4
+        assert found["bad"].streams == BENCH_STREAMS
+        assert found["good"].acceptance_rate is not None
+        assert found["good"].acceptance_rate > 0.4
+        assert found["good"].acceptance_by_place[0] > 0.7
+        assert found["good"].gain is not None
+        assert found["good"].gain.low <= found["good"].gain.value <= found["good"].gain.high
+        assert_metrics_agree(registry, found)
+
+
+def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPool]) -> None:
+    def get(name: str, draft: str, **more: str) -> float | None:
+        return registry.get_sample_value(f"paceline_{name}", {"draft": draft, **more})
+
+    for name, pool in found.items():
+        drafted = get("spec_decode_num_draft_tokens_total", name, drafter="model")
+        assert drafted == pool.drafted
+        assert get("spec_decode_num_verified_tokens_total", name) == pool.verified
+        assert get("spec_decode_num_accepted_tokens_total", name) == pool.accepted
+        for kind in ("verified", "accepted"):
+            places = [
+                sample.value
+                for family in registry.collect()
+                for sample in family.samples
+                if sample.name == f"paceline_spec_decode_num_{kind}_tokens_per_pos_total"
+                and sample.labels["draft"] == name
+            ]
+            assert sum(places) == getattr(pool, kind)
+            assert places == sorted(places, reverse=True)
+        assert get("draft_benched", name) == (pool.state is PoolState.BENCHED)
+        assert get("draft_streams_total", name) == pool.streams
+        assert get("drafts_ready", name) == 1
+        assert get("draft_acceptance_rate", name) == pool.acceptance_rate
+        assert get("draft_gain_ratio", name) == (pool.gain and pool.gain.value)
+    assert get("pacing_steps_total", "good", reason="guesses pay")
+
+
+async def test_counters_move_while_a_stream_runs() -> None:
+    registry = CollectorRegistry()
+
+    def get(name: str, **labels: str) -> float:
+        return registry.get_sample_value(f"paceline_{name}", labels) or 0.0
+
+    async with (
+        servers.target("simulated:step_ms=10") as target,
+        servers.draft(GOOD, drafter="model") as draft,
+        servers.orchestrator_alone([target.address], [draft.address], registry) as client,
+    ):
+        await servers.has_drafts(client, 1)
+        endless = asyncio.create_task(output(client, "long", tokens=20_000))
+
+        async def moving() -> bool:
+            place = get(
+                "spec_decode_num_accepted_tokens_per_pos_total", draft="draft", position="1"
+            )
+            rounds = get("round_overhead_seconds_count")
+            return place > 3 and rounds > 3 and get("time_to_first_token_seconds_count") == 1
+
+        await servers.eventually(moving)
+        assert get("streams_running") == 1
+        assert get("draft_streams_running", draft="draft") == 1
+        assert get("streams_total", outcome="length") == 0
+        endless.cancel()
+        await asyncio.gather(endless, return_exceptions=True)
+
+        async def ended() -> bool:
+            return get("streams_total", outcome="Cancelled") == 1
+
+        await servers.eventually(ended)
+        assert get("round_overhead_seconds_count") == get("spec_decode_num_rounds_total")
+        assert get("time_to_first_token_seconds_count") == 1
+
+
+async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_there_is_room() -> (
+    None
+):
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft(GOOD, drafter="model", kv_tokens=4096, kv_reserve_tokens=0) as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+        [expected] = (await alone(client, ["b"])).values()
+        first = asyncio.create_task(output(client, "a", tokens=4000))
+
+        async def drafted() -> bool:
+            return (await pools(client))["draft"].running == 1
+
+        await servers.eventually(drafted)
+        assert await output(client, "b") == expected
+        found = (await pools(client))["draft"]
+        assert (found.state, found.streams) == (PoolState.FULL, 1)
+        second = asyncio.create_task(output(client, "c", tokens=4000))
+
+        async def begun() -> bool:
+            return (await client.status()).totals.running == 2
+
+        await servers.eventually(begun)
+        first.cancel()
+
+        async def taken() -> bool:
+            pool = (await pools(client))["draft"]
+            return pool.streams == 2 and pool.running == 1 and pool.accepted > 0
+
+        await servers.eventually(taken)
+        assert not second.done()
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        await servers.nothing_is_left(target, draft)
+
+
+async def test_a_stream_that_finds_the_preferred_pool_full_gets_another_at_once() -> None:
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft(GOOD, drafter="model", kv_tokens=512, kv_reserve_tokens=0) as small,
+        servers.draft(GOOD, drafter="model") as large,
+        servers.orchestrator(
+            [target.address], [f"small={small.address}", f"large={large.address}"]
+        ) as client,
+    ):
+        [expected] = (await alone(client, ["a"])).values()
+        assert await output(client, "a") == expected
+        await output(client, "long", tokens=600)
+        found = await pools(client)
+        assert found["small"].streams == found["large"].streams == 1
+        assert found["large"].accepted > 0
+
+
+async def test_a_lost_draft_is_replaced_from_another_pool_and_the_tokens_stay() -> None:
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft(GOOD, drafter="model") as other,
+    ):
+        lost = servers.draft(GOOD, drafter="model")
+        first = await lost.__aenter__()
+        async with servers.orchestrator(
+            [target.address], [f"first={first.address}", f"other={other.address}"]
+        ) as client:
+            prompt = request("a", 800)
+            tokens: list[int] = []
+            async for delta in client.generate(prompt):
+                if not tokens:
+                    assert (await pools(client))["first"].running == 1
+                    await lost.__aexit__(None, None, None)
+                tokens += [token.id for token in delta.tokens]
+            off = request("a", 800, speculation=Speculation.OFF)
+            assert tuple(tokens) == (await client.generate(off).result()).token_ids
+            found = await pools(client)
+            assert found["first"].state is PoolState.UNREACHABLE
+            assert found["other"].streams == 1
+            assert found["other"].accepted > 0
+
+
+async def test_a_replaced_model_is_used_at_once_and_what_was_learned_of_the_old_is_forgotten() -> (
+    None
+):
+    async with servers.target(TARGET) as target:
+        old = servers.draft(BAD, drafter="model", model_name="old")
+        first = await old.__aenter__()
+        async with servers.orchestrator([target.address], [first.address]) as client:
+            for index in range(BENCH_STREAMS):
+                await output(client, str(index))
+            assert (await pools(client))["draft"].state is PoolState.BENCHED
+            await old.__aexit__(None, None, None)
+            new = servers.draft(GOOD, address=first.address, drafter="model", model_name="new")
+            async with new:
+
+                async def forgotten() -> bool:
+                    pool = (await pools(client))["draft"]
+                    return pool.state is PoolState.IN_USE and pool.acceptance_rate is None
+
+                await servers.eventually(forgotten)
+                found = await client.generate(request("x")).result()
+                assert found.finished.statistics.accepted > TOKENS / 10
+
+
+async def test_a_better_model_of_the_same_name_is_found_within_the_probing_bound() -> None:
+    registry = CollectorRegistry()
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft(GOOD, drafter="model") as other,
+    ):
+        old = servers.draft(BAD, drafter="model")
+        first = await old.__aenter__()
+        drafts = [f"first={first.address}", f"other={other.address}"]
+        async with servers.orchestrator_alone([target.address], drafts, registry) as client:
+            await servers.has_drafts(client, 2)
+            for index in range(BENCH_STREAMS):
+                await output(client, str(index))
+            assert (await pools(client))["first"].state is PoolState.BENCHED
+            await old.__aexit__(None, None, None)
+            better = "simulated:step_ms=0.3,acceptance=0.95"
+            async with servers.draft(better, drafter="model", address=first.address):
+                await servers.has_drafts(client, 2)
+                before = (await pools(client))["first"].streams
+                for index in range(EXPLORE_STREAMS + 1):
+                    await output(client, f"x{index}")
+                found = (await pools(client))["first"]
+                assert found.streams > before
+                assert found.accepted > 0
+                assert found.state is not PoolState.BENCHED
