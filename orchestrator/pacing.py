@@ -250,7 +250,9 @@ class AdaptivePacer:
         )
 
     def _shared_plan(self, at_most: int, window: int) -> SharedPlan:
-        enough = self._shared_length(at_most)
+        # By what all streams know, so that all come to the same.
+        acceptance = self._record.calibration.mean.value
+        enough = best_length(acceptance, self._shared_costs, at_most)
         return SharedPlan(
             acceptance=self._acceptance,
             row_price=self.price,
@@ -260,10 +262,6 @@ class AdaptivePacer:
             window=max(window, enough),
             due_seconds=self._shared_costs.wait(enough),
         )
-
-    def _shared_length(self, at_most: int) -> int:
-        """By what all streams know, so that all come to the same."""
-        return best_length(self._record.calibration.mean.value, self._shared_costs, at_most)
 
     @property
     def _shared_costs(self) -> Costs:
@@ -386,7 +384,9 @@ class AdaptivePacer:
         At the price of time without speculation: that is what a pause would go back to.
         """
         if self._others and not self._alternates:
-            return self._shared_length(self._at_most) > 0
+            # A stream that is luckier than all together is not yet better.
+            chance = min(self._acceptance.next_chance, self._record.calibration.mean.value)
+            return best_length(chance, self._shared_costs, self._at_most) > 0
         wait = (self._record.wait(restart=True) or 0.0) if self._alternates else 0.0
         plain = self._record.plain_seconds(self._others)
         price = (1 + self._others) / plain if plain else self.price

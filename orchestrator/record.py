@@ -202,9 +202,7 @@ class DraftRecord:
         """A stream paused speculation for the first time, or it pays for it."""
         was_benched = self.benched
         self._given_up = self._given_up + 1 if given_up else 0
-        if self.benched:  # whoever tries it again finds out whether it is still the same draft
-            self.calibration = Calibration()
-        elif was_benched:
+        if was_benched and not self.benched:
             self.gains.doubt()
         self._probed_at = self.target.tokens
         self.end_probe()
@@ -229,6 +227,7 @@ class DraftRecord:
         if due:
             self._probed_at = self.target.tokens
             self._probing = True
+            self.calibration = Calibration()  # it may be another draft by now
         return due
 
     def count(self, tokens: int) -> None:
