@@ -113,7 +113,8 @@ class DraftSession:
         started = now()
         while patience := self._patience(plan, now() - started):
             due = self._due_within(plan.slack_seconds - (now() - started))
-            self._tell(max(plan.window, len(self._buffer) + 1), plan.lookup_window, due)
+            window = max(plan.window, len(self._buffer) + 1)
+            self._tell(window, plan.lookup_window, due, plan.alternatives)
             self._changed.clear()
             try:
                 async with asyncio.timeout(patience):
@@ -123,7 +124,7 @@ class DraftSession:
                 break
         self.waited_seconds = now() - started
         due = self._due_within(DUE * self._step_seconds)
-        self._tell(plan.window, plan.lookup_window, due)
+        self._tell(plan.window, plan.lookup_window, due, plan.alternatives)
         return self._buffer.offer(plan.length(self._buffer.guesses))
 
     def receive(self, proposal: Proposal) -> None:
@@ -185,7 +186,9 @@ class DraftSession:
             return 0.0
         return max(0.0, min(1.0, seconds - self._round_trip_seconds - one))
 
-    def _tell(self, window: int, lookup_window: int, due_seconds: float) -> None:
+    def _tell(
+        self, window: int, lookup_window: int, due_seconds: float, alternatives: int = 0
+    ) -> None:
         """Send news and credit, where they matter to what the draft does."""
         granted = (window, lookup_window) if self._window is None else (self._window,) * 2
         if any(granted):
@@ -194,7 +197,8 @@ class DraftSession:
             matters = self._at_work
         if matters:
             news, self._news = tuple(self._news), []
-            self.advances.put_nowait(Advance(self._position, news, *granted, due_seconds))
+            advance = Advance(self._position, news, *granted, due_seconds, alternatives)
+            self.advances.put_nowait(advance)
             self._position += len(news)
             self._drafted = self._position + len(self._buffer)
             self._granted = granted

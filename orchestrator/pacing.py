@@ -42,6 +42,8 @@ FREE = 0.8
 WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.2
 """How likely a guess must be for the draft to make it ahead of time: alone, and beside others,
 whom the draft serves meanwhile."""
+ALTERNATIVES = 2
+"""What a stream alone lets its draft work on, beside its guesses, where it has cores of its own."""
 LEAST_CHANCE = 0.1
 """A draft whose guesses are right less often only costs its owner."""
 LEAST_GAIN = 0.96
@@ -107,7 +109,10 @@ class FixedPacer:
         ahead = 0 if draft.alternates or not length else self.draft_length + 2
         window = length + ahead
         if length and draft.ready:
-            return FixedPlan(length, length, self.wait_seconds, 0, window)
+            alternatives = 0 if draft.alternates else ALTERNATIVES
+            return FixedPlan(
+                length, length, self.wait_seconds, 0, window, alternatives=alternatives
+            )
         return FixedPlan(0, length, 0.0, _plain_steps(remaining), window)
 
 
@@ -248,6 +253,7 @@ class AdaptivePacer:
             wait_seconds=self._wait_seconds,
             window=window,
             slack_seconds=FREE * (self._slack.value or 0.0) if self._others else 0.0,
+            alternatives=0 if draft.alternates or self._others else ALTERNATIVES,
         )
 
     @property

@@ -30,6 +30,10 @@ class Plan(Protocol):
         """How long the target is busy with others: guesses that come within it are in time."""
 
     @property
+    def alternatives(self) -> int:
+        """How many alternatives the draft may work on, beside its guesses."""
+
+    @property
     def continue_steps(self) -> int:
         """Plain steps to ask of the target beyond the next one, should nothing be proposed."""
 
@@ -54,6 +58,7 @@ class FixedPlan:
     window: int
     slack_seconds: float = 0.0
     lookup_window: int = 0
+    alternatives: int = 0
 
     def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan."""
@@ -81,6 +86,7 @@ class PacedPlan:
     window: int
     slack_seconds: float = 0.0
     continue_steps: int = 0
+    alternatives: int = 0
 
     @property
     def lookup_window(self) -> int:

@@ -199,6 +199,7 @@ def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
         window=advance.window,
         lookup_window=advance.lookup_window,
         due_seconds=advance.due_seconds,
+        alternatives=advance.alternatives,
     )
 
 
@@ -211,6 +212,7 @@ def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Adva
         message.window,
         message.lookup_window,
         message.due_seconds,
+        message.alternatives,
     )
 
 
