@@ -16,7 +16,8 @@ from paceline.session import Drafter, Proposal
 
 MAX_TOKENS = 48
 """Tokens of all alternatives of one path together; the unlikely ones do not grow beyond."""
-
+UNLIKELY = 0.02
+"""Places that the target hardly reaches have no alternatives."""
 LEAST_TAKEN = 0.15
 """Share of rejections, with an alternative at hand, in which the target must take it. Below this
 they do not make up for the steps that a restart has to wait for."""
@@ -42,11 +43,15 @@ class Pick:
 
 @dataclass(slots=True)
 class Alternative:
-    """A second best token and what follows it. digest: of the path that ends with it."""
+    """A second best token and what follows it. digest: of the path that ends with it.
+
+    chance: that all its picks are right when its first token is.
+    """
 
     second: int
     digest: int
     picks: list[Pick] = field(default_factory=list)
+    chance: float = 1.0
 
     @property
     def tokens(self) -> list[int]:
@@ -54,14 +59,23 @@ class Alternative:
         return [self.second, *(pick.token for pick in self.picks)]
 
     @property
-    def chance(self) -> float:
-        """That all its picks are right when its first token is."""
-        return math.prod(pick.chance for pick in self.picks)
+    def last(self) -> int:
+        """Its last token."""
+        return self.picks[-1].token if self.picks else self.second
+
+    def append(self, pick: Pick) -> None:
+        """Continue it."""
+        self.picks.append(pick)
+        self.digest = mix(self.digest, pick.token)
+        self.chance *= pick.chance
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """An alternative's end, to be continued. place: where it leaves the path. digest: before it."""
+    """An alternative's end, to be continued. place: where it leaves the path.
+
+    digest: of the path that ends with it.
+    """
 
     place: int
     digest: int
@@ -148,6 +162,8 @@ class BranchedPath(AheadPath):
                 chance = reached * (1.0 - pick.chance) * alternative.chance
                 likely.append((chance, Leaf(place, alternative.digest)))
             reached *= pick.chance
+            if reached < UNLIKELY:
+                break
         best = heapq.nlargest(min(count, room), likely, key=lambda one: one[0])
         return [leaf for _, leaf in best]
 
@@ -166,9 +182,8 @@ class BranchedPath(AheadPath):
         if alternative is None:
             return None
         first = not alternative.picks
-        position = leaf.place + len(alternative.tokens)
-        alternative.picks.append(pick)
-        alternative.digest = leaf.grown(pick.token).digest
+        position = leaf.place + 1 + len(alternative.picks)
+        alternative.append(pick)
         self._alternatives[leaf.place] = alternative
         if not first:
             return Proposal(position, leaf.digest, (pick.token,), (pick.margin,))
@@ -191,6 +206,6 @@ class BranchedPath(AheadPath):
         return Alternative(pick.second, mix(self.digest_before(place), pick.second))
 
     def _may_grow(self, place: int, alternative: Alternative) -> bool:
-        end = place + len(alternative.tokens)
+        end = place + 1 + len(alternative.picks)
         fits = self._max_length is None or end < self._max_length - 1
-        return fits and alternative.tokens[-1] not in self._stop
+        return fits and alternative.last not in self._stop

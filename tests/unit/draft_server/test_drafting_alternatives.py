@@ -11,7 +11,7 @@ from draft_server.session import ROW_SHARE
 from draft_server.settings import DraftSettings
 from paceline.engine.history import History
 from paceline.engine.law import pick_with_second
-from paceline.engine.work import KVCache, Span, StepReport
+from paceline.engine.work import Decoder, Span, StepReport
 from paceline.errors import PacelineError
 from paceline.path import TokenPath
 from paceline.sampling import SamplingParams
@@ -40,7 +40,8 @@ class AlternativesMachine(RuleBasedStateMachine):
         peers: list[AlternativeDrafter] = []
         peers += [AlternativeDrafter(drafter, peers) for _ in range(2)]
         self.drafter = drafter
-        self.sessions = [(decoder, TokenCache()) for decoder in (*peers, drafter)]
+        decoders: list[Decoder] = [*peers, drafter]
+        self.sessions = [(decoder, TokenCache()) for decoder in decoders]
         self.confirmed = list(PROMPT)
         self.known = {TokenPath(PROMPT).digest: list(PROMPT)}
 
@@ -80,7 +81,7 @@ class AlternativesMachine(RuleBasedStateMachine):
     @rule(chunk=st.integers(1, 3), meanwhile=st.booleans(), turned=st.booleans())
     def step(self, chunk: int, meanwhile: bool, turned: bool) -> None:
         """All that want something, in any order; a long span in pieces."""
-        batch: list[tuple[AlternativeDrafter | ModelDrafter, KVCache, Span]] = []
+        batch: list[tuple[Decoder, TokenCache, Span]] = []
         for decoder, cache in self.sessions[:: -1 if turned else 1]:
             span = decoder.plan(cache.length)
             if span is not None:
@@ -142,9 +143,10 @@ def drafting(cost: CostModel | None) -> tuple[ModelDrafter, AlternativeDrafter, 
     drafter = ModelDrafter(opening, delivered.append)  # type: ignore[arg-type]
     alternative = AlternativeDrafter(drafter, [])
     runner, caches = TableRunner(VOCABULARY), (TokenCache(), TokenCache())
+    decoders: list[Decoder] = [drafter, alternative]
     drafter.advance(Advance(2, (), 4, 4, 0.0, 1))
     for _ in range(4):
-        for decoder, cache in zip((drafter, alternative), caches, strict=True):
+        for decoder, cache in zip(decoders, caches, strict=True):
             if span := decoder.plan(cache.length):
                 [logits] = runner.forward([(cache, span)])
                 decoder.commit(span, logits, StepReport(0.0, Load(), cost))

@@ -60,7 +60,7 @@ def test_a_stale_or_strange_one_is_never_kept() -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     buffer = buffer_with(behind(PROMPT, 0))
-    end = PROMPT
+    end: tuple[int, ...] = PROMPT
     for _ in range(2 * MAX_ALTERNATIVE_TOKENS):
         buffer.add(behind(end, 1))
         end = (*end, 1)
@@ -69,7 +69,8 @@ def test_what_is_kept_is_bounded() -> None:
 
 
 def test_what_the_path_has_passed_makes_room() -> None:
-    buffer, path = ProposalBuffer(PROMPT, VOCABULARY), PROMPT
+    buffer = ProposalBuffer(PROMPT, VOCABULARY)
+    path: tuple[int, ...] = PROMPT
     for _ in range(MAX_ALTERNATIVE_TOKENS):
         buffer.add(behind(path, 0, 0))
         buffer.add(behind(path, 1, 1))
