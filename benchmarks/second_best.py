@@ -8,7 +8,7 @@ where it is not, how often the second is, and the third.
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,14 +134,14 @@ def _bucket(margin: float) -> str:
     return f"from {low:4.2f}"
 
 
-def _table(by: str, places: list[Place], key: object) -> Table:
+def _table(by: str, places: list[Place], key: Callable[[Place], str]) -> Table:
     table = Table(title=f"The target's token in the draft's ranking, by {by}")
     table.add_column(by)
     for heading in ("places", "best", "second where not best", "third where neither"):
         table.add_column(heading, justify="right")
     groups: dict[str, list[int]] = {}
     for place in places:
-        groups.setdefault(key(place), []).append(place.rank)  # type: ignore[operator]
+        groups.setdefault(key(place), []).append(place.rank)
         groups.setdefault("~all", []).append(place.rank)
     for name, ranks in sorted(groups.items()):
         wrong, neither = [rank for rank in ranks if rank], [rank for rank in ranks if rank > 1]
