@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
+from draft_server.session import DraftSession
 from paceline.session import Proposal
 
 
@@ -13,6 +14,22 @@ class DraftMetrics:
         self._drafted = Counter(
             "paceline_draft_proposed_tokens", "Draft tokens sent.", ["drafter"], registry=registry
         )
+
+        self._alternative_tokens = Counter(
+            "paceline_draft_alternative_tokens",
+            "Draft tokens made for the case that the target picks the second best before them.",
+            registry=registry,
+        )
+        self._taken = Counter(
+            "paceline_draft_alternatives_taken",
+            "Alternatives whose first token the target picked.",
+            registry=registry,
+        )
+
+    def observe_end(self, session: DraftSession) -> None:
+        """Count what came of a stream's alternatives."""
+        self._alternative_tokens.inc(session.alternative_tokens)
+        self._taken.inc(session.alternatives_taken)
 
     def observe(self, proposal: Proposal) -> None:
         """Count a proposal."""

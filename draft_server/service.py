@@ -7,11 +7,13 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
+from draft_server.drafters.alternative import AlternativeSessions
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import Deliver, ModelDrafter
 from draft_server.drafters.ngram import NgramDrafter
 from draft_server.lookup import Lookup, RecentOutputs
 from draft_server.metrics import DraftMetrics
+from paceline.engine.engine import Engine
 from paceline.engine.started import StartedEngine
 from paceline.engine_server import EngineServer
 from paceline.errors import InvalidArgument
@@ -21,11 +23,30 @@ from paceline.rpc.codec import (
     progress_to_proto,
     proposal_to_proto,
 )
-from paceline.session import Opened, Opening, Progress, Proposal, joined
+from paceline.session import Advance, Opened, Opening, Progress, Proposal, joined
 from paceline.v1 import draft_pb2, draft_pb2_grpc
 
 AnyDrafter = ModelDrafter | NgramDrafter
 Requests = AsyncIterator[draft_pb2.DraftRequest]
+
+
+class _Made:
+    """What serves one stream: its drafter, and the sessions of its alternatives."""
+
+    def __init__(self, salt: str, drafter: AnyDrafter, engine: Engine) -> None:
+        self.salt = salt
+        self.drafter = drafter
+        self._alternatives = (
+            AlternativeSessions(engine, drafter) if isinstance(drafter, ModelDrafter) else None
+        )
+
+    def work_on(self, alternatives: int) -> None:
+        if self._alternatives is not None:
+            self._alternatives.open(alternatives)
+
+    def close(self) -> None:
+        if self._alternatives is not None:
+            self._alternatives.close()
 
 
 class DraftServer(EngineServer):
@@ -63,22 +84,31 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         self, request_iterator: Requests, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[draft_pb2.DraftResponse]:
         """One session, from Open to the end of the stream."""
-        made: list[tuple[str, AnyDrafter]] = []
+        made: list[_Made] = []
 
         def make(opening: Opening, deliver: Deliver) -> AnyDrafter:
-            made.append((opening.cache_salt, self._make(opening, deliver)))
-            return made[0][1]
+            drafter = self._make(opening, deliver)
+            made.append(_Made(opening.cache_salt, drafter, self._server.engine))
+            return drafter
+
+        def post(drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> tuple[float, ...]:
+            advance = self._advance(request)
+            drafter.advance(advance)
+            made[0].work_on(advance.alternatives)
+            return advance.due_seconds
 
         session = self._server.run_session(
-            request_iterator, context, make, self._post, joined, _more_to_come
+            request_iterator, context, make, post, joined, _more_to_come
         )
         try:
             async with contextlib.aclosing(session):
                 async for value in session:
                     yield self._response(value)
         finally:
-            for salt, drafter in made:
-                self._recent.add(salt, drafter.session.confirmed)
+            for one in made:
+                one.close()
+                self._recent.add(one.salt, one.drafter.session.confirmed)
+                self._metrics.observe_end(one.drafter.session)
 
     def _make(self, opening: Opening, deliver: Deliver) -> AnyDrafter:
         if self._drafter == "model":
@@ -88,13 +118,10 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         kind = NgramDrafter if self._drafter == "ngram" else HybridDrafter
         return kind(opening, deliver, lookup)
 
-    def _post(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> tuple[float, ...]:
+    def _advance(self, request: draft_pb2.DraftRequest) -> Advance:
         if request.WhichOneof("message") != "advance":
             raise InvalidArgument("only advance may follow open")
-        vocabulary_size = self._server.model.vocabulary_size
-        advance = advance_from_proto(request.advance, vocabulary_size)
-        drafter.advance(advance)
-        return advance.due_seconds
+        return advance_from_proto(request.advance, self._server.model.vocabulary_size)
 
     def _response(self, value: Opened | Proposal | Progress) -> draft_pb2.DraftResponse:
         if isinstance(value, Opened):
@@ -106,5 +133,6 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
 
 
 def _more_to_come(drafter: AnyDrafter) -> bool:
-    """Whether the guesses made had better wait for those that the window has room for."""
-    return drafter.session.wanted > 0 and not drafter.session.take_awaited()
+    """Whether what was guessed had better wait for more, until it is due."""
+    session = drafter.session
+    return (session.wanted > 0 or session.has_alternatives) and not session.take_awaited()

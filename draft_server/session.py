@@ -1,22 +1,32 @@
 """Running ahead: what a draft has guessed beyond the confirmed path. Pure: no I/O, no clock."""
 
+import sys
 from collections import deque
+from collections.abc import Collection, Sequence
 
 from draft_server.lookup import Lookup
-from paceline.ahead import AheadPath
+from paceline.alternatives import BranchedPath, Leaf, Pick
 from paceline.errors import InvalidArgument
-from paceline.session import Advance, Drafter, Opening, Proposal
+from paceline.session import Advance, CostModel, Drafter, Opening, Proposal
+
+ROW_SHARE = 0.05
+"""Alternatives are worked on where a row adds no more to a step than this share of it."""
 
 
 class DraftSession:
-    """Confirmed tokens, and the guesses that follow them up to the window."""
+    """Confirmed tokens, the guesses that follow them up to the window, and alternatives."""
 
     def __init__(self, opening: Opening) -> None:
         """Begin at the end of the opening's tokens, with no window."""
         self._opening = opening
-        self._path = AheadPath(opening.prompt_token_ids + opening.output_token_ids)
-        self._window = self._lookup_window = 0
+        confirmed = opening.prompt_token_ids + opening.output_token_ids
+        self._path = BranchedPath(confirmed, opening.max_length, opening.stop_token_ids)
+        self._window = self._lookup_window = self._granted = 0
+        self._unchanged = sys.maxsize
         self._awaited: int | None = None
+        self._took = False
+        self._rows_are_cheap = True
+        self.alternative_tokens = self.alternatives_taken = 0
         self._inbox: deque[Advance] = deque()
         self._expected = self._path.confirmed
 
@@ -31,6 +41,11 @@ class DraftSession:
         return self._path.tokens[: self._path.confirmed]
 
     @property
+    def confirmed_length(self) -> int:
+        """How many tokens are confirmed."""
+        return self._path.confirmed
+
+    @property
     def has_news(self) -> bool:
         """Whether something was posted that catch_up has not applied."""
         return bool(self._inbox)
@@ -43,15 +58,27 @@ class DraftSession:
         self._expected += len(advance.token_ids)
         self._inbox.append(advance)
 
-    def catch_up(self) -> int:
-        """Apply what was posted; returns the length up to which the tokens stayed as they were."""
-        unchanged = len(self._path)
+    def apply(self) -> None:
+        """Apply what was posted."""
         while self._inbox:
             advance = self._inbox.popleft()
-            unchanged = min(unchanged, self._path.confirm(advance.token_ids))
+            stayed = self._path.confirm(advance.token_ids)
+            self._unchanged = min(self._unchanged, stayed)
+            if stayed < self._path.confirmed < len(self._path):
+                self._took = True
+                self.alternatives_taken += 1
             self._window = advance.window
             self._awaited = self._path.confirmed + advance.awaited if advance.awaited else None
             self._lookup_window = max(advance.window, advance.lookup_window)
+            self._granted = advance.alternatives if advance.window else 0
+
+    def catch_up(self) -> int:
+        """Apply what was posted; returns the length up to which the tokens stayed as they were.
+
+        That is since the last time, as apply may have been called meanwhile.
+        """
+        self.apply()
+        unchanged, self._unchanged = min(self._unchanged, len(self._path)), sys.maxsize
         return unchanged
 
     def take_awaited(self) -> bool:
@@ -60,6 +87,42 @@ class DraftSession:
         if there:
             self._awaited = None
         return there
+
+    def taken(self) -> Proposal | None:
+        """The guesses, if they were an alternative until the target picked it; told once."""
+        took, self._took = self._took, False
+        return self._path.proposal(self._path.confirmed) if took and self._path.guesses else None
+
+    def note_cost(self, cost: CostModel | None) -> None:
+        """Learn what a step costs: alternatives are for where their rows are all but free."""
+        if cost is not None:
+            one = cost.step_seconds + cost.row_seconds
+            self._rows_are_cheap = cost.row_seconds <= ROW_SHARE * one
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether there may be alternatives to work on."""
+        return self._granted > 0 and self._rows_are_cheap
+
+    def leaf(self, claimed: Collection[Leaf], own: Leaf | None) -> Leaf | None:
+        """The alternative to work on while others work on `claimed`; `own` if it is among them."""
+        granted = self._granted if self.has_alternatives else 0
+        leaves = [leaf for leaf in self._path.leaves(granted) if leaf not in claimed]
+        return own if own in leaves else next(iter(leaves), None)
+
+    def holds(self, leaf: Leaf) -> bool:
+        """Whether the path has not left an alternative meanwhile."""
+        return self._path.holds(leaf)
+
+    def tokens_to(self, leaf: Leaf) -> list[int]:
+        """All tokens up to the end of an alternative that the path holds."""
+        return self._path.tokens_to(leaf)
+
+    def grow(self, leaf: Leaf, pick: Pick) -> Proposal | None:
+        """Continue an alternative; returns what is new of it, None when the path has left it."""
+        proposal = self._path.grow(leaf, pick)
+        self.alternative_tokens += proposal is not None
+        return proposal
 
     @property
     def wanted(self) -> int:
@@ -89,9 +152,9 @@ class DraftSession:
         The proposal, appended, ends at a stop token; it is empty without a match.
         """
         match = lookup.find(self.tokens, self.wanted_of_lookup, least)
-        tokens = self._up_to_stop(match.following)
-        confidences = (float(match.length),) * len(tokens)
-        return self.propose(tokens, confidences, Drafter.NGRAM)
+        sure = float(match.length)
+        picks = [Pick(token, sure) for token in self._up_to_stop(match.following)]
+        return self.propose(picks, Drafter.NGRAM)
 
     def _up_to_stop(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         for index, token in enumerate(tokens):
@@ -99,10 +162,8 @@ class DraftSession:
                 return tokens[: index + 1]
         return tokens
 
-    def propose(
-        self, tokens: tuple[int, ...], confidences: tuple[float, ...], drafter: Drafter
-    ) -> Proposal:
+    def propose(self, picks: Sequence[Pick], drafter: Drafter) -> Proposal:
         """Append guesses; returns them as a proposal."""
-        proposal = Proposal(len(self._path), self._path.digest, tokens, confidences, drafter)
-        self._path.extend(tokens)
-        return proposal
+        start = len(self._path)
+        self._path.guess(picks)
+        return self._path.proposal(start, drafter)

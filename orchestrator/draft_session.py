@@ -3,7 +3,7 @@
 import asyncio
 
 from orchestrator.acceptance import Guess
-from orchestrator.plans import DraftState, Plan
+from orchestrator.plans import DraftState, FixedPlan, Plan
 from orchestrator.proposals import ProposalBuffer
 from orchestrator.record import DraftRecord, Mean
 from orchestrator.sharing import LATE
@@ -80,7 +80,7 @@ class DraftSession:
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores."""
         if not self._alternates:
-            self._tell(1, 1, ())
+            self._tell(FixedPlan(0, 0, 0.0, 0, window=1, lookup_window=1), 1, ())
 
     def lose(self) -> None:
         """The server is gone: nobody waits any longer."""
@@ -120,14 +120,12 @@ class DraftSession:
         started = now()
         while patience := self._patience(plan, now() - started):
             due = self._due(plan, now() - started)
-            self._tell(
-                max(plan.window, len(self._buffer) + 1), plan.lookup_window, due, plan.enough
-            )
+            self._tell(plan, max(plan.window, len(self._buffer) + 1), due, plan.enough)
             if not await self._change_within(patience):
                 self._overdue = self._is_overdue
                 break
         self.waited_seconds = now() - started
-        self._tell(plan.window, plan.lookup_window, self._moments(self._next_verdict))
+        self._tell(plan, plan.window, self._moments(self._next_verdict))
         return self._buffer.offer(plan.length(self._buffer.guesses))
 
     @property
@@ -218,17 +216,19 @@ class DraftSession:
         return tuple(min(1.0, one - under_way) for one in seconds if one > under_way)
 
     def _tell(
-        self, window: int, lookup_window: int, due_seconds: tuple[float, ...], awaited: int = 0
+        self, plan: Plan, window: int, due_seconds: tuple[float, ...], awaited: int = 0
     ) -> None:
         """Send news and credit, where they matter to what the draft does."""
-        granted = (window, lookup_window) if self._window is None else (self._window,) * 2
+        granted = (window, plan.lookup_window) if self._window is None else (self._window,) * 2
         if any(granted):
             matters = self._news or granted > self._granted or self._is_worth_holding(due_seconds)
         else:
             matters = self._at_work
         if matters:
             news, self._news = tuple(self._news), []
-            advance = Advance(self._position, news, *granted, due_seconds, awaited)
+            advance = Advance(
+                self._position, news, *granted, due_seconds, awaited, plan.alternatives
+            )
             self.advances.put_nowait(advance)
             self._position += len(news)
             self._drafted = self._position + len(self._buffer)

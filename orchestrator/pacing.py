@@ -41,6 +41,8 @@ SHARED_ROUNDS = 8
 WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.2
 """How likely a guess must be for the draft to make it ahead of time: alone, and beside others,
 whom the draft serves meanwhile."""
+ALTERNATIVES = 2
+"""What a stream alone lets its draft work on, beside its guesses, where it has cores of its own."""
 LEAST_CHANCE = 0.1
 """A draft whose guesses are right less often only costs its owner."""
 LEAST_GAIN = 0.96
@@ -78,7 +80,7 @@ class Pacer(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FixedPacer:
     """The same draft length in every round.
 
@@ -87,6 +89,7 @@ class FixedPacer:
 
     draft_length: int
     wait_seconds: float
+    _alone: bool = True
 
     @property
     def eager(self) -> bool:
@@ -98,16 +101,18 @@ class FixedPacer:
         return Explanation({}, {"draft_length": self.draft_length})
 
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
-        """Nothing changes its mind."""
+        """See whether there are others."""
+        self._alone = verdict.load.sessions <= 1
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         length = max(0, min(self.draft_length, remaining - 1))
         ahead = 0 if draft.alternates or not length else self.draft_length + 2
         window = length + ahead
-        if length and draft.ready:
-            return FixedPlan(length, length, self.wait_seconds, 0, window)
-        return FixedPlan(0, length, 0.0, _plain_steps(remaining), window)
+        if not (length and draft.ready):
+            return FixedPlan(0, length, 0.0, _plain_steps(remaining), window)
+        alternatives = ALTERNATIVES if self._alone and not draft.alternates else 0
+        return FixedPlan(length, length, self.wait_seconds, 0, window, alternatives=alternatives)
 
 
 class Reason(enum.Enum):
@@ -247,6 +252,7 @@ class AdaptivePacer:
             wait_factor=1.0 if draft.alternates else CATCH_UP,
             wait_seconds=self._wait_seconds,
             window=window,
+            alternatives=0 if draft.alternates else ALTERNATIVES,
         )
 
     def _shared_plan(self, at_most: int, window: int) -> SharedPlan:

@@ -33,6 +33,10 @@ class Plan(Protocol):
         """When so many should be there."""
 
     @property
+    def alternatives(self) -> int:
+        """How many alternatives the draft may work on, beside its guesses."""
+
+    @property
     def continue_steps(self) -> int:
         """Plain steps to ask of the target beyond the next one, should nothing be proposed."""
 
@@ -58,6 +62,7 @@ class FixedPlan:
     lookup_window: int = 0
     due_seconds: float = 0.0
     enough: int = 0
+    alternatives: int = 0
 
     def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan."""
@@ -87,6 +92,7 @@ class PacedPlan:
     due_seconds: float = 0.0
     enough: int = 0
     continue_steps: int = 0
+    alternatives: int = 0
 
     @property
     def lookup_window(self) -> int:

@@ -2,7 +2,39 @@
 
 from orchestrator.acceptance import Guess
 from paceline.ahead import AheadPath
-from paceline.session import Proposal
+from paceline.session import Proposal, joined
+
+MAX_ALTERNATIVE_TOKENS = 96
+"""Most that are kept beside the guesses: twice what a draft makes, some of it late."""
+
+
+class Alternatives:
+    """Runs of draft tokens that begin on a path, among its guesses, and leave it."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._runs: list[Proposal] = []
+
+    def add(self, proposal: Proposal, path: AheadPath) -> None:
+        """Keep one that leaves the path, or continues one that does; there is a bound."""
+        size = sum(len(run.token_ids) for run in self._runs) + len(proposal.token_ids)
+        if not proposal.token_ids or size > MAX_ALTERNATIVE_TOKENS:
+            return
+        runs = joined([*self._runs, proposal])
+        if len(runs) == len(self._runs) or (
+            path.confirmed <= proposal.position < len(path)
+            and path.digest_before(proposal.position) == proposal.base_digest
+        ):
+            self._runs = runs
+
+    def forget(self, position: int) -> None:
+        """Drop what begins before `position`: something else was decided there."""
+        self._runs = [run for run in self._runs if run.position >= position]
+
+    def take_all(self) -> list[Proposal]:
+        """All of them, which are no longer kept."""
+        runs, self._runs = self._runs, []
+        return runs
 
 
 class ProposalBuffer:
@@ -13,6 +45,8 @@ class ProposalBuffer:
         self._path = AheadPath(confirmed)
         self._vocabulary_size = vocabulary_size
         self._guesses: list[Guess] = []
+        self._alternatives = Alternatives()
+        self.taken = 0
 
     def __len__(self) -> int:
         """Tokens that are ready."""
@@ -33,8 +67,11 @@ class ProposalBuffer:
 
         A proposal off the path, made before the draft knew of a rejection, adds nothing.
         """
+        if any(token >= self._vocabulary_size for token in proposal.token_ids):
+            return 0
         tokens = self._path.remainder(proposal)
-        if any(token >= self._vocabulary_size for token in tokens):
+        if not tokens:
+            self._alternatives.add(proposal, self._path)
             return 0
         self._path.extend(tokens)
         known = len(proposal.token_ids) - len(tokens)
@@ -50,12 +87,17 @@ class ProposalBuffer:
     def confirm(self, tokens: tuple[int, ...]) -> bool:
         """Confirm tokens the target decided; guesses that differ go, with all behind them.
 
+        What was an alternative to them until now may follow the path, and is ready then.
         Returns whether none differed.
         """
         length = len(self._path)
         stayed = self._path.confirm(tokens) == length
         ready = len(self)
         self._guesses = self._guesses[-ready:] if ready else []
+        if stayed:
+            self._alternatives.forget(self._path.confirmed)
+        else:
+            self.taken += sum(self.add(one) > 0 for one in self._alternatives.take_all())
         return stayed
 
     def offer(self, at_most: int) -> Proposal:

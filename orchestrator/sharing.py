@@ -28,6 +28,7 @@ class SharedPlan:
     window: int
     due_seconds: float
     continue_steps: int = 0
+    alternatives: int = 0
 
     @property
     def lookup_window(self) -> int:

@@ -15,10 +15,10 @@ from orchestrator.draft_session import DraftSession
 from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
 from orchestrator.record import DraftRecord
 from orchestrator.round import rounds
-from paceline.ahead import AheadPath
+from paceline.alternatives import BranchedPath, Leaf, Pick
 from paceline.hashing import mix
 from paceline.sampling import SamplingParams
-from paceline.session import Advance, CostModel, Load, Opening, Proposal, Verdict, Verify
+from paceline.session import Advance, CostModel, Load, Opening, Verdict, Verify
 
 Result = TypeVar("Result")
 MAX_DRAFT_LENGTH = 16
@@ -28,7 +28,7 @@ FIXED_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 FIXED_WAIT_SECONDS = 5.0
 """How long a round of a fixed length waits for its guesses."""
 _VOCABULARY = 128
-_WRONG = 100
+_WRONG, _WRONG_TOO = 100, 101
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class World:
 
     step_seconds: a target step with one row; row_seconds: each further row. draft_seconds: a
     draft step. round_trip_seconds: to the draft; the target's is target_round_trip_seconds.
-    auc: how well margins tell right guesses from wrong ones. alternates: draft and target
-    share their cores.
+    auc: how well margins tell right guesses from wrong ones. second_acceptance: how likely the
+    draft's second best token is right where its guess is not; measured on the real pair.
+    alternates: draft and target share their cores.
     """
 
     step_seconds: float
@@ -48,6 +49,7 @@ class World:
     row_seconds: float = 0.0
     target_round_trip_seconds: float = 0.0005
     auc: float = 0.91
+    second_acceptance: float = 0.47
     alternates: bool = False
     seed: int = 0
 
@@ -58,6 +60,13 @@ class World:
         mean = 4.0 * (self.auc if right else 1.0 - self.auc)
         margin = -math.log(1.0 - _uniform(mix(state, 2))) * mean
         return (truth(position) if right else _WRONG), margin
+
+    def second(self, position: int) -> int:
+        """The draft's second best token there."""
+        if self.guess(position)[0] == truth(position):
+            return _WRONG
+        state = mix(mix(mix(0, self.seed), position), 3)
+        return truth(position) if _uniform(state) < self.second_acceptance else _WRONG_TOO
 
 
 @dataclass
@@ -172,33 +181,49 @@ class _Target:
 
 
 class _Draft:
-    """A draft server: guesses ahead within its window, and starts over when told otherwise."""
+    """A draft server: guesses ahead within its window, and starts over when told otherwise.
+
+    What it grows of alternatives costs no time: they are rows of the same steps.
+    """
 
     def __init__(self, world: World, session: DraftSession, outcome: Outcome) -> None:
         self._world = world
         self._session = session
         self._outcome = outcome
-        self._path = AheadPath((0,))
-        self._window = 0
+        self._path = BranchedPath((0,))
+        self._window = self._alternatives = 0
         self._news = asyncio.Event()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear())
             while True:
-                if len(self._path) - self._path.confirmed >= self._window:
+                leaves = self._path.leaves(self._alternatives)
+                has_room = len(self._path) - self._path.confirmed < self._window
+                if not (has_room or leaves):
                     self._news.clear()
                     await self._news.wait()
                     continue
                 position, digest = len(self._path), self._path.digest
                 await asyncio.sleep(self._world.draft_seconds)
-                if len(self._path) == position and self._path.digest == digest:
-                    token, margin = self._world.guess(position)
-                    self._path.extend((token,))
-                    self._outcome.drafted += 1
-                    self._later(
-                        self._session.receive, Proposal(position, digest, (token,), (margin,))
-                    )
+                if has_room and (len(self._path), self._path.digest) == (position, digest):
+                    self._guess(position)
+                for leaf in leaves:
+                    self._grow(leaf)
+
+    def _guess(self, position: int) -> None:
+        self._path.guess([self._pick(position)])
+        self._outcome.drafted += 1
+        self._later(self._session.receive, self._path.proposal(position))
+
+    def _grow(self, leaf: Leaf) -> None:
+        if self._path.holds(leaf):
+            pick = self._pick(len(self._path.tokens_to(leaf)))
+            self._outcome.drafted += 1
+            self._later(self._session.receive, self._path.grow(leaf, pick))
+
+    def _pick(self, position: int) -> Pick:
+        return Pick(*self._world.guess(position), self._world.second(position))
 
     async def _hear(self) -> None:
         while True:
@@ -207,6 +232,7 @@ class _Draft:
     def _apply(self, advance: Advance) -> None:
         self._path.confirm(advance.token_ids)
         self._window = advance.window
+        self._alternatives = advance.alternatives if advance.window else 0
         self._news.set()
 
     def _later(self, function: Callable[[Any], None], argument: object) -> None:

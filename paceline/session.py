@@ -52,6 +52,8 @@ class Proposal:
 
     confidences: per token how sure the drafter is, on its own scale. A model: the margin
     between its two best noisy scores. Lookup: tokens that matched.
+    One that begins before the end of the guesses and differs from them is an alternative to
+    them: it is for the case that the target rejects the guess at its position.
     """
 
     position: int
@@ -62,24 +64,34 @@ class Proposal:
 
 
 def joined(proposals: list[Proposal]) -> list[Proposal]:
-    """The same guesses in as few proposals as can be: of one path and one drafter each."""
+    """The same guesses in as few proposals as can be: of one path and one drafter each.
+
+    An empty one stays where it is: it speaks of what came before it.
+    """
     result: list[Proposal] = []
-    end: tuple[int, int, Drafter] | None = None
+    ends: dict[tuple[int, int, Drafter], int] = {}
     for proposal in proposals:
-        if (
-            proposal.token_ids
-            and (proposal.position, proposal.base_digest, proposal.drafter) == end
-        ):
-            last = result[-1]
-            result[-1] = replace(
-                last,
-                token_ids=last.token_ids + proposal.token_ids,
-                confidences=last.confidences + proposal.confidences,
-            )
-        else:
+        begin = (proposal.position, proposal.base_digest, proposal.drafter)
+        if not proposal.token_ids:
+            ends.clear()
             result.append(proposal)
-        end = _end(proposal) if proposal.token_ids else None
+            continue
+        index = ends.pop(begin, len(result))
+        if index == len(result):
+            result.append(proposal)
+        else:
+            result[index] = _continued(result[index], proposal)
+        ends[_end(proposal)] = index
     return result
+
+
+def _continued(first: Proposal, second: Proposal) -> Proposal:
+    """Both as one; `second` begins where `first` ends."""
+    return replace(
+        first,
+        token_ids=first.token_ids + second.token_ids,
+        confidences=first.confidences + second.confidences,
+    )
 
 
 def _end(proposal: Proposal) -> tuple[int, int, Drafter]:
@@ -127,7 +139,8 @@ class Advance:
 
     lookup_window: the same for what lookup guesses, which costs next to nothing. due_seconds:
     when guesses are wanted; until the next of these moments they may wait for each other.
-    awaited: guesses that are waited for; so many go at once.
+    awaited: guesses that are waited for; so many go at once. alternatives: so many the draft
+    may work on at a time, beside its guesses.
     """
 
     position: int
@@ -136,6 +149,7 @@ class Advance:
     lookup_window: int = 0
     due_seconds: tuple[float, ...] = ()
     awaited: int = 0
+    alternatives: int = 0
 
 
 @dataclass(frozen=True, slots=True)

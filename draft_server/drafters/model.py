@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from draft_server.session import DraftSession
+from paceline.alternatives import Pick
 from paceline.engine.history import History
-from paceline.engine.law import pick_with_margin
+from paceline.engine.law import pick_with_second
 from paceline.engine.work import Logits, Span, StepReport
 from paceline.errors import PacelineError
 from paceline.session import Advance, Drafter, Opening, Proposal
@@ -21,9 +22,10 @@ class ModelDrafter:
 
     def __init__(self, opening: Opening, deliver: Deliver) -> None:
         """`deliver` takes proposals, and at most one error as the last thing."""
-        self._opening = opening
-        self._deliver = deliver
+        self.opening = opening
+        self.deliver = deliver
         self.session = DraftSession(opening)
+        self.has_begun = False  # the prompt is in KV
         self._history = History(opening.prompt_token_ids, opening.output_token_ids)
         self._same = 0  # leading tokens for which KV, as far as it goes, is right
 
@@ -49,22 +51,18 @@ class ModelDrafter:
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Guess the next token, unless the path has left the one it follows."""
         end = span.position + len(span.token_ids)
+        self.has_begun = True
+        self.session.note_cost(report.cost_model)
         self._catch_up()
         if self._same < end or len(self.session.tokens) > end:
             return
-        token, margin = pick_with_margin(
-            logits[0],
-            self._opening.sampling,
-            self._opening.seed,
-            self._history,
-            self._opening.stop_token_ids,
-        )
-        self._history.append(token)
-        self._deliver(self.session.propose((token,), (margin,), Drafter.MODEL))
+        pick = pick_next(logits[0], self.opening, self._history)
+        self._history.append(pick.token)
+        self.deliver(self.session.propose((pick,), Drafter.MODEL))
 
     def fail(self, error: PacelineError) -> None:
         """Deliver the error."""
-        self._deliver(error)
+        self.deliver(error)
 
     def kept(self, cached: int) -> list[int]:
         """Confirmed tokens and guesses in KV."""
@@ -76,3 +74,11 @@ class ModelDrafter:
         self._history.truncate(unchanged)
         for token in self.session.tokens[len(self._history) :]:
             self._history.append(token)
+        if taken := self.session.taken():
+            self.deliver(taken)
+
+
+def pick_next(row: Logits, opening: Opening, history: History) -> Pick:
+    """What the draft picks behind `history`, by the target's law, and what else it might have."""
+    stop = opening.stop_token_ids
+    return Pick(*pick_with_second(row, opening.sampling, opening.seed, history, stop))

@@ -41,15 +41,21 @@ def pick(row: Row, params: SamplingParams, seed: int, history: History, stop: It
     return int(ids[scores.argmax()])
 
 
-def pick_with_margin(
+def pick_with_second(
     row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]
-) -> tuple[int, float]:
-    """As pick, with the margin of the best noisy score over the second; at most REACH."""
+) -> tuple[int, float, int | None]:
+    """As pick, with the margin of its noisy score over the second best, and the id of that.
+
+    The margin is at most REACH; with no second that can win it is REACH, and the id None.
+    """
     ids, scores = noisy_scores(row, params, seed, history, stop)
     best = int(scores.argmax())
-    rest = np.delete(scores, best)
-    margin = float(scores[best] - rest.max()) if rest.size else REACH
-    return int(ids[best]), min(margin, REACH)
+    if scores.size == 1:
+        return int(ids[best]), REACH, None
+    rest = scores.copy()
+    rest[best] = -np.inf
+    second = int(rest.argmax())
+    return int(ids[best]), min(float(scores[best] - scores[second]), REACH), int(ids[second])
 
 
 def noisy_scores(

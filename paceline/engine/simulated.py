@@ -29,6 +29,8 @@ PREFIX = "simulated"
 MAX_POSITIONS = 32768
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz      ", np.uint8).astype(np.int64)
 _SURE = 40.0
+_SECOND = 1.0
+"""Score of the second best guess; all others have 0."""
 _PAGE_ROWS = 512
 
 
@@ -55,6 +57,13 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
     phase_tokens: int = Field(256, ge=1, description="Positions of a phase.")
     auc: float = Field(
         0.91, gt=0.5, lt=1, description="How well margins tell right guesses from wrong ones."
+    )
+    second_acceptance: float = Field(
+        0.47,
+        ge=0,
+        le=1,
+        description="How likely the second best guess is the target's token where the best is "
+        "not; as measured on the real pair.",
     )
     seed: int = Field(0, ge=0, description="Of the target's tokens: equal for target and draft.")
 
@@ -91,6 +100,14 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
         margin = -math.log(1 - _uniform(mix(state, 2))) * mean
         truth = self.truth(token, position)
         return (truth if right else ord("A") + truth % 26), min(margin, _SURE)
+
+    def second(self, token: int, position: int) -> int:
+        """The draft's second best token there."""
+        truth = self.truth(token, position)
+        if self.guess(token, position)[0] == truth:
+            return ord("A") + truth % 26
+        state = mix(mix(mix(mix(0, self.seed), token), position), 3)
+        return truth if _uniform(state) < self.second_acceptance else ord("0") + truth % 10
 
 
 class LengthCache:
@@ -147,10 +164,11 @@ class SimulatedRunner:
         for index, token in enumerate(span.token_ids[first:]):
             position = span.position + first + index + 1
             if self._drafts:
-                picked, score = self._simulation.guess(token, position)
+                picked, margin = self._simulation.guess(token, position)
+                rows[index, self._simulation.second(token, position)] = _SECOND
+                rows[index, picked] = _SECOND + margin
             else:
-                picked, score = self._simulation.truth(token, position), _SURE
-            rows[index, picked] = score
+                rows[index, self._simulation.truth(token, position)] = _SURE
         return rows
 
 

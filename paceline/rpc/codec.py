@@ -200,6 +200,7 @@ def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
         lookup_window=advance.lookup_window,
         due_seconds=advance.due_seconds,
         awaited=advance.awaited,
+        alternatives=advance.alternatives,
     )
 
 
@@ -214,6 +215,7 @@ def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Adva
         message.lookup_window,
         tuple(message.due_seconds),
         message.awaited,
+        message.alternatives,
     )
 
 

@@ -240,6 +240,37 @@ async def test_a_client_that_leaves_frees_its_sessions(
     await servers.nothing_is_left(target, draft)
 
 
+@pytest.mark.parametrize(("noise", "drafter"), [("close", "model"), ("distant", "hybrid")])
+async def test_alternatives_change_no_token(
+    noise: str,
+    drafter: str,
+    target_folder: Path,
+    draft_folders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A draft on another host makes them: one that shares its cores with the target does not."""
+    rng = random.Random(noise)
+    async with servers.target(target_folder) as target:
+        monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+        async with (
+            servers.draft(draft_folders[noise], drafter=drafter) as draft,
+            servers.orchestrator([target.address], [draft.address], draft_length=5) as client,
+        ):
+            for seed in range(6):
+                request = GenerateRequest(
+                    random_prompt(rng),
+                    sampling=random_sampling(rng),
+                    seed=seed,
+                    max_tokens=TOKENS,
+                )
+                alone = await run(client, request, Speculation.OFF)
+                for speculation in (Speculation.FORCE, Speculation.AUTO):
+                    assert (await run(client, request, speculation)).token_ids == alone.token_ids
+            await servers.nothing_is_left(target, draft)
+            taken = draft.registry.get_sample_value("paceline_draft_alternatives_taken_total")
+            assert taken
+
+
 @pytest.mark.parametrize("drafter", ["ngram", "hybrid"])
 async def test_lookup_changes_no_token_and_is_never_waited_for_in_vain(
     drafter: str, target_folder: Path, draft_folders: dict[str, Path]

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from paceline.client import Client
 from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
@@ -59,3 +61,23 @@ async def test_the_first_stream_alone_speculates_as_soon_as_it_knows_what_a_step
         statistics = (await client.generate(request).result()).finished.statistics
         assert statistics.accepted > TOKENS / 2
         assert statistics.plain_steps < TOKENS / 4
+
+
+async def test_alternatives_of_a_draft_elsewhere_are_taken_and_change_no_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with servers.target("simulated:step_ms=6") as target:
+        monkeypatch.setattr("paceline.engine.simulated.getpid", lambda: "elsewhere")
+        async with (
+            servers.draft("simulated:step_ms=0.5,acceptance=0.6", drafter="model") as draft,
+            servers.orchestrator([target.address], [draft.address]) as client,
+        ):
+            alone = await output(client, "a", Speculation.OFF)
+            for speculation in (Speculation.AUTO, Speculation.FORCE):
+                assert await output(client, "a", speculation) == alone
+            await servers.nothing_is_left(target, draft)
+            drafted = draft.registry.get_sample_value("paceline_draft_alternative_tokens_total")
+            taken = draft.registry.get_sample_value("paceline_draft_alternatives_taken_total")
+            assert taken
+            assert drafted
+            assert taken < drafted

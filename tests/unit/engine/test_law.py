@@ -13,7 +13,7 @@ from scipy import stats
 
 from paceline.engine import law
 from paceline.engine.history import History
-from paceline.engine.law import REACH, gumbel, keep, noise_hash, pick, pick_with_margin
+from paceline.engine.law import REACH, gumbel, keep, noise_hash, pick, pick_with_second
 from paceline.sampling import SamplingParams
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner
@@ -69,7 +69,7 @@ def test_pick_is_the_formula(
     history = History(prompt, output)
     picked = pick(np.array(row), params, seed, history, STOP)
     assert picked == defined(row, params, seed, prompt, output)
-    assert pick_with_margin(np.array(row), params, seed, history, STOP)[0] == picked
+    assert pick_with_second(np.array(row), params, seed, history, STOP)[0] == picked
 
 
 @given(rows, st.integers(0, 2**64 - 1))
@@ -101,9 +101,20 @@ def test_noise_is_gumbel_distributed() -> None:
 
 def test_the_margin_is_that_of_the_two_best_scores() -> None:
     row = np.array([1.0, 4.0, 2.5, -50.0])
-    assert pick_with_margin(row, SamplingParams(temperature=0), 0, History(()), ()) == (1, 1.5)
+    assert pick_with_second(row, SamplingParams(temperature=0), 0, History(()), ()) == (1, 1.5, 2)
     alone = SamplingParams(top_k=1)
-    assert pick_with_margin(row, alone, 0, History(()), ()) == (1, REACH)
+    assert pick_with_second(row, alone, 0, History(()), ()) == (1, REACH, None)
+
+
+@given(rows, sampling_params(VOCABULARY), st.integers(0, 2**64 - 1), tokens)
+def test_the_second_best_is_what_is_picked_where_the_best_is_ruled_out(
+    row: list[float], params: SamplingParams, seed: int, output: list[int]
+) -> None:
+    history = History((), output)
+    ids, scores = law.noisy_scores(np.array(row), params, seed, history, STOP)
+    best, _, second = pick_with_second(np.array(row), params, seed, history, STOP)
+    rest = {int(one): score for one, score in zip(ids, scores, strict=True) if one != best}
+    assert second == max(rest, key=lambda one: (rest[one], -one), default=None)
 
 
 def test_the_logits_are_left_alone() -> None:

@@ -68,6 +68,18 @@ def test_it_comes_near_the_rule_tuned_in_hindsight_and_beats_every_fixed_length(
         assert speeds[0] > 0.95 * best_fixed(worlds[0])
 
 
+@pytest.mark.parametrize("acceptance", [0.6, 0.85])
+def test_alternatives_hide_most_of_a_long_round_trip(acceptance: float) -> None:
+    def speed(round_trip: float, **more: float) -> float:
+        worlds = [world(25, 2.5, round_trip, acceptance, seed=seed, **more) for seed in (1, 2, 3)]
+        return sum(paced(one)[1] for one in worlds) / len(worlds)
+
+    near = speed(0.5, second_acceptance=0.0)
+    assert speed(20, second_acceptance=0.0) < 0.85 * near
+    assert speed(20) > 0.9 * near
+    assert speed(0.5) > 1.05 * near
+
+
 @pytest.mark.parametrize("acceptance", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95])
 @pytest.mark.parametrize("draft", [5, 25, 60, 200])
 def test_on_shared_cores_it_is_never_much_slower_than_the_better_of_all_and_nothing(
@@ -81,7 +93,8 @@ def test_on_shared_cores_it_is_never_much_slower_than_the_better_of_all_and_noth
 def test_a_draft_that_is_never_right_costs_nearly_nothing_and_is_benched(
     alternates: bool,
 ) -> None:
-    one = world(100, 20, 0.5, 0.0, alternates=alternates, row_seconds=0.003)
+    times = (100, 20, 0.5, 0.0)
+    one = world(*times, alternates=alternates, row_seconds=0.003, second_acceptance=0.0)
     record = DraftRecord()
     for _ in range(BENCH_STREAMS):
         assert not record.benched
@@ -144,6 +157,18 @@ def test_beside_other_streams_it_does_not_wait_and_leaves_shared_cores_to_them()
     for step in range(SHARED_ROUNDS):
         pacer.observe(verdict(Load(sessions=4, step_rows=1), 1 + step * 0.025), ())
     assert reason(pacer, 100, DraftState(ready=True, alternates=True)) is Reason.SPECULATING
+
+
+def test_a_stream_alone_whose_draft_has_its_own_cores_grants_alternatives() -> None:
+    record = DraftRecord()
+    record.observe_plain(0.025, 0)
+    record.observe_plain(0.025, 3)
+    for alternates, sessions, granted in ((False, 1, True), (True, 1, False), (False, 4, False)):
+        pacer = AdaptivePacer(record, MOST, 1.0)
+        pacer.observe(verdict(Load(sessions=sessions, step_rows=sessions), 0.0), ())
+        draft = DraftState(ready=True, alternates=alternates)
+        assert bool(pacer.plan(100, draft).alternatives) is granted
+        assert bool(FixedPacer(4, 1.0).plan(100, draft).alternatives) is not alternates
 
 
 def test_a_long_prompt_is_not_read_by_the_draft_for_a_short_rest() -> None:

@@ -1,0 +1,157 @@
+"""How often the draft's second best is the target's token where its best is not.
+
+python -m benchmarks.second_best: the target writes an output for each prompt, greedily and at
+T=0.7; the draft is led along it token by token, with the same noise. Prints, by the margin of
+the draft's best noisy score over its second, how often the best is the target's token and,
+where it is not, how often the second is, and the third.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from tokenizers import Tokenizer
+
+import paceline.bench
+from paceline.engine.history import History
+from paceline.engine.law import noisy_scores, pick
+from paceline.engine.loading import load_model
+from paceline.engine.padding import NONE
+from paceline.engine.runner import ModelRunner
+from paceline.engine.work import KVCache, Logits, Span
+from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET, resolve_model
+from paceline.sampling import SamplingParams
+
+PROMPTS = Path(paceline.bench.__file__).parent / "prompts.jsonl"
+TEMPERATURES = (0.0, 0.7)
+BOUNDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between margins that are told apart."""
+_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position of an output. rank: of the target's token among the draft's, from 0."""
+
+    kind: str
+    temperature: float
+    margin: float
+    rank: int
+
+
+@dataclass
+class Output:
+    """An output of the target, as it grows."""
+
+    kind: str
+    sampling: SamplingParams
+    seed: int
+    prompt: tuple[int, ...]
+    history: History
+    tokens: list[int]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", default=DEFAULT_TARGET)
+    parser.add_argument("--draft", default=DEFAULT_DRAFT)
+    parser.add_argument("--tokens", type=int, default=96, help="of each output")
+    parser.add_argument("--prompts", type=Path, default=PROMPTS, help="JSONL of kind and prompt")
+    options = parser.parse_args()
+    with torch.inference_mode():
+        outputs = _write(options)
+        places = list(_lead(_runner(options.draft), outputs))
+    console = Console()
+    console.print(_table("margin", places, lambda place: _bucket(place.margin)))
+    console.print(_table("prompts", places, lambda place: f"{place.kind}, T={place.temperature}"))
+
+
+def _runner(model: str) -> ModelRunner:
+    loaded = load_model(resolve_model(model), torch.bfloat16)
+    return ModelRunner(loaded.decoder, loaded.device, NONE)
+
+
+def _write(options: argparse.Namespace) -> list[Output]:
+    """All outputs at once, one row of each a step."""
+    folder = resolve_model(options.target)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    prompts = [json.loads(line) for line in options.prompts.read_text().splitlines()]
+    outputs = []
+    for seed, prompt in enumerate(prompts):
+        text = f"<|im_start|>user\n{prompt['prompt']}<|im_end|>\n<|im_start|>assistant\n"
+        ids = tuple(tokenizer.encode(text).ids)
+        for temperature in TEMPERATURES:
+            sampling = SamplingParams(temperature=temperature)
+            outputs.append(Output(prompt["kind"], sampling, seed, ids, History(ids), list(ids)))
+    runner = _runner(options.target)
+    caches = [runner.new_cache() for _ in outputs]
+    for cache, output in zip(caches, outputs, strict=True):
+        _take(output, runner.forward([(cache, Span(0, output.prompt, 1))])[0][0])
+    for _ in track(range(options.tokens - 1), console=Console(stderr=True)):
+        batch: list[tuple[KVCache, Span]] = [
+            (cache, Span(cache.length, (output.tokens[-1],), 1))
+            for cache, output in zip(caches, outputs, strict=True)
+        ]
+        for output, logits in zip(outputs, runner.forward(batch), strict=True):
+            _take(output, logits[0])
+    return outputs
+
+
+def _take(output: Output, logits: Logits) -> None:
+    token = pick(logits, output.sampling, output.seed, output.history, ())
+    output.history.append(token)
+    output.tokens.append(token)
+
+
+def _lead(runner: ModelRunner, outputs: list[Output]) -> Iterator[Place]:
+    """The draft's ranking at each position of the outputs, given the target's tokens before it."""
+    for output in track(outputs, console=Console(stderr=True)):
+        cache, history = runner.new_cache(), History(output.prompt)
+        for start in range(0, len(output.tokens) - 1, _ROWS):
+            span = tuple(output.tokens[start : min(start + _ROWS, len(output.tokens) - 1)])
+            rows = runner.forward([(cache, Span(start, span, len(span)))])[0]
+            for position, row in enumerate(rows, start + 1):
+                if position < len(output.prompt):
+                    continue
+                token = output.tokens[position]
+                ids, scores = noisy_scores(row, output.sampling, output.seed, history, ())
+                order = (-scores).argsort(kind="stable")
+                margin = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else 26.1
+                rank = [*ids[order], token].index(token)
+                yield Place(output.kind, output.sampling.temperature, margin, rank)
+                history.append(token)
+
+
+def _bucket(margin: float) -> str:
+    low = max((bound for bound in (0.0, *BOUNDS) if margin >= bound), default=0.0)
+    return f"from {low:4.2f}"
+
+
+def _table(by: str, places: list[Place], key: Callable[[Place], str]) -> Table:
+    table = Table(title=f"The target's token in the draft's ranking, by {by}")
+    table.add_column(by)
+    for heading in ("places", "best", "second where not best", "third where neither"):
+        table.add_column(heading, justify="right")
+    groups: dict[str, list[int]] = {}
+    for place in places:
+        groups.setdefault(key(place), []).append(place.rank)
+        groups.setdefault("~all", []).append(place.rank)
+    for name, ranks in sorted(groups.items()):
+        wrong, neither = [rank for rank in ranks if rank], [rank for rank in ranks if rank > 1]
+        second = sum(rank == 1 for rank in wrong) / max(len(wrong), 1)
+        third = sum(rank == 2 for rank in neither) / max(len(neither), 1)
+        best = 1 - len(wrong) / len(ranks)
+        cells = (f"{best:.3f}", f"{second:.3f} of {len(wrong)}", f"{third:.3f} of {len(neither)}")
+        table.add_row(name.strip("~"), str(len(ranks)), *cells)
+    return table
+
+
+if __name__ == "__main__":
+    main()
