@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from orchestrator.acceptance import Guessed
 from orchestrator.draft_session import DraftSession
 from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
 from orchestrator.record import DraftRecord
@@ -18,7 +19,7 @@ from orchestrator.round import rounds
 from paceline.ahead import AheadPath
 from paceline.hashing import mix
 from paceline.sampling import SamplingParams
-from paceline.session import Advance, CostModel, Load, Opening, Proposal, Verdict, Verify
+from paceline.session import Advance, CostModel, Drafter, Load, Opening, Proposal, Verdict, Verify
 
 Result = TypeVar("Result")
 MAX_DRAFT_LENGTH = 16
@@ -27,6 +28,8 @@ FIXED_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 """What the pacer is compared with."""
 FIXED_WAIT_SECONDS = 5.0
 """How long a round of a fixed length waits for its guesses."""
+LOOKUP_SECONDS = 1e-5
+"""What looking up one guess takes."""
 _VOCABULARY = 128
 _WRONG = 100
 
@@ -38,7 +41,8 @@ class World:
     step_seconds: a target step with one row; row_seconds: each further row. draft_seconds: a
     draft step. round_trip_seconds: to the draft; the target's is target_round_trip_seconds.
     auc: how well margins tell right guesses from wrong ones. alternates: draft and target
-    share their cores.
+    share their cores. free: the draft only looks up, in no time. prompt_tokens: which the target
+    reads in prompt_seconds and the draft in draft_prompt_seconds.
     """
 
     step_seconds: float
@@ -50,14 +54,21 @@ class World:
     auc: float = 0.91
     alternates: bool = False
     seed: int = 0
+    free: bool = False
+    prompt_tokens: int = 1
+    prompt_seconds: float = 0.0
+    draft_prompt_seconds: float = 0.0
 
-    def guess(self, position: int) -> tuple[int, float]:
-        """The draft's token for `position` and its margin."""
+    def guess(self, position: int) -> Guessed | None:
+        """The draft's guess for `position`; None where it has none."""
         state = mix(mix(mix(0, self.seed), position), 1)
         right = _uniform(state) < self.acceptance(position)
         mean = 4.0 * (self.auc if right else 1.0 - self.auc)
-        margin = -math.log(1.0 - _uniform(mix(state, 2))) * mean
-        return (truth(position) if right else _WRONG), margin
+        return Guessed(right, -math.log(1.0 - _uniform(mix(state, 2))) * mean)
+
+    def verify_seconds(self, guesses: int) -> float:
+        """Of a target step that verifies so many guesses."""
+        return self.step_seconds + self.row_seconds * guesses
 
 
 @dataclass
@@ -96,8 +107,13 @@ def truth(position: int) -> int:
 
 
 async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> Outcome:
-    opening = Opening("simulated", (0,), SamplingParams(temperature=0.0), 0, tokens)
-    session = DraftSession(opening, _VOCABULARY, record, alternates=world.alternates)
+    prompt = (0,) * world.prompt_tokens
+    opening = Opening("simulated", prompt, SamplingParams(temperature=0.0), 0, tokens)
+    session = DraftSession(
+        opening, _VOCABULARY, record, alternates=world.alternates, free=world.free
+    )
+    if pacer.eager:
+        session.begin()
     outcome = Outcome()
     stream = _Stream(tokens, outcome)
     draft = asyncio.create_task(_Draft(world, session, outcome).run())
@@ -142,7 +158,8 @@ class _Target:
     async def verdicts(self) -> AsyncIterator[Verdict]:
         world, half = self._world, self._world.target_round_trip_seconds / 2
         cost = CostModel(world.step_seconds - world.row_seconds, world.row_seconds)
-        position, steps, verify = 1, 0, Verify()
+        position, steps, verify = world.prompt_tokens, 0, Verify()
+        reading = world.prompt_seconds
         while True:
             if self._asked.qsize() or not steps:
                 verify = await self._asked.get()
@@ -150,7 +167,7 @@ class _Target:
                 await asyncio.sleep(2 * half)
             guesses = verify.proposals[0].token_ids if verify.proposals else ()
             steps, verify = steps - 1, Verify()
-            seconds = world.step_seconds + world.row_seconds * len(guesses)
+            seconds, reading = reading + world.verify_seconds(len(guesses)), 0.0
             await asyncio.sleep(seconds)
             accepted = _agreed(guesses, position)
             decided = tuple(truth(position + index) for index in range(accepted + 1))
@@ -175,27 +192,49 @@ class _Draft:
         self._world = world
         self._session = session
         self._outcome = outcome
-        self._path = AheadPath((0,))
-        self._window = 0
+        self._path = AheadPath((0,) * world.prompt_tokens)
+        self._window = self._lookup_window = 0
+        self._exhausted = self._read = False
         self._news = asyncio.Event()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear())
             while True:
-                if len(self._path) - self._path.confirmed >= self._window:
+                guess = self._world.guess(len(self._path))
+                if self._has_room(Drafter.NGRAM if guess is None else guess.drafter):
+                    await self._draft(guess)
+                else:
                     self._news.clear()
                     await self._news.wait()
-                    continue
-                position, digest = len(self._path), self._path.digest
-                await asyncio.sleep(self._world.draft_seconds)
-                if len(self._path) == position and self._path.digest == digest:
-                    token, margin = self._world.guess(position)
-                    self._path.extend((token,))
-                    self._outcome.drafted += 1
-                    self._later(
-                        self._session.receive, Proposal(position, digest, (token,), (margin,))
-                    )
+
+    def _has_room(self, drafter: Drafter) -> bool:
+        window = self._window if drafter is Drafter.MODEL else self._lookup_window
+        return not self._exhausted and len(self._path) - self._path.confirmed < window
+
+    async def _draft(self, guess: Guessed | None) -> None:
+        """Make a guess, or say that there is none; news that came meanwhile may make it void."""
+        position, digest = len(self._path), self._path.digest
+        await asyncio.sleep(self._seconds(guess))
+        if len(self._path) != position or self._path.digest != digest:
+            return
+        if guess is None:
+            self._exhausted = True
+            self._later(self._session.receive, Proposal(position, digest, ()))
+            return
+        token = truth(position) if guess.right else _WRONG
+        self._path.extend((token,))
+        self._outcome.drafted += 1
+        proposal = Proposal(position, digest, (token,), (guess.confidence,), guess.drafter)
+        self._later(self._session.receive, proposal)
+
+    def _seconds(self, guess: Guessed | None) -> float:
+        """Of looking up, or of a draft step; the first one reads the prompt."""
+        if guess is None or guess.drafter is Drafter.NGRAM:
+            return LOOKUP_SECONDS
+        reading = 0.0 if self._read else self._world.draft_prompt_seconds
+        self._read = True
+        return reading + self._world.draft_seconds
 
     async def _hear(self) -> None:
         while True:
@@ -204,6 +243,8 @@ class _Draft:
     def _apply(self, advance: Advance) -> None:
         self._path.confirm(advance.token_ids)
         self._window = advance.window
+        self._lookup_window = max(advance.window, advance.lookup_window)
+        self._exhausted = False
         self._news.set()
 
     def _later(self, function: Callable[[Any], None], argument: object) -> None:
