@@ -73,12 +73,17 @@ class World:
 
 @dataclass
 class Outcome:
-    """What a run came to. lengths: draft tokens verified, by round; positions: where each began."""
+    """What a run came to.
+
+    By round: lengths: draft tokens verified; positions: where it began; arrivals: when its verdict
+    came, in seconds.
+    """
 
     tokens: int = 0
     seconds: float = 0.0
     lengths: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
     drafted: int = 0
 
     @property
@@ -137,6 +142,7 @@ class _Stream:
         self._outcome.tokens += len(verdict.token_ids)
         self._outcome.lengths.append(verdict.verified)
         self._outcome.positions.append(verdict.position)
+        self._outcome.arrivals.append(verdict.arrived_seconds)
 
     def settle(self) -> None:
         """There is no text."""

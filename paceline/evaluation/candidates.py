@@ -11,7 +11,7 @@ from paceline.errors import InvalidArgument
 Weights = Literal["bf16", "int8", "int4"]
 WEIGHTS: tuple[Weights, ...] = ("bf16", "int8", "int4")
 GRAMMAR = "[NAME=]MODEL[:WEIGHTS], [NAME=]hybrid:MODEL[:WEIGHTS] or [NAME=]ngram"
-_NAME = re.compile(r"(\w[\w.-]*)=(.+)")
+_NAME = re.compile(r"(\w[\w.-]*)=(.*)")
 _PARAMETER = re.compile(rf"\w+=[\d./]+(:({'|'.join(WEIGHTS)}))?")
 """What a simulated model's name goes on with behind a comma; no model is called a number."""
 
@@ -62,5 +62,5 @@ def _parse(text: str) -> Candidate:
 
 def _name_of(spec: str) -> str:
     """A name for a spec without one: paths by their last part."""
-    head, _, rest = spec.rpartition("hybrid:")
-    return f"hybrid:{PurePath(rest).name}" if _ or head else PurePath(spec).name
+    model = spec.removeprefix("hybrid:")
+    return spec.removesuffix(model) + PurePath(model).name
