@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.acceptance import Guess
+from orchestrator.acceptance import Guess, Guessed
 from orchestrator.pacing import Explanation, FixedPacer
 from orchestrator.plans import DraftState, FixedPlan
 from orchestrator.record import DraftRecord
@@ -204,8 +204,7 @@ def compare_recorded(recording: Recording, place: Place, name: str) -> list[Comp
     auto = speed_ups(alone, replay(recording, place, adaptive, 2))
     found = []
     for kind in recording.kinds:
-        best = max(ahead, key=lambda length, kind=kind: ahead[length][kind])
-        highest = ahead[best][kind]
+        highest, best = max((by_kind[kind], length) for length, by_kind in ahead.items())
         slowest = max(one[kind] for one in lock_step)
         found.append(Compared(kind, name, auto[kind], highest, best, slowest, highest))
     return found
@@ -295,7 +294,8 @@ def draw_switch(recording: Recording, path: Path) -> None:
 
 def switching(recording: Recording) -> tuple[Outcome, list[bool], list[tuple[int, int, str]]]:
     """One stream over the outputs of code, of prose, and of code again; where each begins."""
-    guesses, bounds = [], []
+    guesses: list[Guessed | None] = []
+    bounds = []
     for kind in ("code", "prose", "code"):
         start = len(guesses)
         for output in recording.of(kind):

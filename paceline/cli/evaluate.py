@@ -33,7 +33,7 @@ _COLORS = {Choice.USE: "green", Choice.USE_FOR_SOME: "yellow", Choice.DO_NOT_USE
 class Evaluate(BaseModel):
     """Say which drafts to use for a target, and for what: recorded, predicted and measured.
 
-    Exits with 0 when one is worth using and with 3 when none is.
+    Exits with 0 when one is worth using, with 3 when none is, and with 1 when a token differs.
     """
 
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
@@ -79,6 +79,8 @@ class Evaluate(BaseModel):
             _save(gathered, self.recording)
         found = self._evaluate(gathered, console)
         self._show(found, Console())
+        if any(one.gathered.differing_tokens for one in found):
+            raise SystemExit(1)
         if not any(one.verdict.use for one in found):
             raise SystemExit(DO_NOT_USE_STATUS)
 
@@ -189,7 +191,7 @@ def _say(one: Evaluated, console: Console) -> None:
     for reason in one.verdict.reasons:
         console.print(f"  [dim]{escape(reason)}[/]", highlight=False, soft_wrap=True)
     if one.gathered.recording is not None:
-        setting = escape(one.verdict.setting)
+        setting = escape(one.setting)
         console.print(f"  [dim]setting: {setting}[/]", highlight=False, soft_wrap=True)
         if one.gathered.problem:
             problem = escape(one.gathered.problem)

@@ -28,7 +28,7 @@ from paceline.evaluation.results import Gathered
 from paceline.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.rpc.channels import open_channel
 from paceline.sampling import SamplingParams
-from paceline.session import ModelInfo, Opening
+from paceline.session import ModelInfo, Opening, TokenLogprobs
 
 Item = TypeVar("Item")
 SEED = 7
@@ -207,7 +207,7 @@ class _Driver:
         """Of outputs to the prompts, by the target; None where it tells no logprobs of prompts."""
         if "prompt_logprobs" not in known.model.features:
             return None
-        logprobs = []
+        logprobs: list[TokenLogprobs] = []
         async with self._orchestrator(self.sockets / "target", None) as client:
             pairs = list(zip(known.outputs, outputs, strict=True))
             for output, tokens in self._track(pairs, what):

@@ -17,11 +17,11 @@ def draw(found: Sequence[Evaluated], path: Path) -> None:
     """Write a PNG, or an SVG, as the path ends."""
     shown = [one for one in found if one.gathered.recording]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.6), width_ratios=(4, 3, 3))
-    colors = plt.get_cmap("tab10").colors
     for index, one in enumerate(shown):
-        _bars(left, one, index, len(shown), colors[index % 10])
-        _lengths(middle, one, colors[index % 10])
-        _places(right, one, colors[index % 10])
+        color = f"C{index % 10}"
+        _bars(left, one, index, len(shown), color)
+        _lengths(middle, one, color)
+        _places(right, one, color)
     left.set_ylabel("speed-up over the target alone")
     left.set_title("as the pacer decides: bars measured, marks predicted", fontsize=10)
     middle.set_xlabel("fixed draft length")
@@ -42,7 +42,7 @@ def draw(found: Sequence[Evaluated], path: Path) -> None:
     plt.close(figure)
 
 
-def _bars(axes: Any, one: Evaluated, index: int, count: int, color: Any) -> None:
+def _bars(axes: Any, one: Evaluated, index: int, count: int, color: str) -> None:
     """Measured speed-ups by kind with their intervals, predicted ones as marks."""
     predicted = list(one.predictions.values())[-1][1].paced
     measured = one.gathered.measured
@@ -60,14 +60,14 @@ def _bars(axes: Any, one: Evaluated, index: int, count: int, color: Any) -> None
     axes.set_xticks(range(len(kinds)), kinds)
 
 
-def _lengths(axes: Any, one: Evaluated, color: Any) -> None:
+def _lengths(axes: Any, one: Evaluated, color: str) -> None:
     prediction = list(one.predictions.values())[-1][1]
     heights = [speeds["all"] for speeds in prediction.fixed.values()]
     axes.plot(list(prediction.fixed), heights, marker="o", label=one.candidate.name, color=color)
     axes.axhline(prediction.paced["all"], color=color, linestyle="--", linewidth=1)
 
 
-def _places(axes: Any, one: Evaluated, color: Any) -> None:
+def _places(axes: Any, one: Evaluated, color: str) -> None:
     if one.gathered.recording:
         rates = one.gathered.recording.by_place()
         axes.plot(range(1, len(rates) + 1), rates, marker="o", markersize=4, color=color)

@@ -49,12 +49,26 @@ class Evaluated:
         """Which."""
         return self.gathered.candidate
 
+    @property
+    def setting(self) -> str:
+        """How to start servers so, with `paceline up` or by themselves."""
+        if not self.verdict.use or not self.predictions:
+            return "--draft none"
+        candidate = self.candidate
+        named = f"--draft {candidate.model} --draft-weights {candidate.weights} "
+        drafter = f"{named if candidate.model else ''}--drafter {candidate.drafter}"
+        _, prediction = list(self.predictions.values())[-1]
+        forced = f"--draft-length {max(prediction.best_length(), 1)} where it is forced"
+        return f"{drafter}, and leave speculation to the pacer; {forced}"
+
     def as_json(self) -> dict[str, Any]:
         """All figures."""
         gathered, recording = self.gathered, self.gathered.recording
         return {
             "candidate": asdict(self.candidate),
             "verdict": asdict(self.verdict) | {"choice": self.verdict.choice.value},
+            "setting": self.setting,
+            "problem": gathered.problem,
             "acceptance": _acceptance(recording) if recording else None,
             "costs": _costs(recording) if recording else None,
             "predictions": {
@@ -74,7 +88,9 @@ def evaluated(gathered: Gathered, predictions: dict[str, tuple[Place, Prediction
     prediction = predictions[name][1]
     measured = {kind: one.ratio for kind, one in gathered.measured.items()}
     if measured and name == HERE:
-        verdict = judge(measured, "measured", gathered.recording, prediction)
+        over = gathered.measured["all"]
+        how = f"measured, 95 % {over.low:.2f}-{over.high:.2f}"
+        verdict = judge(measured, how, gathered.recording, prediction)
     else:
         how = "predicted" if name == HERE else f"predicted for {name}"
         verdict = judge(prediction.paced, how, gathered.recording, prediction)

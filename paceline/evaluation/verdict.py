@@ -21,12 +21,11 @@ class Choice(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """words: one sentence. reasons: figures behind it. setting: what to start servers with."""
+    """words: one sentence. reasons: figures behind it."""
 
     choice: Choice
     words: str
     reasons: tuple[str, ...] = ()
-    setting: str = "--draft none"
 
     @property
     def use(self) -> bool:
@@ -46,15 +45,13 @@ def judge(
     kinds = [kind for kind in effect if kind != "all"]
     good = [kind for kind in kinds if effect[kind] >= PAYS]
     reasons = (_how(effect, how), *_reasons(recording, prediction))
-    length = prediction.best_length()
-    setting = f"speculation auto; --draft-length {max(length, 1)} where it is forced"
     if len(good) == len(kinds):
-        return Verdict(Choice.USE, f"use: {effect['all']:.2f}x", reasons, setting)
+        return Verdict(Choice.USE, f"use: {effect['all']:.2f}x", reasons)
     if good:
         there = ", ".join(f"{kind} {effect[kind]:.2f}x" for kind in good)
         rest = ", ".join(f"{kind} {effect[kind]:.2f}x" for kind in kinds if kind not in good)
         words = f"use only for {', '.join(good)}: {there}; the others gain nothing: {rest}"
-        return Verdict(Choice.USE_FOR_SOME, words, reasons, setting)
+        return Verdict(Choice.USE_FOR_SOME, words, reasons)
     forced = max(speeds["all"] for length, speeds in prediction.fixed.items() if length)
     worst = min(effect["all"], forced)
     words = f"do not use: it would be {worst:.2f}x"

@@ -3,8 +3,10 @@
 import pytest
 
 from paceline.evaluation.alone import common, perplexity
-from paceline.evaluation.prediction import Prediction
-from paceline.evaluation.verdict import Choice, break_even, judge, unfit
+from paceline.evaluation.candidates import Candidate
+from paceline.evaluation.prediction import Place, Prediction
+from paceline.evaluation.results import HERE, Evaluated, Gathered
+from paceline.evaluation.verdict import Choice, Verdict, break_even, judge, unfit
 from paceline.session import TokenLogprobs
 from tests.unit.evaluation.test_recording import DRAFT, ROW, STEP, WAY, guessed, recording
 
@@ -44,7 +46,6 @@ def test_what_the_pacer_holds_back_is_told_with_what_it_would_be() -> None:
     effect = {"code": 0.98, "all": 0.98}
     verdict = judge(effect, "measured", RECORDING, prediction(at_4=0.6))
     assert "0.60x at its best draft length, and 0.98x as the pacer" in verdict.words
-    assert "none" in verdict.setting
 
 
 def test_a_candidate_that_cannot_draft_is_not_used() -> None:
@@ -61,3 +62,13 @@ def test_outputs_are_compared_from_their_beginning() -> None:
     assert common((1, 2, 3), (1, 2, 4)) == 2
     assert common((1, 2), (1, 2, 4)) == 2
     assert perplexity([TokenLogprobs(-1.0), TokenLogprobs(-3.0)]) == pytest.approx(7.389056)
+
+
+def test_the_setting_is_what_a_person_types() -> None:
+    candidate = Candidate("a", "hybrid", "small", "int8")
+    where = {HERE: (Place(shared=True), prediction())}
+    used = Evaluated(Gathered(candidate), Verdict(Choice.USE, "use"), where)
+    assert used.setting.startswith("--draft small --draft-weights int8 --drafter hybrid")
+    assert "--draft-length 4" in used.setting
+    unused = Evaluated(Gathered(candidate), Verdict(Choice.DO_NOT_USE, "do not"), where)
+    assert unused.setting == "--draft none"
