@@ -74,6 +74,7 @@ class Evaluate(BaseModel):
         """Run the command."""
         console = Console(stderr=True)
         configure("error", "console")
+        self._check_outputs()
         gathered = self._replayed() if self.replay else self._gathered(console)
         if self.recording:
             _save(gathered, self.recording)
@@ -83,6 +84,14 @@ class Evaluate(BaseModel):
             raise SystemExit(1)
         if not any(one.verdict.use for one in found):
             raise SystemExit(DO_NOT_USE_STATUS)
+
+    def _check_outputs(self) -> None:
+        """Say what cannot be written before the work, not behind it."""
+        for flag in ("recording", "json_", "plot", "page"):
+            path: Path | None = getattr(self, flag)
+            if path is not None and not path.absolute().parent.is_dir():
+                name = f"--{flag.rstrip('_')}"
+                raise InvalidArgument.of(name, str(path), "in a folder that exists")
 
     def _gathered(self, console: Console) -> list[Gathered]:
         task = Task(
