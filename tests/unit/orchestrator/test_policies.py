@@ -46,8 +46,6 @@ def test_on_the_real_pair_it_keeps_up_with_the_best_length_of_each_kind(
     candidate: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
     if (candidate, kind) in SHORT:
-        request.applymarker(
-            pytest.mark.xfail(reason="a fixed length is better")
-        )
+        request.applymarker(pytest.mark.xfail(reason="a fixed length is better"))
     best = OPTIMUM[f"{candidate}, {HERE}", kind]
     assert paced_speed_ups(candidate)[kind] > OF_BEST_FIXED * best
