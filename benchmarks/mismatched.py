@@ -21,7 +21,6 @@ def mismatched(source: Path, folder: Path, *, layers: int = LAYERS, seed: int = 
     """Write a random model of the family, width and vocabulary of `source`'s, in bf16."""
     config = AutoConfig.from_pretrained(source)
     config.num_hidden_layers = layers
-    config.max_window_layers = layers
     config.layer_types = None
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(

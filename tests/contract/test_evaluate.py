@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.mismatched import mismatched
 from orchestrator.pools import Replica
 from paceline.bench.samples import Prompt
 from paceline.cli.app import main
@@ -26,7 +27,7 @@ from paceline.rpc.channels import open_channel
 from paceline.sampling import SamplingParams
 from paceline.session import Drafter, Opening
 from tests import servers
-from tests.tiny_models import perturbed, tiny_model
+from tests.tiny_models import tiny_model
 
 TOKENS = 48
 PROMPT = tuple(range(65, 90))
@@ -168,7 +169,7 @@ def test_what_cannot_be_right_is_not_used_whatever_is_wrong_with_it(tmp_path: Pa
     tokenizer = stranger / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace("<|eos|>", "<|end|>"))
     shutil.copy(target / "tokenizer_config.json", stranger / "tokenizer_config.json")
-    noise = perturbed(target, tmp_path / "noise", 30.0)
+    noise = mismatched(target, tmp_path / "noise", seed=9)
     status, figures = evaluate(
         tmp_path,
         f"--target={target}",
