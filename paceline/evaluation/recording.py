@@ -4,6 +4,7 @@ Each position has the guess that the candidate makes when all tokens before it a
 That is all that any policy needs: what it guesses behind a wrong one is never accepted.
 """
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -131,6 +132,17 @@ class Recording(BaseModel, frozen=True):
         """Share of positions for which something was guessed."""
         signs = "".join(output.guesses for output in self.of(kind))
         return 1.0 - signs.count(_NOTHING) / len(signs)
+
+    def ceiling(self, kind: str = "all") -> float:
+        """Most that its guesses can bring, if they and their rows cost nothing: tokens a step."""
+        tokens = steps = 0
+        for output in self.of(kind):
+            at, right = 0, output.right
+            while at < len(right):
+                run = takewhile(bool, right[at : at + PLACES])
+                at, steps = at + sum(run) + 1, steps + 1
+            tokens += len(right)
+        return tokens / steps
 
     def by_place(self, kind: str = "all") -> tuple[float, ...]:
         """Acceptance by place in a round, all before it accepted; rounds begin anywhere."""

@@ -90,6 +90,8 @@ def evaluated(gathered: Gathered, predictions: dict[str, tuple[Place, Prediction
     if measured and name == HERE:
         over = gathered.measured["all"]
         how = f"measured, 95 % {over.low:.2f}-{over.high:.2f}"
+        if over.low < 1.0 < over.high:
+            how += ", so more prompts or a quieter machine must tell"
         verdict = judge(measured, how, gathered.recording, prediction)
     else:
         how = "predicted" if name == HERE else f"predicted for {name}"

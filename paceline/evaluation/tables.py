@@ -7,10 +7,10 @@ from paceline.bench.report import TARGET_ONLY, Ratio
 from paceline.evaluation.alone import Alone
 from paceline.evaluation.prediction import Prediction
 from paceline.evaluation.recording import Recording
-from paceline.evaluation.results import Evaluated
+from paceline.evaluation.results import HERE, Evaluated
 
 SHOWN_LENGTHS = (1, 2, 3, 4, 6, 8, 16)
-SHOWN_PLACES = (1, 2, 4, 8)
+SHOWN_PLACES = (2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ def speeds(found: Sequence[Evaluated]) -> Figures:
             rows.append((one.candidate.name, "measured", *cells, differ))
         for place, (_, prediction) in one.predictions.items():
             cells = [f"{prediction.paced[kind]:.2f}" for kind in kinds]
-            rows.append((one.candidate.name, f"predicted, {place}", *cells, ""))
+            how = "predicted" if place == HERE else f"predicted, {place}"
+            rows.append((one.candidate.name, how, *cells, ""))
     return Figures(
         "Speed-up over the target alone, as the pacer decides",
         ("candidate", "how", *kinds, "differ"),
@@ -124,12 +125,14 @@ def alone(found: Sequence[Evaluated]) -> Figures:
             speculation = f"{gathered.measured['all'].ratio:.2f}"
             rows.append((one.candidate.name, agreement, *_alone(gathered.alone), speculation))
     headings = (
-        *("candidate", "agrees", "same outputs", "first other", "perplexity"),
-        *("target's own", "speed alone", "speculating"),
+        *("candidate", "agrees", "same", "differs at", "perplexity"),
+        *("target's", "alone", "drafting"),
     )
     note = (
-        "agrees: tokens that are the target's, behind the target's. perplexity: by the target, of "
-        "the candidate's own outputs. Speeds over the target alone."
+        "agrees: tokens that are the target's, behind the target's. same: outputs that are; the "
+        "others differ first at the token named, in the median. perplexity: by the target, of the "
+        "candidate's own outputs and of the target's. alone: its speed over the target's, by "
+        "itself; drafting: that of the two together, which say what the target says."
     )
     return Figures("Why not just serve the small model", headings, tuple(rows), note)
 
@@ -140,7 +143,7 @@ def _kinds(found: Sequence[Evaluated]) -> list[str]:
 
 
 def _interval(one: Ratio) -> str:
-    return f"{one.ratio:.2f} ({one.low:.2f}-{one.high:.2f})"
+    return f"{one.ratio:.2f}\n{one.low:.2f}-{one.high:.2f}"
 
 
 def _costs(recording: Recording) -> list[str]:
@@ -163,6 +166,6 @@ def _alone(one: Alone) -> list[str]:
     return [
         f"{one.identical} of {one.outputs}",
         f"{one.divergence:.0f}" if one.identical < one.outputs else "",
-        *("" if value is None else f"{value:.2f}" for value in perplexities),
+        *("" if value is None else f"{value:.4g}" for value in perplexities),
         f"{one.speed.ratio:.2f}",
     ]

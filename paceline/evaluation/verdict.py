@@ -41,10 +41,19 @@ def unfit(problem: str) -> Verdict:
 def judge(
     effect: Mapping[str, float], how: str, recording: Recording, prediction: Prediction
 ) -> Verdict:
-    """effect: speed-up by kind, "all" included, and `how` it is known: measured or predicted."""
+    """effect: speed-up by kind, "all" included, and `how` it is known: measured or predicted.
+
+    What was measured counts only up to what its right guesses can bring: on a busy machine any
+    two runs differ.
+    """
+    known = f"{how}: {_by_kind(effect)}"
+    most = {kind: recording.ceiling(kind) for kind in effect}
+    if any(effect[kind] > most[kind] for kind in effect):
+        known += f"; counted only up to what its guesses can bring: {_by_kind(most)}"
+    effect = {kind: min(value, most[kind]) for kind, value in effect.items()}
     kinds = [kind for kind in effect if kind != "all"]
     good = [kind for kind in kinds if effect[kind] >= PAYS]
-    reasons = (_how(effect, how), *_reasons(recording, prediction))
+    reasons = (known, *_reasons(recording, prediction))
     if len(good) == len(kinds):
         return Verdict(Choice.USE, f"use: {effect['all']:.2f}x", reasons)
     if good:
@@ -69,9 +78,9 @@ def break_even(recording: Recording, round_trip: float) -> float:
     return (draft.step + round_trip + target.row) / target.step
 
 
-def _how(effect: Mapping[str, float], how: str) -> str:
+def _by_kind(effect: Mapping[str, float]) -> str:
     kinds = ", ".join(f"{kind} {value:.2f}x" for kind, value in effect.items() if kind != "all")
-    return f"{how}: {effect['all']:.2f}x ({kinds})"
+    return f"{effect['all']:.2f}x ({kinds})"
 
 
 def _reasons(recording: Recording, prediction: Prediction) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from paceline.evaluation.verdict import Choice, Verdict, break_even, judge, unfi
 from paceline.session import TokenLogprobs
 from tests.unit.evaluation.test_recording import DRAFT, ROW, STEP, WAY, guessed, recording
 
-RECORDING = recording(guessed("code", "MMMm"), guessed("prose", "mmmM"))
+RECORDING = recording(guessed("code", "MMMm"), guessed("prose", "mmMm"))
 
 
 def prediction(**forced: float) -> Prediction:
@@ -46,6 +46,17 @@ def test_what_the_pacer_holds_back_is_told_with_what_it_would_be() -> None:
     effect = {"code": 0.98, "all": 0.98}
     verdict = judge(effect, "measured", RECORDING, prediction(at_4=0.6))
     assert "0.60x at its best draft length, and 0.98x as the pacer" in verdict.words
+
+
+def test_what_guesses_cannot_have_brought_is_not_counted() -> None:
+    strange = recording(guessed("code", "mmmm"), guessed("prose", "mmMm"))
+    assert strange.ceiling("code") == 1.0
+    assert strange.ceiling("prose") == 4 / 3
+    effect = {"code": 1.4, "prose": 1.0, "all": 1.2}
+    verdict = judge(effect, "measured", strange, prediction(at_4=0.6))
+    assert verdict.choice is Choice.DO_NOT_USE
+    assert "code 1.40x" in verdict.reasons[0]
+    assert "can bring: 1.14x (code 1.00x" in verdict.reasons[0]
 
 
 def test_a_candidate_that_cannot_draft_is_not_used() -> None:
