@@ -25,6 +25,15 @@ class Guess:
     confidence: float
 
 
+@dataclass(frozen=True, slots=True)
+class Guessed:
+    """A guess of which it is known whether it is right. confidence: on the drafter's own scale."""
+
+    right: bool
+    confidence: float
+    drafter: Drafter = Drafter.MODEL
+
+
 class Share:
     """A share of successes among recent events; the latest `memory` or so count."""
 

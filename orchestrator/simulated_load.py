@@ -15,6 +15,7 @@ from orchestrator.pacing import Pacer
 from orchestrator.record import DraftRecord
 from orchestrator.round import rounds
 from orchestrator.simulation import (
+    WRONG,
     CountedStream,
     Outcome,
     World,
@@ -263,12 +264,14 @@ class _Drafter:
         """The guess that a step made for `position`, if the path is still the one it began on."""
         if len(self.path) != position or self.path.digest != digest:
             return
-        token, margin = self._world.guess(position + self._offset)
-        right = token == truth(position + self._offset)
-        token = truth(position) if right else token
+        guess = self._world.guess(position + self._offset)
+        if guess is None:
+            return
+        token = truth(position) if guess.right else WRONG
         self.path.extend((token,))
         self._outcome.drafted += 1
-        self._later(self._session.receive, Proposal(position, digest, (token,), (margin,)))
+        proposal = Proposal(position, digest, (token,), (guess.confidence,), guess.drafter)
+        self._later(self._session.receive, proposal)
 
     async def hear(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from orchestrator.acceptance import Guessed
 from orchestrator.draft_session import DraftSession
 from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
 from orchestrator.record import DraftRecord
@@ -18,7 +19,7 @@ from orchestrator.round import rounds
 from paceline.alternatives import BranchedPath, Leaf, Pick
 from paceline.hashing import mix
 from paceline.sampling import SamplingParams
-from paceline.session import Advance, CostModel, Load, Opening, Verdict, Verify
+from paceline.session import Advance, CostModel, Drafter, Load, Opening, Proposal, Verdict, Verify
 
 Result = TypeVar("Result")
 MAX_DRAFT_LENGTH = 16
@@ -27,8 +28,10 @@ FIXED_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 """What the pacer is compared with."""
 FIXED_WAIT_SECONDS = 5.0
 """How long a round of a fixed length waits for its guesses."""
+LOOKUP_SECONDS = 1e-5
+"""What looking up one guess takes."""
 _VOCABULARY = 128
-_WRONG, _WRONG_TOO = 100, 101
+WRONG, _WRONG_TOO = 100, 101
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class World:
     draft step. round_trip_seconds: to the draft; the target's is target_round_trip_seconds.
     auc: how well margins tell right guesses from wrong ones. second_acceptance: how likely the
     draft's second best token is right where its guess is not; measured on the real pair.
-    alternates: draft and target share their cores.
+    alternates: draft and target share their cores. free: the draft only looks up, in no time.
+    prompt_tokens: which the target reads in prompt_seconds and the draft in draft_prompt_seconds.
     """
 
     step_seconds: float
@@ -52,31 +56,44 @@ class World:
     second_acceptance: float = 0.47
     alternates: bool = False
     seed: int = 0
+    free: bool = False
+    prompt_tokens: int = 1
+    prompt_seconds: float = 0.0
+    draft_prompt_seconds: float = 0.0
 
-    def guess(self, position: int) -> tuple[int, float]:
-        """The draft's token for `position` and its margin."""
+    def guess(self, position: int) -> Guessed | None:
+        """The draft's guess for `position`; None where it has none."""
         state = mix(mix(mix(0, self.seed), position), 1)
         right = _uniform(state) < self.acceptance(position)
         mean = 4.0 * (self.auc if right else 1.0 - self.auc)
-        margin = -math.log(1.0 - _uniform(mix(state, 2))) * mean
-        return (truth(position) if right else _WRONG), margin
+        return Guessed(right, -math.log(1.0 - _uniform(mix(state, 2))) * mean)
+
+    def verify_seconds(self, guesses: int) -> float:
+        """Of a target step that verifies so many guesses."""
+        return self.step_seconds + self.row_seconds * guesses
 
     def second(self, position: int) -> int:
         """The draft's second best token there."""
-        if self.guess(position)[0] == truth(position):
-            return _WRONG
+        guess = self.guess(position)
+        if guess is not None and guess.right:
+            return WRONG
         state = mix(mix(mix(0, self.seed), position), 3)
         return truth(position) if _uniform(state) < self.second_acceptance else _WRONG_TOO
 
 
 @dataclass
 class Outcome:
-    """What a run came to. lengths: draft tokens verified, by round; positions: where each began."""
+    """What a run came to.
+
+    By round: lengths: draft tokens verified; positions: where it began; arrivals: when its verdict
+    came, in seconds.
+    """
 
     tokens: int = 0
     seconds: float = 0.0
     lengths: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
     drafted: int = 0
 
     @property
@@ -105,8 +122,13 @@ def truth(position: int) -> int:
 
 
 async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> Outcome:
-    opening = Opening("simulated", (0,), SamplingParams(temperature=0.0), 0, tokens)
-    session = DraftSession(opening, _VOCABULARY, record, alternates=world.alternates)
+    prompt = (0,) * world.prompt_tokens
+    opening = Opening("simulated", prompt, SamplingParams(temperature=0.0), 0, tokens)
+    session = DraftSession(
+        opening, _VOCABULARY, record, alternates=world.alternates, free=world.free
+    )
+    if pacer.eager:
+        session.begin()
     outcome = Outcome()
     stream = CountedStream(tokens, outcome)
     draft = asyncio.create_task(_Draft(world, session, outcome).run())
@@ -131,6 +153,7 @@ class CountedStream:
         self._outcome.tokens += len(verdict.token_ids)
         self._outcome.lengths.append(verdict.verified)
         self._outcome.positions.append(verdict.position)
+        self._outcome.arrivals.append(verdict.arrived_seconds)
 
     def settle(self) -> None:
         """There is no text."""
@@ -152,7 +175,8 @@ class _Target:
     async def verdicts(self) -> AsyncIterator[Verdict]:
         world, half = self._world, self._world.target_round_trip_seconds / 2
         cost = CostModel(world.step_seconds - world.row_seconds, world.row_seconds)
-        position, steps, verify, asked = 1, 0, Verify(), 0.0
+        position, steps, verify, asked = world.prompt_tokens, 0, Verify(), 0.0
+        reading = world.prompt_seconds
         while True:
             if self._asked.qsize() or not steps:
                 verify = await self._asked.get()
@@ -161,7 +185,7 @@ class _Target:
                 await asyncio.sleep(2 * half)
             guesses = verify.proposals[0].token_ids if verify.proposals else ()
             steps, verify = steps - 1, Verify()
-            seconds = world.step_seconds + world.row_seconds * len(guesses)
+            seconds, reading = reading + world.verify_seconds(len(guesses)), 0.0
             await asyncio.sleep(seconds)
             accepted = agreed(guesses, position)
             decided = tuple(truth(position + index) for index in range(accepted + 1))
@@ -190,40 +214,72 @@ class _Draft:
         self._world = world
         self._session = session
         self._outcome = outcome
-        self._path = BranchedPath((0,))
-        self._window = self._alternatives = 0
+        self._path = BranchedPath((0,) * world.prompt_tokens)
+        self._window = self._lookup_window = self._alternatives = 0
+        self._exhausted = self._read = False
         self._news = asyncio.Event()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear())
             while True:
+                guess = self._world.guess(len(self._path))
                 leaves = self._path.leaves(self._alternatives)
-                has_room = len(self._path) - self._path.confirmed < self._window
-                if not (has_room or leaves):
+                if self._has_room(Drafter.NGRAM if guess is None else guess.drafter):
+                    await self._draft(guess, leaves)
+                elif leaves:
+                    await asyncio.sleep(self._world.draft_seconds)
+                    self._grow(leaves)
+                else:
                     self._news.clear()
                     await self._news.wait()
-                    continue
-                position, digest = len(self._path), self._path.digest
-                await asyncio.sleep(self._world.draft_seconds)
-                if has_room and (len(self._path), self._path.digest) == (position, digest):
-                    self._guess(position)
-                for leaf in leaves:
-                    self._grow(leaf)
 
-    def _guess(self, position: int) -> None:
-        self._path.guess([self._pick(position)])
+    def _has_room(self, drafter: Drafter) -> bool:
+        window = self._window if drafter is Drafter.MODEL else self._lookup_window
+        return not self._exhausted and len(self._path) - self._path.confirmed < window
+
+    async def _draft(self, guess: Guessed | None, leaves: list[Leaf]) -> None:
+        """Make a guess, or say that there is none; news that came meanwhile may make it void.
+
+        Alternatives grow in the same step of the model.
+        """
+        position, digest = len(self._path), self._path.digest
+        await asyncio.sleep(self._seconds(guess))
+        if (len(self._path), self._path.digest) == (position, digest):
+            self._guess(position, digest, guess)
+        if guess is not None and guess.drafter is Drafter.MODEL:
+            self._grow(leaves)
+
+    def _guess(self, position: int, digest: int, guess: Guessed | None) -> None:
+        if guess is None:
+            self._exhausted = True
+            self._later(self._session.receive, Proposal(position, digest, ()))
+            return
+        self._path.guess([self._pick(position, guess)])
         self._outcome.drafted += 1
-        self._later(self._session.receive, self._path.proposal(position))
+        self._later(self._session.receive, self._path.proposal(position, guess.drafter))
 
-    def _grow(self, leaf: Leaf) -> None:
-        if self._path.holds(leaf):
-            pick = self._pick(len(self._path.tokens_to(leaf)))
-            self._outcome.drafted += 1
-            self._later(self._session.receive, self._path.grow(leaf, pick))
+    def _grow(self, leaves: list[Leaf]) -> None:
+        for leaf in leaves:
+            position = len(self._path.tokens_to(leaf))
+            guess = self._world.guess(position)
+            if guess is not None and self._path.holds(leaf):
+                self._outcome.drafted += 1
+                grown = self._path.grow(leaf, self._pick(position, guess))
+                self._later(self._session.receive, grown)
 
-    def _pick(self, position: int) -> Pick:
-        return Pick(*self._world.guess(position), self._world.second(position))
+    def _pick(self, position: int, guess: Guessed) -> Pick:
+        token = truth(position) if guess.right else WRONG
+        second = self._world.second(position) if guess.drafter is Drafter.MODEL else None
+        return Pick(token, guess.confidence, second)
+
+    def _seconds(self, guess: Guessed | None) -> float:
+        """Of looking up, or of a draft step; the first one reads the prompt."""
+        if guess is None or guess.drafter is Drafter.NGRAM:
+            return LOOKUP_SECONDS
+        reading = 0.0 if self._read else self._world.draft_prompt_seconds
+        self._read = True
+        return reading + self._world.draft_seconds
 
     async def _hear(self) -> None:
         while True:
@@ -232,7 +288,9 @@ class _Draft:
     def _apply(self, advance: Advance) -> None:
         self._path.confirm(advance.token_ids)
         self._window = advance.window
+        self._lookup_window = max(advance.window, advance.lookup_window)
         self._alternatives = advance.alternatives if advance.window else 0
+        self._exhausted = False
         self._news.set()
 
     def _later(self, function: Callable[[Any], None], argument: object) -> None:

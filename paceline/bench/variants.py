@@ -38,13 +38,20 @@ class Served:
     """Our servers."""
 
     def __init__(
-        self, name: str, client: Client, speculation: Speculation, temperature: float
+        self,
+        name: str,
+        client: Client,
+        speculation: Speculation,
+        temperature: float,
+        *,
+        ignore_eos: bool = True,
     ) -> None:
-        """`client` is of the orchestrator to ask."""
+        """`client` is of the orchestrator to ask. ignore_eos: all outputs are equally long."""
         self.name = name
         self._client = client
         self._speculation = speculation
         self._temperature = temperature
+        self._ignore_eos = ignore_eos
 
     async def run(self, prompt: Prompt, max_tokens: int) -> Sample:
         """See Variant."""
@@ -53,7 +60,7 @@ class Served:
             sampling=SamplingParams(temperature=self._temperature),
             seed=7,
             max_tokens=max_tokens,
-            ignore_eos=True,
+            ignore_eos=self._ignore_eos,
             speculation=self._speculation,
             # Nothing is shared: each output pays for its own prompt.
             cache_salt=f"{time.perf_counter_ns()}",

@@ -17,6 +17,7 @@ from paceline.cli.bench import Bench
 from paceline.cli.chat import Chat
 from paceline.cli.demo import Demo
 from paceline.cli.doctor import Doctor
+from paceline.cli.evaluate import Evaluate
 from paceline.cli.generate import Generate
 from paceline.cli.pull import Pull
 from paceline.cli.simulate import Simulate
@@ -47,6 +48,7 @@ class Paceline(BaseSettings):
     status: CliSubCommand[Status]
     top: CliSubCommand[Top]
     bench: CliSubCommand[Bench]
+    evaluate: CliSubCommand[Evaluate]
     simulate: CliSubCommand[Simulate]
     demo: CliSubCommand[Demo]
 

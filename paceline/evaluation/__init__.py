@@ -1,0 +1,1 @@
+"""paceline evaluate: choose a draft before it sees traffic."""

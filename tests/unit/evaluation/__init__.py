@@ -1,0 +1,1 @@
+"""What paceline evaluate makes of what it recorded."""
