@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from orchestrator.acceptance import Guess, Guessed
-from orchestrator.pacing import Explanation, FixedPacer
+from orchestrator.pacer import Explanation, FixedPacer
 from orchestrator.plans import DraftState, FixedPlan
 from orchestrator.record import DraftRecord
 from orchestrator.simulation import FIXED_LENGTHS, FIXED_WAIT_SECONDS, Outcome, World, simulate
@@ -62,7 +62,7 @@ class Case:
             lambda position: self.acceptance[self.phase(position)],
             row_seconds=self.row_ms / 1e3,
             target_round_trip_seconds=0.0,
-            alternates=self.shared,
+            shares_cores=self.shared,
             seed=seed,
         )
 
@@ -133,7 +133,7 @@ class RulePacer:
         """See Pacer."""
         most = max(0, min(self.at_most, remaining - 1))
         least = min(self.at_least, most)
-        ahead = 0 if draft.alternates else self.at_most + 2
+        ahead = 0 if draft.shares_cores else self.at_most + 2
         return FixedPlan(least, most, FIXED_WAIT_SECONDS, 0, most + ahead)
 
 
@@ -157,7 +157,7 @@ def compare(case: Case, seeds: Sequence[int] = SEEDS) -> Compared:
     worlds = [case.world(seed) for seed in seeds]
     alone = sum(with_length(world, 0).seconds for world in worlds)
     ahead = {k: alone / _seconds(worlds, k) for k in FIXED_LENGTHS}
-    in_turn = [replace(world, alternates=True) for world in worlds]
+    in_turn = [replace(world, shares_cores=True) for world in worlds]
     lock_step = {k: alone / _seconds(in_turn, k) for k in FIXED_LENGTHS}
     best = max(ahead, key=lambda length: ahead[length])
     return Compared(

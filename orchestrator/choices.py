@@ -11,7 +11,8 @@ from orchestrator.drafts import Drafts
 from orchestrator.failover import run_stream
 from orchestrator.metrics import OrchestratorMetrics
 from orchestrator.outlet import Outlet
-from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
+from orchestrator.pacer import FixedPacer, Pacer
+from orchestrator.pacing import AdaptivePacer
 from orchestrator.pool_pacer import PoolPacer
 from orchestrator.pools import Pool
 from orchestrator.record import DraftRecord

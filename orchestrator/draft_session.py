@@ -35,7 +35,7 @@ class DraftSession:
         vocabulary_size: int,
         record: DraftRecord,
         *,
-        alternates: bool,
+        shares_cores: bool,
         free: bool = False,
         window: int | None = None,
         round_trip_seconds: float = 0.0,
@@ -47,7 +47,7 @@ class DraftSession:
         self._round_trip_seconds = round_trip_seconds
         self._opening = opening
         self._record = record
-        self._alternates = alternates
+        self._shares_cores = shares_cores
         self._free = free
         self._window = window
         confirmed = opening.prompt_token_ids + opening.output_token_ids
@@ -72,14 +72,15 @@ class DraftSession:
         opening = self._opening_seconds if self._cold else 0.0
         return DraftState(
             ready=not self._overdue,
-            alternates=self._alternates,
+            shares_cores=self._shares_cores,
             opening_seconds=opening,
             free=self._free,
+            answers=self._record.answers.value,
         )
 
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores."""
-        if not self._alternates:
+        if not self._shares_cores:
             self._tell(FixedPlan(0, 0, 0.0, 0, window=1, lookup_window=1), 1, ())
 
     def lose(self) -> None:
@@ -159,13 +160,23 @@ class DraftSession:
         """Take guesses; an empty proposal at their end says that no more will come."""
         if not proposal.token_ids:
             self._exhausted = self._buffer.ends_at(proposal)
+            if self._exhausted:
+                self._due_since = None  # what comes later is not what was waited for
+                self._note_answer(came=False)
         elif count := self._buffer.add(proposal):
             self._drafted = proposal.position + len(proposal.token_ids)
+            self._note_answer(came=True)
             self._learn(count, proposal.drafter)
         else:
             return
         self._overdue = False
         self._note_change(True)
+
+    def _note_answer(self, *, came: bool) -> None:
+        """Whether there is a guess at all, once for each path."""
+        if self._restarts:
+            self._record.answers.observe(came)
+            self._restarts = came and self._restarts
 
     def _learn(self, count: int, drafter: Drafter) -> None:
         """How long it took."""
@@ -210,7 +221,7 @@ class DraftSession:
     def _moments(self, *seconds: float) -> tuple[float, ...]:
         """When guesses must leave the draft to be here in so many seconds."""
         known = None not in {self._record.wait(restart=False), self._record.wait(restart=True)}
-        if self._alternates or not known or self._rounds % LEARN_EVERY == 0:
+        if self._shares_cores or not known or self._rounds % LEARN_EVERY == 0:
             return ()
         under_way = self._round_trip_seconds / 2
         return tuple(min(1.0, one - under_way) for one in seconds if one > under_way)
@@ -243,9 +254,10 @@ class DraftSession:
         credit = self._position + self._granted[0] - self._drafted
         if one is None or self._held or not due_seconds:
             return False
-        return min(credit, due_seconds[-1] / one) >= HELD_GUESSES
+        return credit >= HELD_GUESSES and due_seconds[-1] >= HELD_GUESSES * one
 
     @property
     def _at_work(self) -> bool:
-        """Whether the draft has credit left, as far as it was told."""
-        return self._position + self._granted[0] > self._drafted
+        """Whether the draft has credit left, as far as it was told, and has not said it is done."""
+        credit = max(self._granted) if self._free else self._granted[0]
+        return not self._exhausted and self._position + credit > self._drafted

@@ -149,7 +149,7 @@ class Drafting:
             opening,
             self._target.vocabulary_size,
             record,
-            alternates=replica.model is not None and replica.model.host == self._target.host,
+            shares_cores=replica.model is not None and replica.model.host == self._target.host,
             free=replica.model is not None and not replica.model.vocabulary_hash,
             window=self._window,
             round_trip_seconds=replica.round_trip_seconds,

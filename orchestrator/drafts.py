@@ -29,6 +29,7 @@ class DraftPool(Pool):
         self.name = name
         self.record = DraftRecord(target)
         self.tally = Tally()
+        self._benched = False
         self._refused_at = -FULL_SECONDS
         self._models: set[tuple[str, str]] = set()
 
@@ -69,6 +70,18 @@ class DraftPool(Pool):
             yield self.tally
         finally:
             self.tally.running -= 1
+            self._say_whether_benched()
+
+    def _say_whether_benched(self) -> None:
+        if self.record.benched == self._benched:
+            return
+        self._benched = self.record.benched
+        if self._benched:
+            _log.warning(
+                "draft benched", draft=self.name, reason="streams gave it up: it did not pay"
+            )
+        else:
+            _log.info("draft in use again", draft=self.name)
 
     @property
     def candidate(self) -> Candidate:

@@ -6,7 +6,7 @@ import dataclasses
 import structlog
 
 from orchestrator.calls import TargetCall
-from orchestrator.pacing import Pacer
+from orchestrator.pacer import Pacer
 from orchestrator.pools import Pool
 from orchestrator.round import Draft, rounds
 from orchestrator.stream import OutputStream

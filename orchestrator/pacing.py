@@ -6,17 +6,21 @@ What a single round does with guesses is orchestrator.plans.
 import enum
 import math
 from collections import Counter
-from dataclasses import dataclass
-from typing import Protocol
 
 from orchestrator.acceptance import Guess, StreamAcceptance
-from orchestrator.plans import DraftState, FixedPlan, PacedPlan, Plan
+from orchestrator.pacer import Explanation
+from orchestrator.plans import (
+    ALTERNATIVES,
+    DraftState,
+    FixedPlan,
+    PacedPlan,
+    Plan,
+    plain_steps,
+)
 from orchestrator.record import DraftRecord, Rate, crowd
 from orchestrator.sharing import Costs, SharedPlan, best_length
 from paceline.session import Verdict
 
-TARGET_ONLY_STEPS = 16
-"""Plain steps asked for at once, so that the target alone pays no round trip per token."""
 CATCH_UP = 1.25
 """What waiting costs where the draft works while the target does: a plain step is no loss to it."""
 IDLE_ROUNDS, MAX_IDLE_ROUNDS = 6, 64
@@ -41,8 +45,6 @@ SHARED_ROUNDS = 8
 WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.2
 """How likely a guess must be for the draft to make it ahead of time: alone, and beside others,
 whom the draft serves meanwhile."""
-ALTERNATIVES = 2
-"""What a stream alone lets its draft work on, beside its guesses, where it has cores of its own."""
 LEAST_CHANCE = 0.1
 """A draft whose guesses are right less often only costs its owner."""
 LEAST_GAIN = 0.96
@@ -50,69 +52,6 @@ LEAST_GAIN = 0.96
 GAIN_MEMORY = 80.0
 GAIN_ROUNDS = 40
 """Rounds after which a stream trusts its own measure of what speculation brings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How many steps a stream's pacer planned for which reason, and its latest numbers."""
-
-    steps: dict[str, int]
-    numbers: dict[str, float]
-
-
-class Pacer(Protocol):
-    """Plans the rounds of one stream."""
-
-    @property
-    def eager(self) -> bool:
-        """Whether the draft should read the prompt while the target does."""
-
-    def explain(self) -> Explanation:
-        """Why rounds went as they did."""
-
-    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
-        """Learn of a verdict, and of the guesses that it verified."""
-
-    def plan(self, remaining: int, draft: DraftState) -> Plan:
-        """Plan the next step of a stream that has `remaining` tokens to go.
-
-        The target adds a token of its own to each round: the last one is never drafted.
-        """
-
-
-@dataclass(slots=True)
-class FixedPacer:
-    """The same draft length in every round.
-
-    draft_length: 0 is the target alone. wait_seconds: bound of the wait for the draft.
-    """
-
-    draft_length: int
-    wait_seconds: float
-    _alone: bool = True
-
-    @property
-    def eager(self) -> bool:
-        """See Pacer."""
-        return self.draft_length > 0
-
-    def explain(self) -> Explanation:
-        """See Pacer."""
-        return Explanation({}, {"draft_length": self.draft_length})
-
-    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
-        """See whether there are others."""
-        self._alone = verdict.load.sessions <= 1
-
-    def plan(self, remaining: int, draft: DraftState) -> Plan:
-        """See Pacer."""
-        length = max(0, min(self.draft_length, remaining - 1))
-        ahead = 0 if draft.alternates or not length else self.draft_length + 2
-        window = length + ahead
-        if not (length and draft.ready):
-            return FixedPlan(0, length, 0.0, _plain_steps(remaining), window)
-        alternatives = ALTERNATIVES if self._alone and not draft.alternates else 0
-        return FixedPlan(length, length, self.wait_seconds, 0, window, alternatives=alternatives)
 
 
 class Reason(enum.Enum):
@@ -150,7 +89,7 @@ class AdaptivePacer:
         self._last_seconds: float | None = None
         self._others = self._shared_rounds = 0
         self._plain_run = self._measure_left = 0
-        self._alternates = self._free = False
+        self._shares_cores = self._free = False
         self._row_seconds = 0.0
         self._rounds = self._idle = self._since_plain = 0
         self._probe_after = PROBE_TOKENS
@@ -221,10 +160,10 @@ class AdaptivePacer:
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         at_most = max(0, min(self._at_most, remaining - 1))
-        self._alternates, self._free = draft.alternates, draft.free
+        self._shares_cores, self._free = draft.shares_cores, draft.free
         self.reason = self._choose(remaining, draft)
         self.reasons[self.reason] += 1
-        window = 0 if draft.alternates else self._window
+        window = 0 if draft.shares_cores else self._window
         if not at_most or self.reason not in _DRAFTING:
             return self._plain_plan(remaining, window)
         if self.reason is Reason.SPECULATING:
@@ -235,7 +174,7 @@ class AdaptivePacer:
 
     def _plain_plan(self, remaining: int, window: int) -> FixedPlan:
         measuring = self.reason is Reason.MEASURING
-        steps = min(1, remaining - 1) if measuring else _plain_steps(remaining)
+        steps = min(1, remaining - 1) if measuring else plain_steps(remaining)
         # A draft that missed its time keeps its credit: it shows by delivering that it lives.
         credit = max(window, 1) if self.reason is Reason.NO_DRAFT else 0
         return FixedPlan(0, 0, 0.0, steps, credit)
@@ -249,10 +188,11 @@ class AdaptivePacer:
             row_price=self.price,
             row_seconds=self._row_seconds,
             at_most=at_most,
-            wait_factor=1.0 if draft.alternates else CATCH_UP,
+            wait_factor=1.0 if draft.shares_cores else CATCH_UP,
             wait_seconds=self._wait_seconds,
             window=window,
-            alternatives=0 if draft.alternates else ALTERNATIVES,
+            alternatives=0 if draft.shares_cores else ALTERNATIVES,
+            answers=draft.answers,
         )
 
     def _shared_plan(self, at_most: int, window: int) -> SharedPlan:
@@ -292,7 +232,7 @@ class AdaptivePacer:
             return Reason.NO_DRAFT
         if draft.free:  # each guess is weighed; asking for them costs nothing to be saved
             return Reason.SPECULATING
-        if draft.alternates and self._others:
+        if draft.shares_cores and self._others:
             return Reason.SHARED
         if self._paused is not None:
             probing = self._probe_left or self._since_probe >= self._probe_after
@@ -303,7 +243,7 @@ class AdaptivePacer:
         stale = self._record.plain_seconds(self._others) is None
         if stale or self._since_plain >= PLAIN_ROUNDS or self._measure_left:
             return Reason.MEASURING
-        if draft.alternates and draft.opening_seconds != 0.0:
+        if draft.shares_cores and draft.opening_seconds != 0.0:
             affordable = self._pays_opening(remaining, draft.opening_seconds)
             return Reason.OPENING if affordable else Reason.TOO_SHORT
         return Reason.SPECULATING
@@ -389,16 +329,12 @@ class AdaptivePacer:
 
         At the price of time without speculation: that is what a pause would go back to.
         """
-        if self._others and not self._alternates:
+        if self._others and not self._shares_cores:
             # A stream that is luckier than all together is not yet better.
             chance = min(self._acceptance.next_chance, self._record.calibration.mean.value)
             return best_length(chance, self._shared_costs, self._at_most) > 0
-        wait = (self._record.wait(restart=True) or 0.0) if self._alternates else 0.0
+        wait = (self._record.wait(restart=True) or 0.0) if self._shares_cores else 0.0
         plain = self._record.plain_seconds(self._others)
         price = (1 + self._others) / plain if plain else self.price
         worth = price * (wait + self._row_seconds)
         return self._acceptance.next_chance > max(worth, LEAST_CHANCE)
-
-
-def _plain_steps(remaining: int) -> int:
-    return min(TARGET_ONLY_STEPS, remaining) - 1

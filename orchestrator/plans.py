@@ -12,6 +12,11 @@ from typing import Protocol
 
 from orchestrator.acceptance import Guess, StreamAcceptance
 
+TARGET_ONLY_STEPS = 16
+"""Plain steps asked for at once, so that the target alone pays no round trip per token."""
+ALTERNATIVES = 2
+"""What a stream alone lets its draft work on, beside its guesses, where it has cores of its own."""
+
 
 class Plan(Protocol):
     """What to take from the draft before the next step."""
@@ -78,7 +83,8 @@ class PacedPlan:
     """Guesses while they pay. price: tokens per second; row_seconds: what a row costs.
 
     row_price: of a second of the target, which all its streams share. wait_factor: what a second
-    of waiting costs, in seconds. wait_seconds: bound of a wait.
+    of waiting costs, in seconds. wait_seconds: bound of a wait. answers: how often there is a
+    first guess at all.
     """
 
     acceptance: StreamAcceptance
@@ -93,6 +99,7 @@ class PacedPlan:
     enough: int = 0
     continue_steps: int = 0
     alternatives: int = 0
+    answers: float = 1.0
 
     @property
     def lookup_window(self) -> int:
@@ -104,6 +111,7 @@ class PacedPlan:
         if len(guesses) >= self.at_most:
             return 0.0
         chance = self.acceptance.all_right(guesses) * self.acceptance.next_chance
+        chance *= 1.0 if guesses else self.answers
         if chance <= self.price * self.wait_factor * (wait or 0.0) + self._row:
             return 0.0
         return self.wait_seconds if wait is None else min(self.wait_seconds, 4 * wait + 0.002)
@@ -132,13 +140,19 @@ def worth_their_rows(acceptance: StreamAcceptance, guesses: Sequence[Guess], row
 class DraftState:
     """What there is to plan with.
 
-    ready: a draft is there and did not miss its last time. alternates: it shares its cores
+    ready: a draft is there and did not miss its last time. shares_cores: it shares its cores
     with the target, so that they take turns.
     opening_seconds: until its first guess; 0 when that has come, None while nobody knows.
-    free: it only looks up, which takes next to no time.
+    free: it only looks up, which takes next to no time. answers: how often it has a guess at all.
     """
 
     ready: bool
-    alternates: bool = False
+    shares_cores: bool = False
     opening_seconds: float | None = 0.0
     free: bool = False
+    answers: float = 1.0
+
+
+def plain_steps(remaining: int) -> int:
+    """Steps to ask for beyond the next one, where nothing is proposed."""
+    return min(TARGET_ONLY_STEPS, remaining) - 1

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from orchestrator.acceptance import Guess
 from orchestrator.gain import StreamGain
-from orchestrator.pacing import LEAST_GAIN, AdaptivePacer, Explanation, Pacer, Reason
+from orchestrator.pacer import Explanation, Pacer
+from orchestrator.pacing import LEAST_GAIN, AdaptivePacer, Reason
 from orchestrator.plans import DraftState, Plan
 from orchestrator.record import DraftRecord
 from orchestrator.tally import Tally

@@ -3,7 +3,7 @@
 What a plain step takes is the target's, so that the records of several drafts share it.
 """
 
-from orchestrator.acceptance import Calibration
+from orchestrator.acceptance import Calibration, Share
 from orchestrator.gain import GainEstimate
 from paceline.session import Drafter, Verdict
 from paceline.status import Gain
@@ -20,6 +20,7 @@ the first after so many that explores, see orchestrator.selection."""
 GAIN_DRIFT_TOKENS = 65536
 """Tokens of all streams, in which the gain of a draft that nobody uses may change by 1."""
 _PLACES_MEMORY = 512
+_ANSWERS_PRIOR, _ANSWERS_MEMORY = 4.0, 100.0
 
 
 class Rate:
@@ -123,12 +124,16 @@ def _beyond(counts: dict[int, float], place: int) -> float:
 
 
 class DraftRecord:
-    """Shared by all streams that use a draft, or the drafts of one pool."""
+    """Shared by all streams that use a draft, or the drafts of one pool.
+
+    answers: how often there is a guess at all, where one is asked for: lookup often has none.
+    """
 
     def __init__(self, target: TargetRecord | None = None) -> None:
         """Begin with priors. target: shared with the records of other drafts."""
         self.target = target or TargetRecord()
         self.calibration = Calibration()
+        self.answers = Share(1.0, _ANSWERS_PRIOR, _ANSWERS_MEMORY)
         self.places = RecentPlaces()
         self.gains = GainEstimate()
         self._observed_at = 0

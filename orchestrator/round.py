@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from orchestrator.acceptance import Guess
-from orchestrator.pacing import Pacer
+from orchestrator.pacer import Pacer
 from orchestrator.plans import DraftState, Plan
 from paceline.session import Proposal, Verdict, Verify
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.draft_session import DraftSession
-from orchestrator.pacing import Pacer
+from orchestrator.pacer import Pacer
 from orchestrator.record import DraftRecord
 from orchestrator.round import rounds
 from orchestrator.simulation import (
@@ -75,7 +75,7 @@ async def _stream(
     draft: "_Draft",
 ) -> Outcome:
     opening = Opening("simulated", (0,), SamplingParams(temperature=0.0), 0, crowd.tokens)
-    session = DraftSession(opening, _VOCABULARY, record, alternates=False)
+    session = DraftSession(opening, _VOCABULARY, record, shares_cores=False)
     outcome = Outcome()
     drafter = _Drafter(draft, crowd.world, session, outcome, offset)
     loop = asyncio.get_running_loop()

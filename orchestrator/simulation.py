@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 
 from orchestrator.acceptance import Guessed
 from orchestrator.draft_session import DraftSession
-from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
+from orchestrator.pacer import FixedPacer, Pacer
+from orchestrator.pacing import AdaptivePacer
 from orchestrator.record import DraftRecord
 from orchestrator.round import rounds
 from paceline.alternatives import BranchedPath, Leaf, Pick
+from paceline.engine.cost import CostFit
 from paceline.hashing import mix
 from paceline.sampling import SamplingParams
-from paceline.session import Advance, CostModel, Drafter, Load, Opening, Proposal, Verdict, Verify
+from paceline.session import Advance, Drafter, Load, Opening, Proposal, Verdict, Verify
 
 Result = TypeVar("Result")
 MAX_DRAFT_LENGTH = 16
@@ -31,6 +33,7 @@ FIXED_WAIT_SECONDS = 5.0
 LOOKUP_SECONDS = 1e-5
 """What looking up one guess takes."""
 _VOCABULARY = 128
+_KNOWN_GUESSES = 8
 WRONG, _WRONG_TOO = 100, 101
 
 
@@ -42,7 +45,7 @@ class World:
     draft step. round_trip_seconds: to the draft; the target's is target_round_trip_seconds.
     auc: how well margins tell right guesses from wrong ones. second_acceptance: how likely the
     draft's second best token is right where its guess is not; measured on the real pair.
-    alternates: draft and target share their cores. free: the draft only looks up, in no time.
+    shares_cores: draft and target share their cores. free: the draft only looks up, in no time.
     prompt_tokens: which the target reads in prompt_seconds and the draft in draft_prompt_seconds.
     """
 
@@ -54,7 +57,7 @@ class World:
     target_round_trip_seconds: float = 0.0005
     auc: float = 0.91
     second_acceptance: float = 0.47
-    alternates: bool = False
+    shares_cores: bool = False
     seed: int = 0
     free: bool = False
     prompt_tokens: int = 1
@@ -125,7 +128,7 @@ async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> 
     prompt = (0,) * world.prompt_tokens
     opening = Opening("simulated", prompt, SamplingParams(temperature=0.0), 0, tokens)
     session = DraftSession(
-        opening, _VOCABULARY, record, alternates=world.alternates, free=world.free
+        opening, _VOCABULARY, record, shares_cores=world.shares_cores, free=world.free
     )
     if pacer.eager:
         session.begin()
@@ -174,7 +177,7 @@ class _Target:
 
     async def verdicts(self) -> AsyncIterator[Verdict]:
         world, half = self._world, self._world.target_round_trip_seconds / 2
-        cost = CostModel(world.step_seconds - world.row_seconds, world.row_seconds)
+        cost = _known_costs(world)
         position, steps, verify, asked = world.prompt_tokens, 0, Verify(), 0.0
         reading = world.prompt_seconds
         while True:
@@ -187,6 +190,7 @@ class _Target:
             steps, verify = steps - 1, Verify()
             seconds, reading = reading + world.verify_seconds(len(guesses)), 0.0
             await asyncio.sleep(seconds)
+            cost.observe(1 + len(guesses), world.verify_seconds(len(guesses)))
             accepted = agreed(guesses, position)
             decided = tuple(truth(position + index) for index in range(accepted + 1))
             yield Verdict(
@@ -197,11 +201,19 @@ class _Target:
                 proposal_index=0 if guesses else None,
                 step_seconds=seconds,
                 load=Load(sessions=1, step_rows=len(guesses) + 1),
-                cost_model=cost,
+                cost_model=cost.model,
                 arrived_seconds=asyncio.get_running_loop().time(),
                 asked_seconds=asked,
             )
             position += len(decided)
+
+
+def _known_costs(world: World) -> CostFit:
+    """What a server that has run for a while knows of its steps."""
+    costs = CostFit()
+    for guesses in range(_KNOWN_GUESSES):
+        costs.observe(1 + guesses, world.verify_seconds(guesses))
+    return costs
 
 
 class _Draft:

@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from paceline.bench.samples import PROMPTS, Prompt, read_prompts
-from paceline.errors import InvalidArgument
+from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.evaluation.candidates import GRAMMAR, Candidate, parse_candidates
 from paceline.evaluation.driver import Task, gather
 from paceline.evaluation.prediction import REPLAYS, Place, Prediction, predict
@@ -92,6 +93,8 @@ class Evaluate(BaseModel):
             if path is not None and not path.absolute().parent.is_dir():
                 name = f"--{flag.rstrip('_')}"
                 raise InvalidArgument.of(name, str(path), "in a folder that exists")
+        if (self.plot or self.page) and find_spec("matplotlib") is None:
+            raise FailedPrecondition("--plot and --page need matplotlib: pip install matplotlib")
 
     def _gathered(self, console: Console) -> list[Gathered]:
         task = Task(

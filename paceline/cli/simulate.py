@@ -99,7 +99,7 @@ class Simulate(BaseModel):
             self.round_trip_ms / 1e3,
             lambda _: acceptance,
             row_seconds=self.row_ms / 1e3,
-            alternates=self.shared,
+            shares_cores=self.shared,
             seed=seed,
         )
         return simulate_policy(world, length, self.tokens)

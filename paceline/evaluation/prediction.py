@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.acceptance import Guessed
-from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
+from orchestrator.pacer import FixedPacer, Pacer
+from orchestrator.pacing import AdaptivePacer
 from orchestrator.record import DraftRecord
 from orchestrator.simulation import (
     FIXED_WAIT_SECONDS,
@@ -142,7 +143,7 @@ def world_of(recording: Recording, output: RecordedOutput, place: Place) -> Reco
         acceptance=lambda _: recording.acceptance(),
         row_seconds=target.row,
         target_round_trip_seconds=target.round_trip,
-        alternates=place.shared,
+        shares_cores=place.shared,
         free=recording.drafter == "ngram",
         prompt_tokens=output.prompt_tokens,
         prompt_seconds=target.prompt_token * output.prompt_tokens,

@@ -89,9 +89,8 @@ def test_help_lists_the_commands_and_version_the_version(
     with pytest.raises(SystemExit) as ended:
         main([])
     assert ended.value.code == 0
-    assert (
-        "{pull,up,generate,chat,doctor,status,top,bench,simulate,demo}" in capsys.readouterr().out
-    )
+    commands = "{pull,up,generate,chat,doctor,status,top,bench,evaluate,simulate,demo}"
+    assert commands in capsys.readouterr().out
     main(["--version"])
     assert capsys.readouterr().out == "paceline 0.1.0\n"
 

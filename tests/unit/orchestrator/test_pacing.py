@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.pacer import FixedPacer
 from orchestrator.pacing import (
     MAX_PROBE_TOKENS,
     SHARED_ROUNDS,
     AdaptivePacer,
-    FixedPacer,
     Reason,
 )
 from orchestrator.plans import DraftState
@@ -85,16 +85,16 @@ def test_alternatives_hide_most_of_a_long_round_trip(acceptance: float) -> None:
 def test_on_shared_cores_it_is_never_much_slower_than_the_better_of_all_and_nothing(
     acceptance: float, draft: float
 ) -> None:
-    one = world(100, draft, 0.5, acceptance, alternates=True, row_seconds=0.002)
+    one = world(100, draft, 0.5, acceptance, shares_cores=True, row_seconds=0.002)
     assert paced(one)[1] > 0.95 * max(1.0, best_fixed(one))
 
 
-@pytest.mark.parametrize("alternates", [True, False])
+@pytest.mark.parametrize("shares_cores", [True, False])
 def test_a_draft_that_is_never_right_costs_nearly_nothing_and_is_benched(
-    alternates: bool,
+    shares_cores: bool,
 ) -> None:
     times = (100, 20, 0.5, 0.0)
-    one = world(*times, alternates=alternates, row_seconds=0.003, second_acceptance=0.0)
+    one = world(*times, shares_cores=shares_cores, row_seconds=0.003, second_acceptance=0.0)
     record = DraftRecord()
     for _ in range(BENCH_STREAMS):
         assert not record.benched
@@ -108,7 +108,7 @@ def test_a_draft_that_is_never_right_costs_nearly_nothing_and_is_benched(
 
 
 def test_lengths_follow_a_workload_that_turns_and_turns_back() -> None:
-    one = world(100, 20, 0.5, lambda at: 0.1 if 600 <= at < 1200 else 0.95, alternates=True)
+    one = world(100, 20, 0.5, lambda at: 0.1 if 600 <= at < 1200 else 0.95, shares_cores=True)
     outcome, _ = paced(one, 2400)
 
     def mean_length(start: int, stop: int) -> float:
@@ -152,23 +152,23 @@ def test_beside_other_streams_it_does_not_wait_and_leaves_shared_cores_to_them()
         pacer.observe(verdict(Load(sessions=4, step_rows=4), step * 0.025), ())
     assert pacer.plan(100, DraftState(ready=True)).patience([], 0.001, 0.0) == 0.0
     assert reason(pacer, 100, DraftState(ready=True)) is Reason.SPECULATING
-    assert reason(pacer, 100, DraftState(ready=True, alternates=True)) is Reason.SHARED
+    assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SHARED
     record.observe_plain(0.025, 0)
     for step in range(SHARED_ROUNDS):
         pacer.observe(verdict(Load(sessions=4, step_rows=1), 1 + step * 0.025), ())
-    assert reason(pacer, 100, DraftState(ready=True, alternates=True)) is Reason.SPECULATING
+    assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SPECULATING
 
 
 def test_a_stream_alone_whose_draft_has_its_own_cores_grants_alternatives() -> None:
     record = DraftRecord()
     record.observe_plain(0.025, 0)
     record.observe_plain(0.025, 3)
-    for alternates, sessions, granted in ((False, 1, True), (True, 1, False), (False, 4, False)):
+    for shares_cores, sessions, granted in ((False, 1, True), (True, 1, False), (False, 4, False)):
         pacer = AdaptivePacer(record, MOST, 1.0)
         pacer.observe(verdict(Load(sessions=sessions, step_rows=sessions), 0.0), ())
-        draft = DraftState(ready=True, alternates=alternates)
+        draft = DraftState(ready=True, shares_cores=shares_cores)
         assert bool(pacer.plan(100, draft).alternatives) is granted
-        assert bool(FixedPacer(4, 1.0).plan(100, draft).alternatives) is not alternates
+        assert bool(FixedPacer(4, 1.0).plan(100, draft).alternatives) is not shares_cores
 
 
 def test_a_long_prompt_is_not_read_by_the_draft_for_a_short_rest() -> None:
@@ -176,7 +176,7 @@ def test_a_long_prompt_is_not_read_by_the_draft_for_a_short_rest() -> None:
     record.observe_plain(0.1, 0)
     record.observe_opening(prompt_tokens=100, seconds=0.5)
     pacer = AdaptivePacer(record, MOST, 1.0)
-    cold = DraftState(ready=True, alternates=True, opening_seconds=record.opening_seconds(400))
+    cold = DraftState(ready=True, shares_cores=True, opening_seconds=record.opening_seconds(400))
     assert reason(pacer, 8, cold) is Reason.TOO_SHORT
     assert reason(pacer, 400, cold) is Reason.OPENING
 
@@ -185,5 +185,5 @@ def test_a_draft_that_once_missed_its_time_is_used_again_as_soon_as_it_delivers(
     record = DraftRecord()
     pacer = AdaptivePacer(record, MOST, 1.0)
     assert reason(pacer, 100, DraftState(ready=False)) is Reason.NO_DRAFT
-    for alternates in (True, False):
-        assert pacer.plan(100, DraftState(ready=False, alternates=alternates)).window > 0
+    for shares_cores in (True, False):
+        assert pacer.plan(100, DraftState(ready=False, shares_cores=shares_cores)).window > 0

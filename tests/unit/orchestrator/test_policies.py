@@ -21,7 +21,7 @@ OPTIMUM = {(one["group"], one["name"]): one["optimum"] for one in json.loads(FIG
 RECORDED = {one.candidate: one for one in load_recordings(RECORDINGS)}
 HERE = "shared cores"
 """Where the recordings were made: what is held there is held for each kind."""
-SHORT = {("hybrid", "code"), ("ngram", "code"), ("ngram", "chat"), ("ngram", "edit")}
+SHORT = {("ngram", "edit")}
 """Where the pacer falls short today. Whoever mends it takes the entry away."""
 KINDS = ("code", "chat", "prose", "edit")
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.acceptance import Guess
-from orchestrator.pacing import TARGET_ONLY_STEPS, FixedPacer
-from orchestrator.plans import DraftState, FixedPlan, Plan
+from orchestrator.pacer import FixedPacer
+from orchestrator.plans import TARGET_ONLY_STEPS, DraftState, FixedPlan, Plan
 from orchestrator.round import rounds
 from orchestrator.statistics import StreamStatistics
 from paceline.generation import Overhead, Statistics

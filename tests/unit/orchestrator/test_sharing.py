@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.pacing import AdaptivePacer, FixedPacer, Pacer
+from orchestrator.pacer import FixedPacer, Pacer
+from orchestrator.pacing import AdaptivePacer
 from orchestrator.record import DraftRecord
 from orchestrator.sharing import Costs, best_length
 from orchestrator.simulated_load import Crowd, simulate_load
