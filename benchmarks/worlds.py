@@ -65,11 +65,13 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=400, help="of each measured output")
+    parser.add_argument("--trips", type=float, nargs="+", help="only worlds of these round trips")
     options = parser.parse_args()
     table = Table(title="Speed-up over the target alone")
     for heading in ("step", "draft", "trip ms", "right", "pacer", "fixed", "processes", "share"):
         table.add_column(heading, justify="right")
-    points = [(world, acceptance) for world in WORLDS for acceptance in ACCEPTANCE]
+    worlds = [world for world in WORLDS if not options.trips or world[2] in options.trips]
+    points = [(world, acceptance) for world in worlds for acceptance in ACCEPTANCE]
     for world, acceptance in track(points, console=Console(stderr=True)):
         virtual, fixed = in_virtual_time(world, acceptance)
         measured = asyncio.run(between_processes(world, acceptance, options.tokens))

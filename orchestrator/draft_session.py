@@ -219,11 +219,14 @@ class DraftSession:
         return self._record.opening_seconds(len(self._opening.prompt_token_ids))
 
     def _moments(self, *seconds: float) -> tuple[float, ...]:
-        """When guesses must leave the draft to be here in so many seconds."""
+        """When guesses must leave the draft to be here in so many seconds.
+
+        Counted there, from when it is told: a way there and a way back are under way.
+        """
         known = None not in {self._record.wait(restart=False), self._record.wait(restart=True)}
         if self._shares_cores or not known or self._rounds % LEARN_EVERY == 0:
             return ()
-        under_way = self._round_trip_seconds / 2
+        under_way = self._round_trip_seconds
         return tuple(min(1.0, one - under_way) for one in seconds if one > under_way)
 
     def _tell(

@@ -22,6 +22,7 @@ RESOLVE_SECONDS = 5.0
 """Names are resolved anew this often."""
 TOKENIZER_SECONDS = 30.0
 """Deadline for fetching a tokenizer."""
+_FORGET = 1.1
 POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
 
@@ -62,9 +63,12 @@ class Replica:
                 _log.warning("server lost", address=self.address, reason=self.reason)
             self.reachable = False
             return
-        self.round_trip_seconds = max(0.0, time.time() - asked)
+        took = max(0.0, time.time() - asked)
+        # The least of late: an answer that a busy event loop kept waiting says nothing of the way.
+        before = self.round_trip_seconds if self.reachable else took
+        self.round_trip_seconds = min(took, _FORGET * before) if before else took
         self.machine = machine_from_proto(answer.machine)
-        middle = asked + self.round_trip_seconds / 2
+        middle = asked + took / 2
         self.clock_offset_seconds = self.machine.unix_seconds - middle
         self.reason = ""
         model = model_info_from_proto(answer.model)

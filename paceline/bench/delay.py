@@ -20,7 +20,11 @@ async def delayed(listen: Path, forward: Path, round_trip_seconds: float) -> Asy
         await asyncio.wait({task})
 
     async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_unix_connection(str(forward))
+        try:
+            there, back = await asyncio.open_unix_connection(str(forward))
+        except OSError:  # nobody listens yet: who connected finds the wire closed, and tries again
+            writer.close()
+            return
         half = round_trip_seconds / 2
         try:
             async with asyncio.TaskGroup() as tasks:
