@@ -8,6 +8,8 @@ from orchestrator.plans import worth_their_rows
 
 LATE = 1.3
 """Guesses that take so many times as long as expected are not waited for."""
+NEARLY = 0.97
+"""A length is preferred to longer ones that are hardly faster: they suffer more from all delays."""
 LEAST_SHARED_GAIN = 1.1
 """What a length must bring over plain steps: the formula leaves out what asking takes."""
 
@@ -66,12 +68,11 @@ def best_length(acceptance: float, costs: Costs, at_most: int) -> int:
     acceptance: of each guess. 0 when none brings enough. Leviathan et al. 2023, arXiv 2211.17192,
     theorem 3.8, with what waiting and rows cost.
     """
-    best, fastest = 0, LEAST_SHARED_GAIN / costs.plain
+    speeds = [LEAST_SHARED_GAIN / costs.plain]
     right = tokens = 1.0
     for length in range(1, at_most + 1):
         right *= acceptance
         tokens += right
-        speed = tokens / (costs.plain + costs.wait(length) + length * costs.row)
-        if speed > fastest:
-            best, fastest = length, speed
-    return best
+        speeds.append(tokens / (costs.plain + costs.wait(length) + length * costs.row))
+    fastest = max(speeds)
+    return next(length for length, speed in enumerate(speeds) if speed >= NEARLY * fastest)
