@@ -88,7 +88,13 @@ def draw(outputs: list[Output], path: Path) -> None:
     for index, one in enumerate(outputs):
         axes.bar(index, one.verified, color="none", edgecolor=COLORS[one.kind])
         axes.bar(index, one.accepted, color=COLORS[one.kind])
-        axes.annotate(f"{one.tokens_per_second:.0f}/s", (index, one.verified), ha="center")
+        axes.annotate(
+            f"{one.tokens_per_second:.0f}/s",
+            (index, one.verified),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+        )
     axes.set_xticks(range(len(outputs)), [one.kind for one in outputs], rotation=45)
     axes.set_ylabel("draft tokens a step\nverified, and accepted (filled)")
     axes.spines[["top", "right"]].set_visible(False)
