@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.mismatched import mismatched
+from benchmarks.simulated import COMMON
 from paceline.bench.report import ratio
 from paceline.bench.samples import PROMPTS, Prompt, Sample, read_prompts
 from paceline.bench.variants import Served
@@ -24,10 +25,8 @@ from paceline.cli.up import draft_command, orchestrator_command, target_command
 from paceline.client import Client
 from paceline.generation import Speculation
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET, resolve_model
-from paceline.status import Status
 
 PORT = 7880
-COMMON = ["--host=127.0.0.1", "--drain-seconds=0", "--health-port=0", "--metrics-port=0"]
 MODES = (Speculation.OFF, Speculation.AUTO, Speculation.AUTO, Speculation.OFF)
 
 
@@ -46,8 +45,8 @@ class Deployment:
         """Target and orchestrator, ready."""
         target, draft = self._folder / "target", self._folder / "draft"
         commands = {
-            "target": target_command(self._options.target, target, COMMON),
-            "orchestrator": orchestrator_command(PORT, target, draft, 4, COMMON),
+            "target": target_command(self._options.target, target, list(COMMON)),
+            "orchestrator": orchestrator_command(PORT, target, draft, 4, list(COMMON)),
         }
 
         async def ready() -> None:
@@ -59,7 +58,7 @@ class Deployment:
     @contextlib.asynccontextmanager
     async def draft(self, model: str) -> AsyncIterator[None]:
         """A draft, ready, always at the same address."""
-        command = draft_command(model, "model", self._folder / "draft", COMMON)
+        command = draft_command(model, "model", self._folder / "draft", list(COMMON))
 
         async def ready() -> None:
             await answers(PORT, drafts=1)
@@ -73,17 +72,14 @@ class Deployment:
         return await variant.run(prompt, self._options.max_tokens)
 
 
-async def compare(
-    deployment: Deployment, prompts: list[Prompt], console: Console
-) -> list[tuple[Sample, Status]]:
-    """Each prompt off, auto, auto, off, with what the status said behind each output."""
-    found = []
+async def compare(deployment: Deployment, prompts: list[Prompt], console: Console) -> list[Sample]:
+    """Each prompt off, auto, auto, off."""
     with Progress(console=console, transient=True) as progress:
-        for prompt in progress.track(prompts, description="a draft that is always wrong"):
-            for mode in MODES:
-                sample = await deployment.sample(prompt, mode)
-                found.append((sample, await deployment.client.status()))
-    return found
+        return [
+            await deployment.sample(prompt, mode)
+            for prompt in progress.track(prompts, description="a draft that is always wrong")
+            for mode in MODES
+        ]
 
 
 async def until_used(deployment: Deployment, prompts: list[Prompt], at_most: int) -> int:
@@ -116,9 +112,9 @@ async def run(options: argparse.Namespace, console: Console) -> None:
                 console.print(f"the good draft is in use after {tokens} output tokens")
 
 
-def report(found: list[tuple[Sample, Status]], console: Console) -> None:
+def report(found: list[Sample], console: Console) -> None:
     """What the wrong draft cost, and when it was given up."""
-    by_mode = {mode: [one for one, _ in found if one.variant == mode.value] for mode in MODES}
+    by_mode = {mode: [one for one in found if one.variant == mode.value] for mode in MODES}
     auto = by_mode[Speculation.AUTO]
     cost = ratio(auto, by_mode[Speculation.OFF])
     console.print(f"auto / off: {cost.ratio:.3f} ({cost.low:.3f} to {cost.high:.3f})")

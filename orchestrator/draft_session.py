@@ -176,7 +176,7 @@ class DraftSession:
         """Whether there is a guess at all, once for each path."""
         if self._restarts:
             self._record.answers.observe(came)
-            self._restarts = came and self._restarts
+            self._restarts = came
 
     def _learn(self, count: int, drafter: Drafter) -> None:
         """How long it took."""

@@ -198,7 +198,8 @@ class AdaptivePacer:
     def _shared_plan(self, at_most: int, window: int) -> SharedPlan:
         # By what all streams know, so that all come to the same.
         acceptance = self._record.calibration.mean.value
-        enough = best_length(acceptance, self._shared_costs, at_most)
+        costs = self._shared_costs
+        enough = best_length(acceptance, costs, at_most)
         return SharedPlan(
             acceptance=self._acceptance,
             row_price=self.price,
@@ -206,7 +207,7 @@ class AdaptivePacer:
             enough=enough,
             at_most=at_most,
             window=max(window, enough),
-            due_seconds=self._shared_costs.wait(enough),
+            due_seconds=costs.wait(enough),
         )
 
     @property

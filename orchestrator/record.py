@@ -3,8 +3,11 @@
 What a plain step takes is the target's, so that the records of several drafts share it.
 """
 
+from itertools import zip_longest
+
 from orchestrator.acceptance import Calibration, Share
 from orchestrator.gain import GainEstimate
+from orchestrator.tally import by_place
 from paceline.session import Drafter, Verdict
 from paceline.status import Gain
 
@@ -114,13 +117,9 @@ class RecentPlaces:
     @property
     def rates(self) -> tuple[float, ...]:
         """The same by place in the round."""
-        verified, accepted = self._verified.copy(), self._accepted.copy()
-        most = max(verified, default=0)
-        return tuple(_beyond(accepted, place) / _beyond(verified, place) for place in range(most))
-
-
-def _beyond(counts: dict[int, float], place: int) -> float:
-    return sum(count for length, count in counts.items() if length > place)
+        verified, accepted = by_place(self._verified), by_place(self._accepted)
+        pairs = zip_longest(accepted, verified, fillvalue=0.0)
+        return tuple(right / asked for right, asked in pairs)
 
 
 class DraftRecord:

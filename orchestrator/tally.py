@@ -4,8 +4,12 @@ Few additions a verdict, so that whoever looks sees streams that still run; coun
 """
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import TypeVar
 
 from paceline.session import Drafter, Verdict
+
+Count = TypeVar("Count", int, float)
 
 
 class Tally:
@@ -41,17 +45,17 @@ class Tally:
     @property
     def verified_by_place(self) -> tuple[int, ...]:
         """Draft tokens verified, by place in the round."""
-        return _by_place(self._verified_lengths)
+        return by_place(self._verified_lengths)
 
     @property
     def accepted_by_place(self) -> tuple[int, ...]:
         """Draft tokens accepted, by place in the round."""
-        return _by_place(self._accepted_lengths)
+        return by_place(self._accepted_lengths)
 
 
-def _by_place(lengths: Counter[int]) -> tuple[int, ...]:
+def by_place(lengths: Mapping[int, Count]) -> tuple[Count, ...]:
     """How many lengths reach each place. Copied whole first: a scrape has a thread of its own."""
-    found = lengths.copy()
+    found = dict(lengths)
     most = max(found, default=0)
     return tuple(
         sum(count for length, count in found.items() if length > place) for place in range(most)
