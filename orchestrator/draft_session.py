@@ -10,8 +10,10 @@ from orchestrator.sharing import LATE
 from paceline.session import Advance, Drafter, Opening, Proposal, Verdict
 
 DUE = 0.8
-"""Guesses are wanted when this share of the time to the next verdict is over; then each at once."""
-LEARN_EVERY = 8
+"""Guesses are wanted when this share of the time to the next verdict is over."""
+LATER = (1.2, 1.8)
+"""When those made later may come together, where only so many end a wait; else each at once."""
+LEARN_EVERY = 16
 """Rounds of which in one guesses come each at once, so that what they take is seen."""
 HELD_GUESSES = 3
 """Guesses that are worth a message of their own, to come together."""
@@ -120,26 +122,31 @@ class DraftSession:
         now = asyncio.get_running_loop().time
         started = now()
         while patience := self._patience(plan, now() - started):
-            due = self._due(plan, now() - started)
-            self._tell(plan, max(plan.window, len(self._buffer) + 1), due, plan.enough)
+            due = self._due(plan.enough)
+            self._tell(plan, max(plan.window, len(self._buffer) + 1), due, plan.enough or 0)
             if not await self._change_within(patience):
                 self._overdue = self._is_overdue
                 break
         self.waited_seconds = now() - started
-        self._tell(plan, plan.window, self._moments(self._next_verdict))
+        self._tell(plan, plan.window, self._moments(*self._next_verdict(plan.enough)))
         return self._buffer.offer(plan.length(self._buffer.guesses))
 
-    @property
-    def _next_verdict(self) -> float:
+    def _next_verdict(self, enough: int | None) -> tuple[float, ...]:
         """In how many seconds guesses are wanted for the round to come."""
-        return DUE * (self._answer.value or 0.0)
+        usual = self._answer.value or 0.0
+        shares = (DUE,) if enough is None else (DUE, *LATER)
+        return tuple(share * usual for share in shares)
 
-    def _due(self, plan: Plan, waited: float) -> tuple[float, ...]:
-        """When guesses are wanted that are waited for, and when those behind them."""
-        if not plan.enough:
+    def _due(self, enough: int | None) -> tuple[float, ...]:
+        """When guesses are wanted that are waited for, should some be late, and those behind."""
+        missing = (enough or 0) - len(self._buffer)
+        if missing <= 0:
             return ()
-        wait = plan.due_seconds - waited
-        return self._moments(wait, LATE * wait, LATE * wait + self._next_verdict)
+        following = self._record.wait(restart=False) or 0.0
+        wait = (self._expected() or 0.0) + (missing - 1) * following
+        late = LATE * wait
+        behind = (max(late, wait + moment) for moment in self._next_verdict(enough))
+        return self._moments(late, *behind)
 
     async def _change_within(self, seconds: float) -> bool:
         """Wait until something comes; False when nothing does. Cheaper than a timeout."""

@@ -24,7 +24,7 @@ from paceline.session import Verdict
 CATCH_UP = 1.25
 """What waiting costs where the draft works while the target does: a plain step is no loss to it."""
 IDLE_ROUNDS, MAX_IDLE_ROUNDS = 6, 64
-"""Rounds without a guess worth verifying, after which the stream stops asking: where none is
+"""Rounds without a guess that was right, after which the stream stops asking: where none is
 expected, and where some should have come."""
 PROBE_ROUNDS = 2
 """Rounds of a probe."""
@@ -32,8 +32,6 @@ PROBE_TOKENS, MAX_PROBE_TOKENS = 48, 384
 """Tokens between probes: at first, and after many in vain."""
 PROBE_LENGTH = 2
 """Longest draft of a probe."""
-PLAIN_ROUNDS = 64
-"""Rounds after which what a plain step takes is measured again."""
 UNKNOWN_GAIN = 1.3
 """What speculation brings, before it was measured."""
 UNKNOWN_OPENING_TOKENS = 16
@@ -42,7 +40,7 @@ TRUSTED_ROUNDS = 48
 """Rounds that pay, in one stream, which clear a draft's name."""
 SHARED_ROUNDS = 8
 """Rounds for which a step shared with others is remembered."""
-WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.2
+WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.05
 """How likely a guess must be for the draft to make it ahead of time: alone, and beside others,
 whom the draft serves meanwhile."""
 LEAST_CHANCE = 0.1
@@ -87,11 +85,11 @@ class AdaptivePacer:
         self._rate = Rate()
         self._gain = Rate(GAIN_MEMORY)
         self._last_seconds: float | None = None
-        self._others = self._shared_rounds = 0
+        self._others, self._shared_rounds = 0, SHARED_ROUNDS
         self._plain_run = self._measure_left = 0
         self._shares_cores = self._free = False
         self._row_seconds = 0.0
-        self._rounds = self._idle = self._since_plain = 0
+        self._rounds = self._idle = 0
         self._probe_after = PROBE_TOKENS
         self._since_probe = self._probe_left = 0
         self._paused: Reason | None = None
@@ -123,7 +121,14 @@ class AdaptivePacer:
     @property
     def price(self) -> float:
         """Tokens per second: what a second is worth. With others in the batch, all of theirs."""
-        return (self._rate.value or 0.0) * (1 + self._others)
+        return self._own_price * (1 + self._others)
+
+    @property
+    def _own_price(self) -> float:
+        """Of the stream; before its first rounds what others came to, or plain steps do."""
+        plain = self._record.plain_seconds(self._others)
+        known = max(1.0, self._record.speculating_gain or 1.0) / plain if plain else 0.0
+        return known if self._rate.value is None else self._rate.value
 
     @property
     def gain(self) -> float | None:
@@ -184,7 +189,7 @@ class AdaptivePacer:
             return self._shared_plan(at_most, window)
         return PacedPlan(
             acceptance=self._acceptance,
-            price=self._rate.value or 0.0,
+            price=self._own_price,
             row_price=self.price,
             row_seconds=self._row_seconds,
             at_most=at_most,
@@ -207,7 +212,7 @@ class AdaptivePacer:
             enough=enough,
             at_most=at_most,
             window=max(window, enough),
-            due_seconds=costs.wait(enough),
+            wait_seconds=costs.wait(enough),
         )
 
     @property
@@ -241,8 +246,7 @@ class AdaptivePacer:
         return self._choose_unpaused(remaining, draft)
 
     def _choose_unpaused(self, remaining: int, draft: DraftState) -> Reason:
-        stale = self._record.plain_seconds(self._others) is None
-        if stale or self._since_plain >= PLAIN_ROUNDS or self._measure_left:
+        if self._measure_left or self._record.target.plain_is_stale(self._others):
             return Reason.MEASURING
         if draft.shares_cores and draft.opening_seconds != 0.0:
             affordable = self._pays_opening(remaining, draft.opening_seconds)
@@ -268,7 +272,6 @@ class AdaptivePacer:
             return
         seconds = now - last
         self._rate.observe(tokens, seconds)
-        self._since_plain += 1
         if self.reason not in _DRAFTING:
             self._plain(seconds)
             return
@@ -285,7 +288,6 @@ class AdaptivePacer:
             self._measure_left = 0 if self._measure_left else 1
         if self._plain_run:
             self._record.observe_plain(seconds, self._others)
-            self._since_plain = 0
         self._plain_run += 1
 
     def _follow(self, verdict: Verdict) -> None:
@@ -294,7 +296,7 @@ class AdaptivePacer:
         if self.reason is Reason.PROBING:
             self._probe()
         elif self.reason is Reason.SPECULATING and not self._free:
-            self._idle = 0 if verdict.verified else self._idle + 1
+            self._idle = 0 if verdict.accepted else self._idle + 1
             if self._idle >= (MAX_IDLE_ROUNDS if self._worth_asking else IDLE_ROUNDS):
                 self._pause(Reason.PAUSED_ACCEPTANCE)
             elif self.gain is not None and self.gain < LEAST_GAIN:

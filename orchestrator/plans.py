@@ -30,12 +30,8 @@ class Plan(Protocol):
         """How far lookup may be ahead, which takes no cores."""
 
     @property
-    def enough(self) -> int:
-        """Guesses that may come together, as only so many end the wait; 0: each counts."""
-
-    @property
-    def due_seconds(self) -> float:
-        """When so many should be there."""
+    def enough(self) -> int | None:
+        """How many guesses end a wait, so that they may come together; None: each counts."""
 
     @property
     def alternatives(self) -> int:
@@ -65,9 +61,12 @@ class FixedPlan:
     continue_steps: int
     window: int
     lookup_window: int = 0
-    due_seconds: float = 0.0
-    enough: int = 0
     alternatives: int = 0
+
+    @property
+    def enough(self) -> int:
+        """See Plan."""
+        return self.at_least
 
     def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan."""
@@ -95,11 +94,13 @@ class PacedPlan:
     wait_factor: float
     wait_seconds: float
     window: int
-    due_seconds: float = 0.0
-    enough: int = 0
     continue_steps: int = 0
     alternatives: int = 0
     answers: float = 1.0
+
+    @property
+    def enough(self) -> None:
+        """See Plan."""
 
     @property
     def lookup_window(self) -> int:

@@ -22,6 +22,8 @@ its place is found by the first stream after so many; where another pool's draft
 the first after so many that explores, see orchestrator.selection."""
 GAIN_DRIFT_TOKENS = 65536
 """Tokens of all streams, in which the gain of a draft that nobody uses may change by 1."""
+PLAIN_TOKENS = 192
+"""Tokens, of each stream there is, after which what a plain step takes is measured again."""
 _PLACES_MEMORY = 512
 _ANSWERS_PRIOR, _ANSWERS_MEMORY = 4.0, 100.0
 
@@ -72,6 +74,7 @@ class TargetRecord:
         """Begin with nothing."""
         self.tokens = 0
         self._plain: dict[int, Mean] = {}
+        self._measured_at: dict[int, int] = {}
 
     def plain_seconds(self, others: int) -> float | None:
         """Of a plain step beside so many other streams, as the orchestrator sees it."""
@@ -81,6 +84,12 @@ class TargetRecord:
     def observe_plain(self, seconds: float, others: int) -> None:
         """A plain step of a stream beside so many others."""
         self._plain.setdefault(crowd(others), Mean()).observe(seconds)
+        self._measured_at[crowd(others)] = self.tokens
+
+    def plain_is_stale(self, others: int) -> bool:
+        """Whether it was not measured at such a load, or so long ago that all should do so now."""
+        at = self._measured_at.get(crowd(others))
+        return at is None or self.tokens - at >= PLAIN_TOKENS * (1 + others)
 
 
 class RecentPlaces:

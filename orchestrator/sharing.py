@@ -19,7 +19,7 @@ class SharedPlan:
     """The same for all streams that share the target's steps, so that they ask together.
 
     Who asks before the others waits for them, and who asks after them waits for a whole step. So
-    all wait for `enough` guesses, which take due_seconds to make, and LATE times as long at most.
+    all wait for `enough` guesses, which take wait_seconds to make, and LATE times as long at most.
     """
 
     acceptance: StreamAcceptance
@@ -28,7 +28,7 @@ class SharedPlan:
     enough: int
     at_most: int
     window: int
-    due_seconds: float
+    wait_seconds: float
     continue_steps: int = 0
     alternatives: int = 0
 
@@ -40,7 +40,7 @@ class SharedPlan:
     def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
         """See Plan."""
         missing = len(guesses) < self.enough
-        return max(0.0, LATE * self.due_seconds - waited) if missing else 0.0
+        return max(0.0, LATE * self.wait_seconds - waited) if missing else 0.0
 
     def length(self, guesses: Sequence[Guess]) -> int:
         """See Plan."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from paceline.cli.processes import GRPC_EXPERIMENTS
 from paceline.client import Client
 from tests.servers import eventually
 
@@ -36,7 +37,8 @@ def start(folder: Path, name: str, module: str, *flags: str) -> Process:
     command = [sys.executable, "-m", module, f"--socket={socket}", "--host=127.0.0.1"]
     command += ["--health-port=0", "--metrics-port=0", "--drain-seconds=20", *flags]
     with log.open("wb") as output:
-        popen = subprocess.Popen(command, stderr=output, start_new_session=True)
+        env = {"GRPC_EXPERIMENTS": GRPC_EXPERIMENTS, **os.environ}
+        popen = subprocess.Popen(command, stderr=output, start_new_session=True, env=env)
     return Process(f"unix:{socket}", popen, log)
 
 

@@ -4,13 +4,17 @@ Whoever just misses a step waits for the whole of it, and whoever waits for othe
 time: the moment is chosen at which all together lose least.
 """
 
-from collections.abc import Hashable, Sequence
+from collections import deque
+from collections.abc import Collection, Hashable, Sequence
 
-_MEMORY = 8.0
-_LATE = 2.0
-"""Who takes so many times as long as usual is not waited for."""
-_SOON = 0.25
-"""Who is late is still expected within this share of the usual time."""
+_MEMORY = 4
+"""Thoughts that are remembered of each session."""
+_LATE = 1.4
+"""Who takes so many times as long as the longest of them is not waited for."""
+_SOON = 0.1
+"""Who is late is still expected within this share of it."""
+_LEAST = 0.01
+"""Nobody is expected sooner than within this share of it."""
 PLAIN_SHARE = 0.04
 """Share of a step for which those who decode on by themselves may be held up."""
 
@@ -23,7 +27,7 @@ class Gather:
 
     def __init__(self) -> None:
         """Know of nobody."""
-        self._usual: dict[Hashable, float] = {}
+        self._thoughts: dict[Hashable, deque[float]] = {}
         self._answered: dict[Hashable, float] = {}
 
     def answered(self, key: Hashable, now: float) -> None:
@@ -34,8 +38,7 @@ class Gather:
         """It has asked."""
         answered = self._answered.pop(key, None)
         if answered is not None:
-            usual = self._usual.get(key, now - answered)
-            self._usual[key] = usual + (now - answered - usual) / _MEMORY
+            self._thoughts.setdefault(key, deque(maxlen=_MEMORY)).append(now - answered)
 
     def goes_on(self, key: Hashable) -> bool:
         """It need not ask; returns whether it has not."""
@@ -48,7 +51,7 @@ class Gather:
 
     def forget(self, key: Hashable) -> None:
         """It is closed."""
-        self._usual.pop(key, None)
+        self._thoughts.pop(key, None)
         self._answered.pop(key, None)
 
     def patience(self, ready: int, step_seconds: float, now: float) -> float:
@@ -59,10 +62,22 @@ class Gather:
         """In how many seconds those who think will ask, who are late left out; ascending."""
         expected = []
         for key, answered in self._answered.items():
-            usual, thought = self._usual.get(key, 0.0), now - answered
-            if thought < _LATE * usual:
-                expected.append(max(usual - thought, _SOON * usual))
+            left = _left(self._thoughts.get(key, ()), now - answered)
+            if left is not None:
+                expected.append(left)
         return sorted(expected)
+
+
+def _left(thoughts: Collection[float], thought: float) -> float | None:
+    """How much longer a session thinks that has thought so long; None when nobody can tell.
+
+    As long as the shortest of its last thoughts that is longer: some take no time, as guesses are
+    there, and others a whole wait for the draft. Between them is nothing to wait for.
+    """
+    longest = max(thoughts, default=0.0)
+    if thought >= longest:
+        return _SOON * longest if thought < _LATE * longest else None
+    return max(min(one for one in thoughts if one > thought) - thought, _LEAST * longest)
 
 
 def best_wait(ready: int, expected: Sequence[float], step_seconds: float) -> float:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from paceline import log
 from paceline.errors import PacelineError, Unavailable
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
+from paceline.rpc.loop import EventLoop
 from paceline.rpc.options import server_options
 from paceline.settings import ServerSettings
 
@@ -130,7 +131,8 @@ def run_process(
     """Run a process to its end; what stops it is logged, with exit status 1."""
     log.configure(settings.log_level, settings.log_format)
     try:
-        asyncio.run(run(settings, names, load, public=public))
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            runner.run(run(settings, names, load, public=public))
     except PacelineError as error:
         _log.error("stopped", reason=str(error))
         raise SystemExit(1) from None

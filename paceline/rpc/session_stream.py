@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from paceline.errors import Internal, InvalidArgument, PacelineError
+from paceline.rpc.loop import TIMER_SECONDS
 
 _log = structlog.get_logger(__name__)
 
@@ -90,7 +91,10 @@ class Outbox(Generic[Item]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._is_due() or not self._more_to_come():
+        if self._is_due():
+            self._release()
+        elif not self._more_to_come():
+            self._due.popleft()  # it was for those that go now
             self._release()
         else:
             self._timer = self._loop.call_at(self._due[0], self._look)
@@ -98,7 +102,7 @@ class Outbox(Generic[Item]):
     def _is_due(self) -> bool:
         """Whether a moment has passed that was waited for, none is left, or all is said."""
         passed = isinstance(self._waiting[-1], PacelineError | None)
-        while self._due and self._due[0] <= self._loop.time():
+        while self._due and self._due[0] <= self._loop.time() + TIMER_SECONDS:
             self._due.popleft()
             passed = True
         return passed or not self._due

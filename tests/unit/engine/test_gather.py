@@ -46,8 +46,17 @@ def test_it_waits_for_one_that_is_usually_quick_and_not_for_one_that_is_slow() -
 
 def test_one_that_is_late_is_expected_soon_and_then_not_at_all() -> None:
     gather = answered_twice(0.1)
-    assert gather.patience(1, STEP, 10.15) == pytest.approx(0.025)
-    assert gather.patience(1, STEP, 10.2001) == 0.0
+    assert gather.patience(1, STEP, 10.12) == pytest.approx(0.01)
+    assert gather.patience(1, STEP, 10.1401) == 0.0
+
+
+def test_between_short_thoughts_and_long_ones_nobody_is_waited_for() -> None:
+    gather = answered_twice(0.01)
+    gather.asked("slow", 10.6)
+    gather.answered("slow", 20.0)
+    assert gather.patience(1, STEP, 20.0) == pytest.approx(0.01)
+    assert gather.patience(1, STEP, 20.02) == 0.0
+    assert gather.patience(1, STEP, 20.5) == pytest.approx(0.1)
 
 
 def test_only_who_was_answered_and_must_ask_is_waited_for() -> None:
