@@ -123,7 +123,14 @@ class AdaptivePacer:
     @property
     def price(self) -> float:
         """Tokens per second: what a second is worth. With others in the batch, all of theirs."""
-        return (self._rate.value or 0.0) * (1 + self._others)
+        return self._own_price * (1 + self._others)
+
+    @property
+    def _own_price(self) -> float:
+        """The same of this stream alone; before its first round, of others' rounds if they paid."""
+        paid = (self._record.speculating_gain or 0.0) > 1.0 / LEAST_GAIN
+        others = self._record.speculating_rate if paid else None
+        return self._rate.value or others or 0.0
 
     @property
     def gain(self) -> float | None:
@@ -184,7 +191,7 @@ class AdaptivePacer:
             return self._shared_plan(at_most, window)
         return PacedPlan(
             acceptance=self._acceptance,
-            price=self._rate.value or 0.0,
+            price=self._own_price,
             row_price=self.price,
             row_seconds=self._row_seconds,
             at_most=at_most,
@@ -221,10 +228,14 @@ class AdaptivePacer:
 
     @property
     def _window(self) -> int:
-        """How far ahead guesses have a chance worth the draft's time."""
+        """How far ahead guesses have a chance worth the draft's time.
+
+        Their rows count only beside others: a row is paid when a guess is verified, where it is
+        weighed again, and a draft without credit is idle for the whole of a step.
+        """
         chance = min(self._acceptance.next_chance, 0.99)
-        least = SHARED_WINDOW_CHANCE if self._others else WINDOW_CHANCE
-        worth = max(least, self.price * self._row_seconds)
+        row = self.price * self._row_seconds
+        worth = max(SHARED_WINDOW_CHANCE, row) if self._others else WINDOW_CHANCE
         depth = math.log(worth) / math.log(chance) if worth < chance else 1.0
         return min(2 * self._at_most, math.ceil(depth) + 1)
 

@@ -157,6 +157,11 @@ class DraftRecord:
         return self.gains.value((self.target.tokens - self._observed_at) / GAIN_DRIFT_TOKENS)
 
     @property
+    def speculating_rate(self) -> float | None:
+        """Tokens per second of speculating rounds, in streams that were alone."""
+        return self._speculating.value
+
+    @property
     def speculating_gain(self) -> float | None:
         """Speed of speculating rounds over that of plain steps, in streams that were alone."""
         rate, plain = self._speculating.value, self.plain_seconds(0)
