@@ -226,10 +226,14 @@ class AdaptivePacer:
 
     @property
     def _window(self) -> int:
-        """How far ahead guesses have a chance worth the draft's time."""
+        """How far ahead guesses have a chance worth the draft's time.
+
+        Their rows count only beside others: a row is paid when a guess is verified, where it is
+        weighed again, and a draft without credit is idle for the whole of a step.
+        """
         chance = min(self._acceptance.next_chance, 0.99)
-        least = SHARED_WINDOW_CHANCE if self._others else WINDOW_CHANCE
-        worth = max(least, self.price * self._row_seconds)
+        row = self.price * self._row_seconds
+        worth = max(SHARED_WINDOW_CHANCE, row) if self._others else WINDOW_CHANCE
         depth = math.log(worth) / math.log(chance) if worth < chance else 1.0
         return min(2 * self._at_most, math.ceil(depth) + 1)
 

@@ -104,16 +104,19 @@ class PacedPlan:
 
     @property
     def lookup_window(self) -> int:
-        """See Plan."""
-        return max(self.window, self.at_most)
+        """See Plan. What this round verifies and the next: it is there when the verdict comes."""
+        return max(self.window, 2 * self.at_most)
 
     def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
-        """See Plan. One that takes much longer than expected is not waited for."""
+        """See Plan. One that takes much longer than expected is not waited for.
+
+        The wait is paid in any case, the row only where there is a guess to verify.
+        """
         if len(guesses) >= self.at_most:
             return 0.0
         chance = self.acceptance.all_right(guesses) * self.acceptance.next_chance
-        chance *= 1.0 if guesses else self.answers
-        if chance <= self.price * self.wait_factor * (wait or 0.0) + self._row:
+        answers = 1.0 if guesses else self.answers
+        if answers * (chance - self._row) <= self.price * self.wait_factor * (wait or 0.0):
             return 0.0
         return self.wait_seconds if wait is None else min(self.wait_seconds, 4 * wait + 0.002)
 

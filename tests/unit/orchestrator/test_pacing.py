@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.acceptance import StreamAcceptance
 from orchestrator.pacer import FixedPacer
 from orchestrator.pacing import (
     MAX_PROBE_TOKENS,
@@ -13,7 +14,7 @@ from orchestrator.pacing import (
     AdaptivePacer,
     Reason,
 )
-from orchestrator.plans import DraftState
+from orchestrator.plans import DraftState, PacedPlan
 from orchestrator.record import BENCH_STREAMS, DraftRecord
 from orchestrator.simulation import Outcome, World, simulate
 from paceline.session import CostModel, Load, Verdict
@@ -173,6 +174,58 @@ def test_a_stream_alone_whose_draft_has_its_own_cores_grants_alternatives() -> N
         draft = DraftState(ready=True, shares_cores=shares_cores)
         assert bool(pacer.plan(100, draft).alternatives) is granted
         assert bool(FixedPacer(4, 1.0).plan(100, draft).alternatives) is not shares_cores
+
+
+def test_lookup_that_seldom_answers_is_waited_for_where_that_takes_next_to_no_time() -> None:
+    plan = PacedPlan(
+        acceptance=StreamAcceptance(DraftRecord().calibration),
+        price=50.0,
+        row_price=50.0,
+        row_seconds=0.005,
+        at_most=MOST,
+        wait_factor=1.0,
+        wait_seconds=1.0,
+        window=0,
+        answers=0.1,
+    )
+    # A tenth of what a guess brings, its row paid: (0.85 - 0.25) / 10 tokens, or 1.2 ms.
+    assert plan.patience([], 0.001, 0.0) > 0.0
+    assert plan.patience([], 0.0015, 0.0) == 0.0
+    assert plan.lookup_window == 2 * MOST
+
+
+def observed(pacer: AdaptivePacer, tokens: int, at: float, row: float) -> None:
+    """A verdict of a stream alone that brought so many tokens."""
+    one = Verdict(0, (0,) * tokens, cost_model=CostModel(0.1, row), arrived_seconds=at)
+    pacer.observe(one, ())
+
+
+def test_before_a_stream_has_a_price_of_its_own_it_has_that_of_others() -> None:
+    record = DraftRecord()
+    assert AdaptivePacer(record, MOST, 1.0).price == 0.0
+    record.observe_plain(0.1, 0)
+    record.observe_speculating(tokens=10, seconds=1.0)
+    assert AdaptivePacer(record, MOST, 1.0).price == 0.0  # they did not pay
+    record.observe_speculating(tokens=50, seconds=1.0)
+    pacer = AdaptivePacer(record, MOST, 1.0)
+    assert pacer.price == pytest.approx(30.0, rel=0.01)
+    observed(pacer, 1, 0.0, 0.005)
+    assert pacer.price == pytest.approx(30.0, rel=0.01)
+    observed(pacer, 5, 0.1, 0.005)
+    assert pacer.price == pytest.approx(50.0)
+
+
+def test_rows_that_are_dear_do_not_leave_a_draft_without_credit_while_the_target_works() -> None:
+    record = DraftRecord()
+    record.observe_plain(0.1, 0)
+    windows = []
+    for row in (0.0, 0.005):
+        pacer = AdaptivePacer(record, MOST, 1.0)
+        pacer.plan(100, DraftState(ready=True))
+        observed(pacer, 1, 0.0, row)
+        observed(pacer, 5, 0.1, row)
+        windows.append(pacer.plan(100, DraftState(ready=True)).window)
+    assert windows[0] == windows[1] > MOST
 
 
 def test_a_long_prompt_is_not_read_by_the_draft_for_a_short_rest() -> None:

@@ -19,9 +19,7 @@ OF_BEST_FIXED = 0.98
 FIGURES = Path(benchmarks.policies.__file__).with_name("policies.json")
 OPTIMUM = {(one["group"], one["name"]): one["optimum"] for one in json.loads(FIGURES.read_text())}
 RECORDED = {one.candidate: one for one in load_recordings(RECORDINGS)}
-HERE = "shared cores"
-"""Where the recordings were made: what is held there is held for each kind."""
-SHORT = {("ngram", "edit")}
+SHORT = {("model", "apart, 20 ms", "edit")}
 """Where the pacer falls short today. Whoever mends it takes the entry away."""
 KINDS = ("code", "chat", "prose", "edit")
 
@@ -35,17 +33,18 @@ def test_it_comes_near_the_best_rule_of_each_phase_in_hindsight(case: Case) -> N
 
 
 @cache
-def paced_speed_ups(candidate: str) -> dict[str, float]:
-    alone = replay(RECORDED[candidate], PLACES[HERE], fixed(0))
-    return speed_ups(alone, replay(RECORDED[candidate], PLACES[HERE], adaptive, 2))
+def paced_speed_ups(candidate: str, place: str) -> dict[str, float]:
+    alone = replay(RECORDED[candidate], PLACES[place], fixed(0))
+    return speed_ups(alone, replay(RECORDED[candidate], PLACES[place], adaptive, 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", list(PLACES))
 @pytest.mark.parametrize("candidate", list(RECORDED))
 def test_on_the_real_pair_it_keeps_up_with_the_best_length_of_each_kind(
-    candidate: str, kind: str, request: pytest.FixtureRequest
+    candidate: str, place: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    if (candidate, kind) in SHORT:
-        request.applymarker(pytest.mark.xfail(reason="a fixed length is better"))
-    best = OPTIMUM[f"{candidate}, {HERE}", kind]
-    assert paced_speed_ups(candidate)[kind] > OF_BEST_FIXED * best
+    if (candidate, place, kind) in SHORT:
+        request.applymarker(pytest.mark.xfail(reason="a fixed length is better", strict=False))
+    best = OPTIMUM[f"{candidate}, {place}", kind]
+    assert paced_speed_ups(candidate, place)[kind] > OF_BEST_FIXED * best
