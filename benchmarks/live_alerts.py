@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.prometheus import Prometheus, prometheus
 from benchmarks.simulated import LOCAL, ROOM
@@ -86,8 +86,16 @@ class Watch:
         self._console.print(f"{minutes:3d}:{seconds:02d}  {what}", highlight=False)
 
     async def until(self, what: str, condition: Callable[[Seen], bool]) -> None:
-        """Look until the condition holds; raises DeadlineExceeded when it never does."""
-        columns = (TextColumn("[dim]until {task.description}[/]"), BarColumn(), _said())
+        """Look until the condition holds; the bar is the time there is for it.
+
+        Raises DeadlineExceeded when that is over.
+        """
+        columns = (
+            TextColumn("[dim]until {task.description}[/]"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[said]}[/]"),
+        )
         hidden = not self._console.is_terminal
         with Progress(*columns, console=self._console, transient=True, disable=hidden) as progress:
             bar = progress.add_task(what, total=self._patience, said="")
@@ -118,10 +126,6 @@ class Watch:
             state = now.alerts.get(name, "gone")
             if state != before.alerts.get(name, "gone"):
                 self.say(f"{name} is [{STATE_STYLES[state]}]{state}[/]")
-
-
-def _said() -> TextColumn:
-    return TextColumn("[dim]{task.fields[said]}[/]")
 
 
 def _in_words(seen: Seen) -> str:
