@@ -17,7 +17,8 @@ from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
 
 PORT = 7860
-COMMON = ("--host=127.0.0.1", "--drain-seconds=0", "--health-port=0", "--metrics-port=0")
+LOCAL = ("--host=127.0.0.1", "--drain-seconds=0", "--health-port=0")
+COMMON = (*LOCAL, "--metrics-port=0")
 ROOM = ("--kv-tokens=8000000", "--step-rows=2048")
 
 

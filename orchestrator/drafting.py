@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Collection
 
 import structlog
 
@@ -26,6 +27,8 @@ _log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
 """How long after a draft is lost another one is tried."""
+RECONSIDER_SECONDS = 1.0
+"""How often it is asked whether another pool would do the stream more good."""
 NOTHING = Proposal(0, 0, ())
 
 
@@ -48,7 +51,7 @@ class NoDraft:
 
 
 class Drafting:
-    """A session on some draft server, found anew whenever one is lost."""
+    """A session on some draft server, found anew when it is lost or another pool is better."""
 
     def __init__(
         self,
@@ -112,23 +115,30 @@ class Drafting:
 
     async def _follow_any(self) -> None:
         """The draft of the pool that is chosen; where that refuses, of another one, at once."""
-        refused: dict[Replica, str] = {}
+        full: dict[Replica, str] = {}
+        unfit: dict[Replica, str] = {}
+        wanted: str | None = None
         while True:
-            pool, replica = self._drafts.pick(self._target, refused)
+            pool, replica = self._drafts.pick(self._target, full | unfit, wanted)
+            wanted = None
             try:
-                await self._follow_one(pool, replica)
-            except* ResourceExhausted as full:
+                wanted = await self._follow_one(pool, replica, unfit)
+                full.clear()
+            except* ResourceExhausted as errors:
                 pool.refuse()
-                refused[replica] = str(full.exceptions[0])
-            except* (InvalidArgument, FailedPrecondition) as unfit:
-                refused[replica] = str(unfit.exceptions[0])
+                full[replica] = str(errors.exceptions[0])
+            except* (InvalidArgument, FailedPrecondition) as errors:
+                unfit[replica] = str(errors.exceptions[0])
             finally:
                 if self._session is not None:
                     self._session.lose()
                 self._session = None
                 self._stream.statistics.tally = self._drafts.none
 
-    async def _follow_one(self, pool: DraftPool, replica: Replica) -> None:
+    async def _follow_one(
+        self, pool: DraftPool, replica: Replica, unfit: Collection[Replica]
+    ) -> str:
+        """Draft with one server until the stream moves to another pool; returns its name."""
         async with DraftCall(replica, self._seconds) as call, asyncio.TaskGroup() as tasks:
             opening = _for_draft(self._opening, self._stream.output)
             self._pacer.use(pool.record, pool.tally)
@@ -139,10 +149,28 @@ class Drafting:
             await call.open(opening)
             self._drafts.given()
             with pool.drafting() as self._stream.statistics.tally:
-                tasks.create_task(_send_advances(call, session))
-                async for proposal in call.proposals():
-                    self._stream.statistics.receive(proposal.drafter, len(proposal.token_ids))
-                    session.receive(proposal)
+                sending = tasks.create_task(_send_advances(call, session))
+                receiving = tasks.create_task(self._receive(call, session))
+                wanted = await self._wants_other(pool, unfit)
+                sending.cancel()
+                receiving.cancel()
+        return wanted
+
+    async def _receive(self, call: DraftCall, session: DraftSession) -> None:
+        async for proposal in call.proposals():
+            self._stream.statistics.receive(proposal.drafter, len(proposal.token_ids))
+            session.receive(proposal)
+
+    async def _wants_other(self, pool: DraftPool, unfit: Collection[Replica]) -> str:
+        """Wait until another pool would do the stream more good; returns its name."""
+        while True:
+            await asyncio.sleep(RECONSIDER_SECONDS)
+            read = len(self._opening.prompt_token_ids) + len(self._stream.output)
+            holding = self._pacer.holding(self._stream.remaining, read)
+            wanted = self._drafts.move(pool, holding, self._target, unfit)
+            if wanted is not None:
+                _log.info("stream moves", draft=pool.name, to=wanted)
+                return wanted
 
     def _session_of(self, replica: Replica, opening: Opening, record: DraftRecord) -> DraftSession:
         return DraftSession(

@@ -8,7 +8,7 @@ import structlog
 
 from orchestrator.pools import Pool, Replica, least_loaded
 from orchestrator.record import DraftRecord, TargetRecord
-from orchestrator.selection import Candidate, Selection, standing
+from orchestrator.selection import Candidate, Holding, Selection, standing
 from orchestrator.tally import Tally
 from paceline.errors import Unavailable
 from paceline.session import ModelInfo
@@ -88,7 +88,12 @@ class DraftPool(Pool):
         """What the choice depends on."""
         record = self.record
         return Candidate(
-            self.name, record.gain, record.benched, record.probing, record.tokens_to_probe
+            self.name,
+            record.gain,
+            record.benched,
+            record.probing,
+            record.tokens_to_probe,
+            record.opening_seconds(1),
         )
 
 
@@ -122,20 +127,35 @@ class Drafts:
         for pool in self.pools:
             pool.notice_models()
 
-    def pick(self, target: ModelInfo, refused: Mapping[Replica, str]) -> tuple[DraftPool, Replica]:
+    def pick(
+        self, target: ModelInfo, refused: Mapping[Replica, str], wanted: str | None = None
+    ) -> tuple[DraftPool, Replica]:
         """Pool and server for a stream, without servers that `refused` it, and why.
 
-        Raises Unavailable when there is none.
+        wanted: the pool it moves to, if that can be used. Raises Unavailable when there is none.
         """
-        self.notice_models()
-        usable = {pool.name: pool for pool in self.pools if pool.fitting(target, refused)}
-        chosen = self._selection.choose([pool.candidate for pool in usable.values()])
+        usable = self._usable(target, refused)
+        candidates = [pool.candidate for pool in usable.values()]
+        chosen = wanted if wanted in usable else self._selection.choose(candidates)
         if chosen is None and refused:
             raise Unavailable(f"no draft takes the stream: {next(iter(refused.values()))}")
         if chosen is None:
             raise Unavailable("no draft with the target's vocabulary is reachable")
         pool = usable[chosen]
         return pool, least_loaded(pool.fitting(target, refused))
+
+    def move(
+        self, pool: DraftPool, holding: Holding, target: ModelInfo, unfit: Collection[Replica]
+    ) -> str | None:
+        """The pool to which a stream moves that has drafts of `pool`; None: it stays."""
+        usable = self._usable(target, unfit).values()
+        candidates = [one.candidate for one in usable if one is pool or not one.full]
+        return self._selection.move(pool.name, holding, candidates)
+
+    def _usable(self, target: ModelInfo, refused: Collection[Replica]) -> dict[str, DraftPool]:
+        """The pools with a server for the stream, by name."""
+        self.notice_models()
+        return {pool.name: pool for pool in self.pools if pool.fitting(target, refused)}
 
     def given(self) -> None:
         """A stream has got what was picked."""

@@ -9,6 +9,7 @@ from orchestrator.pacer import Explanation, Pacer
 from orchestrator.pacing import LEAST_GAIN, AdaptivePacer, Reason
 from orchestrator.plans import DraftState, Plan
 from orchestrator.record import DraftRecord
+from orchestrator.selection import Holding
 from orchestrator.tally import Tally
 from paceline.session import Verdict
 
@@ -20,6 +21,14 @@ _DRAFT_COUNTS = {
     Reason.PAUSED_GAIN,
 }
 """Rounds in which the draft had a part, or was left out because it did not pay."""
+_IDLE = {
+    Reason.PAUSED_ACCEPTANCE,
+    Reason.PAUSED_BENCHED,
+    Reason.PAUSED_GAIN,
+    Reason.PROBING,
+    Reason.NO_DRAFT,
+}
+"""Rounds in which the stream made nothing of the pool it has."""
 
 
 class PoolPacer:
@@ -32,6 +41,7 @@ class PoolPacer:
         self._make = make
         self._steps: Counter[str] = Counter()
         self._last_seconds: float | None = None
+        self._pools = 0
         self._begin(record, tally)
 
     def use(self, record: DraftRecord, tally: Tally) -> None:
@@ -39,6 +49,20 @@ class PoolPacer:
         if record is not self._record:
             self.end()
             self._begin(record, tally)
+            self._pools += 1
+
+    def holding(self, remaining: int, read_tokens: int) -> Holding:
+        """What is known for the choice whether to move to another pool."""
+        others = self._adaptive.others if self._adaptive is not None else 0
+        return Holding(
+            moves=max(0, self._pools - 1),
+            tokens=self._tokens,
+            idle_tokens=self._idle_tokens,
+            probes=self._probes and self._record.probing,
+            plain_seconds=self._record.plain_seconds(others),
+            remaining=remaining,
+            read_tokens=read_tokens,
+        )
 
     def end(self) -> None:
         """The pool drafts no more for this stream. Short ones too can clear its name."""
@@ -56,6 +80,7 @@ class PoolPacer:
         self._adaptive = self._pacer if isinstance(self._pacer, AdaptivePacer) else None
         self._probes = record.probing and not probed
         self._gain = StreamGain(record.gains)
+        self._tokens = self._idle_tokens = 0
 
     @property
     def eager(self) -> bool:
@@ -69,6 +94,7 @@ class PoolPacer:
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """See Pacer."""
         counts = self._adaptive is not None and self._adaptive.reason in _DRAFT_COUNTS
+        self._count_tokens(len(verdict.token_ids))
         self._pacer.observe(verdict, guesses)
         if verdict.verified:
             self._record.places.observe(verdict)
@@ -83,6 +109,14 @@ class PoolPacer:
         if self._adaptive is not None:
             self._tally.reasons[self._adaptive.reason.value] += 1
         return plan
+
+    def _count_tokens(self, tokens: int) -> None:
+        self._tokens += tokens
+        reason = self._adaptive.reason if self._adaptive is not None else Reason.SPECULATING
+        if reason in _IDLE:
+            self._idle_tokens += tokens
+        elif reason is Reason.SPECULATING:
+            self._idle_tokens = 0
 
     def _observe_gain(self, tokens: int, seconds: float, plain: float | None) -> None:
         """A round. plain: seconds of a plain step at its load."""

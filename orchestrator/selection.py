@@ -1,11 +1,12 @@
-"""Which pool of drafts a stream gets. Pure.
+"""Which pool of drafts a stream gets, and when it moves to another. Pure.
 
 The preferred one at first; then the one with the best expected gain. A few streams try others
-that could be better, so that a pool that became so is found.
+that could be better, so that a pool that became so is found. A stream leaves a pool that it made
+nothing of, or that is surely worse than the one that new streams get.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paceline.status import Gain, PoolState
 
@@ -18,17 +19,51 @@ EXPLORE_STREAMS streams after so many tokens, times the pools that wait to be tr
 """
 UNKNOWN_GAIN = 1.0
 """What a pool is taken for that was not measured yet, beside ones that were."""
+MOVE_TOKENS = 128
+"""Tokens of a stream before it moves to another pool, and without speculation before it moves for
+that; the former twice as many after each move, so that their number is bounded. With fewer to go
+it stays."""
+HOPED_GAIN = 1.3
+"""What a stream that its pool brought nothing hopes for of one that was not measured yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A pool that could draft. tokens_to_probe: until it may be tried, where it is benched."""
+    """A pool that could draft. tokens_to_probe: until it may be tried, where it is benched.
+
+    row_seconds: what its drafts take to read a token of a prompt; None while not known.
+    """
 
     name: str
     gain: Gain | None = None
     benched: bool = False
     probing: bool = False
     tokens_to_probe: int = 0
+    row_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How a stream fares with the pool it has.
+
+    moves: how often it changed pools. tokens: made since it has this one. idle_tokens: of these,
+    since it last speculated, other than to probe. probes: it tries a pool that is benched.
+    plain_seconds: of a plain step; None while not known. remaining: tokens to go. read_tokens:
+    prompt and output, which another draft would have to read.
+    """
+
+    moves: int
+    tokens: int
+    idle_tokens: int
+    probes: bool
+    plain_seconds: float | None
+    remaining: int
+    read_tokens: int
+
+    @property
+    def idle(self) -> bool:
+        """Whether it made nothing of its pool for long."""
+        return self.idle_tokens >= MOVE_TOKENS
 
 
 class Selection:
@@ -69,6 +104,23 @@ class Selection:
             return top
         return held
 
+    def move(self, name: str, holding: Holding, candidates: Sequence[Candidate]) -> str | None:
+        """The pool to which a stream moves that has drafts of pool `name`; None: it stays.
+
+        For a stream that was idle its own pool counts as benched; for one that was not it does
+        not, whatever others made of it.
+        """
+        if holding.probes or not _may_move(holding):
+            return None
+        own = [replace(one, benched=holding.idle) for one in candidates if one.name == name]
+        best = self.best([*own, *(one for one in candidates if one.name != name)])
+        if best is None or best.name == name:
+            return None
+        if not holding.idle and not any(_is_surely_worse(one, best) for one in own):
+            return None
+        now = 1.0 if holding.idle else _expected(own[0])
+        return best.name if _move_pays(holding, now, best) else None
+
     def given(self) -> None:
         """A stream has got its draft."""
         self._given += 1
@@ -99,6 +151,30 @@ def _is_better(one: Candidate, held: Candidate) -> bool:
     if one.gain is None:
         return held.gain is not None and held.gain.high < UNKNOWN_GAIN
     return one.gain.low > _expected(held)
+
+
+def _is_surely_worse(one: Candidate, best: Candidate) -> bool:
+    """Whether one that was measured is: not worth trying is less than that."""
+    if one.gain is None or best.gain is None:
+        return False
+    return _is_better(best, one) and one.gain.high < best.gain.value
+
+
+def _may_move(holding: Holding) -> bool:
+    """Whether it has its pool for long enough, and has enough to go."""
+    stays = MOVE_TOKENS * 2**holding.moves
+    return holding.tokens >= stays and holding.remaining >= MOVE_TOKENS
+
+
+def _move_pays(holding: Holding, now: float, best: Candidate) -> bool:
+    """Whether what remains saves more than reading all once more takes, as far as it is known."""
+    then = HOPED_GAIN if best.gain is None else best.gain.value
+    if then <= now:
+        return False
+    if holding.plain_seconds is None or best.row_seconds is None:
+        return True
+    saved = holding.remaining * holding.plain_seconds * (1.0 / now - 1.0 / then)
+    return saved > holding.read_tokens * best.row_seconds
 
 
 def _is_worth_trying(one: Candidate, best: Candidate) -> bool:

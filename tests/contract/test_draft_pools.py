@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry
 
 from orchestrator.record import BENCH_STREAMS
-from orchestrator.selection import EXPLORE_STREAMS
+from orchestrator.selection import EXPLORE_STREAMS, MOVE_TOKENS
 from paceline.client import Client
 from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
@@ -266,3 +266,85 @@ async def test_a_better_model_of_the_same_name_is_found_within_the_probing_bound
                 assert found.streams > before
                 assert found.accepted > 0
                 assert found.state is not PoolState.BENCHED
+
+
+class Running:
+    """A long stream, followed while it runs."""
+
+    def __init__(self, client: Client, prompt: str) -> None:
+        self.client = client
+        self.prompt = prompt
+        self.tokens: list[int] = []
+        self.task = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async for delta in self.client.generate(request(self.prompt, 20_000)):
+            self.tokens += [token.id for token in delta.tokens]
+
+    async def beyond(self, count: int) -> None:
+        """Wait until it is so many tokens further on."""
+        goal = len(self.tokens) + count
+
+        async def there() -> bool:
+            return len(self.tokens) >= goal
+
+        await servers.eventually(there)
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def test_a_long_stream_moves_from_a_pool_that_does_not_pay_and_the_tokens_stay() -> None:
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft(BAD, drafter="model") as bad,
+        servers.draft(GOOD, drafter="model") as good,
+        servers.orchestrator(
+            [target.address], [f"bad={bad.address}", f"good={good.address}"]
+        ) as client,
+    ):
+        stream = Running(client, "long")
+
+        async def moved() -> bool:
+            found = await pools(client)
+            return found["good"].running == 1 and found["good"].accepted > 20
+
+        await servers.eventually(moved)
+        await stream.beyond(50)
+        found = await pools(client)
+        assert [found[name].streams for name in ("bad", "good")] == [1, 1]
+        assert [found[name].running for name in ("bad", "good")] == [0, 1]
+        assert found["bad"].accepted == 0
+        await servers.nothing_is_left(bad)
+        await stream.stop()
+        tokens = tuple(stream.tokens)
+        assert len(tokens) > MOVE_TOKENS
+        expected = await output(client, "long", len(tokens), Speculation.OFF)
+        assert tokens == expected
+        await servers.nothing_is_left(target, good)
+
+
+async def test_a_stream_that_cannot_move_as_the_other_pool_is_full_goes_on_as_it_was() -> None:
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft(BAD, drafter="model") as bad,
+        servers.draft(GOOD, drafter="model", kv_tokens=512, kv_reserve_tokens=0) as small,
+        servers.orchestrator(
+            [target.address], [f"bad={bad.address}", f"small={small.address}"]
+        ) as client,
+    ):
+        stream = Running(client, "long")
+
+        async def refused() -> bool:
+            return (await pools(client))["small"].state is PoolState.FULL
+
+        await servers.eventually(refused)
+        await stream.beyond(50)
+        found = await pools(client)
+        assert found["small"].streams == 0
+        assert found["bad"].running == 1
+        await stream.stop()
+        tokens = tuple(stream.tokens)
+        assert tokens == await output(client, "long", len(tokens), Speculation.OFF)
+        await servers.nothing_is_left(target, bad, small)
