@@ -12,9 +12,11 @@ class DraftMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register with `registry`."""
         self._drafted = Counter(
-            "paceline_draft_proposed_tokens", "Draft tokens sent.", ["drafter"], registry=registry
+            "paceline_draft_proposed_tokens",
+            "Draft tokens sent; those of an alternative that is taken are sent twice.",
+            ["drafter"],
+            registry=registry,
         )
-
         self._alternative_tokens = Counter(
             "paceline_draft_alternative_tokens",
             "Draft tokens made for the case that the target picks the second best before them.",

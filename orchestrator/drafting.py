@@ -12,6 +12,7 @@ from orchestrator.drafts import DraftPool, Drafts
 from orchestrator.plans import DraftState, Plan
 from orchestrator.pool_pacer import PoolPacer
 from orchestrator.pools import Replica
+from orchestrator.proposals import ReceivedTokens
 from orchestrator.record import DraftRecord
 from orchestrator.stream import OutputStream
 from paceline.errors import (
@@ -138,10 +139,11 @@ class Drafting:
             self._session = session
             await call.open(opening)
             self._drafts.given()
+            received = ReceivedTokens()
             with pool.drafting() as self._stream.statistics.tally:
                 tasks.create_task(_send_advances(call, session))
                 async for proposal in call.proposals():
-                    self._stream.statistics.receive(proposal.drafter, len(proposal.token_ids))
+                    self._stream.statistics.receive(proposal.drafter, received.add(proposal))
                     session.receive(proposal)
 
     def _session_of(self, replica: Replica, opening: Opening, record: DraftRecord) -> DraftSession:
