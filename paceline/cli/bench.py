@@ -21,7 +21,7 @@ from paceline.bench.samples import PROMPTS, Prompt, Sample, read_prompts
 from paceline.bench.steady import Load, median_rates
 from paceline.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
 from paceline.cli.processes import answers, running
-from paceline.cli.up import draft_command, orchestrator_command, target_command
+from paceline.cli.up import UNWATCHED, draft_command, orchestrator_command, target_command
 from paceline.client import Client
 from paceline.generation import Speculation
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET
@@ -185,8 +185,7 @@ class Bench(BaseModel):
 
     def _commands(self, sockets: Path) -> dict[str, list[str]]:
         """One target; a draft for each drafter; an orchestrator for each of them and each delay."""
-        common = ["--host=127.0.0.1", "--drain-seconds=0", "--health-port=0", "--metrics-port=0"]
-        model = [f"--threads={self.threads}", f"--dtype={self.dtype}", *common]
+        model = [f"--threads={self.threads}", f"--dtype={self.dtype}", *UNWATCHED]
         commands = {"target": target_command(self.target, sockets / "target", model)}
         flags = [*model, f"--weights={self.draft_weights}"]
         for drafter in self.drafters:
@@ -194,7 +193,11 @@ class Bench(BaseModel):
             commands[f"draft {drafter}"] = draft
         for server in self._servers:
             commands[f"orchestrator {server.name}"] = orchestrator_command(
-                server.port, sockets / "target", server.draft_socket(sockets), DRAFT_LENGTH, common
+                server.port,
+                sockets / "target",
+                server.draft_socket(sockets),
+                DRAFT_LENGTH,
+                UNWATCHED,
             )
         return commands
 
