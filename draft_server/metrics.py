@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
-from draft_server.session import DraftSession
+from draft_server.session import AheadSession
 from paceline.session import Proposal
 
 
@@ -28,7 +28,7 @@ class DraftMetrics:
             registry=registry,
         )
 
-    def observe_end(self, session: DraftSession) -> None:
+    def observe_end(self, session: AheadSession) -> None:
         """Count what came of a stream's alternatives."""
         self._alternative_tokens.inc(session.alternative_tokens)
         self._taken.inc(session.alternatives_taken)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from draft_server.session import DraftSession
+from draft_server.session import AheadSession
 from paceline.client import Client
 from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
@@ -102,7 +102,7 @@ async def test_a_token_of_an_alternative_that_is_taken_counts_as_drafted_once(
         return make_and_count
 
     for name in ("propose", "grow"):
-        monkeypatch.setattr(DraftSession, name, counted(getattr(DraftSession, name)))
+        monkeypatch.setattr(AheadSession, name, counted(getattr(AheadSession, name)))
     async with servers.target("simulated:step_ms=6") as target:
         monkeypatch.setattr("paceline.engine.simulated.getpid", lambda: "elsewhere")
         async with (

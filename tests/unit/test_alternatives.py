@@ -6,7 +6,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draft_server.session import DraftSession
+from draft_server.session import AheadSession
 from orchestrator.proposals import ProposalBuffer, ReceivedTokens
 from paceline.alternatives import MAX_TOKENS, BranchedPath, Leaf, Pick
 from paceline.path import TokenPath
@@ -140,7 +140,7 @@ class Wire:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.draft = DraftSession(Opening("test", PROMPT, SamplingParams(), 0, 1000))
+        self.draft = AheadSession(Opening("test", PROMPT, SamplingParams(), 0, 1000))
         self.buffer = ProposalBuffer(PROMPT, VOCABULARY)
         self.confirmed = TokenPath(PROMPT)
         self.proposals: deque[tuple[Proposal, bool]] = deque()
