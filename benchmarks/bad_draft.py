@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.mismatched import mismatched
-from benchmarks.simulated import COMMON
 from paceline.bench.report import ratio
 from paceline.bench.samples import PROMPTS, Prompt, Sample, read_prompts
 from paceline.bench.variants import Served
 from paceline.cli.processes import answers, running
-from paceline.cli.up import draft_command, orchestrator_command, target_command
+from paceline.cli.up import UNWATCHED, draft_command, orchestrator_command, target_command
 from paceline.client import Client
 from paceline.generation import Speculation
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET, resolve_model
@@ -45,8 +44,8 @@ class Deployment:
         """Target and orchestrator, ready."""
         target, draft = self._folder / "target", self._folder / "draft"
         commands = {
-            "target": target_command(self._options.target, target, list(COMMON)),
-            "orchestrator": orchestrator_command(PORT, target, draft, 4, list(COMMON)),
+            "target": target_command(self._options.target, target, UNWATCHED),
+            "orchestrator": orchestrator_command(PORT, target, draft, 4, UNWATCHED),
         }
 
         async def ready() -> None:
@@ -58,7 +57,7 @@ class Deployment:
     @contextlib.asynccontextmanager
     async def draft(self, model: str) -> AsyncIterator[None]:
         """A draft, ready, always at the same address."""
-        command = draft_command(model, "model", self._folder / "draft", list(COMMON))
+        command = draft_command(model, "model", self._folder / "draft", UNWATCHED)
 
         async def ready() -> None:
             await answers(PORT, drafts=1)

@@ -20,9 +20,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.prometheus import Prometheus, prometheus
-from benchmarks.simulated import LOCAL, ROOM
+from benchmarks.simulated import ROOM
 from paceline.cli.processes import answers, running
-from paceline.cli.up import draft_command, orchestrator_command, target_command
+from paceline.cli.up import (
+    THROWN_AWAY,
+    draft_command,
+    orchestrator_command,
+    target_command,
+)
 from paceline.client import Client
 from paceline.errors import DeadlineExceeded
 from paceline.generation import GenerateRequest
@@ -139,7 +144,7 @@ async def served(folder: Path, console: Console) -> AsyncIterator[None]:
     commands = {
         "target": target_command(TARGET, folder / "target", _flags("target")),
         "orchestrator": orchestrator_command(
-            PORT, folder / "target", folder / "draft", 4, [*LOCAL, _metrics("orchestrator")]
+            PORT, folder / "target", folder / "draft", 4, [*THROWN_AWAY, _metrics("orchestrator")]
         ),
     }
 
@@ -163,7 +168,7 @@ async def drafted(model: str, folder: Path, console: Console) -> AsyncIterator[N
 
 
 def _flags(server: str) -> list[str]:
-    return [*LOCAL, *ROOM, _metrics(server)]
+    return [*THROWN_AWAY, *ROOM, _metrics(server)]
 
 
 def _metrics(server: str) -> str:

@@ -11,15 +11,14 @@ from rich.console import Console
 
 from paceline.bench.delay import delayed
 from paceline.cli.processes import answers, running
-from paceline.cli.up import draft_command, orchestrator_command, target_command
+from paceline.cli.up import UNWATCHED, draft_command, orchestrator_command, target_command
 from paceline.client import Client, Result
 from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
 
 PORT = 7860
-LOCAL = ("--host=127.0.0.1", "--drain-seconds=0", "--health-port=0")
-COMMON = (*LOCAL, "--metrics-port=0")
 ROOM = ("--kv-tokens=8000000", "--step-rows=2048")
+"""Of draft and target: for any load."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ async def deployed(
         sockets = Path(folder)
         draft_socket = sockets / ("wire" if round_trip_seconds else "draft")
         commands = {
-            "target": target_command(target, sockets / "target", [*COMMON, *ROOM]),
-            "draft": draft_command(draft, "model", sockets / "draft", [*COMMON, *ROOM]),
+            "target": target_command(target, sockets / "target", [*UNWATCHED, *ROOM]),
+            "draft": draft_command(draft, "model", sockets / "draft", [*UNWATCHED, *ROOM]),
             "orchestrator": orchestrator_command(
-                PORT, sockets / "target", draft_socket, 4, list(COMMON)
+                PORT, sockets / "target", draft_socket, 4, UNWATCHED
             ),
         }
 

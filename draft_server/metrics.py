@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
-from draft_server.session import DraftSession
+from draft_server.session import AheadSession
 from paceline.session import Proposal
 
 
@@ -12,9 +12,11 @@ class DraftMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register with `registry`."""
         self._drafted = Counter(
-            "paceline_draft_proposed_tokens", "Draft tokens sent.", ["drafter"], registry=registry
+            "paceline_draft_proposed_tokens",
+            "Draft tokens sent; those of an alternative that is taken are sent twice.",
+            ["drafter"],
+            registry=registry,
         )
-
         self._alternative_tokens = Counter(
             "paceline_draft_alternative_tokens",
             "Draft tokens made for the case that the target picks the second best before them.",
@@ -26,7 +28,7 @@ class DraftMetrics:
             registry=registry,
         )
 
-    def observe_end(self, session: DraftSession) -> None:
+    def observe_end(self, session: AheadSession) -> None:
         """Count what came of a stream's alternatives."""
         self._alternative_tokens.inc(session.alternative_tokens)
         self._taken.inc(session.alternatives_taken)

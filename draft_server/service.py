@@ -7,13 +7,9 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
-from draft_server.drafters.alternative import AlternativeSessions
-from draft_server.drafters.hybrid import HybridDrafter
-from draft_server.drafters.model import Deliver, ModelDrafter
-from draft_server.drafters.ngram import NgramDrafter
-from draft_server.lookup import Lookup, RecentOutputs
+from draft_server.lookup import RecentOutputs
 from draft_server.metrics import DraftMetrics
-from paceline.engine.engine import Engine
+from draft_server.stream import AnyDrafter, DraftStream
 from paceline.engine.started import StartedEngine
 from paceline.engine_server import EngineServer
 from paceline.errors import InvalidArgument
@@ -23,30 +19,10 @@ from paceline.rpc.codec import (
     progress_to_proto,
     proposal_to_proto,
 )
-from paceline.session import Advance, Opened, Opening, Progress, Proposal, joined
+from paceline.session import Advance, Opened, Progress, Proposal, joined
 from paceline.v1 import draft_pb2, draft_pb2_grpc
 
-AnyDrafter = ModelDrafter | NgramDrafter
 Requests = AsyncIterator[draft_pb2.DraftRequest]
-
-
-class _Made:
-    """What serves one stream: its drafter, and the sessions of its alternatives."""
-
-    def __init__(self, salt: str, drafter: AnyDrafter, engine: Engine) -> None:
-        self.salt = salt
-        self.drafter = drafter
-        self._alternatives = (
-            AlternativeSessions(engine, drafter) if isinstance(drafter, ModelDrafter) else None
-        )
-
-    def work_on(self, alternatives: int) -> None:
-        if self._alternatives is not None:
-            self._alternatives.open(alternatives)
-
-    def close(self) -> None:
-        if self._alternatives is not None:
-            self._alternatives.close()
 
 
 class DraftServer(EngineServer):
@@ -84,39 +60,22 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         self, request_iterator: Requests, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[draft_pb2.DraftResponse]:
         """One session, from Open to the end of the stream."""
-        made: list[_Made] = []
-
-        def make(opening: Opening, deliver: Deliver) -> AnyDrafter:
-            drafter = self._make(opening, deliver)
-            made.append(_Made(opening.cache_salt, drafter, self._server.engine))
-            return drafter
+        stream = DraftStream(self._server.engine, self._drafter, self._recent, self._metrics)
 
         def post(drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> tuple[float, ...]:
             advance = self._advance(request)
-            drafter.advance(advance)
-            made[0].work_on(advance.alternatives)
+            stream.advance(drafter, advance)
             return advance.due_seconds
 
         session = self._server.run_session(
-            request_iterator, context, make, post, joined, _more_to_come
+            request_iterator, context, stream.open, post, joined, _more_to_come
         )
         try:
             async with contextlib.aclosing(session):
                 async for value in session:
                     yield self._response(value)
         finally:
-            for one in made:
-                one.close()
-                self._recent.add(one.salt, one.drafter.session.confirmed)
-                self._metrics.observe_end(one.drafter.session)
-
-    def _make(self, opening: Opening, deliver: Deliver) -> AnyDrafter:
-        if self._drafter == "model":
-            return ModelDrafter(opening, deliver)
-        others = self._recent.of(opening.cache_salt)
-        lookup = Lookup(opening.prompt_token_ids + opening.output_token_ids, others)
-        kind = NgramDrafter if self._drafter == "ngram" else HybridDrafter
-        return kind(opening, deliver, lookup)
+            stream.close()
 
     def _advance(self, request: draft_pb2.DraftRequest) -> Advance:
         if request.WhichOneof("message") != "advance":

@@ -13,7 +13,7 @@ ROW_SHARE = 0.05
 """Alternatives are worked on where a row adds no more to a step than this share of it."""
 
 
-class DraftSession:
+class AheadSession:
     """Confirmed tokens, the guesses that follow them up to the window, and alternatives."""
 
     def __init__(self, opening: Opening) -> None:

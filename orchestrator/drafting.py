@@ -13,6 +13,7 @@ from orchestrator.drafts import DraftPool, Drafts
 from orchestrator.plans import DraftState, Plan
 from orchestrator.pool_pacer import PoolPacer
 from orchestrator.pools import Replica
+from orchestrator.proposals import ReceivedTokens
 from orchestrator.record import DraftRecord
 from orchestrator.stream import OutputStream
 from paceline.errors import (
@@ -157,8 +158,9 @@ class Drafting:
         return wanted
 
     async def _receive(self, call: DraftCall, session: DraftSession) -> None:
+        received = ReceivedTokens()
         async for proposal in call.proposals():
-            self._stream.statistics.receive(proposal.drafter, len(proposal.token_ids))
+            self._stream.statistics.receive(proposal.drafter, received.add(proposal))
             session.receive(proposal)
 
     async def _wants_other(self, pool: DraftPool, unfit: Collection[Replica]) -> str:

@@ -1,11 +1,39 @@
 """What the draft has guessed and the target has not judged yet. Pure."""
 
+from itertools import accumulate, islice
+
 from orchestrator.acceptance import Guess
 from paceline.ahead import AheadPath
+from paceline.hashing import mix
 from paceline.session import Proposal, joined
 
 MAX_ALTERNATIVE_TOKENS = 96
 """Most that are kept beside the guesses: twice what a draft makes, some of it late."""
+
+REMEMBERED_TOKENS = 1024
+"""Draft tokens that are told from new ones when they come again: far more than come between an
+alternative and the word that it was taken."""
+
+
+class ReceivedTokens:
+    """Draft tokens that came, each by the digest of the path that ends with it.
+
+    A draft sends an alternative again as guesses once the target has picked it, for a buffer that
+    had no room for it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._digests: dict[int, None] = {}  # the oldest first
+
+    def add(self, proposal: Proposal) -> int:
+        """Take all of `proposal`; returns how many of its tokens had not come before."""
+        digests = accumulate(proposal.token_ids, mix, initial=proposal.base_digest)
+        new = dict.fromkeys(one for one in islice(digests, 1, None) if one not in self._digests)
+        self._digests |= new
+        for oldest in list(islice(self._digests, max(0, len(self._digests) - REMEMBERED_TOKENS))):
+            del self._digests[oldest]
+        return len(new)
 
 
 class Alternatives:

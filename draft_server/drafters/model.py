@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from draft_server.session import DraftSession
+from draft_server.session import AheadSession
 from paceline.alternatives import Pick
 from paceline.engine.history import History
 from paceline.engine.law import pick_with_second
@@ -24,7 +24,7 @@ class ModelDrafter:
         """`deliver` takes proposals, and at most one error as the last thing."""
         self.opening = opening
         self.deliver = deliver
-        self.session = DraftSession(opening)
+        self.session = AheadSession(opening)
         self.has_begun = False  # the prompt is in KV
         self._history = History(opening.prompt_token_ids, opening.output_token_ids)
         self._same = 0  # leading tokens for which KV, as far as it goes, is right

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from draft_server.lookup import KEY_TOKENS, Lookup
-from draft_server.session import DraftSession
+from draft_server.session import AheadSession
 from paceline.engine.work import Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
 from paceline.session import Advance, Opening, Proposal
@@ -18,7 +18,7 @@ class NgramDrafter:
         """`deliver` takes proposals; one without tokens says that none will come."""
         self._deliver = deliver
         self._lookup = lookup
-        self.session = DraftSession(opening)
+        self.session = AheadSession(opening)
 
     def advance(self, advance: Advance) -> None:
         """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""

@@ -9,7 +9,7 @@ from paceline.bench.samples import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadRun:
     """So many outputs of one variant, asked for together; their times count from that moment."""
 
     variant: str
@@ -34,7 +34,7 @@ def _between(seconds: Sequence[float], start: float, end: float) -> int:
     return bisect_right(seconds, end) - bisect_right(seconds, start)
 
 
-def median_rates(loads: Sequence[Load]) -> dict[int, dict[str, float]]:
+def median_rates(loads: Sequence[LoadRun]) -> dict[int, dict[str, float]]:
     """Tokens per second by streams and variant: medians over repetitions."""
     rates: dict[int, dict[str, list[float]]] = {}
     for load in loads:

@@ -18,10 +18,10 @@ from rich.table import Table
 from paceline.bench.delay import delayed
 from paceline.bench.report import TARGET_ONLY, Report
 from paceline.bench.samples import PROMPTS, Prompt, Sample, read_prompts
-from paceline.bench.steady import Load, median_rates
+from paceline.bench.steady import LoadRun, median_rates
 from paceline.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
 from paceline.cli.processes import answers, running
-from paceline.cli.up import draft_command, orchestrator_command, target_command
+from paceline.cli.up import UNWATCHED, draft_command, orchestrator_command, target_command
 from paceline.client import Client
 from paceline.generation import Speculation
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET
@@ -119,7 +119,7 @@ class Bench(BaseModel):
             samples = await _measure(variants, self._chosen, self.max_tokens, console)
         return Report(tuple(samples), self._servers[0].name)
 
-    async def _load(self, console: Console) -> list[Load]:
+    async def _load(self, console: Console) -> list[LoadRun]:
         async with self._variants(console, alone=False) as variants:
             return await _measure_loads(
                 variants, self._chosen, self.concurrency, self.max_tokens, console
@@ -185,8 +185,7 @@ class Bench(BaseModel):
 
     def _commands(self, sockets: Path) -> dict[str, list[str]]:
         """One target; a draft for each drafter; an orchestrator for each of them and each delay."""
-        common = ["--host=127.0.0.1", "--drain-seconds=0", "--health-port=0", "--metrics-port=0"]
-        model = [f"--threads={self.threads}", f"--dtype={self.dtype}", *common]
+        model = [f"--threads={self.threads}", f"--dtype={self.dtype}", *UNWATCHED]
         commands = {"target": target_command(self.target, sockets / "target", model)}
         flags = [*model, f"--weights={self.draft_weights}"]
         for drafter in self.drafters:
@@ -194,7 +193,11 @@ class Bench(BaseModel):
             commands[f"draft {drafter}"] = draft
         for server in self._servers:
             commands[f"orchestrator {server.name}"] = orchestrator_command(
-                server.port, sockets / "target", server.draft_socket(sockets), DRAFT_LENGTH, common
+                server.port,
+                sockets / "target",
+                server.draft_socket(sockets),
+                DRAFT_LENGTH,
+                UNWATCHED,
             )
         return commands
 
@@ -232,7 +235,7 @@ async def _measure_loads(
     concurrency: list[int],
     max_tokens: int,
     console: Console,
-) -> list[Load]:
+) -> list[LoadRun]:
     """So many prompts at once, by each variant, A B B A."""
     loads = []
     with Progress(*_COLUMNS, console=console) as progress:
@@ -242,7 +245,7 @@ async def _measure_loads(
             for variant in [*variants, *reversed(variants)]:
                 progress.update(measuring, description=f"{streams:2} x {variant.name}")
                 samples = await variant.run_many(asked, max_tokens)
-                loads.append(Load(variant.name, tuple(samples)))
+                loads.append(LoadRun(variant.name, tuple(samples)))
                 progress.advance(measuring)
     return loads
 

@@ -20,10 +20,10 @@ from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.evaluation.candidates import GRAMMAR, Candidate, parse_candidates
 from paceline.evaluation.driver import Task, gather
 from paceline.evaluation.prediction import REPLAYS, Place, Prediction, predict
+from paceline.evaluation.recommendation import Choice
 from paceline.evaluation.recording import Recording, Recordings, load_recordings
 from paceline.evaluation.results import HERE, Evaluated, Gathered, evaluated
 from paceline.evaluation.tables import Figures, all_tables
-from paceline.evaluation.verdict import Choice
 from paceline.log import configure
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET
 
@@ -83,7 +83,7 @@ class Evaluate(BaseModel):
         self._show(found, Console())
         if any(one.gathered.differing_tokens for one in found):
             raise SystemExit(1)
-        if not any(one.verdict.use for one in found):
+        if not any(one.recommendation.use for one in found):
             raise SystemExit(DO_NOT_USE_STATUS)
 
     def _check_outputs(self) -> None:
@@ -196,11 +196,11 @@ def _save(gathered: Sequence[Gathered], path: Path) -> None:
 
 
 def _say(one: Evaluated, console: Console) -> None:
-    """The verdict in words, then what is behind it."""
-    color = _COLORS[one.verdict.choice]
-    name, words = escape(one.candidate.name), escape(one.verdict.words)
+    """The recommendation in words, then what is behind it."""
+    color = _COLORS[one.recommendation.choice]
+    name, words = escape(one.candidate.name), escape(one.recommendation.words)
     console.print(f"[bold]{name}[/] [{color}]{words}[/]", highlight=False, soft_wrap=True)
-    for reason in one.verdict.reasons:
+    for reason in one.recommendation.reasons:
         console.print(f"  [dim]{escape(reason)}[/]", highlight=False, soft_wrap=True)
     if one.gathered.recording is not None:
         setting = escape(one.setting)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -19,6 +19,7 @@ READY_SECONDS = 600.0
 """Loading a model, converting it before perhaps, takes this long at most."""
 STOP_SECONDS = 10.0
 """A process that has not ended this long after SIGTERM is killed."""
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 LINE_BYTES = 1024 * 1024
 SPIN_COUNT = "10000"
 """How long OpenMP's workers spin, about 0.1 ms: long enough to bridge two operators, short enough
@@ -93,21 +94,56 @@ async def running(
     """Servers by name, ready; stopped when the context is left.
 
     commands: the arguments of each, for Python. ready: waits until all are. Raises
-    Unavailable when one of them ends before.
+    Unavailable when one of them ends before, and SystemExit, once they are stopped, on a signal
+    that would have ended this process.
     """
     servers = Servers([], [])
+    with _ending_in_order():
+        try:
+            for name, arguments in commands.items():
+                process = await _start(arguments)
+                servers.processes.append(Process(name, process, console, show_logs))
+            servers.followers = [asyncio.create_task(one.follow()) for one in servers.processes]
+            await _wait(ready, servers)
+            yield servers
+        finally:
+            await _stop(servers)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP cancel the task, as Ctrl-C does: it stops its servers, then exits.
+
+    Who handles a signal already goes on doing so. One that comes again changes nothing: stopping
+    takes STOP_SECONDS at most.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    came: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        if task is not None and len(came) == 1:
+            task.cancel()
+
+    signals = [one for one in _ENDING if signal.getsignal(one) is signal.SIG_DFL]
+    for number in signals:
+        loop.add_signal_handler(number, end, number)
     try:
-        for name, arguments in commands.items():
-            process = await _start(arguments)
-            servers.processes.append(Process(name, process, console, show_logs))
-        servers.followers = [asyncio.create_task(process.follow()) for process in servers.processes]
-        await _wait(ready, servers)
-        yield servers
+        yield
+    except asyncio.CancelledError:
+        if came:
+            raise SystemExit(128 + came[0]) from None
+        raise
     finally:
-        for follower in servers.followers:
-            follower.cancel()
-        await asyncio.gather(*(process.stop() for process in servers.processes))
-        await asyncio.gather(*servers.followers, return_exceptions=True)
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def _stop(servers: Servers) -> None:
+    for follower in servers.followers:
+        follower.cancel()
+    await asyncio.gather(*(process.stop() for process in servers.processes))
+    await asyncio.gather(*servers.followers, return_exceptions=True)
 
 
 async def answers(port: int, *, drafts: int) -> None:

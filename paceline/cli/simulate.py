@@ -17,11 +17,11 @@ MILLION = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Forecast:
     """At one acceptance rate. speed_up: over the target alone, as the pacer decides.
 
     fixed: of the best fixed draft length, fixed_length. cost and cost_alone: per million output
-    tokens, with and without drafts. verdict: what to do.
+    tokens, with and without drafts. recommendation: what to do.
     """
 
     acceptance: float
@@ -33,7 +33,7 @@ class Prediction:
     drafts_per_target: float
     cost: float
     cost_alone: float
-    verdict: str
+    recommendation: str
 
 
 class Simulate(BaseModel):
@@ -66,7 +66,7 @@ class Simulate(BaseModel):
         else:
             Console().print(_table(found))
 
-    def _predict(self, acceptance: float) -> Prediction:
+    def _predict(self, acceptance: float) -> Forecast:
         paced = [self._run(acceptance, seed, None) for seed in SEEDS]
         rate = sum(run.tokens_per_second for run in paced) / len(SEEDS)
         alone = 1e3 / self.step_ms
@@ -79,7 +79,7 @@ class Simulate(BaseModel):
         price = (self.target_price + self.draft_price * drafts_per_target) / self.streams
         cost = price / (rate * HOUR) * MILLION
         cost_alone = self.target_price / self.streams / (alone * HOUR) * MILLION
-        return Prediction(
+        return Forecast(
             acceptance=acceptance,
             speed_up=rate / alone,
             fixed=fixed[best],
@@ -89,7 +89,7 @@ class Simulate(BaseModel):
             drafts_per_target=drafts_per_target,
             cost=cost,
             cost_alone=cost_alone,
-            verdict=_verdict(rate / alone, cost / cost_alone),
+            recommendation=_recommendation(rate / alone, cost / cost_alone),
         )
 
     def _run(self, acceptance: float, seed: int, length: int | None) -> Outcome:
@@ -105,13 +105,13 @@ class Simulate(BaseModel):
         return simulate_policy(world, length, self.tokens)
 
 
-def _verdict(speed_up: float, cost: float) -> str:
+def _recommendation(speed_up: float, cost: float) -> str:
     if speed_up < 1.05:
         return "the target alone"
     return "faster and cheaper" if cost <= 1.0 else f"faster, at {cost:.2f} times the cost"
 
 
-def _table(found: list[Prediction]) -> Table:
+def _table(found: list[Forecast]) -> Table:
     first = found[0]
     table = Table(
         title="Speculation, predicted",
@@ -125,10 +125,10 @@ def _table(found: list[Prediction]) -> Table:
         "tokens/s": lambda one: f"{one.tokens_per_second:.1f}",
         "drafted": lambda one: f"{one.drafted_per_token:.1f}",
         "cost": lambda one: f"{one.cost:.2f}",
-        "verdict": lambda one: one.verdict,
+        "recommendation": lambda one: one.recommendation,
     }
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == "verdict" else "right")
+        table.add_column(heading, justify="left" if heading == "recommendation" else "right")
     for one in found:
         table.add_row(*(show(one) for show in headings.values()))
     return table

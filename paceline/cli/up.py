@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,10 @@ from rich.console import Console
 
 from paceline.cli.processes import Servers, answers, running
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET
+
+THROWN_AWAY = ("--host=127.0.0.1", "--drain-seconds=0", "--health-port=0")
+UNWATCHED = (*THROWN_AWAY, "--metrics-port=0")
+"""Flags of servers that a measurement starts for itself, and throws away."""
 
 
 class Up(BaseModel):
@@ -114,19 +118,19 @@ def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
     return commands
 
 
-def target_command(model: str, socket: Path, flags: list[str]) -> list[str]:
+def target_command(model: str, socket: Path, flags: Sequence[str]) -> list[str]:
     """Arguments, for Python, of a target server that listens on a socket."""
     return ["-m", "target_server", f"--model={model}", f"--socket={socket}", *flags]
 
 
-def draft_command(model: str, drafter: str, socket: Path, flags: list[str]) -> list[str]:
+def draft_command(model: str, drafter: str, socket: Path, flags: Sequence[str]) -> list[str]:
     """Arguments, for Python, of a draft server that listens on a socket."""
     named = [] if drafter == "ngram" else [f"--model={model}"]
     return ["-m", "draft_server", *named, f"--drafter={drafter}", f"--socket={socket}", *flags]
 
 
 def orchestrator_command(
-    port: int, target: Path, draft: Path | None, draft_length: int, flags: list[str]
+    port: int, target: Path, draft: Path | None, draft_length: int, flags: Sequence[str]
 ) -> list[str]:
     """Arguments, for Python, of an orchestrator between servers on sockets."""
     drafts = f"unix:{draft}" if draft else ""

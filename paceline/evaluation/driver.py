@@ -17,7 +17,7 @@ from paceline.bench.report import TARGET_ONLY, Report, ratio
 from paceline.bench.samples import Prompt
 from paceline.bench.variants import Served
 from paceline.cli.processes import answers, running
-from paceline.cli.up import draft_command, orchestrator_command, target_command
+from paceline.cli.up import UNWATCHED, draft_command, orchestrator_command, target_command
 from paceline.client import Client
 from paceline.errors import FailedPrecondition, Internal, PacelineError
 from paceline.evaluation.alone import Alone, common, perplexity
@@ -36,7 +36,6 @@ SEED = 7
 POLL_SECONDS = 0.2
 DRAFT_LENGTH = 4
 """Of forced speculation, which is not measured here."""
-COMMON = ("--host=127.0.0.1", "--drain-seconds=0", "--health-port=0", "--metrics-port=0")
 WARM_UP_TOKENS = 8
 PASSES = 2
 """How often each prompt is asked of a candidate that serves alone."""
@@ -229,7 +228,7 @@ class _Driver:
     async def _orchestrator(self, target: Path, draft: Path | None) -> AsyncIterator[Client]:
         """An orchestrator between servers that run; a client of it."""
         port = self.task.port
-        command = orchestrator_command(port, target, draft, DRAFT_LENGTH, list(COMMON))
+        command = orchestrator_command(port, target, draft, DRAFT_LENGTH, UNWATCHED)
 
         async def ready() -> None:
             await answers(port, drafts=int(draft is not None))
@@ -259,7 +258,7 @@ class _Driver:
 
     def _flags(self, weights: Weights | None) -> list[str]:
         """weights: None for a server without a model."""
-        numbers = [f"--threads={self.task.threads}", f"--dtype={self.task.dtype}", *COMMON]
+        numbers = [f"--threads={self.task.threads}", f"--dtype={self.task.dtype}", *UNWATCHED]
         return numbers if weights is None else [*numbers, f"--weights={weights}"]
 
     def _track(self, items: Sequence[Item], what: str) -> Iterable[Item]:

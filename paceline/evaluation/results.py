@@ -7,8 +7,8 @@ from paceline.bench.report import TARGET_ONLY, Ratio, Report
 from paceline.evaluation.alone import Alone
 from paceline.evaluation.candidates import Candidate
 from paceline.evaluation.prediction import Place, Prediction
+from paceline.evaluation.recommendation import Recommendation, judge, unfit
 from paceline.evaluation.recording import Recording
-from paceline.evaluation.verdict import Verdict, judge, unfit
 
 HERE = "here"
 
@@ -41,7 +41,7 @@ class Evaluated:
     """A candidate judged. predictions: by place, the one that is judged last."""
 
     gathered: Gathered
-    verdict: Verdict
+    recommendation: Recommendation
     predictions: dict[str, tuple[Place, Prediction]] = field(default_factory=dict)
 
     @property
@@ -52,7 +52,7 @@ class Evaluated:
     @property
     def setting(self) -> str:
         """How to start servers so, with `paceline up` or by themselves."""
-        if not self.verdict.use or not self.predictions:
+        if not self.recommendation.use or not self.predictions:
             return "--draft none"
         candidate = self.candidate
         named = f"--draft {candidate.model} --draft-weights {candidate.weights} "
@@ -66,7 +66,8 @@ class Evaluated:
         gathered, recording = self.gathered, self.gathered.recording
         return {
             "candidate": asdict(self.candidate),
-            "verdict": asdict(self.verdict) | {"choice": self.verdict.choice.value},
+            "recommendation": asdict(self.recommendation)
+            | {"choice": self.recommendation.choice.value},
             "setting": self.setting,
             "problem": gathered.problem,
             "acceptance": _acceptance(recording) if recording else None,
@@ -92,11 +93,11 @@ def evaluated(gathered: Gathered, predictions: dict[str, tuple[Place, Prediction
         how = f"measured, 95 % {over.low:.2f}-{over.high:.2f}"
         if over.low < 1.0 < over.high:
             how += ", so more prompts or a quieter machine must tell"
-        verdict = judge(measured, how, gathered.recording, prediction)
+        recommendation = judge(measured, how, gathered.recording, prediction)
     else:
         how = "predicted" if name == HERE else f"predicted for {name}"
-        verdict = judge(prediction.paced, how, gathered.recording, prediction)
-    return Evaluated(gathered, verdict, predictions)
+        recommendation = judge(prediction.paced, how, gathered.recording, prediction)
+    return Evaluated(gathered, recommendation, predictions)
 
 
 def _acceptance(recording: Recording) -> dict[str, Any]:

@@ -147,20 +147,20 @@ def test_a_good_draft_is_used_and_the_page_says_so(
     )
     assert status == 0
     [good] = figures["candidates"]
-    assert good["verdict"]["words"].startswith("use: ")
+    assert good["recommendation"]["words"].startswith("use: ")
     assert good["measured"]["variants"]["paceline_good"]["all"]["differing_tokens"] == 0
     assert good["alone"]["identical"] == good["alone"]["outputs"] == 2
     assert good["acceptance"]["all"]["rate"] > 0.9
     assert plot.stat().st_size > 10_000
     text = page.read_text()
     assert "data:image/png;base64," in text
-    assert good["verdict"]["words"] in text
-    assert good["verdict"]["words"] in capsys.readouterr().out
+    assert good["recommendation"]["words"] in text
+    assert good["recommendation"]["words"] in capsys.readouterr().out
     # A recording is enough to tell what would be elsewhere.
     status, elsewhere = evaluate(tmp_path, f"--replay={recording}", "--round-trip-ms=4000")
     assert status == 3
     [far] = elsewhere["candidates"]
-    assert "predicted for separate, 4000 ms" in far["verdict"]["reasons"][0]
+    assert "predicted for separate, 4000 ms" in far["recommendation"]["reasons"][0]
 
 
 def test_what_cannot_be_right_is_not_used_whatever_is_wrong_with_it(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_what_cannot_be_right_is_not_used_whatever_is_wrong_with_it(tmp_path: Pa
     )
     assert status == 3
     stranger_found, noise_found, nowhere_found = figures["candidates"]
-    assert "vocabulary" in stranger_found["verdict"]["words"]
-    assert noise_found["verdict"]["words"].startswith("do not use: it would be ")
+    assert "vocabulary" in stranger_found["recommendation"]["words"]
+    assert noise_found["recommendation"]["words"].startswith("do not use: it would be ")
     assert noise_found["alone"]["perplexity"] > noise_found["alone"]["target_perplexity"]
-    assert "nowhere" in nowhere_found["verdict"]["words"]
-    assert [one["verdict"]["choice"] for one in figures["candidates"]] == ["do not use"] * 3
+    assert "nowhere" in nowhere_found["recommendation"]["words"]
+    assert [one["recommendation"]["choice"] for one in figures["candidates"]] == ["do not use"] * 3

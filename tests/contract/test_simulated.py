@@ -1,12 +1,16 @@
 """The real servers around simulated models: they pace, and change no token."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from draft_server.session import AheadSession
 from paceline.client import Client
 from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
+from paceline.session import Proposal
 from tests import servers
 
 TOKENS = 240
@@ -81,3 +85,34 @@ async def test_alternatives_of_a_draft_elsewhere_are_taken_and_change_no_token(
             assert taken
             assert drafted
             assert taken < drafted
+
+
+async def test_a_token_of_an_alternative_that_is_taken_counts_as_drafted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = 0
+
+    def counted(make: Callable[..., Proposal | None]) -> Callable[..., Proposal | None]:
+        def make_and_count(*arguments: Any) -> Proposal | None:
+            nonlocal made
+            proposal = make(*arguments)
+            made += len(proposal.token_ids) if proposal else 0
+            return proposal
+
+        return make_and_count
+
+    for name in ("propose", "grow"):
+        monkeypatch.setattr(AheadSession, name, counted(getattr(AheadSession, name)))
+    async with servers.target("simulated:step_ms=6") as target:
+        monkeypatch.setattr("paceline.engine.simulated.getpid", lambda: "elsewhere")
+        async with (
+            servers.draft("simulated:step_ms=0.5,acceptance=0.6", drafter="model") as draft,
+            servers.orchestrator([target.address], [draft.address]) as client,
+        ):
+            await output(client, "a", Speculation.FORCE)
+            await servers.nothing_is_left(target, draft)
+            taken = draft.registry.get_sample_value("paceline_draft_alternatives_taken_total")
+            assert taken
+            [pool] = (await client.status()).draft_pools
+            assert 0 < pool.drafted <= made
+            assert pool.wasted == pool.drafted - pool.accepted

@@ -6,8 +6,8 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draft_server.session import DraftSession
-from orchestrator.proposals import ProposalBuffer
+from draft_server.session import AheadSession
+from orchestrator.proposals import ProposalBuffer, ReceivedTokens
 from paceline.alternatives import MAX_TOKENS, BranchedPath, Leaf, Pick
 from paceline.path import TokenPath
 from paceline.sampling import SamplingParams
@@ -140,11 +140,13 @@ class Wire:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.draft = DraftSession(Opening("test", PROMPT, SamplingParams(), 0, 1000))
+        self.draft = AheadSession(Opening("test", PROMPT, SamplingParams(), 0, 1000))
         self.buffer = ProposalBuffer(PROMPT, VOCABULARY)
         self.confirmed = TokenPath(PROMPT)
         self.proposals: deque[tuple[Proposal, bool]] = deque()
         self.advances: deque[Advance] = deque()
+        self.received = ReceivedTokens()
+        self.made = self.counted = 0
         self.decide(())
         self.hear()
 
@@ -154,18 +156,21 @@ class Wire:
 
     def guess(self) -> None:
         if self.draft.wanted > 0:
+            self.made += 1
             self.proposals.append((self.draft.propose((self.pick(),), Drafter.MODEL), False))
 
     def grow(self) -> None:
         first = self.draft.leaf((), None)
         leaf = self.draft.leaf((first,), None) if first and self.rng.random() < 0.3 else first
         if leaf is not None and (proposal := self.draft.grow(leaf, self.pick())):
+            self.made += len(proposal.token_ids)
             self.proposals.append((proposal, True))
 
     def receive(self) -> None:
         """An alternative may be refused, as by a buffer that has no room for more."""
         if self.proposals:
             proposal, is_alternative = self.proposals.popleft()
+            self.counted += self.received.add(proposal)
             if not is_alternative or self.rng.random() < 0.8:
                 self.buffer.add(proposal)
 
@@ -200,6 +205,7 @@ class Wire:
         while self.proposals:
             self.receive()
         self.check()
+        assert self.counted == self.made
         ahead = self.draft.tokens[self.draft.confirmed_length :]
         assert self.buffer.offer(99).token_ids == tuple(ahead)
 

@@ -9,7 +9,7 @@ import pytest
 from paceline.bench.delay import delayed
 from paceline.bench.report import TARGET_ONLY, Report
 from paceline.bench.samples import PROMPTS, Prompt, Sample, read_prompts
-from paceline.bench.steady import Load, median_rates
+from paceline.bench.steady import LoadRun, median_rates
 from paceline.errors import InvalidArgument
 
 CODE, PROSE = Prompt("code", "def f("), Prompt("prose", "Once")
@@ -65,11 +65,11 @@ def test_tokens_that_differ_from_the_targets_own_are_counted() -> None:
 def test_steady_state_is_from_the_last_first_token_to_the_first_last() -> None:
     early = Sample("a", CODE, (1,) * 5, (1.0, 2.0, 3.0, 4.0, 5.0))
     late = Sample("a", CODE, (1,) * 4, (3.0, 4.0, 5.0, 6.0))
-    load = Load("a", (early, late))
+    load = LoadRun("a", (early, late))
     assert load.streams == 2
     assert load.tokens_per_second == 2.0
-    assert median_rates([load, load, Load("a", (early,))]) == {2: {"a": 2.0}, 1: {"a": 1.0}}
-    assert Load("a", (Sample("a", CODE, (1,), (1.0,)),)).tokens_per_second == 0.0
+    assert median_rates([load, load, LoadRun("a", (early,))]) == {2: {"a": 2.0}, 1: {"a": 1.0}}
+    assert LoadRun("a", (Sample("a", CODE, (1,), (1.0,)),)).tokens_per_second == 0.0
 
 
 def test_the_prompts_of_the_repository_are_of_four_kinds() -> None:

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
 from draft_server.lookup import Lookup, SuffixIndex
-from draft_server.session import DraftSession
+from draft_server.session import AheadSession
 from paceline.engine.work import Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError
 from paceline.path import TokenPath
@@ -163,7 +163,7 @@ TestRunningAheadWithLookup = HybridMachine.TestCase
 
 
 def test_an_advance_that_leaves_a_gap_is_refused_and_names_the_limit() -> None:
-    session = DraftSession(Opening("test", (1, 2), SamplingParams(), 0, 8))
+    session = AheadSession(Opening("test", (1, 2), SamplingParams(), 0, 8))
     session.post(Advance(2, (3,), 4))
     with pytest.raises(InvalidArgument, match=r"advance\.position is 5; it must be 3"):
         session.post(Advance(5, (), 4))

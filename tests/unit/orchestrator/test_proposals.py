@@ -3,7 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.proposals import MAX_ALTERNATIVE_TOKENS, ProposalBuffer
+from orchestrator.proposals import (
+    MAX_ALTERNATIVE_TOKENS,
+    REMEMBERED_TOKENS,
+    ProposalBuffer,
+    ReceivedTokens,
+)
 from paceline.path import TokenPath
 from paceline.session import Proposal
 
@@ -79,6 +84,24 @@ def test_what_the_path_has_passed_makes_room() -> None:
     buffer.add(behind(path, 1, 2))
     buffer.confirm((1,))
     assert buffer.offer(9).token_ids == (2,)
+
+
+def test_a_token_that_comes_again_is_new_only_once() -> None:
+    received = ReceivedTokens()
+    assert received.add(behind(PROMPT, 0, 0)) == 2
+    assert received.add(behind(PROMPT, 1, 2)) == 2
+    assert received.add(behind((*PROMPT, 1), 2, 0)) == 1
+    assert received.add(behind((*PROMPT, 1, 2), 0)) == 0
+    assert received.add(behind((*PROMPT, 1, 2, 0))) == 0
+
+
+def test_what_is_remembered_of_received_tokens_is_bounded() -> None:
+    received = ReceivedTokens()
+    run = behind(PROMPT, *[1] * REMEMBERED_TOKENS)
+    assert received.add(run) == REMEMBERED_TOKENS
+    assert received.add(run) == 0
+    assert received.add(behind(PROMPT, 2)) == 1
+    assert received.add(run) == 1
 
 
 tokens = st.lists(st.integers(0, VOCABULARY), min_size=1, max_size=4).map(tuple)

@@ -20,7 +20,7 @@ class Choice(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Recommendation:
     """words: one sentence. reasons: figures behind it."""
 
     choice: Choice
@@ -33,14 +33,14 @@ class Verdict:
         return self.choice is not Choice.DO_NOT_USE
 
 
-def unfit(problem: str) -> Verdict:
+def unfit(problem: str) -> Recommendation:
     """Of a candidate that cannot draft for the target."""
-    return Verdict(Choice.DO_NOT_USE, f"do not use: {problem}")
+    return Recommendation(Choice.DO_NOT_USE, f"do not use: {problem}")
 
 
 def judge(
     effect: Mapping[str, float], how: str, recording: Recording, prediction: Prediction
-) -> Verdict:
+) -> Recommendation:
     """effect: speed-up by kind, "all" included, and `how` it is known: measured or predicted.
 
     What was measured counts only up to what its right guesses can bring: on a busy machine any
@@ -55,18 +55,18 @@ def judge(
     good = [kind for kind in kinds if effect[kind] >= PAYS]
     reasons = (known, *_reasons(recording, prediction))
     if len(good) == len(kinds):
-        return Verdict(Choice.USE, f"use: {effect['all']:.2f}x", reasons)
+        return Recommendation(Choice.USE, f"use: {effect['all']:.2f}x", reasons)
     if good:
         there = ", ".join(f"{kind} {effect[kind]:.2f}x" for kind in good)
         rest = ", ".join(f"{kind} {effect[kind]:.2f}x" for kind in kinds if kind not in good)
         words = f"use only for {', '.join(good)}: {there}; the others gain nothing: {rest}"
-        return Verdict(Choice.USE_FOR_SOME, words, reasons)
+        return Recommendation(Choice.USE_FOR_SOME, words, reasons)
     forced = max(speeds["all"] for length, speeds in prediction.fixed.items() if length)
     worst = min(effect["all"], forced)
     words = f"do not use: it would be {worst:.2f}x"
     if worst < effect["all"]:
         words += f" at its best draft length, and {effect['all']:.2f}x as the pacer holds it back"
-    return Verdict(Choice.DO_NOT_USE, words, reasons)
+    return Recommendation(Choice.DO_NOT_USE, words, reasons)
 
 
 def break_even(recording: Recording, round_trip: float) -> float:

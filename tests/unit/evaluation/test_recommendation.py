@@ -5,8 +5,8 @@ import pytest
 from paceline.evaluation.alone import common, perplexity
 from paceline.evaluation.candidates import Candidate
 from paceline.evaluation.prediction import Place, Prediction
+from paceline.evaluation.recommendation import Choice, Recommendation, break_even, judge, unfit
 from paceline.evaluation.results import HERE, Evaluated, Gathered
-from paceline.evaluation.verdict import Choice, Verdict, break_even, judge, unfit
 from paceline.session import TokenLogprobs
 from tests.unit.evaluation.test_recording import DRAFT, ROW, STEP, WAY, guessed, recording
 
@@ -35,17 +35,17 @@ def prediction(**forced: float) -> Prediction:
     ],
 )
 def test_it_says_what_to_do(effect: dict[str, float], choice: Choice, words: str) -> None:
-    verdict = judge(effect, "measured", RECORDING, prediction())
-    assert (verdict.choice, verdict.words) == (choice, words)
-    assert verdict.use is (choice is not Choice.DO_NOT_USE)
-    assert f"measured: {effect['all']:.2f}x" in verdict.reasons[0]
-    assert "0.50 of its guesses" in verdict.reasons[1]
+    recommendation = judge(effect, "measured", RECORDING, prediction())
+    assert (recommendation.choice, recommendation.words) == (choice, words)
+    assert recommendation.use is (choice is not Choice.DO_NOT_USE)
+    assert f"measured: {effect['all']:.2f}x" in recommendation.reasons[0]
+    assert "0.50 of its guesses" in recommendation.reasons[1]
 
 
 def test_what_the_pacer_holds_back_is_told_with_what_it_would_be() -> None:
     effect = {"code": 0.98, "all": 0.98}
-    verdict = judge(effect, "measured", RECORDING, prediction(at_4=0.6))
-    assert "0.60x at its best draft length, and 0.98x as the pacer" in verdict.words
+    recommendation = judge(effect, "measured", RECORDING, prediction(at_4=0.6))
+    assert "0.60x at its best draft length, and 0.98x as the pacer" in recommendation.words
 
 
 def test_what_guesses_cannot_have_brought_is_not_counted() -> None:
@@ -53,16 +53,16 @@ def test_what_guesses_cannot_have_brought_is_not_counted() -> None:
     assert strange.ceiling("code") == 1.0
     assert strange.ceiling("prose") == 4 / 3
     effect = {"code": 1.4, "prose": 1.0, "all": 1.2}
-    verdict = judge(effect, "measured", strange, prediction(at_4=0.6))
-    assert verdict.choice is Choice.DO_NOT_USE
-    assert "code 1.40x" in verdict.reasons[0]
-    assert "can bring: 1.14x (code 1.00x" in verdict.reasons[0]
+    recommendation = judge(effect, "measured", strange, prediction(at_4=0.6))
+    assert recommendation.choice is Choice.DO_NOT_USE
+    assert "code 1.40x" in recommendation.reasons[0]
+    assert "can bring: 1.14x (code 1.00x" in recommendation.reasons[0]
 
 
 def test_a_candidate_that_cannot_draft_is_not_used() -> None:
-    verdict = unfit("its vocabulary is not the target's")
-    assert not verdict.use
-    assert "vocabulary" in verdict.words
+    recommendation = unfit("its vocabulary is not the target's")
+    assert not recommendation.use
+    assert "vocabulary" in recommendation.words
 
 
 def test_a_guess_pays_where_it_is_right_more_often_than_its_share_of_a_step() -> None:
@@ -78,8 +78,8 @@ def test_outputs_are_compared_from_their_beginning() -> None:
 def test_the_setting_is_what_a_person_types() -> None:
     candidate = Candidate("a", "hybrid", "small", "int8")
     where = {HERE: (Place(shared=True), prediction())}
-    used = Evaluated(Gathered(candidate), Verdict(Choice.USE, "use"), where)
+    used = Evaluated(Gathered(candidate), Recommendation(Choice.USE, "use"), where)
     assert used.setting.startswith("--draft small --draft-weights int8 --drafter hybrid")
     assert "--draft-length 4" in used.setting
-    unused = Evaluated(Gathered(candidate), Verdict(Choice.DO_NOT_USE, "do not"), where)
+    unused = Evaluated(Gathered(candidate), Recommendation(Choice.DO_NOT_USE, "do not"), where)
     assert unused.setting == "--draft none"

@@ -1,0 +1,58 @@
+"""What serves one stream: its drafter, once it is open, and the sessions of its alternatives."""
+
+from draft_server.drafters.alternative import AlternativeSessions
+from draft_server.drafters.hybrid import HybridDrafter
+from draft_server.drafters.model import Deliver, ModelDrafter
+from draft_server.drafters.ngram import NgramDrafter
+from draft_server.lookup import Lookup, RecentOutputs
+from draft_server.metrics import DraftMetrics
+from paceline.engine.engine import Engine
+from paceline.session import Advance, Opening
+
+AnyDrafter = ModelDrafter | NgramDrafter
+
+
+class DraftStream:
+    """One stream, from its Open to its end, however that comes."""
+
+    def __init__(
+        self, engine: Engine, drafter: str, recent: RecentOutputs, metrics: DraftMetrics
+    ) -> None:
+        """Begin before its Open. drafter: as in the settings. recent: where lookup looks too."""
+        self._engine = engine
+        self._kind = drafter
+        self._recent = recent
+        self._metrics = metrics
+        self._salt = ""
+        self._drafter: AnyDrafter | None = None
+        self._alternatives: AlternativeSessions | None = None
+
+    def open(self, opening: Opening, deliver: Deliver) -> AnyDrafter:
+        """The drafter, which hands what it guesses to `deliver`."""
+        drafter = self._make(opening, deliver)
+        self._drafter, self._salt = drafter, opening.cache_salt
+        if isinstance(drafter, ModelDrafter):
+            self._alternatives = AlternativeSessions(self._engine, drafter)
+        return drafter
+
+    def _make(self, opening: Opening, deliver: Deliver) -> AnyDrafter:
+        if self._kind == "model":
+            return ModelDrafter(opening, deliver)
+        others = self._recent.of(opening.cache_salt)
+        lookup = Lookup(opening.prompt_token_ids + opening.output_token_ids, others)
+        kind = NgramDrafter if self._kind == "ngram" else HybridDrafter
+        return kind(opening, deliver, lookup)
+
+    def advance(self, drafter: AnyDrafter, advance: Advance) -> None:
+        """Tell its drafter what was decided, and work on as many alternatives as are granted."""
+        drafter.advance(advance)
+        if self._alternatives is not None:
+            self._alternatives.open(advance.alternatives)
+
+    def close(self) -> None:
+        """Free what it has beside its session; remember its output for lookup, and count."""
+        if self._alternatives is not None:
+            self._alternatives.close()
+        if self._drafter is not None:
+            self._recent.add(self._salt, self._drafter.session.confirmed)
+            self._metrics.observe_end(self._drafter.session)
