@@ -24,7 +24,7 @@ from paceline.session import Verdict
 CATCH_UP = 1.25
 """What waiting costs where the draft works while the target does: a plain step is no loss to it."""
 IDLE_ROUNDS, MAX_IDLE_ROUNDS = 6, 64
-"""Rounds without a guess that was right, after which the stream stops asking: where none is
+"""Rounds without a guess worth verifying, after which the stream stops asking: where none is
 expected, and where some should have come."""
 PROBE_ROUNDS = 2
 """Rounds of a probe."""
@@ -45,8 +45,9 @@ WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.05
 whom the draft serves meanwhile."""
 LEAST_CHANCE = 0.1
 """A draft whose guesses are right less often only costs its owner."""
-LEAST_GAIN = 0.96
-"""A stream that measures less pauses; less than 1, as measures scatter."""
+LEAST_GAIN, LEAST_GAIN_BESIDE_OTHERS = 0.96, 0.88
+"""A stream that measures less pauses; less than 1, as measures scatter. Beside others more is left
+to the length they all wait for, which is chosen by what is known of all."""
 GAIN_MEMORY = 80.0
 GAIN_ROUNDS = 40
 """Rounds after which a stream trusts its own measure of what speculation brings."""
@@ -300,15 +301,20 @@ class AdaptivePacer:
         if self.reason is Reason.PROBING:
             self._probe()
         elif self.reason is Reason.SPECULATING and not self._free:
-            self._idle = 0 if verdict.accepted else self._idle + 1
+            useful = verdict.verified and self._acceptance.next_chance > LEAST_CHANCE
+            self._idle = 0 if useful else self._idle + 1
             if self._idle >= (MAX_IDLE_ROUNDS if self._worth_asking else IDLE_ROUNDS):
                 self._pause(Reason.PAUSED_ACCEPTANCE)
-            elif self.gain is not None and self.gain < LEAST_GAIN:
+            elif self.gain is not None and self.gain < self._least_gain:
                 self._pause(Reason.PAUSED_GAIN)
             elif self._rounds >= TRUSTED_ROUNDS and not self._trusts:
                 self._trusts = (self.gain or 0.0) > 1.0 / LEAST_GAIN
                 if self._trusts:
                     self._record.observe_outcome(given_up=False)
+
+    @property
+    def _least_gain(self) -> float:
+        return LEAST_GAIN_BESIDE_OTHERS if self._others else LEAST_GAIN
 
     def _pause(self, reason: Reason) -> None:
         if not (self._gave_up or self._trusts):
