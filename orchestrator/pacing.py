@@ -303,7 +303,7 @@ class AdaptivePacer:
         elif self.reason is Reason.SPECULATING and not self._free:
             useful = verdict.verified and self._acceptance.next_chance > LEAST_CHANCE
             self._idle = 0 if useful else self._idle + 1
-            if self._idle >= (MAX_IDLE_ROUNDS if self._worth_asking else IDLE_ROUNDS):
+            if self._has_idled:
                 self._pause(Reason.PAUSED_ACCEPTANCE)
             elif self.gain is not None and self.gain < self._least_gain:
                 self._pause(Reason.PAUSED_GAIN)
@@ -311,6 +311,13 @@ class AdaptivePacer:
                 self._trusts = (self.gain or 0.0) > 1.0 / LEAST_GAIN
                 if self._trusts:
                     self._record.observe_outcome(given_up=False)
+
+    @property
+    def _has_idled(self) -> bool:
+        """Whether so many rounds had nothing worth verifying that the stream had better not ask."""
+        if self._idle < IDLE_ROUNDS:
+            return False
+        return self._idle >= MAX_IDLE_ROUNDS or not self._worth_asking
 
     @property
     def _least_gain(self) -> float:

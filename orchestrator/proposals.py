@@ -31,8 +31,9 @@ class ReceivedTokens:
         digests = accumulate(proposal.token_ids, mix, initial=proposal.base_digest)
         new = dict.fromkeys(one for one in islice(digests, 1, None) if one not in self._digests)
         self._digests |= new
-        for oldest in list(islice(self._digests, max(0, len(self._digests) - REMEMBERED_TOKENS))):
-            del self._digests[oldest]
+        if (too_many := len(self._digests) - REMEMBERED_TOKENS) > 0:
+            for oldest in list(islice(self._digests, too_many)):
+                del self._digests[oldest]
         return len(new)
 
 
