@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 _CHUNK = 65536
+_TIMER_SECONDS = 0.001
 
 
 @contextlib.asynccontextmanager
@@ -60,8 +61,9 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seco
     async def deliver() -> None:
         while True:
             due, data = await under_way.get()
-            if (left := due - now()) > 0:
-                await asyncio.sleep(left)
+            while (left := due - now()) > 0:
+                # Sleeping takes up to a millisecond more than it is told to.
+                await asyncio.sleep(max(0.0, left - _TIMER_SECONDS))
             if not data:
                 writer.write_eof()
                 return
