@@ -128,8 +128,11 @@ class DraftSession:
                 self._overdue = self._is_overdue
                 break
         self.waited_seconds = now() - started
-        self._tell(plan, plan.window, self._moments(*self._next_verdict(plan.enough)))
-        return self._buffer.offer(plan.length(self._buffer.guesses))
+        length = plan.length(self._buffer.guesses)
+        # What is being verified is as good as confirmed: the window lies behind it.
+        window = plan.window and plan.window + length
+        self._tell(plan, window, self._moments(*self._next_verdict(plan.enough)))
+        return self._buffer.offer(length)
 
     def _next_verdict(self, enough: int | None) -> tuple[float, ...]:
         """In how many seconds guesses are wanted for the round to come."""

@@ -22,8 +22,8 @@ its place is found by the first stream after so many; where another pool's draft
 the first after so many that explores, see orchestrator.selection."""
 GAIN_DRIFT_TOKENS = 65536
 """Tokens of all streams, in which the gain of a draft that nobody uses may change by 1."""
-PLAIN_TOKENS = 192
-"""Tokens, of each stream there is, after which what a plain step takes is measured again."""
+PLAIN_ROUNDS = 256
+"""Rounds, of each stream there is, after which what a plain step takes is measured again."""
 _PLACES_MEMORY = 512
 _ANSWERS_PRIOR, _ANSWERS_MEMORY = 4.0, 100.0
 
@@ -72,7 +72,7 @@ class TargetRecord:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.tokens = 0
+        self.tokens = self._rounds = 0
         self._plain: dict[int, Mean] = {}
         self._measured_at: dict[int, int] = {}
 
@@ -84,12 +84,17 @@ class TargetRecord:
     def observe_plain(self, seconds: float, others: int) -> None:
         """A plain step of a stream beside so many others."""
         self._plain.setdefault(crowd(others), Mean()).observe(seconds)
-        self._measured_at[crowd(others)] = self.tokens
+        self._measured_at[crowd(others)] = self._rounds
+
+    def count(self, tokens: int) -> None:
+        """A verdict of any stream."""
+        self.tokens += tokens
+        self._rounds += 1
 
     def plain_is_stale(self, others: int) -> bool:
         """Whether it was not measured at such a load, or so long ago that all should do so now."""
         at = self._measured_at.get(crowd(others))
-        return at is None or self.tokens - at >= PLAIN_TOKENS * (1 + others)
+        return at is None or self._rounds - at >= PLAIN_ROUNDS * (1 + others)
 
 
 class RecentPlaces:
@@ -244,5 +249,5 @@ class DraftRecord:
         return due
 
     def count(self, tokens: int) -> None:
-        """Tokens of any stream."""
-        self.target.tokens += tokens
+        """Tokens of a verdict of any stream."""
+        self.target.count(tokens)
