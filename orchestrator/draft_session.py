@@ -130,8 +130,8 @@ class DraftSession:
         self.waited_seconds = now() - started
         length = plan.length(self._buffer.guesses)
         # What is being verified is as good as confirmed: the window lies behind it.
-        window = plan.window and plan.window + length
-        self._tell(plan, window, self._moments(*self._next_verdict(plan.enough)))
+        behind = 0 if self._shares_cores else length
+        self._tell(plan, plan.window + behind, self._moments(*self._next_verdict(plan.enough)))
         return self._buffer.offer(length)
 
     def _next_verdict(self, enough: int | None) -> tuple[float, ...]:
