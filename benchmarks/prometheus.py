@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
+from paceline.cli.processes import end, ready_or_died
 from paceline.errors import Unavailable
 
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "alerts.yaml"
 SCRAPE = "5s"
 READY_SECONDS = 60.0
-STOP_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 _MINUTES = re.compile(r"(\[|for: )(\d+)m\b")
 
@@ -93,7 +93,7 @@ async def prometheus(
         folder = Path(name)
         found = Prometheus(f"127.0.0.1:{port}")
         async with _process(_arguments(program, folder, found.address, targets, factor)) as process:
-            await _started(process, found)
+            await ready_or_died(found.ready(), _died(process), "prometheus was", READY_SECONDS)
             yield found
 
 
@@ -131,25 +131,8 @@ async def _process(command: Sequence[str]) -> AsyncIterator[asyncio.subprocess.P
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await end(process)
 
 
-async def _started(process: asyncio.subprocess.Process, found: Prometheus) -> None:
-    ended = asyncio.create_task(process.wait())
-    ready = asyncio.create_task(found.ready())
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
-    except TimeoutError:
-        raise Unavailable(f"prometheus was not ready after {READY_SECONDS:g} s") from None
-    finally:
-        ended.cancel()
-        ready.cancel()
-    if ended.done() and not ended.cancelled():
-        raise Unavailable(f"prometheus exited with {process.returncode}")
+async def _died(process: asyncio.subprocess.Process) -> None:
+    raise Unavailable(f"prometheus exited with {await process.wait()}")

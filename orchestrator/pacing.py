@@ -127,9 +127,10 @@ class AdaptivePacer:
     @property
     def _own_price(self) -> float:
         """Of the stream; before its first rounds what others came to, or plain steps do."""
+        if self._rate.value is not None:
+            return self._rate.value
         plain = self._record.plain_seconds(self._others)
-        known = max(1.0, self._record.speculating_gain or 1.0) / plain if plain else 0.0
-        return known if self._rate.value is None else self._rate.value
+        return max(1.0, self._record.speculating_gain or 1.0) / plain if plain else 0.0
 
     @property
     def gain(self) -> float | None:

@@ -59,14 +59,7 @@ class Process:
 
     async def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL after STOP_SECONDS."""
-        if self.process.returncode is not None:
-            return
-        self.process.terminate()
-        try:
-            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
+        await end(self.process)
 
 
 @dataclass
@@ -104,7 +97,7 @@ async def running(
                 process = await _start(arguments)
                 servers.processes.append(Process(name, process, console, show_logs))
             servers.followers = [asyncio.create_task(one.follow()) for one in servers.processes]
-            await _wait(ready, servers)
+            await ready_or_died(ready(), servers.died(), "the servers were", READY_SECONDS)
             yield servers
         finally:
             await _stop(servers)
@@ -173,17 +166,32 @@ async def _start(arguments: list[str]) -> asyncio.subprocess.Process:
     )
 
 
-async def _wait(ready: Callable[[], Awaitable[None]], servers: Servers) -> None:
-    """Wait until all is ready, or a server has died."""
-    died = asyncio.create_task(servers.died())
-    waiting = asyncio.ensure_future(ready())
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End it, if it runs: SIGTERM, and SIGKILL after STOP_SECONDS."""
+    if process.returncode is not None:
+        return
+    process.terminate()
     try:
-        async with asyncio.timeout(READY_SECONDS):
-            await asyncio.wait({died, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
     except TimeoutError:
-        raise Unavailable(f"the servers were not ready after {READY_SECONDS:g} s") from None
+        process.kill()
+        await process.wait()
+
+
+async def ready_or_died(
+    ready: Awaitable[None], died: Awaitable[None], what: str, seconds: float
+) -> None:
+    """Wait until `ready` is over; raises what `died` does when that is over before.
+
+    Raises Unavailable, which names `what`, when neither is after so many seconds.
+    """
+    waiting, dying = asyncio.ensure_future(ready), asyncio.ensure_future(died)
+    try:
+        async with asyncio.timeout(seconds):
+            done, _ = await asyncio.wait({waiting, dying}, return_when=asyncio.FIRST_COMPLETED)
+    except TimeoutError:
+        raise Unavailable(f"{what} not ready after {seconds:g} s") from None
     finally:
-        died.cancel()
         waiting.cancel()
-    if not waiting.done():
-        await servers.died()
+        dying.cancel()
+    await (waiting if waiting in done else dying)
