@@ -1,0 +1,1 @@
+"""Tests of paceline.rpc that need no network."""

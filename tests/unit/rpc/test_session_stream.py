@@ -1,0 +1,49 @@
+"""When a session's items go: at their moments, or at once where nothing will join them."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from orchestrator.simulation import in_virtual_time
+from paceline.rpc.loop import TIMER_SECONDS
+from paceline.rpc.session_stream import Outbox
+
+
+async def sent(more_to_come: list[bool]) -> list[tuple[float, list[int]]]:
+    """Batches, and when: items at 0, 10 and 20 ms that are wanted in 30 and 60 ms.
+
+    more_to_come: what is answered each time it is asked; the last one from then on.
+    """
+    answers = itertools.chain(more_to_come, itertools.repeat(more_to_come[-1]))
+    outbox: Outbox[int] = Outbox(lambda: next(answers))
+    loop = asyncio.get_running_loop()
+    found: list[tuple[float, list[int]]] = []
+
+    async def read() -> None:
+        async for batch in outbox.batches():
+            at = loop.time()
+            found.append((at, batch))
+
+    reading = asyncio.create_task(read())
+    started = loop.time()
+    outbox.expect_within((0.03, 0.06))
+    for item in range(3):
+        outbox.deliver(item)
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    return [(at - started, batch) for at, batch in found]
+
+
+def test_what_may_wait_goes_together_at_its_moment() -> None:
+    ((at, batch),) = in_virtual_time(sent([True]))
+    assert at == pytest.approx(0.03, abs=2 * TIMER_SECONDS)
+    assert batch == [0, 1, 2]
+
+
+def test_what_nothing_will_join_goes_at_once_and_its_moment_is_over() -> None:
+    (early, first), (late, others) = in_virtual_time(sent([False, True]))
+    assert (first, others) == ([0], [1, 2])
+    assert early == pytest.approx(0.0, abs=2 * TIMER_SECONDS)
+    assert late == pytest.approx(0.06, abs=2 * TIMER_SECONDS)
