@@ -1,9 +1,11 @@
 """What Prometheus sees of the draft's proposals; the engine's own metrics stand beside them."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter
 
 from draft_server.session import AheadSession
-from paceline.session import Proposal
+from paceline.session import Drafter, Proposal
 
 
 class DraftMetrics:
@@ -11,12 +13,13 @@ class DraftMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register with `registry`."""
-        self._drafted = Counter(
+        drafted = Counter(
             "paceline_draft_proposed_tokens",
             "Draft tokens sent; those of an alternative that is taken are sent twice.",
             ["drafter"],
             registry=registry,
         )
+        self._drafted = {drafter: drafted.labels(drafter.value) for drafter in Drafter}
         self._alternative_tokens = Counter(
             "paceline_draft_alternative_tokens",
             "Draft tokens made for the case that the target picks the second best before them.",
@@ -33,6 +36,7 @@ class DraftMetrics:
         self._alternative_tokens.inc(session.alternative_tokens)
         self._taken.inc(session.alternatives_taken)
 
-    def observe(self, proposal: Proposal) -> None:
-        """Count a proposal."""
-        self._drafted.labels(proposal.drafter.value).inc(len(proposal.token_ids))
+    def observe(self, proposals: Iterable[Proposal]) -> None:
+        """Count what is sent."""
+        for proposal in proposals:
+            self._drafted[proposal.drafter].inc(len(proposal.token_ids))

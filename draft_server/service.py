@@ -23,6 +23,7 @@ from paceline.session import Advance, Opened, Progress, Proposal, joined
 from paceline.v1 import draft_pb2, draft_pb2_grpc
 
 Requests = AsyncIterator[draft_pb2.DraftRequest]
+Together = tuple[Proposal, ...]
 
 
 class DraftServer(EngineServer):
@@ -68,7 +69,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             return advance.due_seconds
 
         session = self._server.run_session(
-            request_iterator, context, stream.open, post, joined, _more_to_come
+            request_iterator, context, stream.open, post, _together, _more_to_come
         )
         try:
             async with contextlib.aclosing(session):
@@ -82,13 +83,19 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             raise InvalidArgument("only advance may follow open")
         return advance_from_proto(request.advance, self._server.model.vocabulary_size)
 
-    def _response(self, value: Opened | Proposal | Progress) -> draft_pb2.DraftResponse:
+    def _response(self, value: Opened | Together | Progress) -> draft_pb2.DraftResponse:
         if isinstance(value, Opened):
             return draft_pb2.DraftResponse(opened=opened_to_proto(value))
         if isinstance(value, Progress):
             return draft_pb2.DraftResponse(progress=progress_to_proto(value))
         self._metrics.observe(value)
-        return draft_pb2.DraftResponse(proposal=proposal_to_proto(value))
+        proposals = [proposal_to_proto(proposal) for proposal in value]
+        return draft_pb2.DraftResponse(proposals=draft_pb2.Proposals(proposals=proposals))
+
+
+def _together(proposals: list[Proposal]) -> list[Together]:
+    """All that wait, as one message."""
+    return [tuple(joined(proposals))] if proposals else []
 
 
 def _more_to_come(drafter: AnyDrafter) -> bool:

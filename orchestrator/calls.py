@@ -180,5 +180,5 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
         """Proposals as they come; raises Unavailable when the server dies."""
         while True:
             response = await self._read()
-            if response.WhichOneof("message") == "proposal":
-                yield proposal_from_proto(response.proposal)
+            for proposal in response.proposals.proposals:
+                yield proposal_from_proto(proposal)

@@ -13,8 +13,6 @@ DUE = 0.8
 """Guesses are wanted when this share of the time to the next verdict is over."""
 LATER = (1.2, 1.8)
 """When those made later may come together, where only so many end a wait; else each at once."""
-LEARN_EVERY = 16
-"""Rounds of which in one guesses come each at once, so that what they take is seen."""
 HELD_GUESSES = 3
 """Guesses that are worth a message of their own, to come together."""
 OVERDUE = 3.0
@@ -59,12 +57,13 @@ class DraftSession:
         self._granted = (0, 0)
         self._cold = not free
         self._overdue = self._exhausted = self._held = False
+        self._at_once = True
+        self._awaited = 0
         self._due_since: float | None = None
-        self._rounds = 0
         self._answer = Mean()
         self._answered = 0.0
         self.waited_seconds = 0.0
-        self._restarts = True
+        self._restarts = self._unanswered = True
         self._change: asyncio.Future[bool] | None = None
         self.advances: asyncio.Queue[Advance] = asyncio.Queue()
 
@@ -94,14 +93,14 @@ class DraftSession:
         """Confirm what was decided, to be told with the next take."""
         judged = tuple(self._buffer.guesses[: verdict.verified])
         self._news += verdict.token_ids
-        self._rounds += 1
         asked = max(verdict.asked_seconds, self._answered)
         self._answered = verdict.arrived_seconds
         self._answer.observe(self._answered - asked)
         self._exhausted = False
         if not self._buffer.confirm(verdict.token_ids):
             self._due_since = None
-        self._restarts = not len(self._buffer)
+        self._unanswered = not len(self._buffer)
+        self._restarts |= self._due_since is None
         return judged
 
     def is_short_of(self, plan: Plan) -> bool:
@@ -121,9 +120,9 @@ class DraftSession:
         """
         now = asyncio.get_running_loop().time
         started = now()
+        self._at_once = self._shares_cores or self._record.may_observe_waits()
         while patience := self._patience(plan, now() - started):
-            due = self._due(plan.enough)
-            self._tell(plan, max(plan.window, len(self._buffer) + 1), due, plan.enough or 0)
+            self._tell_what_is_awaited(plan)
             if not await self._change_within(patience):
                 self._overdue = self._is_overdue
                 break
@@ -133,6 +132,13 @@ class DraftSession:
         behind = 0 if self._shares_cores else length
         self._tell(plan, plan.window + behind, self._moments(*self._next_verdict(plan.enough)))
         return self._buffer.offer(length)
+
+    def _tell_what_is_awaited(self, plan: Plan) -> None:
+        """News and credit, of which some is for guesses that are waited for."""
+        enough = plan.enough or 0
+        # All that are waited for will be verified: nothing more need be told when they come.
+        window = plan.window if self._shares_cores else plan.window + enough
+        self._tell(plan, max(window, len(self._buffer) + 1), self._due(plan.enough), enough)
 
     def _next_verdict(self, enough: int | None) -> tuple[float, ...]:
         """In how many seconds guesses are wanted for the round to come."""
@@ -177,6 +183,9 @@ class DraftSession:
             self._drafted = proposal.position + len(proposal.token_ids)
             self._note_answer(came=True)
             self._learn(count, proposal.drafter)
+        elif self._buffer.has(proposal):
+            self._follows()  # late, but on the path: more is to come
+            return
         else:
             return
         self._overdue = False
@@ -184,23 +193,34 @@ class DraftSession:
 
     def _note_answer(self, *, came: bool) -> None:
         """Whether there is a guess at all, once for each path."""
-        if self._restarts:
+        if self._unanswered:
             self._record.answers.observe(came)
-            self._restarts = came
+            self._unanswered = False
 
     def _learn(self, count: int, drafter: Drafter) -> None:
         """How long it took."""
-        now = asyncio.get_running_loop().time()
         if self._due_since is not None:
-            seconds = now - self._due_since
+            seconds = asyncio.get_running_loop().time() - self._due_since
+            if self._restarts and seconds < self._round_trip_seconds:
+                return  # it was under way when the draft heard of the rejection
             if self._cold and drafter is Drafter.MODEL:
                 self._record.observe_opening(len(self._opening.prompt_token_ids), seconds)
-            elif not self._held:
-                self._record.observe_wait(seconds / count, drafter, restart=self._restarts)
+            elif not self._held or (self._restarts and count >= self._awaited > 0):
+                seconds = self._of_first(seconds, count)
+                self._record.observe_wait(seconds, drafter, restart=self._restarts)
         # What lookup guesses comes before the model has read the prompt.
         self._cold = self._cold and drafter is not Drafter.MODEL
+        self._follows()
+
+    def _follows(self) -> None:
+        """The draft is on the path: the next guess follows one that has come."""
         self._restarts = False
-        self._due_since = now if self._at_work else None
+        self._due_since = asyncio.get_running_loop().time() if self._at_work else None
+
+    def _of_first(self, seconds: float, count: int) -> float:
+        """What the first guess took where `count` came together; of those that follow, each."""
+        following = (self._record.wait(restart=False) or 0.0) if self._restarts else 0.0
+        return max(seconds / count, seconds - (count - 1) * following)
 
     def _expected(self) -> float | None:
         """Seconds until the next guess; None while nobody knows."""
@@ -233,8 +253,7 @@ class DraftSession:
 
         Counted there, from when it is told: a way there and a way back are under way.
         """
-        known = None not in {self._record.wait(restart=False), self._record.wait(restart=True)}
-        if self._shares_cores or not known or self._rounds % LEARN_EVERY == 0:
+        if self._at_once:
             return ()
         under_way = self._round_trip_seconds
         return tuple(min(1.0, one - under_way) for one in seconds if one > under_way)
@@ -257,7 +276,7 @@ class DraftSession:
             self._position += len(news)
             self._drafted = self._position + len(self._buffer)
             self._granted = granted
-            self._held = bool(due_seconds)
+            self._held, self._awaited = bool(due_seconds), awaited
         if self._due_since is None and self._at_work:
             self._due_since = asyncio.get_running_loop().time()
 

@@ -109,6 +109,12 @@ class ProposalBuffer:
         self._guesses += [Guess(proposal.drafter, confidence) for confidence in confidences]
         return len(tokens)
 
+    def has(self, proposal: Proposal) -> bool:
+        """Whether all of `proposal` is here or decided already."""
+        position, tokens = proposal.position, list(proposal.token_ids)
+        here = self._path.tokens[position : position + len(tokens)] == tokens
+        return here and self._path.digest_before(position) == proposal.base_digest
+
     def ends_at(self, proposal: Proposal) -> bool:
         """Whether `proposal` begins just behind what is here."""
         return proposal.position == len(self._path) and proposal.base_digest == self._path.digest

@@ -24,6 +24,8 @@ GAIN_DRIFT_TOKENS = 65536
 """Tokens of all streams, in which the gain of a draft that nobody uses may change by 1."""
 PLAIN_ROUNDS = 256
 """Rounds, of each stream there is, after which what a plain step takes is measured again."""
+WAIT_ROUNDS = 16
+"""Of so many rounds of all streams one has its guesses each at once: what they take is seen."""
 _PLACES_MEMORY = 512
 _ANSWERS_PRIOR, _ANSWERS_MEMORY = 4.0, 100.0
 
@@ -72,7 +74,7 @@ class TargetRecord:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.tokens = self._rounds = 0
+        self.tokens = self.rounds = 0
         self._plain: dict[int, Mean] = {}
         self._measured_at: dict[int, int] = {}
 
@@ -84,17 +86,17 @@ class TargetRecord:
     def observe_plain(self, seconds: float, others: int) -> None:
         """A plain step of a stream beside so many others."""
         self._plain.setdefault(crowd(others), Mean()).observe(seconds)
-        self._measured_at[crowd(others)] = self._rounds
+        self._measured_at[crowd(others)] = self.rounds
 
     def count(self, tokens: int) -> None:
         """A verdict of any stream."""
         self.tokens += tokens
-        self._rounds += 1
+        self.rounds += 1
 
     def plain_is_stale(self, others: int) -> bool:
         """Whether it was not measured at such a load, or so long ago that all should do so now."""
         at = self._measured_at.get(crowd(others))
-        return at is None or self._rounds - at >= PLAIN_ROUNDS * (1 + others)
+        return at is None or self.rounds - at >= PLAIN_ROUNDS * (1 + others)
 
 
 class RecentPlaces:
@@ -152,6 +154,7 @@ class DraftRecord:
         self._observed_at = 0
         self._speculating = Rate(_GAIN_MEMORY)
         self._waits: dict[tuple[Drafter, bool], Mean] = {}
+        self._waited_at = 0
         self._prompt_row = Mean()
         self._given_up = 0
         self._probed_at = self.target.tokens
@@ -196,6 +199,14 @@ class DraftRecord:
     def observe_wait(self, seconds: float, drafter: Drafter, *, restart: bool) -> None:
         """A guess came so long after the one before, or, at a restart, after the news."""
         self._waits.setdefault((drafter, restart), Mean()).observe(seconds)
+
+    def may_observe_waits(self) -> bool:
+        """Whether a round's guesses had better come each at once: one of so many, until known."""
+        known = None not in {self.wait(restart=False), self.wait(restart=True)}
+        due = not known or self.target.rounds - self._waited_at >= WAIT_ROUNDS
+        if due:
+            self._waited_at = self.target.rounds
+        return due
 
     def observe_opening(self, prompt_tokens: int, seconds: float) -> None:
         """The first guess of a session with such a prompt."""

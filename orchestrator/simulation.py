@@ -128,7 +128,12 @@ async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> 
     prompt = (0,) * world.prompt_tokens
     opening = Opening("simulated", prompt, SamplingParams(temperature=0.0), 0, tokens)
     session = DraftSession(
-        opening, _VOCABULARY, record, shares_cores=world.shares_cores, free=world.free
+        opening,
+        _VOCABULARY,
+        record,
+        shares_cores=world.shares_cores,
+        free=world.free,
+        round_trip_seconds=world.round_trip_seconds,
     )
     if pacer.eager:
         session.begin()

@@ -16,6 +16,8 @@ from paceline.session import Drafter, Proposal
 
 MAX_TOKENS = 48
 """Tokens of all alternatives of one path together; the unlikely ones do not grow beyond."""
+MAX_LEAVES = 4
+"""Most alternatives of one path that are continued at a time."""
 UNLIKELY = 0.02
 """Places that the target hardly reaches have no alternatives."""
 LEAST_TAKEN = 0.15
@@ -34,11 +36,11 @@ class Pick:
     token: int
     margin: float
     second: int | None = None
+    chance: float = field(init=False)
 
-    @property
-    def chance(self) -> float:
-        """That the target picks the same: roughly, to tell which places are the least sure."""
-        return 1.0 - 0.5 * math.exp(-self.margin)
+    def __post_init__(self) -> None:
+        """chance: that the target picks the same, roughly, to tell which places are least sure."""
+        object.__setattr__(self, "chance", 1.0 - 0.5 * math.exp(-self.margin))
 
 
 @dataclass(slots=True)
@@ -104,12 +106,18 @@ class BranchedPath(AheadPath):
         self._stop = stop_token_ids
         self._picks: list[Pick] = []
         self._alternatives: dict[int, Alternative] = {}
+        self._leaves: list[Leaf] | None = None
         self._tried = self._taken = 0
 
     def guess(self, picks: Sequence[Pick]) -> None:
         """Append guesses."""
-        self.extend(pick.token for pick in picks)
+        for pick in picks:
+            if pick.second is not None:
+                other = Alternative(pick.second, mix(self.digest, pick.second))
+                self._alternatives[len(self)] = other
+            self.extend((pick.token,))
         self._picks += picks
+        self._leaves = None
 
     def proposal(self, start: int, drafter: Drafter = Drafter.MODEL) -> Proposal:
         """The guesses from position `start` on."""
@@ -125,6 +133,7 @@ class BranchedPath(AheadPath):
         """
         begun = self.confirmed
         stayed = super().confirm(tokens)
+        self._leaves = None
         if stayed >= self.confirmed:
             del self._picks[: self.confirmed - begun]
             for place in [place for place in self._alternatives if place < self.confirmed]:
@@ -132,7 +141,7 @@ class BranchedPath(AheadPath):
             return stayed
         alternative = self._alternatives.get(stayed)
         self._picks, self._alternatives = [], {}
-        if alternative is not None:
+        if alternative is not None and alternative.picks:
             known = self.tokens[stayed:]
             self._tried += 1
             self._taken += known[0] == alternative.second
@@ -153,19 +162,23 @@ class BranchedPath(AheadPath):
         """
         if not (count and self._taken_enough):
             return []
+        if self._leaves is None:  # several ask in each step
+            self._leaves = self._likeliest()
+        return self._leaves[:count]
+
+    def _likeliest(self) -> list[Leaf]:
         room = MAX_TOKENS - sum(len(one.picks) for one in self._alternatives.values())
-        likely: list[tuple[float, Leaf]] = []
+        likely: list[tuple[float, int]] = []
         reached = 1.0
         for place, pick in enumerate(self._picks, self.confirmed):
-            alternative = self._alternative(place, pick)
+            alternative = self._alternatives.get(place)
             if alternative is not None and self._may_grow(place, alternative):
-                chance = reached * (1.0 - pick.chance) * alternative.chance
-                likely.append((chance, Leaf(place, alternative.digest)))
+                likely.append((reached * (1.0 - pick.chance) * alternative.chance, place))
             reached *= pick.chance
             if reached < UNLIKELY:
                 break
-        best = heapq.nlargest(min(count, room), likely, key=lambda one: one[0])
-        return [leaf for _, leaf in best]
+        best = heapq.nlargest(min(MAX_LEAVES, room), likely, key=lambda one: one[0])
+        return [Leaf(place, self._alternatives[place].digest) for _, place in best]
 
     def holds(self, leaf: Leaf) -> bool:
         """Whether the path has not left an alternative meanwhile."""
@@ -184,7 +197,7 @@ class BranchedPath(AheadPath):
         first = not alternative.picks
         position = leaf.place + 1 + len(alternative.picks)
         alternative.append(pick)
-        self._alternatives[leaf.place] = alternative
+        self._leaves = None
         if not first:
             return Proposal(position, leaf.digest, (pick.token,), (pick.margin,))
         base = self.digest_before(leaf.place)
@@ -192,18 +205,9 @@ class BranchedPath(AheadPath):
         return Proposal(leaf.place, base, tokens, (0.0, pick.margin))
 
     def _at(self, leaf: Leaf) -> Alternative | None:
-        """The alternative that ends with `leaf`, kept or only thought of so far."""
-        index = leaf.place - self.confirmed
-        if not 0 <= index < len(self._picks):
-            return None
-        alternative = self._alternative(leaf.place, self._picks[index])
+        """The alternative that ends with `leaf`."""
+        alternative = self._alternatives.get(leaf.place)
         return alternative if alternative and alternative.digest == leaf.digest else None
-
-    def _alternative(self, place: int, pick: Pick) -> Alternative | None:
-        """What there is in place of a guess, its second best token alone to begin with."""
-        if place in self._alternatives or pick.second is None:
-            return self._alternatives.get(place)
-        return Alternative(pick.second, mix(self.digest_before(place), pick.second))
 
     def _may_grow(self, place: int, alternative: Alternative) -> bool:
         end = place + 1 + len(alternative.picks)

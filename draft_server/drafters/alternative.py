@@ -10,14 +10,11 @@ from itertools import takewhile
 import structlog
 
 from draft_server.drafters.model import ModelDrafter, pick_next
-from paceline.alternatives import Leaf
+from paceline.alternatives import MAX_LEAVES, Leaf
 from paceline.engine.engine import Engine, EngineSession
 from paceline.engine.history import History
 from paceline.engine.work import Logits, Span, StepReport
 from paceline.errors import PacelineError, ResourceExhausted
-
-MAX_ALTERNATIVES = 4
-"""Most of one stream at a time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -95,7 +92,7 @@ class AlternativeSessions:
 
     def open(self, count: int) -> None:
         """Have `count` sessions, as far as there is room that nobody else needs."""
-        while len(self._sessions) < min(count, MAX_ALTERNATIVES) and self._may_open:
+        while len(self._sessions) < min(count, MAX_LEAVES) and self._may_open:
             decoder = AlternativeDrafter(self._drafter, self._decoders)
             opening = self._drafter.opening
             try:

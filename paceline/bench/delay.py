@@ -2,49 +2,79 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import selectors
+import threading
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 _CHUNK = 65536
-_TIMER_SECONDS = 0.001
+_LEARNING = 0.1
 
 
 @contextlib.asynccontextmanager
 async def delayed(listen: Path, forward: Path, round_trip_seconds: float) -> AsyncIterator[None]:
     """Serve at `listen` what `forward` serves, a round trip later, while the context lasts."""
-    connections: set[asyncio.Task[None]] = set()
+    # An event loop of its own that keeps time: select takes microseconds, epoll milliseconds.
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    thread = threading.Thread(target=loop.run_forever, name="wire", daemon=True)
+    thread.start()
+    wire = _Wire(forward, round_trip_seconds / 2)
+    try:
+        await _on(loop, wire.listen(listen))
+        yield
+    finally:
+        await _on(loop, wire.close())
+        loop.call_soon_threadsafe(loop.stop)
+        await asyncio.to_thread(thread.join)
+        loop.close()
 
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_join(reader, writer))
-        connections.add(task)
-        task.add_done_callback(connections.discard)
+
+async def _on(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
+    """Run `main` on another loop, and wait for it."""
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(main, loop))
+
+
+class _Wire:
+    """Connections to one socket, passed on to another one."""
+
+    def __init__(self, forward: Path, half_seconds: float) -> None:
+        self._forward = forward
+        self._half = half_seconds
+        self._connections: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, socket: Path) -> None:
+        self._server = await asyncio.start_unix_server(self._connect, str(socket))
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._join(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
         await asyncio.wait({task})
 
-    async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there, back = await asyncio.open_unix_connection(str(forward))
+            there, back = await asyncio.open_unix_connection(str(self._forward))
         except OSError:  # nobody listens yet: who connected finds the wire closed, and tries again
             writer.close()
             return
-        half = round_trip_seconds / 2
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_pass(reader, back, half))
-                tasks.create_task(_pass(there, writer, half))
+                tasks.create_task(_pass(reader, back, self._half))
+                tasks.create_task(_pass(there, writer, self._half))
         finally:
             for end in (back, writer):
                 end.close()
                 with contextlib.suppress(OSError):
                     await end.wait_closed()
-
-    server = await asyncio.start_unix_server(connect, str(listen))
-    try:
-        yield
-    finally:
-        server.close()
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
@@ -59,11 +89,11 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seco
             under_way.put_nowait((now() + seconds, data))
 
     async def deliver() -> None:
+        late = 0.0  # what sleeping takes too long here, usually
         while True:
             due, data = await under_way.get()
-            while (left := due - now()) > 0:  # noqa: ASYNC110 - time is what it waits for
-                # Sleeping takes up to a millisecond more than it is told to.
-                await asyncio.sleep(max(0.0, left - _TIMER_SECONDS))
+            await asyncio.sleep(due - late - now())
+            late = max(0.0, late + _LEARNING * (now() - due))
             if not data:
                 writer.write_eof()
                 return
