@@ -9,6 +9,9 @@ from orchestrator.record import DraftRecord, Mean
 from orchestrator.sharing import LATE
 from paceline.session import Advance, Drafter, Opening, Proposal, Verdict
 
+BEGIN_WINDOW = 6
+"""Guesses that the draft may make while the target reads the prompt."""
+_BEGIN = FixedPlan(0, 0, 0.0, 0, window=BEGIN_WINDOW, lookup_window=BEGIN_WINDOW)
 DUE = 0.8
 """Guesses are wanted when this share of the time to the next verdict is over."""
 LATER = (1.2, 1.8)
@@ -64,6 +67,7 @@ class DraftSession:
         self._answered = 0.0
         self.waited_seconds = 0.0
         self._restarts = self._unanswered = True
+        self._went_over = False  # to an alternative
         self._change: asyncio.Future[bool] | None = None
         self.advances: asyncio.Queue[Advance] = asyncio.Queue()
 
@@ -80,9 +84,12 @@ class DraftSession:
         )
 
     def begin(self) -> None:
-        """Have the draft read its prompt while the target does, where they do not share cores."""
+        """Have the draft read its prompt while the target does, where they do not share cores.
+
+        What it guesses by then is there for the first round.
+        """
         if not self._shares_cores:
-            self._tell(FixedPlan(0, 0, 0.0, 0, window=1, lookup_window=1), 1, ())
+            self._tell(_BEGIN, BEGIN_WINDOW, ())
 
     def lose(self) -> None:
         """The server is gone: nobody waits any longer."""
@@ -97,9 +104,11 @@ class DraftSession:
         self._answered = verdict.arrived_seconds
         self._answer.observe(self._answered - asked)
         self._exhausted = False
-        if not self._buffer.confirm(verdict.token_ids):
-            self._due_since = None
+        stayed = self._buffer.confirm(verdict.token_ids)
         self._unanswered = not len(self._buffer)
+        if not stayed:
+            self._due_since = None
+            self._went_over = not self._unanswered
         self._restarts |= self._due_since is None
         return judged
 
@@ -184,7 +193,7 @@ class DraftSession:
             self._note_answer(came=True)
             self._learn(count, proposal.drafter)
         elif self._buffer.has(proposal):
-            self._follows()  # late, but on the path: more is to come
+            self._note_late(proposal)
             return
         else:
             return
@@ -197,12 +206,19 @@ class DraftSession:
             self._record.answers.observe(came)
             self._unanswered = False
 
+    def _note_late(self, proposal: Proposal) -> None:
+        """Guesses for what is decided by now, and right: more is to come."""
+        if self._cold:
+            self._learn(len(proposal.token_ids), proposal.drafter)
+        else:
+            self._follows()
+
     def _learn(self, count: int, drafter: Drafter) -> None:
         """How long it took."""
         if self._due_since is not None:
             seconds = asyncio.get_running_loop().time() - self._due_since
-            if self._restarts and seconds < self._round_trip_seconds:
-                return  # it was under way when the draft heard of the rejection
+            if self._went_over and seconds < self._round_trip_seconds:
+                return  # it was under way before the draft heard of the rejection
             if self._cold and drafter is Drafter.MODEL:
                 self._record.observe_opening(len(self._opening.prompt_token_ids), seconds)
             elif not self._held or (self._restarts and count >= self._awaited > 0):
@@ -214,7 +230,7 @@ class DraftSession:
 
     def _follows(self) -> None:
         """The draft is on the path: the next guess follows one that has come."""
-        self._restarts = False
+        self._restarts = self._went_over = False
         self._due_since = asyncio.get_running_loop().time() if self._at_work else None
 
     def _of_first(self, seconds: float, count: int) -> float:

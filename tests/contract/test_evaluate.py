@@ -114,8 +114,9 @@ async def test_what_the_targets_steps_take_is_known_for_each_length() -> None:
         output = await target_output(replica, Prompt("code", "-"), long)
         costs = await target_costs(replica, [output])
     assert set(costs.verify) == {0, *VERIFIED_LENGTHS}
-    assert all(costs.verify[length] >= (5 + length) / 1e3 for length in costs.verify)
-    assert costs.step >= 0.005
+    # A simulated step makes up for what the one before it overslept.
+    assert all(costs.verify[length] > (4.5 + length) / 1e3 for length in costs.verify)
+    assert costs.step > 0.0045
     assert costs.row > 0
 
 

@@ -1,6 +1,7 @@
-"""What all streams know together of a target."""
+"""What all streams know together of a target, and of its drafts."""
 
-from orchestrator.record import PLAIN_ROUNDS, TargetRecord
+from orchestrator.record import PLAIN_ROUNDS, WAIT_ROUNDS, DraftRecord, TargetRecord
+from paceline.session import Drafter
 
 
 def test_a_plain_step_is_measured_again_after_so_many_rounds_of_each_stream() -> None:
@@ -17,3 +18,16 @@ def test_a_plain_step_is_measured_again_after_so_many_rounds_of_each_stream() ->
         assert not record.plain_is_stale(3)
         record.count(4)
     assert record.plain_is_stale(3)
+
+
+def test_one_round_in_so_many_has_its_guesses_at_once_and_all_until_they_are_known() -> None:
+    record = DraftRecord()
+    assert record.may_observe_waits()
+    assert record.may_observe_waits()
+    for restart in (True, False):
+        record.observe_wait(0.002, Drafter.MODEL, restart=restart)
+    turns = []
+    for _ in range(3 * WAIT_ROUNDS):
+        record.count(4)
+        turns.append(record.may_observe_waits())
+    assert sum(turns) == 3
