@@ -30,7 +30,8 @@ _PRIOR, _PRIOR_WEIGHT = 0.5, 8
 class Pick:
     """What a draft picked for a position. margin: of its noisy score over the second best one's.
 
-    second: the token with that; None where there is no other.
+    second: the token with that; None where there is no other. chance: that the target picks the
+    same, roughly, to tell which places are the least sure.
     """
 
     token: int
@@ -39,7 +40,7 @@ class Pick:
     chance: float = field(init=False)
 
     def __post_init__(self) -> None:
-        """chance: that the target picks the same, roughly, to tell which places are least sure."""
+        """Work out the chance, which is asked for in every step."""
         object.__setattr__(self, "chance", 1.0 - 0.5 * math.exp(-self.margin))
 
 
