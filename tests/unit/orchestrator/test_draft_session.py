@@ -41,6 +41,7 @@ def test_guesses_that_only_end_a_wait_together_may_share_a_message() -> None:
     assert told[0].awaited == LENGTH
     assert told[0].due_seconds
     assert list(told[0].due_seconds) == sorted(told[0].due_seconds)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(("shares_cores", "behind"), [(False, LENGTH), (True, 0)])
@@ -104,13 +105,19 @@ class Asked(FixedPlan):
         return 0.0
 
 
+async def guessed(*tokens: int) -> Timed:
+    """One whose draft has just answered, for the first time, with guesses for position 2."""
+    timed = Timed()
+    timed.verdict(2)
+    await timed.step()
+    await asyncio.sleep(FIRST)
+    timed.guess(2, *tokens)
+    return timed
+
+
 def test_a_draft_on_the_path_is_expected_to_go_on_and_not_to_start_over() -> None:
     async def main() -> float:
-        timed = Timed()
-        timed.verdict(2)
-        await timed.step()
-        await asyncio.sleep(FIRST)
-        timed.guess(2, 3)
+        timed = await guessed(3)
         await asyncio.sleep(0.001)
         timed.verdict(3)  # as guessed: nothing is at hand, but the draft goes on
         return await timed.expected()
@@ -120,11 +127,7 @@ def test_a_draft_on_the_path_is_expected_to_go_on_and_not_to_start_over() -> Non
 
 def test_a_draft_that_was_rejected_is_expected_a_round_trip_later() -> None:
     async def main() -> tuple[float, float]:
-        timed = Timed()
-        timed.verdict(2)
-        await timed.step()
-        await asyncio.sleep(FIRST)
-        timed.guess(2, 3)
+        timed = await guessed(3)
         timed.verdict(4)
         rejected = await timed.expected()
         await asyncio.sleep(0.01)
@@ -156,11 +159,7 @@ def test_a_guess_that_comes_too_late_but_right_tells_that_more_is_to_come() -> N
 
 def test_what_was_under_way_when_an_alternative_was_taken_teaches_nothing() -> None:
     async def main() -> tuple[float | None, ...]:
-        timed = Timed()
-        timed.verdict(2)
-        await timed.step()
-        await asyncio.sleep(FIRST)
-        timed.guess(2, 3, 4)
+        timed = await guessed(3, 4)
         timed.guess(2, 5, 6, margin=0.0)
         timed.verdict(5)
         for _ in range(WAIT_ROUNDS):
@@ -182,11 +181,7 @@ def test_what_was_under_way_when_an_alternative_was_taken_teaches_nothing() -> N
 
 def test_guesses_that_were_awaited_together_teach_when_the_first_of_them_was_made() -> None:
     async def main() -> float | None:
-        timed = Timed()
-        timed.verdict(2)
-        await timed.step()
-        await asyncio.sleep(FIRST)
-        timed.guess(2, 3)
+        timed = await guessed(3)
         timed.verdict(4)
         taking = asyncio.create_task(timed.session.take(PLAN))
         await asyncio.sleep(0.1 + 3 * DRAFT)
@@ -204,3 +199,19 @@ def test_while_the_target_reads_the_prompt_the_draft_may_guess_what_comes_first(
         return [timed.session.advances.get_nowait().window]
 
     assert in_virtual_time(main()) == [BEGIN_WINDOW]
+
+
+def test_a_first_guess_that_comes_too_late_still_tells_what_the_prompt_took() -> None:
+    async def main() -> tuple[float | None, bool]:
+        timed = Timed()
+        timed.verdict(2)
+        await timed.step()
+        await asyncio.sleep(2 * FIRST)
+        timed.verdict(3)
+        timed.guess(2, 3)
+        opened = timed.session.state.opening_seconds == 0.0
+        return timed.record.opening_seconds(1), opened
+
+    took, opened = in_virtual_time(main())
+    assert took == pytest.approx(1.5 * FIRST)
+    assert opened
