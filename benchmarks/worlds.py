@@ -64,7 +64,7 @@ async def between_processes(
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tokens", type=int, default=400, help="of each measured output")
+    parser.add_argument("--tokens", type=int, default=1000, help="of each measured output")
     parser.add_argument("--trips", type=float, nargs="+", help="only worlds of these round trips")
     options = parser.parse_args()
     table = Table(title="Speed-up over the target alone")

@@ -172,6 +172,7 @@ class Drafting:
             wanted = self._drafts.move(pool, holding, self._target, unfit)
             if wanted is not None:
                 _log.info("stream moves", draft=pool.name, to=wanted)
+                pool.tally.moved += 1
                 return wanted
 
     def _session_of(self, replica: Replica, opening: Opening, record: DraftRecord) -> DraftSession:

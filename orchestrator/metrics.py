@@ -193,9 +193,13 @@ def _draft_counters(tallies: dict[str, Tally]) -> Iterator[Metric]:
     streams = CounterMetricFamily(
         "paceline_draft_streams", "Streams that were given a draft of the pool.", labels=["draft"]
     )
+    moved = CounterMetricFamily(
+        "paceline_draft_streams_moved", "Streams that left it for another pool.", labels=["draft"]
+    )
     for name, tally in tallies.items():
         streams.add_metric([name], tally.streams)
-    yield streams
+        moved.add_metric([name], tally.moved)
+    yield from (streams, moved)
 
 
 def _pacing_steps(tallies: dict[str, Tally]) -> Metric:

@@ -17,7 +17,7 @@ class Tally:
 
     def __init__(self) -> None:
         """Begin at 0."""
-        self.streams = self.running = 0
+        self.streams = self.running = self.moved = 0
         self.tokens = self.rounds = self.plain_steps = 0
         self.verified = self.accepted = 0
         self.drafted: Counter[Drafter] = Counter()

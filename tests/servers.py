@@ -67,10 +67,14 @@ async def draft(
 
 @asynccontextmanager
 async def orchestrator(
-    targets: list[str], drafts: list[str], *, expect_drafts: int | None = None, **settings: Any
+    targets: list[str],
+    drafts: list[str],
+    *,
+    expect_drafts: int | None = None,
+    registry: CollectorRegistry | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Client]:
     """An orchestrator, ready, and a client of it. drafts: addresses, or NAME=ADDRESS."""
-    registry = CollectorRegistry()
     async with orchestrator_alone(targets, drafts, registry, **settings) as client:
         await has_drafts(client, len(drafts) if expect_drafts is None else expect_drafts)
         yield client

@@ -296,12 +296,13 @@ class Running:
 
 
 async def test_a_long_stream_moves_from_a_pool_that_does_not_pay_and_the_tokens_stay() -> None:
+    registry = CollectorRegistry()
     async with (
         servers.target(TARGET) as target,
         servers.draft(BAD, drafter="model") as bad,
         servers.draft(GOOD, drafter="model") as good,
         servers.orchestrator(
-            [target.address], [f"bad={bad.address}", f"good={good.address}"]
+            [target.address], [f"bad={bad.address}", f"good={good.address}"], registry=registry
         ) as client,
     ):
         stream = Running(client, "long")
@@ -316,6 +317,9 @@ async def test_a_long_stream_moves_from_a_pool_that_does_not_pay_and_the_tokens_
         assert [found[name].streams for name in ("bad", "good")] == [1, 1]
         assert [found[name].running for name in ("bad", "good")] == [0, 1]
         assert found["bad"].accepted == 0
+        for name, moved_streams in (("bad", 1.0), ("good", 0.0)):
+            left = "paceline_draft_streams_moved_total"
+            assert registry.get_sample_value(left, {"draft": name}) == moved_streams
         await servers.nothing_is_left(bad)
         await stream.stop()
         tokens = tuple(stream.tokens)
