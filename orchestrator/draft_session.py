@@ -62,6 +62,7 @@ class DraftSession:
         self._overdue = self._exhausted = self._held = False
         self._at_once = True
         self._awaited = 0
+        self._sessions = 1
         self._due_since: float | None = None
         self._answer = Mean()
         self._answered = 0.0
@@ -103,6 +104,7 @@ class DraftSession:
         asked = max(verdict.asked_seconds, self._answered)
         self._answered = verdict.arrived_seconds
         self._answer.observe(self._answered - asked)
+        self._sessions = verdict.load.sessions
         self._exhausted = False
         stayed = self._buffer.confirm(verdict.token_ids)
         self._unanswered = not len(self._buffer)
@@ -129,7 +131,7 @@ class DraftSession:
         """
         now = asyncio.get_running_loop().time
         started = now()
-        self._at_once = self._shares_cores or self._record.may_observe_waits()
+        self._at_once = self._shares_cores or self._record.may_observe_waits(self._sessions)
         while patience := self._patience(plan, now() - started):
             self._tell_what_is_awaited(plan)
             if not await self._change_within(patience):

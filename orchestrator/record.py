@@ -24,8 +24,9 @@ GAIN_DRIFT_TOKENS = 65536
 """Tokens of all streams, in which the gain of a draft that nobody uses may change by 1."""
 PLAIN_ROUNDS = 256
 """Rounds, of each stream there is, after which what a plain step takes is measured again."""
-WAIT_ROUNDS = 16
-"""Of so many rounds of all streams one has its guesses each at once: what they take is seen."""
+WAIT_ROUNDS, WAIT_STEPS = 16, 2
+"""Of so many rounds of all streams, and of so many steps that all of them share, one round has its
+guesses each at once: what they take is seen."""
 _PLACES_MEMORY = 512
 _ANSWERS_PRIOR, _ANSWERS_MEMORY = 4.0, 100.0
 
@@ -200,10 +201,14 @@ class DraftRecord:
         """A guess came so long after the one before, or, at a restart, after the news."""
         self._waits.setdefault((drafter, restart), Mean()).observe(seconds)
 
-    def may_observe_waits(self) -> bool:
-        """Whether a round's guesses had better come each at once: one of so many, until known."""
+    def may_observe_waits(self, sessions: int = 1) -> bool:
+        """Whether a round's guesses had better come each at once: one of so many, until known.
+
+        sessions: that the target has.
+        """
         known = None not in {self.wait(restart=False), self.wait(restart=True)}
-        due = not known or self.target.rounds - self._waited_at >= WAIT_ROUNDS
+        rounds = max(WAIT_ROUNDS, WAIT_STEPS * sessions)
+        due = not known or self.target.rounds - self._waited_at >= rounds
         if due:
             self._waited_at = self.target.rounds
         return due

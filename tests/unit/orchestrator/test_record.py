@@ -1,6 +1,6 @@
 """What all streams know together of a target, and of its drafts."""
 
-from orchestrator.record import PLAIN_ROUNDS, WAIT_ROUNDS, DraftRecord, TargetRecord
+from orchestrator.record import PLAIN_ROUNDS, WAIT_ROUNDS, WAIT_STEPS, DraftRecord, TargetRecord
 from paceline.session import Drafter
 
 
@@ -31,3 +31,14 @@ def test_one_round_in_so_many_has_its_guesses_at_once_and_all_until_they_are_kno
         record.count(4)
         turns.append(record.may_observe_waits())
     assert sum(turns) == 3
+
+
+def test_beside_many_streams_fewer_rounds_have_their_guesses_at_once() -> None:
+    record = DraftRecord()
+    for restart in (True, False):
+        record.observe_wait(0.002, Drafter.MODEL, restart=restart)
+    turns = []
+    for _ in range(2 * WAIT_STEPS * 64):
+        record.count(4)
+        turns.append(record.may_observe_waits(sessions=64))
+    assert sum(turns) == 2
