@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,14 @@ from paceline.errors import Unavailable
 from tests.servers import WAIT_SECONDS, eventually
 
 SERVERS = {"target_server", "draft_server", "orchestrator"}
+
+
+@pytest.fixture(autouse=True)
+def hangups_end() -> Iterator[None]:
+    """Under nohup they do not, and the command would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
