@@ -90,42 +90,53 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
         """That the guess for `position` is right."""
         return self.acceptance[position // self.phase_tokens % len(self.acceptance)]
 
-    def truth(self, token: int, position: int) -> int:
-        """The target's token for `position`, behind `token`."""
-        return int(_LETTERS[mix(mix(mix(0, self.seed), token), position) % _LETTERS.size])
+    def truth(self, path: int) -> int:
+        """The target's token behind a path, of which this is the digest: each has its own luck."""
+        return int(_LETTERS[mix(mix(0, self.seed), path) % _LETTERS.size])
 
-    def guess(self, token: int, position: int) -> tuple[int, float]:
+    def guess(self, path: int, position: int) -> tuple[int, float]:
         """The draft's token there, and its margin: exponential, larger where it is right."""
-        state = mix(mix(mix(mix(0, self.seed), token), position), 1)
+        state = mix(mix(mix(0, self.seed), path), 1)
         right = _uniform(state) < self.chance(position)
         mean = 4 * (self.auc if right else 1 - self.auc)
         margin = -math.log(1 - _uniform(mix(state, 2))) * mean
-        truth = self.truth(token, position)
+        truth = self.truth(path)
         return (truth if right else ord("A") + truth % 26), min(margin, _SURE)
 
-    def second(self, token: int, position: int) -> int:
+    def second(self, path: int, position: int) -> int:
         """The draft's second best token there."""
-        truth = self.truth(token, position)
-        if self.guess(token, position)[0] == truth:
+        truth = self.truth(path)
+        if self.guess(path, position)[0] == truth:
             return ord("A") + truth % 26
-        state = mix(mix(mix(mix(0, self.seed), token), position), 3)
+        state = mix(mix(mix(0, self.seed), path), 3)
         return truth if _uniform(state) < self.second_acceptance else ord("0") + truth % 10
 
 
-class LengthCache:
-    """The KV of no model: a length."""
+class PathCache:
+    """The KV of no model: digests of the tokens up to each position."""
 
-    def __init__(self, length: int = 0) -> None:
+    def __init__(self, digests: list[int] | None = None) -> None:
         """Of so many tokens."""
-        self.length = length
+        self._digests = digests or []
+
+    @property
+    def length(self) -> int:
+        """Tokens it has."""
+        return len(self._digests)
+
+    def append(self, token: int) -> int:
+        """One more token; returns the digest of the path that it ends."""
+        digest = mix(self._digests[-1] if self._digests else 0, token)
+        self._digests.append(digest)
+        return digest
 
     def truncate(self, length: int) -> None:
         """Keep the first `length`."""
-        self.length = min(self.length, length)
+        del self._digests[length:]
 
-    def copy(self, length: int) -> "LengthCache":
+    def copy(self, length: int) -> "PathCache":
         """Another one."""
-        return LengthCache(length)
+        return PathCache(self._digests[:length])
 
 
 def is_simulated(name: str) -> bool:
@@ -144,9 +155,9 @@ class SimulatedRunner:
         self._drafts = drafts
         self._overslept = 0.0
 
-    def new_cache(self) -> LengthCache:
+    def new_cache(self) -> PathCache:
         """An empty cache."""
-        return LengthCache()
+        return PathCache()
 
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
         """See paceline.engine.work.Runner. What computing takes counts as part of the time."""
@@ -160,19 +171,20 @@ class SimulatedRunner:
         return logits
 
     def _span(self, cache: KVCache, span: Span) -> Logits:
-        if not isinstance(cache, LengthCache):
+        if not isinstance(cache, PathCache):
             raise TypeError(f"{type(cache).__name__} is not of this runner")
-        cache.length = span.position + len(span.token_ids)
+        cache.truncate(span.position)
+        paths = [cache.append(token) for token in span.token_ids]
         first = len(span.token_ids) - span.logit_rows
         rows = np.zeros((span.logit_rows, VOCABULARY_SIZE), np.float32)
-        for index, token in enumerate(span.token_ids[first:]):
+        for index, path in enumerate(paths[first:]):
             position = span.position + first + index + 1
             if self._drafts:
-                picked, margin = self._simulation.guess(token, position)
-                rows[index, self._simulation.second(token, position)] = _SECOND
+                picked, margin = self._simulation.guess(path, position)
+                rows[index, self._simulation.second(path, position)] = _SECOND
                 rows[index, picked] = _SECOND + margin
             else:
-                rows[index, self._simulation.truth(token, position)] = _SURE
+                rows[index, self._simulation.truth(path)] = _SURE
         return rows
 
 

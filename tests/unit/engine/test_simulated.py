@@ -8,6 +8,7 @@ from orchestrator.tokenizer import TargetTokenizer
 from paceline.engine.simulated import VOCABULARY_SIZE, SimulatedRunner, Simulation, _tokenizer
 from paceline.engine.work import Span
 from paceline.errors import InvalidArgument
+from paceline.hashing import mix
 
 FREE = "simulated:step_ms=0"
 
@@ -18,8 +19,9 @@ def test_guesses_are_right_as_often_as_stated_and_surer_when_they_are(acceptance
     right: list[float] = []
     wrong: list[float] = []
     for position in range(4000):
-        token, margin = draft.guess(token=7, position=position)
-        (right if token == draft.truth(7, position) else wrong).append(margin)
+        path = mix(7, position)
+        token, margin = draft.guess(path, position)
+        (right if token == draft.truth(path) else wrong).append(margin)
     assert len(right) / 4000 == pytest.approx(acceptance, abs=0.02)
     if right and wrong:
         above = sum(good > bad for good in right[:300] for bad in wrong[:300])
@@ -42,6 +44,20 @@ def test_a_row_does_not_depend_on_how_its_tokens_were_cut(tokens: list[int], cut
             runner.forward([(cache, Span(0, tuple(tokens[:at]), 0))])
         rest = runner.forward([(cache, Span(at, tuple(tokens[at:]), len(tokens) - at))])[0]
         assert (whole[at:] == rest).all()
+
+
+def test_streams_that_began_apart_stay_apart() -> None:
+    runner = SimulatedRunner(Simulation.parse(FREE), drafts=False)
+    caches = [runner.new_cache(), runner.new_cache()]
+    outputs: list[list[int]] = [[1], [2]]
+    for at in range(200):
+        spans = [Span(at, (output[-1],), 1) for output in outputs]
+        for output, logits in zip(
+            outputs, runner.forward(list(zip(caches, spans, strict=True))), strict=True
+        ):
+            output.append(int(logits[0].argmax()))
+    same = sum(one == other for one, other in zip(*outputs, strict=True))
+    assert same < 40
 
 
 @pytest.mark.parametrize(
