@@ -40,7 +40,7 @@ TRUSTED_ROUNDS = 48
 """Rounds that pay, in one stream, which clear a draft's name."""
 SHARED_ROUNDS = 8
 """Rounds for which a step shared with others is remembered."""
-WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.05
+WINDOW_CHANCE, SHARED_WINDOW_CHANCE = 0.02, 0.2
 """How likely a guess must be for the draft to make it ahead of time: alone, and beside others,
 whom the draft serves meanwhile."""
 LEAST_CHANCE = 0.1
@@ -206,7 +206,9 @@ class AdaptivePacer:
         # By what all streams know, so that all come to the same.
         acceptance = self._record.calibration.mean.value
         costs = self._shared_costs
-        enough = best_length(acceptance, costs, at_most)
+        enough = best_length(acceptance, costs, at_most, self._record.shared_length)
+        if at_most == self._at_most:
+            self._record.shared_length = enough
         return SharedPlan(
             acceptance=self._acceptance,
             row_price=self.price,

@@ -143,6 +143,7 @@ class DraftRecord:
     """Shared by all streams that use a draft, or the drafts of one pool.
 
     answers: how often there is a guess at all, where one is asked for: lookup often has none.
+    shared_length: what streams that share the target's steps wait for.
     """
 
     def __init__(self, target: TargetRecord | None = None) -> None:
@@ -152,6 +153,7 @@ class DraftRecord:
         self.answers = Share(1.0, _ANSWERS_PRIOR, _ANSWERS_MEMORY)
         self.places = RecentPlaces()
         self.gains = GainEstimate()
+        self.shared_length: int | None = None
         self._observed_at = 0
         self._speculating = Rate(_GAIN_MEMORY)
         self._waits: dict[tuple[Drafter, bool], Mean] = {}

@@ -8,7 +8,7 @@ from orchestrator.plans import worth_their_rows
 
 LATE = 1.3
 """Guesses that take so many times as long as expected are not waited for."""
-NEARLY = 0.97
+NEARLY = 0.95
 """A length is preferred to longer ones that are hardly faster: they suffer more from all delays."""
 LEAST_SHARED_GAIN = 1.1
 """What a length must bring over plain steps: the formula leaves out what asking takes."""
@@ -62,11 +62,12 @@ class Costs:
         return self.first + (length - 1) * self.following if length else 0.0
 
 
-def best_length(acceptance: float, costs: Costs, at_most: int) -> int:
+def best_length(acceptance: float, costs: Costs, at_most: int, held: int | None = None) -> int:
     """The draft length at which streams that take turns with their drafts are fastest.
 
-    acceptance: of each guess. 0 when none brings enough. Leviathan et al. 2023, arXiv 2211.17192,
-    theorem 3.8, with what waiting and rows cost.
+    acceptance: of each guess. held: the length so far, which stays while it is nearly the best.
+    0 when none brings enough. Leviathan et al. 2023, arXiv 2211.17192, theorem 3.8, with what
+    waiting and rows cost.
     """
     speeds = [LEAST_SHARED_GAIN / costs.plain]
     right = tokens = 1.0
@@ -75,4 +76,5 @@ def best_length(acceptance: float, costs: Costs, at_most: int) -> int:
         tokens += right
         speeds.append(tokens / (costs.plain + costs.wait(length) + length * costs.row))
     fastest = max(speeds)
-    return next(length for length, speed in enumerate(speeds) if speed >= NEARLY * fastest)
+    nearly = [length for length, speed in enumerate(speeds) if speed >= NEARLY * fastest]
+    return held if held in nearly else nearly[0]

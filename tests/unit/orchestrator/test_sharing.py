@@ -40,3 +40,12 @@ def test_the_best_length_is_longer_for_better_guesses_and_none_where_none_pays()
     assert lengths == sorted(set(lengths))
     crowded = Costs(plain=0.025, row=0.02, first=0.006, following=0.0025)
     assert best_length(0.85, crowded, 16) == 0
+
+
+def test_a_length_stays_while_it_is_nearly_the_best_so_that_all_streams_wait_for_the_same() -> None:
+    costs = Costs(plain=0.025, row=0.0, first=0.006, following=0.0025)
+    best = best_length(0.85, costs, 16)
+    assert best_length(0.85, costs, 16, held=best + 1) == best + 1
+    assert best_length(0.85, costs, 16, held=1) == best
+    assert best_length(0.85, costs, best, held=best + 1) <= best
+    assert best_length(0.1, costs, 16, held=best) == 0
