@@ -19,11 +19,13 @@ SERVERS = {"target_server", "draft_server", "orchestrator"}
 
 
 @pytest.fixture(autouse=True)
-def hangups_end() -> Iterator[None]:
-    """Under nohup they do not, and the command would inherit that."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_end() -> Iterator[None]:
+    """Under nohup, or in a shell's background, some do not, and the command would inherit that."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
