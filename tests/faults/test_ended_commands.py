@@ -21,11 +21,11 @@ SERVERS = {"target_server", "draft_server", "orchestrator"}
 @pytest.fixture(autouse=True)
 def signals_end() -> Iterator[None]:
     """Under nohup, or in a shell's background, some do not, and the command would inherit that."""
-    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    signal.signal(signal.SIGHUP, hangup)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 @pytest.fixture
