@@ -22,6 +22,7 @@ from paceline.engine.started import StartedEngine, run_engine
 from paceline.engine.work import KVCache, Logits, Span
 from paceline.errors import InvalidArgument
 from paceline.hashing import mix
+from paceline.path import TokenPath
 from paceline.session import ModelInfo, TokenizerFiles
 
 PREFIX = "simulated"
@@ -112,31 +113,17 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
         return truth if _uniform(state) < self.second_acceptance else ord("0") + truth % 10
 
 
-class PathCache:
-    """The KV of no model: digests of the tokens up to each position."""
-
-    def __init__(self, digests: list[int] | None = None) -> None:
-        """Of so many tokens."""
-        self._digests = digests or []
+class PathCache(TokenPath):
+    """The KV of no model: its tokens."""
 
     @property
     def length(self) -> int:
-        """Tokens it has."""
-        return len(self._digests)
-
-    def append(self, token: int) -> int:
-        """One more token; returns the digest of the path that it ends."""
-        digest = mix(self._digests[-1] if self._digests else 0, token)
-        self._digests.append(digest)
-        return digest
-
-    def truncate(self, length: int) -> None:
-        """Keep the first `length`."""
-        del self._digests[length:]
+        """How many it has."""
+        return len(self)
 
     def copy(self, length: int) -> "PathCache":
-        """Another one."""
-        return PathCache(self._digests[:length])
+        """Another one, with the first `length`."""
+        return PathCache(self.tokens[:length])
 
 
 def is_simulated(name: str) -> bool:
@@ -174,11 +161,11 @@ class SimulatedRunner:
         if not isinstance(cache, PathCache):
             raise TypeError(f"{type(cache).__name__} is not of this runner")
         cache.truncate(span.position)
-        paths = [cache.append(token) for token in span.token_ids]
-        first = len(span.token_ids) - span.logit_rows
+        cache.extend(span.token_ids)
         rows = np.zeros((span.logit_rows, VOCABULARY_SIZE), np.float32)
-        for index, path in enumerate(paths[first:]):
-            position = span.position + first + index + 1
+        for index in range(span.logit_rows):
+            position = cache.length - span.logit_rows + index + 1
+            path = cache.digest_before(position)
             if self._drafts:
                 picked, margin = self._simulation.guess(path, position)
                 rows[index, self._simulation.second(path, position)] = _SECOND

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from paceline.evaluation.recorder import (
     target_output,
 )
 from paceline.evaluation.recording import RecordedOutput
-from paceline.hashing import mix
+from paceline.path import TokenPath
 from paceline.rpc.channels import open_channel
 from paceline.sampling import SamplingParams
 from paceline.session import Drafter, Opening
@@ -74,7 +73,7 @@ async def test_each_guess_is_the_drafts_own_behind_the_targets_tokens() -> None:
     near = 0
     for at, guess in enumerate(found.unpacked()):
         position = len(PROMPT) + at
-        token, margin = simulation.guess(reduce(mix, path[:position], 0), position)
+        token, margin = simulation.guess(TokenPath(path[:position]).digest, position)
         assert guess is not None
         assert guess.drafter is Drafter.MODEL
         assert guess.right == (token == path[position])

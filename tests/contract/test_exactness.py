@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import CapturingLogger
 from transformers import AutoModelForCausalLM
 
+from orchestrator import models
 from paceline.client import Client, Result
 from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
@@ -310,8 +312,10 @@ def draft_tokens(draft: servers.Server, drafter: str) -> float:
 
 
 async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
-    target_folder: Path, tmp_path: Path
+    target_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    log = CapturingLogger()  # where others log to depends on the tests before
+    monkeypatch.setattr(models, "_log", log)
     stranger = tiny_model(tmp_path, "qwen2")
     tokenizer = stranger / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace("<|eos|>", "<|end|>"))
@@ -327,6 +331,7 @@ async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
             return pool.state is PoolState.WRONG_VOCABULARY
 
         await servers.eventually(found_out)
+        assert ("draft benched",) in [call.args for call in log.calls]
         forced = await run(client, request, Speculation.FORCE)
         assert forced.token_ids == (await run(client, request, Speculation.OFF)).token_ids
         assert forced.finished.statistics.drafted == 0
