@@ -19,9 +19,13 @@ from paceline.rpc.codec import (
     progress_to_proto,
     proposal_to_proto,
 )
+from paceline.rpc.interceptors import CallInterceptor
+from paceline.rpc.server import RpcServer
+from paceline.rpc.shared_service import SharedService
 from paceline.session import Advance, Opened, Progress, Proposal, joined
 from paceline.v1 import draft_pb2, draft_pb2_grpc
 
+DRAFT = "/paceline.v1.DraftService/Draft"
 Requests = AsyncIterator[draft_pb2.DraftRequest]
 Together = tuple[Proposal, ...]
 
@@ -36,10 +40,10 @@ class DraftServer(EngineServer):
         super().__init__(started, registry)
         self._drafter = drafter
 
-    def register_service(self, server: grpc.aio.Server) -> None:
+    def register_service(self, server: RpcServer) -> None:
         """Add DraftService."""
-        service = DraftService(self, self._drafter, DraftMetrics(self.registry))
-        draft_pb2_grpc.add_DraftServiceServicer_to_server(service, server)
+        service = DraftService(self, self._drafter, DraftMetrics(self.registry), server.calls)
+        draft_pb2_grpc.add_DraftServiceServicer_to_server(service, server.grpc)
 
 
 def draft_server(drafter: str) -> Callable[[StartedEngine, CollectorRegistry], DraftServer]:
@@ -50,11 +54,14 @@ def draft_server(drafter: str) -> Callable[[StartedEngine, CollectorRegistry], D
 class DraftService(draft_pb2_grpc.DraftServiceServicer):
     """Drafts ahead."""
 
-    def __init__(self, server: EngineServer, drafter: str, metrics: DraftMetrics) -> None:
-        """Work on the server's engine."""
+    def __init__(
+        self, server: EngineServer, drafter: str, metrics: DraftMetrics, calls: CallInterceptor
+    ) -> None:
+        """Work on the server's engine. calls: wraps the sessions of shared calls."""
         self._server = server
         self._drafter = drafter
         self._metrics = metrics
+        self._session = calls.streaming(self.Draft, DRAFT)
         self._recent = RecentOutputs()
 
     async def Draft(
@@ -77,6 +84,17 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
                     yield self._response(value)
         finally:
             stream.close()
+
+    async def DraftShared(
+        self,
+        request_iterator: AsyncIterator[draft_pb2.DraftSharedRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> AsyncIterator[draft_pb2.DraftSharedResponse]:
+        """Sessions that share a call, to its end."""
+        service = SharedService(self._session, draft_pb2.DraftResponse)
+        async with contextlib.aclosing(service.batches(request_iterator)) as batches:
+            async for batch in batches:
+                yield draft_pb2.DraftSharedResponse(responses=batch)
 
     def _advance(self, request: draft_pb2.DraftRequest) -> Advance:
         if request.WhichOneof("message") != "advance":

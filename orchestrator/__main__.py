@@ -2,7 +2,6 @@
 
 import asyncio
 
-import grpc
 from prometheus_client import CollectorRegistry
 
 from orchestrator.choices import Choices
@@ -14,7 +13,7 @@ from orchestrator.service import GenerationService
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.status_service import StatusService
 from orchestrator.totals import RunningTotals
-from paceline.rpc.server import run_process
+from paceline.rpc.server import RpcServer, run_process
 from paceline.settings import parse
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
 
@@ -40,10 +39,10 @@ class Orchestrator:
         )
         self._watchers = [asyncio.create_task(watch) for watch in watches]
 
-    def register(self, server: grpc.aio.Server) -> None:
+    def register(self, server: RpcServer) -> None:
         """Add the servicers."""
-        generation_pb2_grpc.add_GenerationServiceServicer_to_server(self._service, server)
-        status_pb2_grpc.add_StatusServiceServicer_to_server(self._status, server)
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(self._service, server.grpc)
+        status_pb2_grpc.add_StatusServiceServicer_to_server(self._status, server.grpc)
 
     def alive(self) -> bool:
         """Whether all pools are still watched. Without any target it stays alive."""

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import grpc
 
@@ -21,6 +21,7 @@ from paceline.rpc.codec import (
     verify_to_proto,
 )
 from paceline.rpc.request_id import outgoing_metadata
+from paceline.rpc.shared_call import SharedCall
 from paceline.rpc.status import from_rpc_error
 from paceline.session import Advance, Opened, Opening, PromptLogprobs, Proposal, Verdict, Verify
 from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
@@ -35,15 +36,43 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
+class Call(Protocol):
+    """A call, or a session on a shared one."""
+
+    async def write(self, request: Any) -> None:
+        """Send a request."""
+
+    async def read(self) -> Any:
+        """The next response, or grpc.aio.EOF; raises the AioRpcError that ended it."""
+
+    def cancel(self) -> Any:
+        """End it; who reads is cancelled."""
+
+
+def _begin(
+    replica: Replica, seconds: float, alone: Callable[..., Call], share: Callable[[], SharedCall]
+) -> Call:
+    """A call for one session more on the replica.
+
+    The first has one of its own, which takes a hop less on either side; those that come while
+    others are there share one, where a message less counts for more. alone: begins the one,
+    share: the other.
+    """
+    if not replica.sessions or not replica.takes_shared_calls:
+        return alone(timeout=seconds, metadata=outgoing_metadata())
+    if replica.shared_call is None or replica.shared_call.ended:
+        replica.shared_call = share()
+    return replica.shared_call.join()
+
+
 class SessionCall(Generic[Request, Response]):
     """One session on one server; leaving the context cancels it, which frees the session."""
 
-    def __init__(
-        self, replica: Replica, call: "grpc.aio.StreamStreamCall[Request, Response]"
-    ) -> None:
-        """`call` has just begun on the replica's channel."""
+    def __init__(self, replica: Replica, call: Call, seconds: float) -> None:
+        """`call` has just begun, for so many seconds."""
         self._replica = replica
         self._call = call
+        self._seconds = seconds
         self._engine_steps = -1
         self._moved = time.monotonic()
         self._loop = asyncio.get_running_loop()
@@ -74,7 +103,8 @@ class SessionCall(Generic[Request, Response]):
         else:
             self._watch = self._loop.call_later(_WATCH_SECONDS, self._look)
 
-    async def _open(self, request: Request) -> Opened:
+    async def _open(self, request: Any) -> Opened:
+        request.open.timeout_seconds = self._seconds
         await self._write(request)
         response: Any = await self._read()
         if response.WhichOneof("message") != "opened":
@@ -122,7 +152,8 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
     ) -> None:
         """Begin the call, with a deadline in `seconds`."""
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
-        super().__init__(replica, stub.Verify(timeout=seconds, metadata=outgoing_metadata()))
+        call = _begin(replica, seconds, stub.Verify, lambda: _shared_target(stub))
+        super().__init__(replica, call, seconds)
         self._on_prompt_logprobs = on_prompt_logprobs
         self._now = self._loop.time
         self._asked = self._codec = 0.0
@@ -166,7 +197,8 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
     def __init__(self, replica: Replica, seconds: float) -> None:
         """Begin the call, with a deadline in `seconds`."""
         stub = draft_pb2_grpc.DraftServiceStub(replica.channel)
-        super().__init__(replica, stub.Draft(timeout=seconds, metadata=outgoing_metadata()))
+        call = _begin(replica, seconds, stub.Draft, lambda: _shared_draft(stub))
+        super().__init__(replica, call, seconds)
 
     async def open(self, opening: Opening) -> Opened:
         """Open the session; raises what the server answers instead."""
@@ -182,3 +214,13 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
             response = await self._read()
             for proposal in response.proposals.proposals:
                 yield proposal_from_proto(proposal)
+
+
+def _shared_target(stub: Any) -> SharedCall:
+    request, together = target_pb2.VerifyRequest, target_pb2.VerifySharedRequest
+    return SharedCall(stub.VerifyShared(), request, together)
+
+
+def _shared_draft(stub: Any) -> SharedCall:
+    request, together = draft_pb2.DraftRequest, draft_pb2.DraftSharedRequest
+    return SharedCall(stub.DraftShared(), request, together)

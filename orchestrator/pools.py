@@ -12,6 +12,8 @@ from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import Unavailable
 from paceline.rpc.channels import open_channel, resolve
 from paceline.rpc.codec import load_from_proto, machine_from_proto, model_info_from_proto
+from paceline.rpc.shared_call import FEATURE as SHARED_CALLS
+from paceline.rpc.shared_call import SharedCall
 from paceline.rpc.status import from_rpc_error
 from paceline.session import Load, Machine, ModelInfo, TokenizerFiles
 from paceline.v1 import model_pb2, model_pb2_grpc
@@ -44,6 +46,12 @@ class Replica:
     reason: str = "it was not asked yet"
     round_trip_seconds: float = 0.0
     clock_offset_seconds: float = 0.0
+    shared_call: SharedCall | None = None
+
+    @property
+    def takes_shared_calls(self) -> bool:
+        """Whether its server knows them."""
+        return self.model is not None and SHARED_CALLS in self.model.features
 
     @property
     def ready(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ from paceline.errors import InvalidArgument, Unavailable
 from paceline.rpc.codec import opening_from_proto
 from paceline.rpc.deadline import remaining
 from paceline.rpc.model_service import ModelService
-from paceline.rpc.server import run_process
+from paceline.rpc.server import RpcServer, run_process
 from paceline.rpc.session_stream import Outbox, first_message, read_into
+from paceline.rpc.shared_call import FEATURE as SHARED_CALLS
 from paceline.session import Opened, Opening, Progress
 from paceline.v1 import model_pb2_grpc
 
@@ -34,16 +36,18 @@ class EngineServer(ABC):
 
     def __init__(self, started: StartedEngine, registry: CollectorRegistry) -> None:
         """Own the engine."""
-        self.engine, self.model = started.engine, started.model
+        self.engine = started.engine
+        features = (*started.model.features, SHARED_CALLS)
+        self.model = dataclasses.replace(started.model, features=features)
         self._tokenizer, self._threads = started.tokenizer, started.threads
         self.registry = registry
         self.draining = False
 
     @abstractmethod
-    def register_service(self, server: grpc.aio.Server) -> None:
+    def register_service(self, server: RpcServer) -> None:
         """Add the servicer beside ModelService."""
 
-    def register(self, server: grpc.aio.Server) -> None:
+    def register(self, server: RpcServer) -> None:
         """Add all servicers."""
         service = ModelService(
             self.model,
@@ -52,7 +56,7 @@ class EngineServer(ABC):
             lambda: self.draining,
             self._threads,
         )
-        model_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(service, server.grpc)
         self.register_service(server)
 
     def alive(self) -> bool:

@@ -18,28 +18,36 @@ from paceline.rpc.codec import (
     verdict_to_proto,
     verify_from_proto,
 )
+from paceline.rpc.interceptors import CallInterceptor
+from paceline.rpc.server import RpcServer
+from paceline.rpc.shared_service import SharedService
 from paceline.session import Opened, Progress, PromptLogprobs, Verdict
 from paceline.v1 import target_pb2, target_pb2_grpc
 from target_server.metrics import TargetMetrics
 from target_server.verification import Verification
 
+VERIFY = "/paceline.v1.TargetService/Verify"
+
 
 class TargetServer(EngineServer):
     """The engine and the services on it."""
 
-    def register_service(self, server: grpc.aio.Server) -> None:
+    def register_service(self, server: RpcServer) -> None:
         """Add TargetService."""
-        service = TargetService(self, TargetMetrics(self.registry))
-        target_pb2_grpc.add_TargetServiceServicer_to_server(service, server)
+        service = TargetService(self, TargetMetrics(self.registry), server.calls)
+        target_pb2_grpc.add_TargetServiceServicer_to_server(service, server.grpc)
 
 
 class TargetService(target_pb2_grpc.TargetServiceServicer):
     """Verifies proposals."""
 
-    def __init__(self, server: EngineServer, metrics: TargetMetrics) -> None:
-        """Work on the server's engine."""
+    def __init__(
+        self, server: EngineServer, metrics: TargetMetrics, calls: CallInterceptor
+    ) -> None:
+        """Work on the server's engine. calls: wraps the sessions of shared calls."""
         self._server = server
         self._metrics = metrics
+        self._session = calls.streaming(self.Verify, VERIFY)
 
     async def Verify(
         self,
@@ -62,6 +70,17 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
                 timed = isinstance(value, Verdict) and asked
                 queued = time.perf_counter() - asked.pop() if timed else None
                 yield self._response(value if queued is None else _with_queue(value, queued))
+
+    async def VerifyShared(
+        self,
+        request_iterator: AsyncIterator[target_pb2.VerifySharedRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> AsyncIterator[target_pb2.VerifySharedResponse]:
+        """Sessions that share a call, to its end."""
+        service = SharedService(self._session, target_pb2.VerifyResponse)
+        async with contextlib.aclosing(service.batches(request_iterator)) as batches:
+            async for batch in batches:
+                yield target_pb2.VerifySharedResponse(responses=batch)
 
     def _post(self, verification: Verification, request: target_pb2.VerifyRequest) -> None:
         if request.WhichOneof("message") != "verify":

@@ -65,16 +65,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         kinds = {"request_deserializer": deserializer}
         if handler.response_streaming:
             name = "stream_stream" if handler.request_streaming else "unary_stream"
-            wrapped: Any = self._streaming(getattr(handler, name), method)
+            wrapped: Any = self.streaming(getattr(handler, name), method)
         else:
             name = "stream_unary" if handler.request_streaming else "unary_unary"
             wrapped = self._unary(getattr(handler, name), method)
         return handler._replace(**kinds, **{name: wrapped})
 
-    def _streaming(self, behavior: Any, method: str) -> Any:
+    def streaming(self, behavior: Any, method: str) -> Any:
+        """The handler of a method that answers with a stream, wrapped."""
+
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self._call(context, method):
-                if isinstance(request, AsyncIterator):  # such a stream is one session
+                if isinstance(request, AsyncIterator):
                     structlog.contextvars.bind_contextvars(session=uuid.uuid4().hex[:12])
                 responses = behavior(_checked(request), context)
                 # Closed here and now when the client has gone, not when memory is collected.

@@ -31,8 +31,8 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class Service(Protocol):
     """What a process serves, once it is loaded."""
 
-    def register(self, server: grpc.aio.Server) -> None:
-        """Add the servicers."""
+    def register(self, server: "RpcServer") -> None:
+        """Add the servicers to `server.grpc`."""
 
     def alive(self) -> bool:
         """Whether what stands behind the servicers still works."""
@@ -70,7 +70,8 @@ class RpcServer:
     ) -> None:
         """`address` is host:port, port 0 for any, or unix:/path. No registry: health alone."""
         self._address = address
-        interceptors = [CallInterceptor(RpcMetrics(registry))] if registry else []
+        self.calls = CallInterceptor(RpcMetrics(registry or CollectorRegistry()))
+        interceptors = [self.calls] if registry else []
         self.grpc = grpc.aio.server(
             interceptors=interceptors, options=server_options(public=public)
         )
@@ -113,7 +114,7 @@ async def serving(
     """Serve while the context lasts, then drain for at most `drain_seconds` and close."""
     check = check or Health(names)
     server = RpcServer(address, registry=registry, public=public)
-    service.register(server.grpc)
+    service.register(server)
     await server.start(check.servicer, names)
     await check.set(alive=True, ready=True)
     try:

@@ -1,5 +1,7 @@
 """The one place where errors become gRPC status codes, and status codes errors."""
 
+from collections.abc import Sequence
+
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -7,6 +9,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from paceline import errors
 from paceline.errors import PacelineError, ResourceExhausted
+from paceline.v1 import session_pb2
 
 _CODES: dict[type[PacelineError], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -21,6 +24,7 @@ _CODES: dict[type[PacelineError], grpc.StatusCode] = {
     errors.Internal: grpc.StatusCode.INTERNAL,
 }
 _DETAILS = "grpc-status-details-bin"
+_STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _ERRORS = {code: kind for kind, code in _CODES.items()}
 
 
@@ -41,6 +45,25 @@ def trailing_metadata(error: PacelineError) -> tuple[tuple[str, bytes], ...]:
         code=code_pb2.RESOURCE_EXHAUSTED, message=str(error), details=[detail]
     )
     return ((_DETAILS, status.SerializeToString()),)
+
+
+def closed_to_proto(
+    code: grpc.StatusCode, message: str, trailing: Sequence[tuple[str, str | bytes]] = ()
+) -> session_pb2.Closed:
+    """paceline.v1.Closed, of what would end a call of its own."""
+    details = dict(trailing).get(_DETAILS, b"")
+    number, _ = code.value
+    encoded = details if isinstance(details, bytes) else b""
+    return session_pb2.Closed(code=number, message=message, details=encoded)
+
+
+def rpc_error_of(closed: session_pb2.Closed) -> grpc.aio.AioRpcError | None:
+    """The error that a call of its own would have ended with; None when all was well."""
+    code = _STATUS.get(closed.code, grpc.StatusCode.UNKNOWN)
+    if code is grpc.StatusCode.OK:
+        return None
+    trailing = grpc.aio.Metadata((_DETAILS, closed.details))
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, closed.message)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PacelineError:

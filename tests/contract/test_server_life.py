@@ -47,7 +47,7 @@ class Slow:
         await self.loaded.wait()
         return self
 
-    def register(self, server: grpc.aio.Server) -> None:
+    def register(self, server: RpcServer) -> None:
         return
 
     def alive(self) -> bool:

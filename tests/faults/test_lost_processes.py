@@ -95,6 +95,25 @@ async def test_a_stream_fails_over_when_its_target_is_killed(
         assert await alone(client) == expected
 
 
+async def test_streams_that_share_their_calls_survive_target_and_draft(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    targets = [start_engine(tmp_path, name, "target_server", models[0]) for name in ("one", "two")]
+    draft = start_engine(tmp_path, "draft", "draft_server", models[1])
+    async with running(tmp_path, targets, [draft]) as (client, orchestrator):
+        expected = await alone(client)
+        others = [asyncio.create_task(client.generate(REQUEST).result()) for _ in range(6)]
+
+        def kill_one_of_each() -> None:
+            targets[0].signal(signal.SIGKILL)
+            draft.signal(signal.SIGKILL)
+
+        assert await tokens_with(client, 100, kill_one_of_each) == expected
+        for result in await asyncio.gather(*others):
+            assert result.token_ids == expected
+        assert orchestrator.lines().count("target lost") > 1
+
+
 async def test_a_target_that_drains_finishes_its_streams_and_takes_no_more(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:

@@ -1,0 +1,65 @@
+"""Batches: in order, together, bounded."""
+
+import asyncio
+
+import pytest
+
+from paceline.errors import ResourceExhausted
+from paceline.rpc.shared_call import BATCH_BYTES, LARGEST_BYTES, WAITING_BYTES, Batches
+from paceline.v1 import session_pb2
+
+
+def message(name: str, size: int = 0) -> session_pb2.Open:
+    return session_pb2.Open(request_id=name, cache_salt="x" * size)
+
+
+async def names(batches: Batches[session_pb2.Open]) -> list[str]:
+    return [one.request_id for one in await batches.take()]
+
+
+async def test_what_waits_together_goes_together_in_order() -> None:
+    batches: Batches[session_pb2.Open] = Batches()
+    taking = asyncio.create_task(names(batches))
+    await asyncio.sleep(0)
+    for name in "abc":
+        await batches.put(message(name))
+    assert await taking == ["a", "b", "c"]
+    await batches.put(message("d"))
+    assert await names(batches) == ["d"]
+
+
+async def test_a_batch_ends_with_what_makes_it_large() -> None:
+    batches: Batches[session_pb2.Open] = Batches()
+    for name in "abc":
+        await batches.put(message(name, BATCH_BYTES // 2 + 1))
+    assert await names(batches) == ["a", "b"]
+    assert await names(batches) == ["c"]
+
+
+async def test_who_sends_waits_for_room() -> None:
+    batches: Batches[session_pb2.Open] = Batches()
+    for _ in range(4):
+        await batches.put(message("early", WAITING_BYTES // 4))
+    late = asyncio.create_task(batches.put(message("late")))
+    await asyncio.sleep(0)
+    assert not late.done()
+    assert await names(batches) == ["early"]
+    await late
+    assert [await names(batches) for _ in range(4)] == [["early"]] * 3 + [["late"]]
+
+
+async def test_a_message_that_fills_a_call_is_refused_with_the_limit() -> None:
+    batches: Batches[session_pb2.Open] = Batches()
+    with pytest.raises(ResourceExhausted, match=f"the limit on a shared call is {LARGEST_BYTES}"):
+        await batches.put(message("huge", LARGEST_BYTES))
+
+
+async def test_closed_it_gives_what_it_has_then_nothing_and_keeps_nobody_waiting() -> None:
+    batches: Batches[session_pb2.Open] = Batches()
+    for _ in range(4):
+        await batches.put(message("early", WAITING_BYTES // 4))
+    late = asyncio.create_task(batches.put(message("late")))
+    await asyncio.sleep(0)
+    batches.close()
+    await late
+    assert [await names(batches) for _ in range(5)] == [["early"]] * 4 + [[]]
