@@ -48,6 +48,8 @@ def pick_with_second(
 
     The margin is at most REACH; with no second that can win it is REACH, and the id None.
     """
+    if params.greedy:
+        return _two_best(penalize(row, params, history, stop))
     ids, scores = noisy_scores(row, params, seed, history, stop)
     best = int(scores.argmax())
     if scores.size == 1:
@@ -56,6 +58,16 @@ def pick_with_second(
     rest[best] = -np.inf
     second = int(rest.argmax())
     return int(ids[best]), min(float(scores[best] - scores[second]), REACH), int(ids[second])
+
+
+def _two_best(row: Row) -> tuple[int, float, int | None]:
+    """Of pick_with_second, without noise."""
+    best = int(row.argmax())
+    parts = (row[:best], 0), (row[best + 1 :], best + 1)
+    others = [int(part.argmax()) + start for part, start in parts if part.size]
+    second = max(others, key=row.__getitem__, default=best)
+    margin = float(row[best]) - float(row[second])
+    return (best, margin, second) if margin <= _NEAR and others else (best, REACH, None)
 
 
 def noisy_scores(
