@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from paceline.rpc.codec import opening_from_proto
 from paceline.rpc.deadline import remaining
 from paceline.rpc.model_service import ModelService
 from paceline.rpc.server import RpcServer, run_process
-from paceline.rpc.session_stream import Outbox, first_message, read_into
+from paceline.rpc.session_stream import Deliveries, Outbox, first_message, read_into
 from paceline.rpc.shared_call import FEATURE as SHARED_CALLS
 from paceline.session import Opened, Opening, Progress
 from paceline.v1 import model_pb2_grpc
@@ -35,12 +37,14 @@ class EngineServer(ABC):
     """The engine, ModelService, and the service that a subclass adds."""
 
     def __init__(self, started: StartedEngine, registry: CollectorRegistry) -> None:
-        """Own the engine."""
+        """Own the engine; belongs to the running event loop."""
         self.engine = started.engine
         features = (*started.model.features, SHARED_CALLS)
         self.model = dataclasses.replace(started.model, features=features)
         self._tokenizer, self._threads = started.tokenizer, started.threads
         self.registry = registry
+        self._deliveries = Deliveries()
+        self.engine.after_step = self._deliveries.flush
         self.draining = False
 
     @abstractmethod
@@ -85,7 +89,7 @@ class EngineServer(ABC):
         requests: messages of which the first has `open`. decoder_type: makes the session's
         decoder of its opening and a function to deliver items with. post: hands the decoder
         a later message; it returns at which moments, in seconds, items are wanted. Until the
-        next they wait for each other while there is more_to_come; join makes fewer of those
+        next they wait for each other while there is more_to_come in time; join makes fewer of those
         that did. Yields Opened, then the
         items, and Progress each second without one. However the stream ends, the session is freed
         before the next step.
@@ -96,8 +100,11 @@ class EngineServer(ABC):
         if first.WhichOneof("message") != "open":
             raise InvalidArgument("the first message must be open")
         opening = opening_from_proto(first.open, self.model)
-        outbox: Outbox[Any] = Outbox(lambda: more_to_come(decoder))
-        decoder = decoder_type(opening, outbox.deliver)
+        outbox: Outbox[Any] = Outbox(
+            lambda: self.engine.pace if more_to_come(decoder) else math.inf
+        )
+        deliver = functools.partial(self._deliveries.deliver, outbox)
+        decoder = decoder_type(opening, deliver)
         resumes = bool(opening.output_token_ids)
         session = self.engine.open(
             decoder,

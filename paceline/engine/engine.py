@@ -93,7 +93,10 @@ class Engine:
         self._dirty = False
         self._stopping = False
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self.after_step: Callable[[], None] = lambda: None  # on the worker, once all are told
         self.steps = 0
+        self.pace = 0.0
+        """Seconds from the end of a step to the end of the next, while they follow each other."""
 
     def start(self) -> None:
         """Start the worker."""
@@ -170,6 +173,7 @@ class Engine:
         finally:
             for session in self._sessions:
                 session.decoder.fail(Unavailable("the engine has stopped"))
+            self.after_step()
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -186,6 +190,7 @@ class Engine:
         step = schedule(wanted, self._step_rows)
         self._queued = len(wanted) - len(step)
         if not step or self._stopping:
+            self.after_step()  # some may have been told while they planned
             return False
         started = time.perf_counter()
         try:
@@ -194,6 +199,7 @@ class Engine:
             _log.exception("forward pass failed", sessions=len(step))
             for session, _ in step:
                 self._fail(session, Internal("the forward pass failed"))
+            self.after_step()
             return True
         report = self._report(step, started, time.perf_counter())
         whole = {id(session): span for session, span in wanted}
@@ -203,6 +209,7 @@ class Engine:
                 self._commit(session, span, rows, report)
             else:
                 self._some_go_on = True
+        self.after_step()
         # Who was served goes behind those who were not.
         served = {id(session) for session, _ in step}
         with self._changed:
@@ -269,6 +276,8 @@ class Engine:
         self, step: list[tuple[EngineSession, Span]], started: float, ended: float
     ) -> StepReport:
         seconds = self._last_seconds = ended - started
+        idle = started - self._ended
+        self.pace = seconds + min(idle, seconds)
         self._ended = ended
         rows = sum(len(span.token_ids) for _, span in step)
         if all(span.logit_rows for _, span in step):

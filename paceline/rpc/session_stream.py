@@ -1,9 +1,11 @@
 """One session as one bidirectional stream: the half that Draft and Verify handlers share."""
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -15,6 +17,8 @@ _log = structlog.get_logger(__name__)
 Request = TypeVar("Request")
 Item = TypeVar("Item")
 
+HELD_SECONDS = 0.0005
+"""What a worker delivers in one step may wait so long for the rest."""
 PROGRESS_SECONDS = 1.0
 """A stream that has nothing to say shows a sign of life this often."""
 
@@ -26,13 +30,14 @@ class Outbox(Generic[Item]):
     never more than the output has tokens.
     """
 
-    def __init__(self, more_to_come: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, joined_in: Callable[[], float] = lambda: math.inf) -> None:
         """Belongs to the running event loop.
 
-        more_to_come: whether what is there had better wait for company, until it is due.
+        joined_in: seconds until more comes that what is there had better wait for, about; infinity
+        where nothing does.
         """
         self._loop = asyncio.get_running_loop()
-        self._more_to_come = more_to_come
+        self._joined_in = joined_in
         self._waiting: deque[Item | PacelineError | None] = deque()
         self._woken = False
         self._due: deque[float] = deque()
@@ -41,17 +46,21 @@ class Outbox(Generic[Item]):
 
     def deliver(self, item: Item | PacelineError | None) -> None:
         """Add an item, an error that ends the stream, or None for its end; on any thread."""
+        if self.add(item) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.look)
+
+    def add(self, item: Item | PacelineError | None) -> bool:
+        """As deliver, but whether look must be called now, on the loop, is left to the caller."""
         self._waiting.append(item)
-        if not self._woken and not self._loop.is_closed():
-            self._woken = True
-            self._loop.call_soon_threadsafe(self._look)
+        woken, self._woken = self._woken, True
+        return not woken
 
     def expect_within(self, seconds: Sequence[float]) -> None:
         """Items are wanted at these moments, ascending: until the next they may share a message."""
         now = self._loop.time()
         self._due = deque(now + moment for moment in seconds)
         if self._waiting:
-            self._look()
+            self.look()
 
     async def batches(self) -> AsyncGenerator[list[Item], None]:
         """Items as they come, more than one where they waited; none after PROGRESS_SECONDS.
@@ -77,14 +86,14 @@ class Outbox(Generic[Item]):
         self._reader = self._loop.create_future()
         progress = self._loop.call_later(PROGRESS_SECONDS, self._release)
         try:
-            self._look()
+            self.look()
             await self._reader
         finally:
             progress.cancel()
             self._reader = None
 
-    def _look(self) -> None:
-        """Release what is there: at once when it is due or nothing will join it, else later."""
+    def look(self) -> None:
+        """Release what is there: at once if it is due, or nothing joins it before; else later."""
         self._woken = False
         if not self._waiting or self._reader is None:
             return
@@ -93,11 +102,11 @@ class Outbox(Generic[Item]):
             self._timer = None
         if self._is_due():
             self._release()
-        elif not self._more_to_come():
+        elif self._loop.time() + self._joined_in() > self._due[0]:
             self._due.popleft()  # it was for those that go now
             self._release()
         else:
-            self._timer = self._loop.call_at(self._due[0], self._look)
+            self._timer = self._loop.call_at(self._due[0], self.look)
 
     def _is_due(self) -> bool:
         """Whether a moment has passed that was waited for, none is left, or all is said."""
@@ -110,6 +119,40 @@ class Outbox(Generic[Item]):
     def _release(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+class Deliveries:
+    """What the worker delivers to outboxes in one step; the event loop is woken once for all.
+
+    Woken for each it would contend with the worker for the interpreter, and what could share
+    a message would go one by one.
+    """
+
+    def __init__(self) -> None:
+        """Belongs to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._filled: list[Outbox[Any]] = []
+        self._since = 0.0
+
+    def deliver(self, outbox: Outbox[Any], item: Any) -> None:
+        """Add an item to an outbox of this loop, to be seen after flush; on the worker."""
+        if outbox.add(item):
+            if not self._filled:
+                self._since = time.perf_counter()
+            self._filled.append(outbox)
+        if self._filled and time.perf_counter() - self._since > HELD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Have the loop look at what was delivered; on the worker."""
+        if self._filled and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_look_at, self._filled)
+        self._filled = []
+
+
+def _look_at(outboxes: list[Outbox[Any]]) -> None:
+    for outbox in outboxes:
+        outbox.look()
 
 
 async def first_message(requests: AsyncIterator[Request], kind: str, seconds: float) -> Request:

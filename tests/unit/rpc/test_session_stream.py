@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 
 import pytest
 
@@ -10,12 +11,12 @@ from paceline.rpc.loop import TIMER_SECONDS
 from paceline.rpc.session_stream import Outbox
 
 
-async def sent(more_to_come: list[bool]) -> list[tuple[float, list[int]]]:
+async def sent(joined_in: list[float]) -> list[tuple[float, list[int]]]:
     """Batches, and when: items at 0, 10 and 20 ms that are wanted in 30 and 60 ms.
 
-    more_to_come: what is answered each time it is asked; the last one from then on.
+    joined_in: what is answered each time it is asked; the last one from then on.
     """
-    answers = itertools.chain(more_to_come, itertools.repeat(more_to_come[-1]))
+    answers = itertools.chain(joined_in, itertools.repeat(joined_in[-1]))
     outbox: Outbox[int] = Outbox(lambda: next(answers))
     loop = asyncio.get_running_loop()
     found: list[tuple[float, list[int]]] = []
@@ -37,13 +38,20 @@ async def sent(more_to_come: list[bool]) -> list[tuple[float, list[int]]]:
 
 
 def test_what_may_wait_goes_together_at_its_moment() -> None:
-    ((at, batch),) = in_virtual_time(sent([True]))
+    ((at, batch),) = in_virtual_time(sent([0.01]))
     assert at == pytest.approx(0.03, abs=2 * TIMER_SECONDS)
     assert batch == [0, 1, 2]
 
 
 def test_what_nothing_will_join_goes_at_once_and_its_moment_is_over() -> None:
-    (early, first), (late, others) = in_virtual_time(sent([False, True]))
+    (early, first), (late, others) = in_virtual_time(sent([math.inf, 0.01]))
+    assert (first, others) == ([0], [1, 2])
+    assert early == pytest.approx(0.0, abs=2 * TIMER_SECONDS)
+    assert late == pytest.approx(0.06, abs=2 * TIMER_SECONDS)
+
+
+def test_what_comes_too_late_to_join_is_not_waited_for() -> None:
+    (early, first), (late, others) = in_virtual_time(sent([0.031, 0.01]))
     assert (first, others) == ([0], [1, 2])
     assert early == pytest.approx(0.0, abs=2 * TIMER_SECONDS)
     assert late == pytest.approx(0.06, abs=2 * TIMER_SECONDS)
