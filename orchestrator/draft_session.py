@@ -131,12 +131,15 @@ class DraftSession:
         """
         now = asyncio.get_running_loop().time
         started = now()
-        self._at_once = self._shares_cores or self._record.may_observe_waits(self._sessions)
+        observes = self._record.may_observe_waits(self._sessions)
+        self._at_once = self._shares_cores or observes
         while patience := self._patience(plan, now() - started):
             self._tell_what_is_awaited(plan)
+            observes = False  # by what is awaited: what comes behind that may share messages
             if not await self._change_within(patience):
                 self._overdue = self._is_overdue
                 break
+        self._at_once = self._shares_cores or observes
         self.waited_seconds = now() - started
         length = plan.length(self._buffer.guesses)
         # What is being verified is as good as confirmed: the window lies behind it.
