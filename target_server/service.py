@@ -67,9 +67,14 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         session = self._server.run_session(request_iterator, context, Verification, post)
         async with contextlib.aclosing(session):
             async for value in session:
-                timed = isinstance(value, Verdict) and asked
-                queued = time.perf_counter() - asked.pop() if timed else None
-                yield self._response(value if queued is None else _with_queue(value, queued))
+                if not isinstance(value, Verdict):
+                    yield self._response(value)
+                    continue
+                queued = time.perf_counter() - asked.pop() if asked else 0.0
+                try:
+                    yield self._response(_with_queue(value, queued))
+                finally:  # once it is on its way: nobody waits for a metric
+                    self._metrics.observe(value)
 
     async def VerifyShared(
         self,
@@ -96,7 +101,6 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
             return target_pb2.VerifyResponse(progress=progress_to_proto(value))
         if isinstance(value, PromptLogprobs):
             return target_pb2.VerifyResponse(prompt_logprobs=prompt_logprobs_to_proto(value))
-        self._metrics.observe(value)
         return target_pb2.VerifyResponse(verdict=verdict_to_proto(value))
 
 

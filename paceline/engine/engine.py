@@ -210,6 +210,8 @@ class Engine:
             else:
                 self._some_go_on = True
         self.after_step()
+        if self._on_step is not None:  # nobody waits for a metric
+            self._on_step(StepRecord(self._last_rows, len(step), self._last_seconds))
         # Who was served goes behind those who were not.
         served = {id(session) for session, _ in step}
         with self._changed:
@@ -284,8 +286,6 @@ class Engine:
             self._cost.observe(rows, seconds)
         self.steps += 1
         self._last_rows = rows
-        if self._on_step is not None:
-            self._on_step(StepRecord(rows, len(step), seconds))
         cost = self._cost.model
         return StepReport(seconds, self.load, cost, lambda: time.perf_counter() - ended)
 

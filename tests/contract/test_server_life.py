@@ -195,11 +195,16 @@ async def test_metrics_tell_what_happened(folder: Path) -> None:
         found = finished.statistics
         assert found.rounds > 0
         get = target.registry.get_sample_value
+        steps = found.rounds + found.plain_steps
+
+        async def all_counted() -> bool:
+            return get("paceline_engine_step_seconds_count") == steps
+
+        await servers.eventually(all_counted)
         assert get("paceline_target_rounds_total") == found.rounds
         assert get("paceline_target_plain_steps_total") == found.plain_steps
         assert get("paceline_target_verified_tokens_total") == found.verified
         assert get("paceline_target_accepted_tokens_total") == found.accepted
-        assert get("paceline_engine_step_seconds_count") == found.rounds + found.plain_steps
         assert get("paceline_engine_kv_pages_total") == 128
         proposed = draft.registry.get_sample_value(
             "paceline_draft_proposed_tokens_total", {"drafter": "model"}
