@@ -104,10 +104,10 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
         truth = self.truth(path)
         return (truth if right else ord("A") + truth % 26), min(margin, _SURE)
 
-    def second(self, path: int, position: int) -> int:
-        """The draft's second best token there."""
+    def second(self, path: int, guess: int) -> int:
+        """The draft's second best token there, its best being `guess`."""
         truth = self.truth(path)
-        if self.guess(path, position)[0] == truth:
+        if guess == truth:
             return ord("A") + truth % 26
         state = mix(mix(mix(0, self.seed), path), 3)
         return truth if _uniform(state) < self.second_acceptance else ord("0") + truth % 10
@@ -168,7 +168,7 @@ class SimulatedRunner:
             path = cache.digest_before(position)
             if self._drafts:
                 picked, margin = self._simulation.guess(path, position)
-                rows[index, self._simulation.second(path, position)] = _SECOND
+                rows[index, self._simulation.second(path, picked)] = _SECOND
                 rows[index, picked] = _SECOND + margin
             else:
                 rows[index, self._simulation.truth(path)] = _SURE
