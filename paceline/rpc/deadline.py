@@ -6,6 +6,8 @@ from paceline.errors import DeadlineExceeded
 
 DEFAULT_SECONDS = 600.0
 """For a caller that gives none."""
+LONGEST_SECONDS = 1000 * DEFAULT_SECONDS
+"""What is longer, as gRPC shows for none, counts as none."""
 MARGIN_SECONDS = 0.05
 """Kept back at each hop, so that the answer still reaches the caller in time."""
 
@@ -20,7 +22,7 @@ class TimedContext(Protocol):
 def remaining(context: TimedContext) -> float:
     """Seconds for the next hop; raises DeadlineExceeded when there are none left."""
     seconds = context.time_remaining()
-    if seconds is None or seconds > DEFAULT_SECONDS * 1e3:
+    if seconds is None or seconds > LONGEST_SECONDS:
         return DEFAULT_SECONDS
     if seconds <= MARGIN_SECONDS:
         raise DeadlineExceeded("the deadline has passed")

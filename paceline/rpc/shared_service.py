@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from paceline.errors import DeadlineExceeded, Internal, PacelineError, ResourceExhausted
-from paceline.rpc.deadline import DEFAULT_SECONDS
+from paceline.rpc.deadline import DEFAULT_SECONDS, LONGEST_SECONDS
 from paceline.rpc.request_id import HEADER
 from paceline.rpc.shared_call import Batches
 from paceline.rpc.status import closed_to_proto, code_of, trailing_metadata
@@ -32,7 +32,9 @@ class SessionContext:
         """Begin its time."""
         self._request_id = opening.request_id
         self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + (opening.timeout_seconds or DEFAULT_SECONDS)
+        given = opening.timeout_seconds
+        seconds = given if 0 < given <= LONGEST_SECONDS else DEFAULT_SECONDS
+        self._deadline = self._loop.time() + seconds
         self.closed = closed_to_proto(grpc.StatusCode.OK, "")
 
     def time_remaining(self) -> float:

@@ -1,11 +1,14 @@
-"""Batches: in order, together, bounded."""
+"""Batches: in order, together, bounded. The time that a session has."""
 
 import asyncio
+import math
 
 import pytest
 
 from paceline.errors import ResourceExhausted
+from paceline.rpc.deadline import DEFAULT_SECONDS
 from paceline.rpc.shared_call import BATCH_BYTES, LARGEST_BYTES, WAITING_BYTES, Batches
+from paceline.rpc.shared_service import SessionContext
 from paceline.v1 import session_pb2
 
 
@@ -63,3 +66,9 @@ async def test_closed_it_gives_what_it_has_then_nothing_and_keeps_nobody_waiting
     batches.close()
     await late
     assert [await names(batches) for _ in range(5)] == [["early"]] * 4 + [[]]
+
+
+@pytest.mark.parametrize("given", [0.0, -1.0, math.inf, math.nan, 1e9])
+async def test_a_time_that_is_none_counts_as_not_given(given: float) -> None:
+    context = SessionContext(session_pb2.Open(timeout_seconds=given))
+    assert DEFAULT_SECONDS - 60 < context.time_remaining() <= DEFAULT_SECONDS
