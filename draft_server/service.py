@@ -85,16 +85,14 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         finally:
             stream.close()
 
-    async def DraftShared(
+    def DraftShared(
         self,
         request_iterator: AsyncIterator[draft_pb2.DraftSharedRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[draft_pb2.DraftSharedResponse]:
         """Sessions that share a call, to its end."""
-        service = SharedService(self._session, draft_pb2.DraftResponse)
-        async with contextlib.aclosing(service.batches(request_iterator)) as batches:
-            async for batch in batches:
-                yield draft_pb2.DraftSharedResponse(responses=batch)
+        types = draft_pb2.DraftResponse, draft_pb2.DraftSharedResponse
+        return SharedService(self._session, *types).messages(request_iterator)
 
     def _advance(self, request: draft_pb2.DraftRequest) -> Advance:
         if request.WhichOneof("message") != "advance":

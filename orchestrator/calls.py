@@ -152,7 +152,10 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
     ) -> None:
         """Begin the call, with a deadline in `seconds`."""
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
-        call = _begin(replica, seconds, stub.Verify, lambda: _shared_target(stub))
+        types = target_pb2.VerifyRequest, target_pb2.VerifySharedRequest
+        call = _begin(
+            replica, seconds, stub.Verify, lambda: SharedCall(stub.VerifyShared(), *types)
+        )
         super().__init__(replica, call, seconds)
         self._on_prompt_logprobs = on_prompt_logprobs
         self._now = self._loop.time
@@ -197,7 +200,8 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
     def __init__(self, replica: Replica, seconds: float) -> None:
         """Begin the call, with a deadline in `seconds`."""
         stub = draft_pb2_grpc.DraftServiceStub(replica.channel)
-        call = _begin(replica, seconds, stub.Draft, lambda: _shared_draft(stub))
+        types = draft_pb2.DraftRequest, draft_pb2.DraftSharedRequest
+        call = _begin(replica, seconds, stub.Draft, lambda: SharedCall(stub.DraftShared(), *types))
         super().__init__(replica, call, seconds)
 
     async def open(self, opening: Opening) -> Opened:
@@ -214,13 +218,3 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
             response = await self._read()
             for proposal in response.proposals.proposals:
                 yield proposal_from_proto(proposal)
-
-
-def _shared_target(stub: Any) -> SharedCall:
-    request, together = target_pb2.VerifyRequest, target_pb2.VerifySharedRequest
-    return SharedCall(stub.VerifyShared(), request, together)
-
-
-def _shared_draft(stub: Any) -> SharedCall:
-    request, together = draft_pb2.DraftRequest, draft_pb2.DraftSharedRequest
-    return SharedCall(stub.DraftShared(), request, together)

@@ -76,16 +76,14 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
                 finally:  # once it is on its way: nobody waits for a metric
                     self._metrics.observe(value)
 
-    async def VerifyShared(
+    def VerifyShared(
         self,
         request_iterator: AsyncIterator[target_pb2.VerifySharedRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[target_pb2.VerifySharedResponse]:
         """Sessions that share a call, to its end."""
-        service = SharedService(self._session, target_pb2.VerifyResponse)
-        async with contextlib.aclosing(service.batches(request_iterator)) as batches:
-            async for batch in batches:
-                yield target_pb2.VerifySharedResponse(responses=batch)
+        types = target_pb2.VerifyResponse, target_pb2.VerifySharedResponse
+        return SharedService(self._session, *types).messages(request_iterator)
 
     def _post(self, verification: Verification, request: target_pb2.VerifyRequest) -> None:
         if request.WhichOneof("message") != "verify":

@@ -71,7 +71,7 @@ class Batches(Generic[Message]):
     async def take(self) -> list[Message]:
         """All that wait, in order, up to BATCH_BYTES; waits for the first.
 
-        None is the end: it was closed, and all has been taken.
+        An empty list is the end: it was closed, and all has been taken.
         """
         while not self._waiting and not self._closed:
             self._reader = self._loop.create_future()

@@ -71,24 +71,27 @@ class _Session:
 class SharedService:
     """The sessions of one shared call."""
 
-    def __init__(self, handler: Handler, response_type: Callable[..., Any]) -> None:
-        """`handler` serves each session; response_type: what it answers with."""
+    def __init__(
+        self, handler: Handler, response_type: Callable[..., Any], shared_type: Callable[..., Any]
+    ) -> None:
+        """`handler` serves a session with response_types; the call sends shared_types of them."""
         self._handler = handler
         self._response_type = response_type
+        self._shared_type = shared_type
         self._out: Batches[Any] = Batches()
         self._sessions: dict[int, _Session] = {}
 
-    async def batches(self, messages: AsyncIterator[Any]) -> AsyncGenerator[list[Any], None]:
-        """Responses to the requests in `messages`; those that wait together come together.
+    async def messages(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+        """Responses to what is in `requests`; those that wait together come together.
 
         However it ends, all sessions have been freed then. Raises ResourceExhausted when
         a session is sent more than it reads.
         """
-        reading = asyncio.create_task(self._read(messages))
+        reading = asyncio.create_task(self._read(requests))
         reading.add_done_callback(lambda _: self._out.close())
         try:
             while batch := await self._out.take():
-                yield batch
+                yield self._shared_type(responses=batch)
             await reading
         finally:
             tasks = [reading, *(session.task for session in self._sessions.values())]

@@ -37,6 +37,13 @@ async def tokens_with(client: Client, after: int, fault: Callable[[], None]) -> 
     return tuple(tokens)
 
 
+def two_targets_and_a_draft(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> tuple[list[Process], Process]:
+    targets = [start_engine(tmp_path, name, "target_server", models[0]) for name in ("one", "two")]
+    return targets, start_engine(tmp_path, "draft", "draft_server", models[1])
+
+
 def sessions(target: Process) -> int:
     """Sessions it has opened so far."""
     return target.lines().count('"session opened"')
@@ -79,8 +86,7 @@ async def test_a_draft_that_is_killed_stopped_or_replaced_changes_nothing(
 async def test_a_stream_fails_over_when_its_target_is_killed(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
-    targets = [start_engine(tmp_path, name, "target_server", models[0]) for name in ("one", "two")]
-    draft = start_engine(tmp_path, "draft", "draft_server", models[1])
+    targets, draft = two_targets_and_a_draft(tmp_path, models)
     async with running(tmp_path, targets, [draft]) as (client, orchestrator):
         expected = await alone(client)
         before = [sessions(target) for target in targets]
@@ -98,8 +104,7 @@ async def test_a_stream_fails_over_when_its_target_is_killed(
 async def test_streams_that_share_their_calls_survive_target_and_draft(
     tmp_path: Path, models: tuple[Path, Path]
 ) -> None:
-    targets = [start_engine(tmp_path, name, "target_server", models[0]) for name in ("one", "two")]
-    draft = start_engine(tmp_path, "draft", "draft_server", models[1])
+    targets, draft = two_targets_and_a_draft(tmp_path, models)
     async with running(tmp_path, targets, [draft]) as (client, orchestrator):
         expected = await alone(client)
         others = [asyncio.create_task(client.generate(REQUEST).result()) for _ in range(6)]

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.simulation import in_virtual_time
 from paceline.rpc.loop import TIMER_SECONDS
-from paceline.rpc.session_stream import Outbox
+from paceline.rpc.session_stream import Deliveries, Outbox
 
 
 async def sent(joined_in: list[float]) -> list[tuple[float, list[int]]]:
@@ -55,3 +55,15 @@ def test_what_comes_too_late_to_join_is_not_waited_for() -> None:
     assert (first, others) == ([0], [1, 2])
     assert early == pytest.approx(0.0, abs=2 * TIMER_SECONDS)
     assert late == pytest.approx(0.06, abs=2 * TIMER_SECONDS)
+
+
+async def test_what_a_step_delivers_is_seen_once_it_has_ended() -> None:
+    deliveries = Deliveries()
+    outboxes = [Outbox[int]() for _ in range(2)]
+    reading = [asyncio.ensure_future(anext(outbox.batches())) for outbox in outboxes]
+    await asyncio.sleep(0)
+    for item in range(2):
+        for outbox in outboxes:
+            deliveries.deliver(outbox, item)
+    deliveries.flush()
+    assert await asyncio.gather(*reading) == [[0, 1], [0, 1]]
