@@ -13,6 +13,9 @@ from paceline.errors import InvalidArgument
 from paceline.generation import ChatMessage, Prompt
 from paceline.session import TokenizerFiles
 
+CACHED_WORDS = 1_000
+"""How words are split is kept for the first so many, by each thread; see docs/decisions.md."""
+
 
 class TargetTokenizer:
     """Turns prompts into token ids, and token ids into text."""
@@ -20,6 +23,8 @@ class TargetTokenizer:
     def __init__(self, files: TokenizerFiles) -> None:
         """Take the files as the target sent them."""
         self._tokenizer = Tokenizer.from_str(files.tokenizer_json.decode())
+        if resize := getattr(self._tokenizer.model, "_resize_cache", None):  # some have no cache
+            resize(CACHED_WORDS)
         self._special_tokens = files.special_tokens
         # As transformers renders chat templates: the same sandbox, trimming and helpers.
         environment = ImmutableSandboxedEnvironment(

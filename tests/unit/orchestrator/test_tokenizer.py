@@ -1,8 +1,10 @@
 """Text of tokens: never half a character, nothing lost, templates as transformers renders them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,3 +115,18 @@ def test_a_template_cannot_reach_out_of_its_sandbox() -> None:
 def test_ids_are_taken_as_they_are() -> None:
     assert TOKENIZER.encode((5, BOS)) == (5, BOS)
     assert json.loads(FILES.tokenizer_json)["added_tokens"][0]["id"] == BOS
+
+
+def grown_by(encode: Callable[[str], object], words: int) -> float:
+    """MiB by which this process grows while so many long words, each another, are encoded."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    for number in range(words):
+        encode(f"{number:x}" * 40)
+    return (process.memory_info().rss - before) / 2**20
+
+
+def test_words_of_prompts_are_not_kept_for_good() -> None:
+    """tokenizers keeps 10,000, up to 8 KB each, for each thread and for ever: 40 MiB of these."""
+    grown = grown_by(TargetTokenizer(FILES).encode, 10_000)
+    assert grown < 10

@@ -1,0 +1,68 @@
+"""Servers that have served many calls hold what they held before."""
+
+import asyncio
+import gc
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from paceline.client import Client
+from paceline.generation import GenerateRequest
+from paceline.rpc.loop import EventLoop
+from tests import servers
+
+TARGET, DRAFT = "simulated:step_ms=0.1,row_ms=0.001", "simulated:step_ms=0.1"
+CALLS = 300
+
+
+async def serve(client: Client, calls: int) -> None:
+    """Short calls, on two connections, every second one cancelled half way, no prompt twice."""
+    async with Client(client.address) as other:
+        for number in range(calls):
+            prompt = f"{calls} {number}"  # too short for its KV to be kept
+            request = GenerateRequest(prompt, n=1 + number % 2, max_tokens=3, ignore_eos=True)
+            async for _ in (client, other)[number // 2 % 2].generate(request):
+                if number % 2:
+                    break
+
+
+def held() -> "Counter[type]":
+    """Objects by type, once what nobody holds is gone."""
+    gc.collect()
+    return Counter(type(thing) for thing in gc.get_objects())
+
+
+async def nothing_is_left_behind() -> None:
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft(DRAFT, drafter="model") as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+        await serve(client, CALLS // 2)
+        await servers.nothing_is_left(target, draft)
+        before, blocks = held(), sys.getallocatedblocks()
+        await serve(client, CALLS)
+        await servers.nothing_is_left(target, draft)
+
+        async def as_before() -> bool:
+            """Fewer than one object, and one block, are left of two calls."""
+            grown = (held() - before).total()
+            return max(grown, sys.getallocatedblocks() - blocks) < CALLS // 2
+
+        await servers.eventually(as_before)
+
+
+@pytest.fixture
+def aside() -> Iterator[None]:
+    """What is there before stays out of the counts."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def test_calls_leave_nothing_behind_in_any_server(aside: None) -> None:
+    with asyncio.Runner(loop_factory=EventLoop) as runner:  # asyncio's own keeps ended timers
+        runner.run(nothing_is_left_behind())
