@@ -7,6 +7,7 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
+from paceline.engine.exact import ExactOperators
 from paceline.engine.fingerprint import fingerprint, probe
 from paceline.engine.law import LAW_VERSION
 from paceline.engine.loading import load_model
@@ -28,7 +29,8 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
     torch.set_num_threads(settings.threads)
     dtype: torch.dtype = getattr(torch, settings.dtype)
     folder = resolve_model(settings.model)
-    loaded = load_model(folder, dtype, settings.device, settings.weights)
+    operators = ExactOperators(settings.step_rows) if settings.needs_exact_rows else None
+    loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
     padding = exact(dtype) if settings.needs_exact_rows else NONE
     runner = ModelRunner(loaded.decoder, loaded.device, padding)
     row_exact, probed = probe(runner, loaded.vocabulary_size)

@@ -5,7 +5,7 @@ gate and up as another, prepacked weights, and small operators fused where torch
 gpt-fast. Models it does not know run as transformers has them (paceline.engine.plain).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,12 @@ class Layer:
 class LeanDecoder:
     """A causal language model as a function of a flat ragged batch."""
 
-    def __init__(self, model: PreTrainedModel, make_linear: MakeLinear) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        make_linear: MakeLinear,
+        silu: Callable[[Tensor], Tensor] = functional.silu,
+    ) -> None:
         """Take over the weights; the modules of `model` are emptied on the way.
 
         make_linear: makes a layer of a weight [out, in] and a bias [out] or None.
@@ -61,6 +66,7 @@ class LeanDecoder:
         self._kv_heads = config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // self._heads
         self._eps = config.rms_norm_eps
+        self._silu = silu
         self._embedding = body.embed_tokens.weight.detach()
         self._rotary = body.rotary_emb
         self._norm = body.norm.weight.detach()
@@ -79,7 +85,7 @@ class LeanDecoder:
         for layer in self._layers:
             x = x + self._attention(layer, self._normed(x, layer.input_norm), cos, sin, spans)
             gate, up = layer.gate_up(self._normed(x, layer.mlp_norm)).chunk(2, dim=1)
-            x = x + layer.down(functional.silu(gate).mul_(up))
+            x = x + layer.down(self._silu(gate).mul_(up))
         return self._head(self._normed(x[wanted], self._norm))
 
     def _attention(

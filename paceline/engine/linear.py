@@ -6,6 +6,7 @@ compute differs from the model's own, and grows slow with rows, so that more tha
 to the bf16 layer beside them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +136,18 @@ def can_prepack(weight: Tensor) -> bool:
         and weight.device.type == "cpu"
         and weight.dtype == torch.bfloat16
         and torch.backends.mkldnn.is_available()
+        and _packs()
     )
+
+
+@functools.cache
+def _packs() -> bool:
+    """Whether the operator takes bf16 with the instruction set that oneDNN has or is held to."""
+    try:
+        _PACK(torch.zeros(2, 2, dtype=torch.bfloat16))
+    except RuntimeError:
+        return False
+    return True
 
 
 class SwappedLinear(nn.Module):

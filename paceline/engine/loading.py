@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from paceline.engine.attention import NAME
+from paceline.engine.exact import ExactOperators, elementwise
 from paceline.engine.lean import LeanDecoder, knows
-from paceline.engine.linear import make_linear, swap_linears
+from paceline.engine.linear import MakeLinear, make_linear, swap_linears
 from paceline.engine.plain import PlainDecoder
 from paceline.engine.runner import Decoder
 from paceline.errors import FailedPrecondition
@@ -35,23 +39,33 @@ class LoadedModel:
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype, device: str = "cpu", weights: str = "bf16"
+    folder: Path,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    weights: str = "bf16",
+    exact: ExactOperators | None = None,
 ) -> LoadedModel:
     """Load a folder of config.json, safetensors and tokenizer.json.
 
-    weights: as in the settings; the target's own are bf16. Raises FailedPrecondition,
+    weights: as in the settings; the target's own are bf16. exact: runs operators such that rows
+    have the same bits in all batches; None: nobody needs that. Raises FailedPrecondition,
     naming it, for a model whose layers are not all attention.
     """
     config = AutoConfig.from_pretrained(folder)
     _refuse_other_than_attention(config)
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation=NAME, device_map=device
+        folder,
+        dtype=dtype,
+        attn_implementation=NAME,
+        # Experts one by one, as others multiply all at once, in ways of their own.
+        experts_implementation="eager" if exact is not None else None,
+        device_map=device,
     ).eval()
     weights_hash = _hash_weights(model)
     tokenizer = read_tokenizer(folder)
     return LoadedModel(
         device=model.device,
-        decoder=_make_decoder(model, weights),
+        decoder=_make_decoder(model, weights, exact),
         weights_hash=weights_hash,
         vocabulary_hash=vocabulary_hash(tokenizer, config.vocab_size),
         vocabulary_size=config.vocab_size,
@@ -61,11 +75,22 @@ def load_model(
     )
 
 
-def _make_decoder(model: PreTrainedModel, weights: str) -> Decoder:
+def _make_decoder(model: PreTrainedModel, weights: str, exact: ExactOperators | None) -> Decoder:
     """The model as fast as it can be run here."""
     make = make_linear(weights)
+    if exact is None:
+        return _decoder(model, make, functional.silu)
+    decoder = _decoder(
+        model, exact.making(make), elementwise(functional.silu, model.lm_head.weight)
+    )
+    return decoder if isinstance(decoder, LeanDecoder) else exact.running(decoder)
+
+
+def _decoder(
+    model: PreTrainedModel, make: MakeLinear, silu: Callable[[Tensor], Tensor]
+) -> LeanDecoder | PlainDecoder:
     if knows(model):
-        return LeanDecoder(model, make)
+        return LeanDecoder(model, make, silu)
     swap_linears(model, make)
     return PlainDecoder(model)
 

@@ -17,8 +17,10 @@ from paceline.engine.linear import (
 ROWS = (1, 2, FEW_ROWS, FEW_ROWS + 1, 33)
 SHAPE = (96, 64)
 needs_operators = pytest.mark.skipif(
-    module._PACK is None or module._INT4 is None or module._INT8 is None,
-    reason="this build of torch lacks the operators",
+    module._INT4 is None
+    or module._INT8 is None
+    or not module.can_prepack(torch.zeros(2, 2, dtype=torch.bfloat16)),
+    reason="this build of torch, or this CPU, lacks the operators",
 )
 
 
@@ -90,3 +92,16 @@ def test_what_does_not_fit_an_operator_stays_as_it_is() -> None:
     assert not isinstance(layer_of("int4", shape=(40, 24))[0], Int4Linear)
     for weights in ("bf16", "int8", "int4"):
         assert isinstance(layer_of(weights, dtype=torch.float32)[0], DenseLinear)
+
+
+def test_where_onednn_packs_no_bf16_layers_stay_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with AVX2 alone, where the operator is there and raises."""
+
+    def refuse(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("bf16 path needs the cpu support avx512bw")
+
+    module._packs.cache_clear()
+    monkeypatch.setattr(module, "_PACK", refuse)
+    for weights in ("bf16", "int8", "int4"):
+        assert isinstance(layer_of(weights)[0], DenseLinear)
+    module._packs.cache_clear()

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from paceline.engine.exact import ExactOperators
 from paceline.engine.loading import LoadedModel, load_model
 from paceline.engine.padding import exact
 from paceline.engine.runner import ModelRunner
@@ -26,7 +27,8 @@ def make_runner(tmp_path_factory: pytest.TempPathFactory) -> MakeRunner:
     def make(family: str, dtype: str) -> ModelRunner:
         if (family, dtype) not in runners:
             folder = tiny_model(tmp_path_factory.mktemp(family), family, dtype=dtype)
-            loaded = load_model(folder, getattr(torch, dtype))
+            operators = ExactOperators(256)
+            loaded = load_model(folder, getattr(torch, dtype), exact=operators)
             runners[family, dtype] = runner_of(loaded, getattr(torch, dtype))
         return runners[family, dtype]
 
