@@ -23,7 +23,8 @@ class AheadSession:
         self._path = BranchedPath(confirmed, opening.max_length, opening.stop_token_ids)
         self._window = self._lookup_window = self._granted = 0
         self._unchanged = sys.maxsize
-        self._awaited: int | None = None
+        self._awaited: tuple[int] | None = None  # one of each Advance that names some
+        self._released: tuple[int] | None = None  # the last of them whose guesses are there
         self._took = False
         self._rows_are_cheap = True
         self.alternative_tokens = self.alternatives_taken = 0
@@ -68,7 +69,8 @@ class AheadSession:
                 self._took = True
                 self.alternatives_taken += 1
             self._window = advance.window
-            self._awaited = self._path.confirmed + advance.awaited if advance.awaited else None
+            awaited = self._path.confirmed + advance.awaited
+            self._awaited = (awaited,) if advance.awaited else None
             self._lookup_window = max(advance.window, advance.lookup_window)
             self._granted = advance.alternatives if advance.window else 0
 
@@ -82,11 +84,15 @@ class AheadSession:
         return unchanged
 
     def take_awaited(self) -> bool:
-        """Whether the guesses that are waited for are there; only once for each Advance."""
-        there = self._awaited is not None and len(self._path) >= self._awaited
-        if there:
-            self._awaited = None
-        return there
+        """Whether the guesses that are waited for are there; only once for each Advance.
+
+        On the event loop, while the worker may apply the next one: that one must not get lost.
+        """
+        awaited = self._awaited
+        if awaited is None or awaited is self._released or len(self._path) < awaited[0]:
+            return False
+        self._released = awaited
+        return True
 
     def taken(self) -> Proposal | None:
         """The guesses, if they were an alternative until the target picked it; told once."""

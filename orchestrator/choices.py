@@ -22,6 +22,7 @@ from orchestrator.totals import RunningTotals
 from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
 from paceline.generation import Speculation
 from paceline.session import ModelInfo, Opening
+from paceline.watching import harmless
 
 _log = structlog.get_logger(__name__)
 
@@ -76,14 +77,17 @@ class Choices:
         except PacelineError as raised:
             error = raised
         except Exception:
-            _log.exception("stream failed")
+            with harmless("the log"):
+                _log.exception("stream failed")
             error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
         finally:
+            outlet.end(error)  # before what may go wrong, and nobody waits for
             for choice in choices:
                 ended = None if choice.stream.ended else error
-                self._metrics.finished(choice.stream, ended)
-                _log_end(choice.stream, speculation, ended)
-            outlet.end(error)
+                with harmless("metrics"):
+                    self._metrics.finished(choice.stream, ended)
+                with harmless("the log"):
+                    _log_end(choice.stream, speculation, ended)
 
     async def _run_all(
         self,
@@ -134,15 +138,10 @@ class Choices:
         try:
             await run_stream(self._targets, draft, pacer, opening, stream, deadline)
         finally:
-            drafting.cancel()
-            pacer.end()
-            explained = pacer.explain()
-            _log.info(
-                "stream paced",
-                speculation=speculation.value,
-                steps=explained.steps,
-                **explained.numbers,
-            )
+            await _ended(drafting)
+            with harmless("pacing"):
+                pacer.end()
+                _log_pacing(pacer, speculation)
 
     def _pacer(self, speculation: Speculation) -> PoolPacer:
         settings = self._settings
@@ -153,6 +152,22 @@ class Choices:
             return AdaptivePacer(record, settings.max_draft_length, settings.draft_wait_seconds)
 
         return PoolPacer(make, DraftRecord(self._drafts.target), self._drafts.none)
+
+
+async def _ended(drafting: "asyncio.Task[None]") -> None:
+    """Cancel a stream's drafting; its session is freed then. A bug that ended it is logged."""
+    drafting.cancel()
+    [outcome] = await asyncio.gather(drafting, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        with harmless("the log"):
+            _log.error("drafting failed", exc_info=outcome)
+
+
+def _log_pacing(pacer: PoolPacer, speculation: Speculation) -> None:
+    explained = pacer.explain()
+    _log.info(
+        "stream paced", speculation=speculation.value, steps=explained.steps, **explained.numbers
+    )
 
 
 def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:

@@ -5,9 +5,10 @@ import contextlib
 import dataclasses
 import functools
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import grpc
@@ -40,7 +41,7 @@ class EngineServer(ABC):
         """Own the engine; belongs to the running event loop."""
         self.engine = started.engine
         features = (*started.model.features, SHARED_CALLS)
-        self.model = dataclasses.replace(started.model, features=features)
+        self.model = dataclasses.replace(started.model, features=features, kv=self.engine.kv)
         self._tokenizer, self._threads = started.tokenizer, started.threads
         self.registry = registry
         self._deliveries = Deliveries()
@@ -57,7 +58,7 @@ class EngineServer(ABC):
             self.model,
             self._tokenizer,
             lambda: self.engine.load,
-            lambda: self.draining,
+            lambda: self.draining or not self.engine.alive,
             self._threads,
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(service, server.grpc)
@@ -114,6 +115,7 @@ class EngineServer(ABC):
             # Logprobs of the prompt need all its rows computed.
             salt=opening.cache_salt if opening.prompt_logprobs is None else None,
             priority=opening.priority,
+            has_room=outbox.has_room,
         )
         _log.debug("session opened", resumes=resumes)
 
@@ -130,9 +132,12 @@ class EngineServer(ABC):
                         yield item
                     if not batch:
                         yield Progress(self.engine.steps, session.cache.length, self.engine.load)
+                    if outbox.made_room():
+                        self.engine.wake(session)
         finally:
-            reader.cancel()
             self.engine.close(session)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
 
 
 async def _in_own_thread(
@@ -140,14 +145,22 @@ async def _in_own_thread(
     settings: SettingsType,
     registry: CollectorRegistry,
 ) -> StartedEngine:
-    """What `start` returns, of a thread that ends with it.
+    """What `start` returns, of a thread that ends with it; once cancelled nobody waits for that.
 
     OpenMP keeps workers for each thread that ever ran a model. When there are more of them
     than cores they no longer spin between operators but sleep, and a step takes a tenth longer.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="load") as executor:
-        running = executor.submit(start, settings, registry)
-        return await asyncio.wrap_future(running)
+    running: Future[StartedEngine] = Future()
+
+    def load() -> None:
+        try:
+            running.set_result(start(settings, registry))
+        except BaseException as error:
+            running.set_exception(error)
+
+    running.set_running_or_notify_cancel()
+    threading.Thread(target=load, name="load", daemon=True).start()
+    return await asyncio.wrap_future(running)
 
 
 def run_engine_process(

@@ -1,6 +1,7 @@
 """What is said of one session on the wire, as plain values."""
 
 import enum
+import math
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -241,8 +242,32 @@ class Origin(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class KVSize:
+    """KV of a server, in pages of page_tokens: a session takes whole ones.
+
+    reserve: of the pages, kept for streams that come from a lost server.
+    """
+
+    page_tokens: int
+    pages: int
+    reserve: int = 0
+
+    def pages_of(self, length: int) -> int:
+        """Pages that so many tokens take."""
+        return math.ceil(length / self.page_tokens)
+
+    def pages_for(self, *, resumes: bool) -> int:
+        """Pages there are for sessions that resume, or for new ones."""
+        return self.pages if resumes else self.pages - self.reserve
+
+    def most(self, *, resumes: bool) -> int:
+        """Most tokens of prompt and output that one session can ever have."""
+        return max(0, self.page_tokens * self.pages_for(resumes=resumes))
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model and its numerics: paceline.v1.ModelInfo."""
+    """A model and its numerics: paceline.v1.ModelInfo. kv: None where it was not said."""
 
     name: str
     fingerprint: str
@@ -255,6 +280,7 @@ class ModelInfo:
     host: str
     features: tuple[str, ...] = ()
     max_proposals: int = 1
+    kv: KVSize | None = None
 
 
 @dataclass(frozen=True, slots=True)

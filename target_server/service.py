@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from paceline.rpc.server import RpcServer
 from paceline.rpc.shared_service import SharedService
 from paceline.session import Opened, Progress, PromptLogprobs, Verdict
 from paceline.v1 import target_pb2, target_pb2_grpc
+from paceline.watching import harmless
 from target_server.metrics import TargetMetrics
 from target_server.verification import Verification
 
@@ -64,7 +66,8 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
             self._post(verification, request)
             return ()
 
-        session = self._server.run_session(request_iterator, context, Verification, post)
+        make = functools.partial(Verification, most_rows=self._server.engine.block_rows)
+        session = self._server.run_session(request_iterator, context, make, post)
         async with contextlib.aclosing(session):
             async for value in session:
                 if not isinstance(value, Verdict):
@@ -74,7 +77,8 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
                 try:
                     yield self._response(_with_queue(value, queued))
                 finally:  # once it is on its way: nobody waits for a metric
-                    self._metrics.observe(value)
+                    with harmless("metrics"):
+                        self._metrics.observe(value)
 
     def VerifyShared(
         self,

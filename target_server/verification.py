@@ -1,5 +1,6 @@
 """Verification: what the target answers to proposals. Pure: no I/O, no clock, no thread."""
 
+import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -42,10 +43,15 @@ class Verification:
         self,
         opening: Opening,
         deliver: Callable[[Verdict | PromptLogprobs | PacelineError], None],
+        most_rows: int = sys.maxsize,
     ) -> None:
-        """`deliver` takes prompt logprobs, verdicts, and at most one error as the last thing."""
+        """`deliver` takes prompt logprobs, verdicts, and at most one error as the last thing.
+
+        most_rows: with logits, in one step. Of a longer proposal the head is verified.
+        """
         self._opening = opening
         self._deliver = deliver
+        self._most_rows = most_rows
         tokens = opening.prompt_token_ids + opening.output_token_ids
         self._path = TokenPath(tokens)
         self._history = History(opening.prompt_token_ids, opening.output_token_ids)
@@ -129,7 +135,8 @@ class Verification:
 
     def _prompt_piece(self, cached: int) -> Span:
         """Some tokens of the prompt with the logits of all: few, as each is a whole vocabulary."""
-        end = min(cached + PROMPT_LOGPROB_ROWS, self._last_of_prompt)
+        rows = min(PROMPT_LOGPROB_ROWS, self._most_rows)
+        end = min(cached + rows, self._last_of_prompt)
         tokens = self._opening.prompt_token_ids[cached:end]
         return Span(cached, tokens, len(tokens))
 
@@ -153,8 +160,11 @@ class Verification:
             self._steps = 1 + self._asked.continue_steps
 
     def _drafts(self) -> tuple[int, ...]:
-        """What of the proposal lies beyond the confirmed path, at most all but one that remain."""
+        """What of the proposal lies beyond the confirmed path, at most all but one that remain.
+
+        And no more than a step has room for, with the row behind them.
+        """
         if not self._asked.proposals:
             return ()
-        room = self._opening.max_length - len(self._path) - 1
+        room = min(self._opening.max_length - len(self._path), self._most_rows) - 1
         return self._path.remainder(self._asked.proposals[0])[:room]

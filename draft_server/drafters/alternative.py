@@ -14,7 +14,7 @@ from paceline.alternatives import MAX_LEAVES, Leaf
 from paceline.engine.engine import Engine, EngineSession
 from paceline.engine.history import History
 from paceline.engine.work import Logits, Span, StepReport
-from paceline.errors import PacelineError, ResourceExhausted
+from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ class AlternativeSessions:
                 session = self._engine.open(
                     decoder, decoder.tokens, opening.max_length, salt=opening.cache_salt
                 )
-            except ResourceExhausted as error:
+            except (InvalidArgument, ResourceExhausted, Unavailable) as error:
                 _log.debug("no alternatives", reason=str(error))
                 return
             self._decoders.append(decoder)

@@ -1,6 +1,5 @@
 """The engine: one worker thread that owns the model and steps all sessions as one ragged batch."""
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +17,17 @@ from paceline.engine.prefixes import (
     as_tokens,
     longest,
 )
-from paceline.engine.schedule import schedule
+from paceline.engine.schedule import block_rows, schedule
 from paceline.engine.work import Decoder, KVCache, Logits, Runner, Span, StepReport
-from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
-from paceline.session import Load
+from paceline.errors import (
+    Internal,
+    InvalidArgument,
+    PacelineError,
+    ResourceExhausted,
+    Unavailable,
+)
+from paceline.session import KVSize, Load
+from paceline.watching import harmless
 
 LONGEST_GATHER = 1.0
 """Steps for which one waits at most for those whom the last one answered."""
@@ -33,7 +39,8 @@ _log = structlog.get_logger(__name__)
 class EngineSession:
     """One session in the engine: its decoder, its cache, and the pages promised to it.
 
-    tokens: those it opened with. salt: whom it shares prefixes with; None: nobody.
+    tokens: those it opened with. salt: whom it shares prefixes with; None: nobody. has_room:
+    whether what it comes to can be taken; it is asked for nothing while that does not hold.
     """
 
     decoder: Decoder
@@ -42,6 +49,7 @@ class EngineSession:
     tokens: Tokens
     salt: str | None
     priority: int
+    has_room: Callable[[], bool]
     admitted: bool = False
     closed: bool = field(default=False)
 
@@ -76,8 +84,7 @@ class Engine:
         """
         self._runner = runner
         self._step_rows = step_rows
-        self._kv_pages = kv_pages
-        self._reserve_pages = reserve_pages
+        self.kv = KVSize(runner.page_rows, kv_pages, reserve_pages)
         self._on_step = on_step
         self._on_admit = on_admit
         self._prefixes = PrefixCache()
@@ -91,7 +98,7 @@ class Engine:
         self._some_go_on = False
         self._changed = threading.Condition()
         self._dirty = False
-        self._stopping = False
+        self._stopping = self._over = False
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self.after_step: Callable[[], None] = lambda: None  # on the worker, once all are told
         self.steps = 0
@@ -111,8 +118,13 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the worker runs."""
-        return self._worker.is_alive()
+        """Whether the worker runs; once it does not, no session is opened."""
+        return self._worker.is_alive() and not self._over
+
+    @property
+    def block_rows(self) -> int:
+        """Most rows of a span that need logits: such a span gets its turn, whatever else waits."""
+        return block_rows(self._step_rows)
 
     @property
     def load(self) -> Load:
@@ -122,7 +134,7 @@ class Engine:
             queued=self._queued,
             step_rows=self._last_rows,
             kv_pages_used=self._pages_used,
-            kv_pages_total=self._kv_pages,
+            kv_pages_total=self.kv.pages,
         )
 
     def open(
@@ -134,24 +146,43 @@ class Engine:
         resumes: bool = False,
         salt: str | None = "",
         priority: int = 0,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> EngineSession:
         """Admit a session that begins with `tokens` and will have at most `max_length`.
 
         Its pages are promised here, so that no stream runs out of KV half way. One that
-        resumes may use the reserve. Raises ResourceExhausted when there is no room.
+        resumes may use the reserve. Raises ResourceExhausted when there is no room now,
+        InvalidArgument when there never is, Unavailable when the worker has ended.
         salt: whom it shares prefixes with; None: nobody. priority: higher goes first.
+        has_room: asked on the worker; when it holds again the session must be woken.
         """
-        pages = math.ceil(max_length / self._runner.page_rows)
+        self._check_size(max_length, resumes=resumes)
+        pages = self.kv.pages_of(max_length)
         with self._changed:
-            free = self._kv_pages - self._pages_used - (0 if resumes else self._reserve_pages)
+            if self._over or self._stopping:
+                raise Unavailable("the engine has stopped")
+            free = self.kv.pages_for(resumes=resumes) - self._pages_used
             if pages > free:
                 raise ResourceExhausted(f"KV is full: {pages} pages needed, {max(free, 0)} free")
-            cache = self._runner.new_cache()
-            session = EngineSession(decoder, cache, pages, as_tokens(tokens), salt, priority)
+            session = EngineSession(
+                decoder,
+                self._runner.new_cache(),
+                pages,
+                as_tokens(tokens),
+                salt,
+                priority,
+                has_room,
+            )
             self._pages_used += pages
             self._sessions.append(session)
         self.wake(session)
         return session
+
+    def _check_size(self, max_length: int, *, resumes: bool) -> None:
+        most = self.kv.most(resumes=resumes)
+        if max_length > most:
+            limit = f"at most {most}, what KV here has for one stream"
+            raise InvalidArgument.of("tokens of prompt and max_tokens together", max_length, limit)
 
     def close(self, session: EngineSession) -> None:
         """Free `session` before the next step. Closing twice does nothing."""
@@ -170,10 +201,18 @@ class Engine:
             while self._wait_for_work():
                 while self._step():
                     pass
+        except BaseException:
+            _log.critical("the engine died", exc_info=True)
         finally:
-            for session in self._sessions:
-                session.decoder.fail(Unavailable("the engine has stopped"))
-            self.after_step()
+            self._end()
+
+    def _end(self) -> None:
+        """Whoever is left goes elsewhere, at once; nobody comes any more."""
+        with self._changed:
+            self._over = True
+        for session in self._sessions:
+            self._fail(session, Unavailable("the engine has stopped"))
+        self._told()
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -190,33 +229,42 @@ class Engine:
         step = schedule(wanted, self._step_rows)
         self._queued = len(wanted) - len(step)
         if not step or self._stopping:
-            self.after_step()  # some may have been told while they planned
+            self._told()  # some may have been told while they planned
             return False
         started = time.perf_counter()
         try:
             logits = self._runner.forward([(session.cache, span) for session, span in step])
+            results = list(zip(step, logits, strict=True))
         except Exception:
             _log.exception("forward pass failed", sessions=len(step))
             for session, _ in step:
                 self._fail(session, Internal("the forward pass failed"))
-            self.after_step()
+            self._told()
             return True
         report = self._report(step, started, time.perf_counter())
         whole = {id(session): span for session, span in wanted}
         self._some_go_on = False
-        for (session, span), rows in zip(step, logits, strict=True):
+        for (session, span), rows in results:
             if span is whole[id(session)]:
                 self._commit(session, span, rows, report)
             else:
                 self._some_go_on = True
-        self.after_step()
-        if self._on_step is not None:  # nobody waits for a metric
-            self._on_step(StepRecord(self._last_rows, len(step), self._last_seconds))
+        self._told()
+        self._record(step)  # nobody waits for a metric
         # Who was served goes behind those who were not.
         served = {id(session) for session, _ in step}
         with self._changed:
             self._sessions.sort(key=lambda session: id(session) in served)
         return True
+
+    def _told(self) -> None:
+        with harmless("after_step"):
+            self.after_step()
+
+    def _record(self, step: Sequence[tuple[EngineSession, Span]]) -> None:
+        if self._on_step is not None:
+            with harmless("on_step"):
+                self._on_step(StepRecord(self._last_rows, len(step), self._last_seconds))
 
     def _gather(self) -> None:
         """Wait for those who just got an answer, as long as that pays, so that they share the step.
@@ -237,26 +285,38 @@ class Engine:
             return 0.0
         now = time.perf_counter()
         longest = self._last_seconds * (PLAIN_SHARE if self._some_go_on else LONGEST_GATHER)
-        ready = sum(not (one.closed or one.decoder.idle) for one in self._sessions)
+        ready = sum(not (one.closed or self._is_idle(one)) for one in self._sessions)
         wait = self._gathering.patience(ready, self._last_seconds, now) if ready else 0.0
         return min(self._ended + longest - now, wait)
 
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
         """What sessions want computed, in the order of their precedence."""
-        admitted = (session for session in self._sessions if session.admitted)
-        ranked = sorted(admitted, key=lambda session: -session.priority)
+        able = (session for session in self._sessions if session.admitted and session.has_room())
+        ranked = sorted(able, key=lambda session: -session.priority)
         return [(session, span) for session in ranked if (span := self._plan(session))]
 
     def _plan(self, session: EngineSession) -> Span | None:
         try:
             span = session.decoder.plan(session.cache.length)
+            if span is not None:
+                session.cache.truncate(span.position)
         except Exception:
             _log.exception("a decoder failed to plan")
             self._fail(session, Internal("planning the step failed"))
             return None
-        if span is not None:
-            session.cache.truncate(span.position)
+        if span is not None and span.logit_rows > self._step_rows:  # it would wait for ever
+            wants = f"a step wants logits of {span.logit_rows} rows"
+            self._fail(session, Internal(f"{wants}; the limit is {self._step_rows}"))
+            return None
         return span
+
+    def _is_idle(self, session: EngineSession) -> bool:
+        try:
+            return session.decoder.idle
+        except Exception:
+            _log.exception("a decoder failed to say whether it is idle")
+            self._fail(session, Internal("planning the step failed"))
+            return True
 
     def _commit(self, session: EngineSession, span: Span, rows: Logits, report: StepReport) -> None:
         with self._changed:  # before it is told, as it may ask at once
@@ -266,13 +326,14 @@ class Engine:
         except Exception:
             _log.exception("a decoder failed to commit")
             self._fail(session, Internal("taking the step's result failed"))
-        if not session.decoder.idle:
+        if not self._is_idle(session):
             with self._changed:
                 self._some_go_on |= self._gathering.goes_on(session)
 
     def _fail(self, session: EngineSession, error: PacelineError) -> None:
         session.closed = True
-        session.decoder.fail(error)
+        with harmless("telling a session that it failed"):
+            session.decoder.fail(error)
 
     def _report(
         self, step: list[tuple[EngineSession, Span]], started: float, ended: float
@@ -299,16 +360,18 @@ class Engine:
         for session in closed:
             if (prefix := self._prefix_of(session)) is not None:
                 self._prefixes.add(prefix)
-        self._prefixes.evict(self._kv_pages - self._pages_used)
+        self._prefixes.evict(self.kv.pages - self._pages_used)
 
     def _admit_new(self) -> None:
         """Give new sessions the KV of what began alike, whether that has ended or still runs."""
         for session in self._sessions:
             if not session.admitted:
                 session.admitted = True
-                self._share(session)
+                with harmless("sharing a prefix"):
+                    self._share(session)
                 if self._on_admit is not None:
-                    self._on_admit(session.tokens.size, session.cache.length)
+                    with harmless("on_admit"):
+                        self._on_admit(session.tokens.size, session.cache.length)
 
     def _share(self, session: EngineSession) -> None:
         if session.salt is None:
@@ -327,6 +390,8 @@ class Engine:
         """What others may share of a session."""
         if session.salt is None or session.cache.length < MIN_TOKENS:
             return None
-        kept = as_tokens(session.decoder.kept(session.cache.length))
-        pages = math.ceil(session.cache.length / self._runner.page_rows)
-        return Prefix(session.salt, kept, session.cache, pages)
+        with harmless("keeping a prefix"):
+            kept = as_tokens(session.decoder.kept(session.cache.length))
+            pages = self.kv.pages_of(session.cache.length)
+            return Prefix(session.salt, kept, session.cache, pages)
+        return None

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from paceline.engine.padding import Padding
+from paceline.engine.work import PAGE_TOKENS
 
-PAGE_ROWS = 512
+PAGE_ROWS = PAGE_TOKENS
 """Rows in a page: what a cache grows by."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +21,8 @@ from paceline.engine.plain import PlainDecoder
 from paceline.engine.runner import Decoder
 from paceline.errors import FailedPrecondition
 from paceline.session import TokenizerFiles
+
+_log = structlog.get_logger(__name__)
 
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
@@ -70,7 +73,7 @@ def load_model(
         vocabulary_hash=vocabulary_hash(tokenizer, config.vocab_size),
         vocabulary_size=config.vocab_size,
         max_positions=config.max_position_embeddings,
-        eos_token_ids=_eos_token_ids(folder, config),
+        eos_token_ids=eos_token_ids(folder, config),
         tokenizer=tokenizer,
     )
 
@@ -146,14 +149,28 @@ def _refuse_other_than_attention(config: Any) -> None:
         )
 
 
-def _eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
-    """generation_config.json's, else the model's own; one id or a list."""
-    found = config.eos_token_id
+def eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
+    """generation_config.json's, else the model's own; one id or a list.
+
+    Those that are no ids of the vocabulary are left out: no output would ever end with them.
+    """
+    named = [config.eos_token_id]
     if (folder / "generation_config.json").exists():
-        found = GenerationConfig.from_pretrained(folder).eos_token_id or found
-    if found is None:
-        return ()
-    return tuple(found) if isinstance(found, list) else (found,)
+        named.insert(0, GenerationConfig.from_pretrained(folder).eos_token_id)
+    for found in named:
+        if ids := _in_vocabulary(found, config.vocab_size):
+            return ids
+    return ()
+
+
+def _in_vocabulary(found: Any, size: int) -> tuple[int, ...]:
+    named = found if isinstance(found, list | tuple) else [found]
+    given = [token for token in named if token is not None]
+    kept = [token for token in given if isinstance(token, int) and 0 <= token < size]
+    if len(kept) < len(given):
+        left = [token for token in given if token not in kept]
+        _log.warning("end tokens are not in the vocabulary", token_ids=left, vocabulary_size=size)
+    return tuple(dict.fromkeys(kept))
 
 
 def _hash_weights(model: PreTrainedModel) -> str:

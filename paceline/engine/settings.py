@@ -3,8 +3,10 @@
 import os
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
+from paceline.engine.work import PAGE_TOKENS
 from paceline.settings import ServerSettings
 
 
@@ -37,9 +39,23 @@ class EngineSettings(ServerSettings):
     step_rows: int = Field(
         256, ge=64, le=2048, description="Most rows (tokens) in one step, all sessions together."
     )
-    kv_tokens: int = Field(
-        65536, ge=512, description="Tokens of KV for all sessions, promised when one opens."
-    )
     kv_reserve_tokens: int = Field(
-        4096, ge=0, description="Of these, kept for streams that come from a lost server."
+        4096, ge=0, description="Of kv_tokens, kept for streams that come from a lost server."
     )
+    kv_tokens: int = Field(
+        65536,
+        ge=PAGE_TOKENS,
+        validate_default=True,
+        description="Tokens of KV for all sessions, promised when one opens.",
+    )
+
+    @field_validator("kv_tokens")
+    @classmethod
+    def _leaves_a_page(cls, value: int, info: ValidationInfo) -> int:
+        """KV for sessions that do not come from a lost server: without any all are refused."""
+        reserve = info.data.get("kv_reserve_tokens", 0)
+        least = PAGE_TOKENS * (reserve // PAGE_TOKENS + 1)
+        if value < least:
+            what = f"a page of {PAGE_TOKENS} beyond --kv-reserve-tokens, {reserve}"
+            raise PydanticCustomError("kv_tokens", f"it must be at least {least}, {what}")
+        return value

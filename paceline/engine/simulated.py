@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from paceline.engine.law import LAW_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.started import StartedEngine, run_engine
-from paceline.engine.work import KVCache, Logits, Span
+from paceline.engine.work import PAGE_TOKENS, KVCache, Logits, Span
 from paceline.errors import InvalidArgument
 from paceline.hashing import mix
 from paceline.path import TokenPath
@@ -34,7 +34,6 @@ _OVERSLEPT = 2e-4
 """Most seconds that one step makes up for another: more is not sleep but a busy machine."""
 _SECOND = 1.0
 """Score of the second best guess; all others have 0."""
-_PAGE_ROWS = 512
 
 
 def _numbers(value: object) -> object:
@@ -134,7 +133,7 @@ def is_simulated(name: str) -> bool:
 class SimulatedRunner:
     """A Runner that takes the stated time."""
 
-    page_rows = _PAGE_ROWS
+    page_rows = PAGE_TOKENS
 
     def __init__(self, simulation: Simulation, *, drafts: bool) -> None:
         """drafts: guess, instead of deciding."""

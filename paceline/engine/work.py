@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from paceline.errors import PacelineError
 from paceline.session import CostModel, Load
 
+PAGE_TOKENS = 512
+"""Tokens in a page of KV: what sessions are counted in."""
 Logits = NDArray[np.floating]
 """Raw logits, [rows, vocabulary], float32 or, for a float64 model, float64."""
 

@@ -9,6 +9,7 @@ from paceline.session import (
     Advance,
     CostModel,
     Drafter,
+    KVSize,
     Load,
     Machine,
     ModelInfo,
@@ -317,7 +318,12 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
         host=message.host,
         features=tuple(message.features),
         max_proposals=message.max_proposals,
+        kv=_kv_from_proto(message.kv) if message.HasField("kv") else None,
     )
+
+
+def _kv_from_proto(message: model_pb2.KVSize) -> KVSize:
+    return KVSize(message.page_tokens, message.pages, message.reserve)
 
 
 def machine_to_proto(machine: Machine) -> model_pb2.Machine:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from paceline.errors import Internal, InvalidArgument, PacelineError
 from paceline.rpc import request_id
 from paceline.rpc.status import code_of, trailing_metadata
+from paceline.watching import harmless
 
 _log = structlog.get_logger(__name__)
 
@@ -104,15 +105,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.OK
         except PacelineError as error:
             code = code_of(error)
-            _log.info("call failed", code=code.name, reason=str(error))
+            with harmless("the log"):
+                _log.info("call failed", code=code.name, reason=str(error))
             await context.abort(code, str(error), trailing_metadata(error))
         except Exception:
             code = grpc.StatusCode.INTERNAL
-            _log.exception("call failed", code=code.name)
+            with harmless("the log"):
+                _log.exception("call failed", code=code.name)
             bug = Internal(f"a bug; request id {request_id.current_request_id()}")
             await context.abort(code, str(bug))
         finally:
-            self._metrics.observe(method, code, time.perf_counter() - started)
+            with harmless("metrics"):
+                self._metrics.observe(method, code, time.perf_counter() - started)
 
 
 @dataclass(frozen=True, slots=True)

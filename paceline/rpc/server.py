@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import logging
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 from wsgiref.simple_server import WSGIServer
@@ -15,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
 from paceline import log
-from paceline.errors import PacelineError, Unavailable
+from paceline.errors import Internal, PacelineError, Unavailable
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.loop import EventLoop
 from paceline.rpc.options import server_options
@@ -25,6 +28,8 @@ _log = structlog.get_logger(__name__)
 
 ALIVE_SECONDS = 1.0
 """The service is asked this often whether it is alive."""
+DEAD_SECONDS = 10.0
+"""A process that is not alive ends by itself after so long, where no liveness probe ends it."""
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -86,6 +91,7 @@ class RpcServer:
         await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         await self.grpc.stop(0)
+        await asyncio.gather(stopping, hurried, return_exceptions=True)
 
     async def start(self, health_servicer: health.aio.HealthServicer, names: Sequence[str]) -> None:
         """Listen; raises Unavailable naming the address when it is taken."""
@@ -130,11 +136,18 @@ async def serving(
 def run_process(
     settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool
 ) -> None:
-    """Run a process to its end; what stops it is logged, with exit status 1."""
+    """Run a process to its end; what stops it is logged, with exit status 1.
+
+    Where a signal came while `load` still ran on some thread, it is not waited for.
+    """
     log.configure(settings.log_level, settings.log_format)
 
+    loaded = False
+
     async def load_for_good(registry: CollectorRegistry) -> Service:
+        nonlocal loaded
         service = await load(registry)
+        loaded = True
         # What is there now stays. Looking through it all takes the collector a fifth of a second.
         gc.collect()
         gc.freeze()
@@ -146,12 +159,23 @@ def run_process(
     except PacelineError as error:
         _log.error("stopped", reason=str(error))
         raise SystemExit(1) from None
+    if not loaded:
+        _exit_at_once()
+
+
+def _exit_at_once() -> None:
+    """Without waiting for threads, which the interpreter could not end in good order either."""
+    _log.info("stopped while loading")
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool) -> None:
     """Run a process until SIGTERM or SIGINT; a second signal ends it without draining.
 
-    The health port is up before `load` begins, which may take long: alive, not ready.
+    The health port is up before `load` begins, which may take long: alive, not ready. Raises
+    Internal when the service has died.
     """
     registry = CollectorRegistry()
     stop = _stop_on_signals()
@@ -192,12 +216,19 @@ def _serve_metrics(settings: ServerSettings, registry: CollectorRegistry) -> WSG
 
 
 async def _watch(service: Service, check: Health, stop: asyncio.Event) -> None:
-    """Report whether the service is alive until `stop` is set."""
+    """Report whether the service is alive until `stop` is set.
+
+    Raises Internal after DEAD_SECONDS in which it was not.
+    """
+    dead = 0
     while not stop.is_set():
         alive = service.alive()
         await check.set(alive=alive, ready=True)
-        if not alive:
+        dead = 0 if alive else dead + 1
+        if dead == 1:
             _log.error("not alive any more")
+        if dead * ALIVE_SECONDS > DEAD_SECONDS:
+            raise Internal("what stands behind the calls has died")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), ALIVE_SECONDS)
 
@@ -208,10 +239,10 @@ async def _unless(stop: asyncio.Event, loading: Awaitable[Service]) -> Service |
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    if task in done:
-        return task.result()
-    task.cancel()
-    return None
+    if task not in done:
+        task.cancel()
+    await asyncio.gather(task, stopping, return_exceptions=True)
+    return task.result() if task in done else None
 
 
 def _stop_on_signals() -> asyncio.Event:

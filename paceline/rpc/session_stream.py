@@ -19,6 +19,8 @@ Item = TypeVar("Item")
 
 HELD_SECONDS = 0.0005
 """What a worker delivers in one step may wait so long for the rest."""
+MOST_WAITING = 256
+"""Items that wait to be sent before a session is asked for no more until some have gone."""
 PROGRESS_SECONDS = 1.0
 """A stream that has nothing to say shows a sign of life this often."""
 
@@ -26,8 +28,7 @@ PROGRESS_SECONDS = 1.0
 class Outbox(Generic[Item]):
     """What a worker thread delivers and a handler sends, in order, until an error ends it.
 
-    Its bound is the session's: a worker delivers nothing that was not asked for, and
-    never more than the output has tokens.
+    Its bound is MOST_WAITING and what one step adds: a worker asks has_room before it begins one.
     """
 
     def __init__(self, joined_in: Callable[[], float] = lambda: math.inf) -> None:
@@ -39,7 +40,7 @@ class Outbox(Generic[Item]):
         self._loop = asyncio.get_running_loop()
         self._joined_in = joined_in
         self._waiting: deque[Item | PacelineError | None] = deque()
-        self._woken = False
+        self._woken = self._held_up = False
         self._due: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.Future[None] | None = None
@@ -54,6 +55,22 @@ class Outbox(Generic[Item]):
         self._waiting.append(item)
         woken, self._woken = self._woken, True
         return not woken
+
+    def has_room(self) -> bool:
+        """Whether there is room for what a step comes to; on any thread."""
+        # Said first, and taken back: whoever makes room in between sees that it is waited for.
+        self._held_up = True
+        if len(self._waiting) < MOST_WAITING:
+            self._held_up = False
+            return True
+        return False
+
+    def made_room(self) -> bool:
+        """Whether has_room said no since this was asked, and would not now; on the loop."""
+        if not self._held_up or len(self._waiting) >= MOST_WAITING:
+            return False
+        self._held_up = False
+        return True
 
     def expect_within(self, seconds: Sequence[float]) -> None:
         """Items are wanted at these moments, ascending: until the next they may share a message."""
