@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import torch
 from gguf import GGUFReader
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from paceline.scratch import scratch_folder
 
 Say = Callable[[str], None]
 
@@ -19,9 +20,7 @@ def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
 
     `say` is told each phase. Takes a minute or so, and memory for the weights in float32.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with scratch_folder(folder) as work:
         say("reading weights")
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
@@ -34,8 +33,6 @@ def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
             path.chmod(0o755 if path.is_dir() else 0o644)
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_model(model: PreTrainedModel, gguf: Path, folder: Path) -> None:

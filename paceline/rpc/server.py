@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
-from paceline import log
+from paceline import log, scratch
 from paceline.errors import Internal, PacelineError, Unavailable
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.loop import EventLoop
@@ -166,6 +166,7 @@ def run_process(
 def _exit_at_once() -> None:
     """Without waiting for threads, which the interpreter could not end in good order either."""
     _log.info("stopped while loading")
+    scratch.clear()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)

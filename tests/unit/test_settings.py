@@ -95,3 +95,31 @@ def test_help_explains_every_setting(
 def test_a_socket_takes_the_place_of_host_and_port() -> None:
     assert OrchestratorSettings(host="h", port=1).address == "h:1"
     assert parse(OrchestratorSettings, ["--socket=/tmp/s"]).address == "unix:/tmp/s"
+
+
+@pytest.mark.parametrize("kind", [TargetSettings, DraftSettings])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kv-tokens=2048"], "--kv-tokens is '2048': it must be at least 4608, a page of 512"),
+        (["--kv-tokens=4096"], "beyond --kv-reserve-tokens, 4096"),
+        (["--kv-reserve-tokens=70000"], "--kv-tokens is 65536: it must be at least 70144"),
+        (["--kv-tokens=511", "--kv-reserve-tokens=0"], "--kv-tokens is '511': Input should be"),
+        (["--kv-tokens=1023", "--kv-reserve-tokens=512"], "it must be at least 1024, a page"),
+    ],
+)
+def test_kv_that_takes_no_stream_is_refused_at_start(
+    kind: type[ServerSettings],
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(kind, ["--model=x", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_kv_of_a_page_beyond_the_reserve_is_enough() -> None:
+    for tokens, reserve in ((512, 0), (512, 511), (1024, 512), (1024, 1023), (1535, 1023)):
+        flags = [f"--kv-tokens={tokens}", f"--kv-reserve-tokens={reserve}"]
+        assert parse(TargetSettings, ["--model=x", *flags]).kv_tokens == tokens

@@ -9,7 +9,7 @@ import pytest
 from paceline.engine.engine import Engine
 from paceline.engine.work import KVCache, Logits, Span, StepReport
 from paceline.errors import PacelineError, Unavailable
-from tests.table_model import TableRunner
+from tests.table_model import TableRunner, TokenCache
 from tests.unit.engine.test_engine import (
     WAIT_SECONDS,
     MakeEngine,
@@ -111,13 +111,18 @@ def test_who_watches_takes_nobody_down(which: str) -> None:
     engine.stop()
 
 
+class Original(TokenCache):
+    """Has no copies."""
+
+    def copy(self, length: int) -> TokenCache:
+        raise MemoryError
+
+
 class Uncopied(TableRunner):
     """No room for a copy of what others began with."""
 
-    def new_cache(self) -> Any:
-        cache = super().new_cache()
-        cache.copy = fails
-        return cache
+    def new_cache(self) -> TokenCache:
+        return Original()
 
 
 def test_a_prefix_that_cannot_be_copied_is_computed(make_engine: MakeEngine) -> None:
