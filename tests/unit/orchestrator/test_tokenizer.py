@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer
 
 from orchestrator.tokenizer import TargetTokenizer
-from paceline.engine.loading import read_tokenizer
+from paceline.engine.tokenizer_files import read_tokenizer
 from paceline.errors import InvalidArgument
 from paceline.generation import ChatMessage
 from paceline.session import TokenizerFiles
