@@ -34,14 +34,15 @@ class Client:
     raises a subclass of paceline.errors.PacelineError.
     """
 
-    def __init__(self, address: str, *, retries: int = RETRIES) -> None:
+    def __init__(self, address: str, *, retries: int = RETRIES, proxy: str = "") -> None:
         """`address` is host:port or unix:/path. Connects at the first call.
 
         retries: how often in a row a call is tried again; 0 never.
+        proxy: the HTTP proxy to connect through, http://host:port; the environment names none.
         """
         self.address = address
         self._retries = retries
-        self._channel = open_channel(address)
+        self._channel = open_channel(address, proxy)
         self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:

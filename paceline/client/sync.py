@@ -23,14 +23,14 @@ class SyncClient:
             print(delta.text, end="")
     """
 
-    def __init__(self, address: str, *, retries: int = RETRIES) -> None:
+    def __init__(self, address: str, *, retries: int = RETRIES, proxy: str = "") -> None:
         """As Client."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="paceline-client", daemon=True
         )
         self._thread.start()
-        self._client = self._run(_make(address, retries))
+        self._client = self._run(_make(address, retries, proxy))
 
     def __enter__(self) -> Self:
         """Nothing to wait for."""
@@ -117,6 +117,6 @@ class SyncGeneration:
         return self._client._run(self._generation.result())
 
 
-async def _make(address: str, retries: int) -> Client:
+async def _make(address: str, retries: int, proxy: str) -> Client:
     """A client of the running loop."""
-    return Client(address, retries=retries)
+    return Client(address, retries=retries, proxy=proxy)

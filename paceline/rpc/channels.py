@@ -11,9 +11,9 @@ from paceline.rpc.options import channel_options
 RESOLVE_SECONDS = 2.0
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
+def open_channel(address: str, proxy: str = "") -> grpc.aio.Channel:
     """A channel to host:port or unix:/path; connects when first used."""
-    return grpc.aio.insecure_channel(address, options=channel_options())
+    return grpc.aio.insecure_channel(address, options=channel_options(proxy))
 
 
 async def resolve(address: str) -> list[str]:

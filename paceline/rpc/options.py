@@ -2,13 +2,18 @@
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_METADATA_BYTES = 8 * 1024
+CONNECT_MS = 5_000
+"""A connection attempt is given up after this long: TCP has then asked three times."""
 _CONNECTION_AGE_MS = 5 * 60 * 1000
 
 Options = list[tuple[str, int | str]]
 
 
-def channel_options() -> Options:
-    """Of every channel. Retrying and balancing are the orchestrator's, never gRPC's."""
+def channel_options(proxy: str = "") -> Options:
+    """Of every channel. Retrying and balancing are the orchestrator's, never gRPC's.
+
+    proxy: the HTTP proxy to connect through, as http://host:port; none unless given.
+    """
     return [
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 5_000),
@@ -17,11 +22,15 @@ def channel_options() -> Options:
         ("grpc.enable_retries", 0),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        # The environment's http_proxy is meant for the web, and knows no way to these servers.
+        *([("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]),
         # Channels to one address stay apart, so that closing or losing one is that one's alone.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
+        # This is how long an attempt may take, whose answer is several network latencies away. One
+        # that is refused ends at once, so that reconnecting stays quick.
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
     ]
 
 

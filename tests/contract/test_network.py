@@ -1,0 +1,91 @@
+"""Networks as they are: slow, behind proxies, of two families."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from paceline.client import Client
+from paceline.errors import Unavailable
+from tests import servers
+from tests.contract.test_client import pump
+
+LATE_SECONDS = 0.3
+
+
+@contextlib.asynccontextmanager
+async def slow(port: int) -> AsyncIterator[str]:
+    """An address of `port` behind a network that takes its time for the first answer."""
+    ends = contextlib.ExitStack()
+
+    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        ends.callback(writer.close)
+        ends.callback(back.close)
+        up = asyncio.create_task(pump(reader, back, 10**9))
+        await asyncio.sleep(LATE_SECONDS)
+        await pump(there, writer, 10**9)
+        await up
+
+    server = await asyncio.start_server(join, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        ends.close()
+        server.close()
+
+
+def port_of(client: Client) -> int:
+    return int(client.address.rpartition(":")[2])
+
+
+async def test_the_first_call_over_a_slow_network_succeeds() -> None:
+    async with (
+        servers.orchestrator_alone() as near,
+        slow(port_of(near)) as address,
+        Client(address, retries=0) as client,
+    ):
+        assert await client.models() == []
+
+
+async def test_servers_over_a_slow_network_are_found() -> None:
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        slow(int(target.address.rpartition(":")[2])) as address,
+        servers.orchestrator([address], []) as client,
+    ):
+        assert len(await client.models()) == 1
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy", "all_proxy"])
+async def test_a_proxy_of_the_web_is_not_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (name, name.upper()):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    for variable in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        servers.orchestrator([target.address], []) as client,
+    ):
+        assert len(await client.models()) == 1
+
+
+async def test_a_client_goes_through_the_proxy_it_is_given() -> None:
+    asked: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    async with (
+        await asyncio.start_server(connect, "127.0.0.1", 0) as server,
+        Client("far.example:7070", retries=0, proxy=_proxy(server)) as client,
+    ):
+        with pytest.raises(Unavailable):
+            await client.models()
+    assert (await asked.get()).startswith(b"CONNECT far.example:7070 HTTP/1.1")
+
+
+def _proxy(server: asyncio.Server) -> str:
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
