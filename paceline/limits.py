@@ -75,6 +75,7 @@ def check_opening(opening: Opening, model: ModelInfo) -> None:
     for field in ("prompt_token_ids", "output_token_ids", "stop_token_ids"):
         check_token_ids(field, getattr(opening, field), model.vocabulary_size)
     check_token_ids("sampling.logit_bias", opening.sampling.logit_bias, model.vocabulary_size)
+    check_min_tokens(opening, model.vocabulary_size)
     for field in ("logprobs", "prompt_logprobs"):
         check_logprobs(field, getattr(opening, field))
     check_priority(opening.priority)
@@ -120,6 +121,14 @@ def check_token_ids(field: str, ids: Iterable[int], vocabulary_size: int) -> Non
         if token >= vocabulary_size:
             limit = f"under {vocabulary_size}, the size of the vocabulary"
             raise InvalidArgument.of(f"a token id in {field}", token, limit)
+
+
+def check_min_tokens(opening: Opening, vocabulary_size: int) -> None:
+    """InvalidArgument where min_tokens leaves no token to begin with."""
+    minimum = opening.sampling.min_tokens
+    some = len(opening.stop_token_ids) < vocabulary_size
+    limit = "0 where every token of the vocabulary ends the output"
+    _check("sampling.min_tokens", minimum, limit, some or minimum <= len(opening.output_token_ids))
 
 
 def check_due_seconds(moments: Sequence[float]) -> None:

@@ -1,5 +1,6 @@
 """Verification: what the target answers to proposals. Pure: no I/O, no clock, no thread."""
 
+import math
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from paceline.engine.history import History
 from paceline.engine.law import pick
 from paceline.engine.logprobs import token_logprobs
 from paceline.engine.work import Logits, Span, StepReport
-from paceline.errors import PacelineError
+from paceline.errors import Internal, PacelineError
 from paceline.path import TokenPath
 from paceline.session import Opening, PromptLogprobs, TokenLogprobs, Verdict, Verify
 
@@ -23,11 +24,14 @@ def verify(
 
     logits: [len(drafts) + 1, vocabulary]; row i is for the position of drafts[i]. A draft
     token is accepted exactly when it is the target's pick there; the first that is not is
-    replaced by it. Nothing comes after a stop token. `history` grows by the result.
+    replaced by it. Nothing comes after a stop token. `history` grows by the result. Raises
+    Internal where the model has no number for any token that may come.
     """
     decided: list[int] = []
     for place, row in enumerate(logits):
         token = pick(row, opening.sampling, opening.seed, history, opening.stop_token_ids)
+        if not row[token] > -math.inf:
+            raise Internal(f"the model's logits at position {len(history)} are no numbers")
         decided.append(token)
         history.append(token)
         rejected = place == len(drafts) or token != drafts[place]

@@ -323,6 +323,8 @@ class Engine:
             self._gathering.answered(session, time.perf_counter())
         try:
             session.decoder.commit(span, rows, report)
+        except PacelineError as error:
+            self._fail(session, error)
         except Exception:
             _log.exception("a decoder failed to commit")
             self._fail(session, Internal("taking the step's result failed"))

@@ -30,13 +30,15 @@ NOISE_MIN, NOISE_MAX = -3.14, 22.88
 REACH = 26.1
 """An id whose scaled logit is further below the best one cannot win: the noise spans less."""
 _NEAR = 10.0
+_LARGE = 1e9
+_FACTORS, _LARGEST_FACTOR = (1e-6, 1e6), 1e260
 _FAR_HASH = np.uint32(-math.expm1(-math.exp(-(_NEAR + NOISE_MIN))) * 2**32)
 
 
 def pick(row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]) -> int:
     """Token for the position after `history`, from its raw logits, [vocabulary]."""
     if params.greedy:  # as below, without looking at all that come near
-        return int(penalize(row, params, history, stop).argmax())
+        return _best(penalize(row, params, history, stop), params, history, stop)
     ids, scores = noisy_scores(row, params, seed, history, stop)
     return int(ids[scores.argmax()])
 
@@ -49,7 +51,7 @@ def pick_with_second(
     The margin is at most REACH; with no second that can win it is REACH, and the id None.
     """
     if params.greedy:
-        return _two_best(penalize(row, params, history, stop))
+        return _two_best(_numbers(penalize(row, params, history, stop), params, history, stop))
     ids, scores = noisy_scores(row, params, seed, history, stop)
     best = int(scores.argmax())
     if scores.size == 1:
@@ -77,12 +79,16 @@ def noisy_scores(
 
     `stop` are the ids that min_tokens forbids.
     """
-    row = penalize(row, params, history, stop)
+    row = _numbers(penalize(row, params, history, stop), params, history, stop)
+    best = row.max()
     if params.greedy:
-        ids = np.flatnonzero(row >= row.max() - _NEAR)
+        ids = np.flatnonzero(row >= best - _NEAR)
         return ids, row[ids].astype(np.float64)
-    ids = np.flatnonzero(row >= row.max() - REACH * params.temperature)
-    scores = row[ids].astype(np.float64) / params.temperature
+    ids = np.flatnonzero(row >= best - REACH * params.temperature)
+    scores = row[ids].astype(np.float64)
+    if abs(float(best)) > _LARGE * params.temperature:  # the noise would be lost in rounding
+        scores -= best
+    scores /= params.temperature
     if params.filters:
         kept = keep(scores, params)
         ids, scores = ids[kept], scores[kept]
@@ -93,6 +99,34 @@ def noisy_scores(
     return ids[contend], scores[contend] + gumbel(hashes[contend])
 
 
+def _best(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> int:
+    best = int(row.argmax())  # the first that is not a number, where there is one
+    return best if math.isfinite(row[best]) else int(_made(row, params, history, stop).argmax())
+
+
+def _numbers(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
+    """Penalized logits of which the best is a number."""
+    return row if math.isfinite(row.max()) else _made(row, params, history, stop)
+
+
+def _made(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
+    """As _numbers, where a model, or a penalty, made them infinite or no numbers.
+
+    What is no number cannot be taken. Where nothing can, all that min_tokens allows are equal.
+    """
+    row = numbers(row)
+    if row.max() == -np.inf:
+        row = np.zeros_like(row)
+        if history.output_tokens < params.min_tokens:
+            row[list(stop)] = np.finfo(row.dtype).min
+    return row
+
+
+def numbers(row: Row) -> Row:
+    """Logits without infinity, for which the largest number stands, and what is no number."""
+    return np.nan_to_num(row, nan=-np.inf, posinf=np.finfo(row.dtype).max, neginf=-np.inf)
+
+
 def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
     """Logits after penalties, bias and min_tokens: a copy, or `row` itself when none applies."""
     too_short = history.output_tokens < params.min_tokens
@@ -100,16 +134,28 @@ def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[
         return row
     row = row.copy()
     if params.repetition_penalty != 1.0:
-        ids = history.seen_ids()
-        values = row[ids]
-        factor = params.repetition_penalty
-        row[ids] = np.where(values > 0, values / factor, values * factor)
+        row = _penalize_seen(row, history.seen_ids(), params.repetition_penalty)
     ids, counts = history.output_counts()
     row[ids] -= params.presence_penalty + params.frequency_penalty * counts
     for token, bias in params.logit_bias.items():
         row[token] += bias
     if too_short:
         row[list(stop)] = -np.inf
+    return row
+
+
+def _penalize_seen(row: Row, ids: Ids, factor: float) -> Row:
+    """Repetition penalty. `row` itself is changed; for a factor beyond _FACTORS, a float64 copy."""
+    least, most = _FACTORS
+    if not least <= factor <= most:
+        row = row.astype(np.float64)
+        # As good as any beyond: what it is for has left the noise, and all other logits, far behind.
+        factor = min(max(factor, 1 / _LARGEST_FACTOR), _LARGEST_FACTOR)
+    values = row[ids]
+    with np.errstate(over="ignore"):
+        changed = np.where(values > 0, values / factor, values * factor)
+    limits = np.finfo(row.dtype)  # of what was a number, and stays one
+    row[ids] = np.where(np.isfinite(values), changed.clip(limits.min, limits.max), changed)
     return row
 
 
@@ -141,6 +187,8 @@ def _top_p(scores: Scores, p: float) -> Ids:
     total = weights.sum()
     # All that this leaves out weighs less than 1 - p: it is never in, and need not be sorted.
     likely = np.flatnonzero(weights > (1.0 - p) * total / weights.size)
+    if not likely.size:  # p is nothing beside 1, and all are equal
+        return np.array([scores.argmax()])
     order = likely[np.argsort(-scores[likely], kind="stable")]
     count = np.searchsorted(np.cumsum(weights[order]), p * total) + 1
     return np.sort(order[:count])

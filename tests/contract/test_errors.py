@@ -155,6 +155,15 @@ BAD_REQUESTS: dict[str, tuple[GenerateRequest, type[PacelineError], str]] = {
         InvalidArgument,
         rf"^a token id in stop_token_ids is {VOCABULARY}; it must be under {VOCABULARY}",
     ),
+    "only stop tokens": (
+        GenerateRequest(
+            "x",
+            sampling=SamplingParams(min_tokens=3),
+            stop_token_ids=tuple(range(VOCABULARY)),
+        ),
+        InvalidArgument,
+        r"^sampling.min_tokens is 3; it must be 0 where every token of the vocabulary ends",
+    ),
     "priority": (
         GenerateRequest("x", priority=-101),
         InvalidArgument,

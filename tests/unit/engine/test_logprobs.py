@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,3 +32,21 @@ def test_they_are_the_log_softmax_of_the_raw_logits() -> None:
     assert math.isclose(
         sum(math.exp(one.logprob) for one in token_logprobs(row, 0, 1000).top), 1.0, rel_tol=1e-5
     )
+
+
+anything = st.sampled_from([0.0, 1.0]) | st.floats(allow_nan=True, allow_infinity=True)
+
+
+@pytest.mark.filterwarnings("error")
+@given(st.lists(anything, min_size=1, max_size=6), st.booleans(), st.data())
+def test_of_any_logits_they_are_numbers_up_to_0(
+    row: list[float], wide: bool, data: st.DataObject
+) -> None:
+    """Or minus infinity, of what cannot be; the probabilities come to 1."""
+    token = data.draw(st.integers(0, len(row) - 1))
+    with np.errstate(over="ignore"):
+        logits = np.array(row).astype(np.float64 if wide else np.float32)
+    found = token_logprobs(logits, token, len(row))
+    logprobs = [one.logprob for one in found.top]
+    assert all(logprob <= 0 for logprob in (*logprobs, found.logprob))
+    assert math.isclose(sum(math.exp(logprob) for logprob in logprobs), 1.0, rel_tol=1e-5)

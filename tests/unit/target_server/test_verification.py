@@ -1,12 +1,15 @@
 """The target's session: whatever is proposed, and however it is stepped, its tokens are its own."""
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from paceline.engine.history import History
 from paceline.engine.work import StepReport
-from paceline.errors import PacelineError, Unavailable
+from paceline.errors import Internal, PacelineError, Unavailable
 from paceline.path import TokenPath
 from paceline.sampling import SamplingParams
 from paceline.session import Load, Opening, Origin, PromptLogprobs, Proposal, Verdict, Verify
@@ -166,3 +169,14 @@ def test_a_failure_is_delivered() -> None:
     error = Unavailable("the engine has stopped")
     Verification(opening, delivered.append).fail(error)
     assert delivered == [error]
+
+
+@pytest.mark.parametrize("logit", [math.nan, -math.inf])
+def test_a_model_without_a_number_ends_the_stream(logit: float) -> None:
+    """No token is made up: not that of NaN, nor one of a row that rules all out."""
+    opening = Opening("test", (1,), SamplingParams(temperature=0), 0, 9, stop_token_ids=frozenset())
+    row = np.array([logit, 2.0, math.nan, math.inf])
+    assert verify(row[None, :2], (), opening, History((1,))) == [1]
+    assert verify(row[None], (), opening, History((1,))) == [3]
+    with pytest.raises(Internal, match="the model's logits at position 1 are no numbers"):
+        verify(np.full((1, 4), logit), (), opening, History((1,)))
