@@ -124,7 +124,7 @@ def _made(row: Row, params: SamplingParams, history: History, stop: Iterable[int
 
 def numbers(row: Row) -> Row:
     """Logits without infinity, for which the largest number stands, and what is no number."""
-    return np.nan_to_num(row, nan=-np.inf, posinf=np.finfo(row.dtype).max, neginf=-np.inf)
+    return np.minimum(np.where(np.isnan(row), -np.inf, row), np.finfo(row.dtype).max)
 
 
 def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
@@ -149,7 +149,7 @@ def _penalize_seen(row: Row, ids: Ids, factor: float) -> Row:
     least, most = _FACTORS
     if not least <= factor <= most:
         row = row.astype(np.float64)
-        # As good as any beyond: what it is for has left the noise, and all other logits, far behind.
+        # As good as any beyond: what it is for has left the noise, and all other logits, behind.
         factor = min(max(factor, 1 / _LARGEST_FACTOR), _LARGEST_FACTOR)
     values = row[ids]
     with np.errstate(over="ignore"):

@@ -17,7 +17,7 @@ def token_logprobs(row: Logits, token: int, count: int) -> TokenLogprobs:
     """
     scores = row.astype(np.float64)
     if not math.isfinite(scores.max()):
-        scores = numbers(scores)
+        scores = numbers(scores).astype(np.float64)
         scores = scores if scores.max() > -np.inf else np.zeros_like(scores)
     with np.errstate(over="ignore"):  # beyond all numbers below the best: minus infinity
         scores -= scores.max()

@@ -1,4 +1,4 @@
-"""The law at the edges of its parameters and of its logits: it never fails, and it is its definition.
+"""The law at the edges of its parameters and its logits: it never fails, and is its definition.
 
 The definition is computed in decimals of 60 digits, with exponents without end.
 """
@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from decimal import Context, Decimal, localcontext
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from paceline.engine.history import History
 from paceline.engine.law import REACH, Row, gumbel, noise_hash, pick, pick_with_second
-from paceline.engine.logprobs import token_logprobs
 from paceline.sampling import SamplingParams
 
 EXACT = Context(prec=60, Emin=-(10**9), Emax=10**9)
@@ -149,7 +149,7 @@ def seen_apart(scores: dict[int, Decimal], least: float) -> bool:
     ordered = sorted(scores.values())
     return all(
         one == other or other - one > Decimal(least) * (100 + abs(one))
-        for one, other in zip(ordered, ordered[1:], strict=False)
+        for one, other in pairwise(ordered)
     )
 
 

@@ -45,7 +45,7 @@ def test_of_any_logits_they_are_numbers_up_to_0(
     """Or minus infinity, of what cannot be; the probabilities come to 1."""
     token = data.draw(st.integers(0, len(row) - 1))
     with np.errstate(over="ignore"):
-        logits = np.array(row).astype(np.float64 if wide else np.float32)
+        logits = np.array(row, np.float64) if wide else np.array(row).astype(np.float32)
     found = token_logprobs(logits, token, len(row))
     logprobs = [one.logprob for one in found.top]
     assert all(logprob <= 0 for logprob in (*logprobs, found.logprob))
