@@ -129,6 +129,9 @@ class RulePacer:
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """Nothing changes its mind."""
 
+    def interrupted(self) -> None:
+        """Nor does this."""
+
     def plan(self, remaining: int, draft: DraftState) -> FixedPlan:
         """See Pacer."""
         most = max(0, min(self.at_most, remaining - 1))

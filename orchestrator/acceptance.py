@@ -67,6 +67,10 @@ class Calibration:
 
     def __init__(self) -> None:
         """Begin with a mild prior."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: what was learned so far was of another draft, or may have been."""
         middles = [low + 0.1 for low in (0.0, *_BOUNDS)]
         self._shares = {
             drafter: [Share(_prior(middle), _PRIOR_WEIGHT, _MEMORY) for middle in middles]

@@ -99,6 +99,8 @@ class Drafting:
             return NOTHING
         proposal = await session.take(plan)
         self._stream.waited(session.waited_seconds)
+        if self._session is not session:  # lost meanwhile: the wait for it is none that rounds take
+            self._pacer.interrupted()
         return proposal
 
     async def run(self) -> None:

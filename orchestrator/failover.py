@@ -47,6 +47,7 @@ async def run_stream(
                 raise
             _log.warning("target lost", reason=str(error), output_tokens=len(stream.output))
             stream.settle()
+            stream.interrupted()
             await asyncio.sleep(_PAUSE_SECONDS)
 
 

@@ -31,9 +31,14 @@ class Outlet:
         """Nothing more comes: all is said, or `error` tells why it is not."""
         self._queue.put_nowait(error)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has read enough for more to be put."""
+        return self._waiting < BUFFER_BYTES
+
     async def room(self) -> None:
         """Wait until the buffer has room; ResourceExhausted after STALLED_SECONDS without."""
-        if self._waiting < BUFFER_BYTES:
+        if self.has_room:
             return
         try:
             async with asyncio.timeout(STALLED_SECONDS):

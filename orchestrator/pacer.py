@@ -29,6 +29,12 @@ class Pacer(Protocol):
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """Learn of a verdict, and of the guesses that it verified."""
 
+    def interrupted(self) -> None:
+        """The time until the next verdict is none that a round takes: it is not to be learned of.
+
+        The target was lost, the client did not read, or a draft was lost that was waited for.
+        """
+
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """Plan the next step of a stream that has `remaining` tokens to go.
 
@@ -59,6 +65,9 @@ class FixedPacer:
     def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
         """See whether there are others."""
         self._alone = verdict.load.sessions <= 1
+
+    def interrupted(self) -> None:
+        """Times are nothing to it."""
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 
 from orchestrator.acceptance import Guess, StreamAcceptance
+from orchestrator.intervals import Intervals
 from orchestrator.pacer import Explanation
 from orchestrator.plans import (
     ALTERNATIVES,
@@ -82,10 +83,9 @@ class AdaptivePacer:
         self._record = record
         self._at_most = at_most
         self._wait_seconds = wait_seconds
-        self._acceptance = StreamAcceptance(record.calibration)
         self._rate = Rate()
         self._gain = Rate(GAIN_MEMORY)
-        self._last_seconds: float | None = None
+        self._intervals = Intervals()
         self._others, self._shared_rounds = 0, SHARED_ROUNDS
         self._plain_run = self._measure_left = 0
         self._shares_cores = self._free = False
@@ -97,6 +97,7 @@ class AdaptivePacer:
         self._gave_up = self._trusts = False
         if record.benched and not record.may_probe():
             self._paused, self._probe_after = Reason.PAUSED_BENCHED, MAX_PROBE_TOKENS
+        self._acceptance = StreamAcceptance(record.calibration)  # which a probe has begun anew
         self.reason = Reason.MEASURING
         self.reasons: Counter[Reason] = Counter()
 
@@ -149,10 +150,15 @@ class AdaptivePacer:
         """See Pacer."""
         self._acceptance.observe(guesses, verdict)
         self._look_around(verdict)
-        if verdict.cost_model is not None:
-            self._row_seconds = verdict.cost_model.row_seconds
+        cost = verdict.cost_model  # None where another target has begun, too
+        self._row_seconds = cost.row_seconds if cost is not None else 0.0
         self._time(verdict)
         self._follow(verdict)
+
+    def interrupted(self) -> None:
+        """See Pacer."""
+        self._intervals.interrupted()
+        self._plain_run = 0
 
     def _look_around(self, verdict: Verdict) -> None:
         """See whether steps are shared with others; in some they may have missed their turn."""
@@ -273,12 +279,11 @@ class AdaptivePacer:
 
     def _time(self, verdict: Verdict) -> None:
         """Learn what a second is worth, and what a plain step takes."""
-        now, tokens = verdict.arrived_seconds, len(verdict.token_ids)
-        last, self._last_seconds = self._last_seconds, now
+        tokens = len(verdict.token_ids)
+        seconds = self._intervals.observe(verdict)
         self._record.count(tokens)
-        if last is None:
+        if seconds is None:
             return
-        seconds = now - last
         self._rate.observe(tokens, seconds)
         if self.reason not in _DRAFTING:
             self._plain(seconds)

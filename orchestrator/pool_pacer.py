@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from orchestrator.acceptance import Guess
 from orchestrator.gain import StreamGain
+from orchestrator.intervals import Intervals
 from orchestrator.pacer import Explanation, Pacer
 from orchestrator.pacing import LEAST_GAIN, AdaptivePacer, Reason
 from orchestrator.plans import DraftState, Plan
@@ -40,7 +41,7 @@ class PoolPacer:
         """Begin without a pool. make: a pacer that plans by a record."""
         self._make = make
         self._steps: Counter[str] = Counter()
-        self._last_seconds: float | None = None
+        self._intervals = Intervals()
         self._pools = 0
         self._begin(record, tally)
 
@@ -98,10 +99,15 @@ class PoolPacer:
         self._pacer.observe(verdict, guesses)
         if verdict.verified:
             self._record.places.observe(verdict)
-        last, self._last_seconds = self._last_seconds, verdict.arrived_seconds
-        if counts and self._adaptive is not None and last is not None:
+        seconds = self._intervals.observe(verdict)
+        if counts and self._adaptive is not None and seconds is not None:
             plain = self._record.plain_seconds(self._adaptive.others)
-            self._observe_gain(len(verdict.token_ids), verdict.arrived_seconds - last, plain)
+            self._observe_gain(len(verdict.token_ids), seconds, plain)
+
+    def interrupted(self) -> None:
+        """See Pacer."""
+        self._intervals.interrupted()
+        self._pacer.interrupted()
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""

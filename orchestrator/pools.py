@@ -62,7 +62,7 @@ class Replica:
     async def poll(self) -> None:
         """Ask for model and load."""
         stub = model_pb2_grpc.ModelServiceStub(self.channel)
-        asked = time.time()
+        asked, started = time.time(), time.monotonic()
         try:
             answer = await stub.GetModelInfo(model_pb2.GetModelInfoRequest(), timeout=POLL_SECONDS)
         except grpc.aio.AioRpcError as error:
@@ -71,7 +71,7 @@ class Replica:
                 _log.warning("server lost", address=self.address, reason=self.reason)
             self.reachable = False
             return
-        took = max(0.0, time.time() - asked)
+        took = time.monotonic() - started
         # The least of late: an answer that a busy event loop kept waiting says nothing of the way.
         before = self.round_trip_seconds if self.reachable else took
         self.round_trip_seconds = min(took, _FORGET * before) if before else took

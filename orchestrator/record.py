@@ -9,6 +9,7 @@ from orchestrator.acceptance import Calibration, Share
 from orchestrator.gain import GainEstimate
 from orchestrator.tally import by_place
 from paceline.session import Drafter, Verdict
+from paceline.stalls import LEAST_SECONDS, Stalls
 from paceline.status import Gain
 
 _ROUND_MEMORY = 20.0
@@ -51,18 +52,27 @@ class Rate:
 
 
 class Mean:
-    """A mean that forgets: the latest dozen or so count."""
+    """A mean of times that forgets: the latest dozen or so count, those that stood still do not."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self.value: float | None = None
         self._seen = 0
+        self._stalls = Stalls()
 
-    def observe(self, value: float) -> None:
-        """One more."""
+    def observe(self, value: float, least_stall: float = LEAST_SECONDS) -> bool:
+        """One more; returns whether it counts. least_stall: see Stalls."""
+        if self._stalls.is_one(value, self.value, least_stall):
+            return False
         self._seen += 1
         before = value if self.value is None else self.value
         self.value = before + (value - before) / min(self._seen, _TIME_MEMORY)
+        return True
+
+    def doubt(self) -> None:
+        """The next one counts alone."""
+        self._seen = 0
+        self._stalls = Stalls(expects=True)
 
 
 def crowd(others: int) -> int:
@@ -217,7 +227,7 @@ class DraftRecord:
 
     def observe_opening(self, prompt_tokens: int, seconds: float) -> None:
         """The first guess of a session with such a prompt."""
-        self._prompt_row.observe(seconds / prompt_tokens)
+        self._prompt_row.observe(seconds / prompt_tokens, LEAST_SECONDS / prompt_tokens)
 
     def wait(self, *, restart: bool) -> float | None:
         """Seconds until the next guess, expected; None while not known.
@@ -263,8 +273,19 @@ class DraftRecord:
         if due:
             self._probed_at = self.target.tokens
             self._probing = True
-            self.calibration = Calibration()  # it may be another draft by now
+            self._doubt()
         return due
+
+    def _doubt(self) -> None:
+        """Forget what is known of guesses and waits: it may be another draft by now.
+
+        Streams hold the calibration, so that it stays the same one.
+        """
+        self.calibration.forget()
+        self.answers.doubt(_ANSWERS_PRIOR)
+        self._prompt_row.doubt()
+        for wait in self._waits.values():
+            wait.doubt()
 
     def count(self, tokens: int) -> None:
         """Tokens of a verdict of any stream."""

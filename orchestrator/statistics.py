@@ -28,6 +28,7 @@ class StreamStatistics:
         """Counts the same for all streams of a draft pool, which may change."""
         self.scraped_rounds = 0
         self.scraped_first = False
+        self._interrupted = False
         """What of this the metrics have seen already, while the stream runs."""
 
     def receive(self, drafter: Drafter, count: int) -> None:
@@ -49,17 +50,22 @@ class StreamStatistics:
         """Draft tokens accepted."""
         return sum(self._accepted)
 
+    def interrupted(self) -> None:
+        """The time until the next verdict is none that a round takes."""
+        self._interrupted = True
+
     def observe(self, verdict: Verdict, draft_wait: float) -> None:
         """A verdict came, of a round that had waited `draft_wait` for its draft."""
         now = verdict.arrived_seconds
         self.tally.observe(verdict)
         if self._first_token is None:
             self._first_token = now
-        elif verdict.verified:
+        elif verdict.verified and not self._interrupted:
             wall = now - self._last_token
             self.round_seconds.append(wall)
             self.overheads.append(_overhead(verdict, wall - draft_wait))
         self._last_token = now
+        self._interrupted = False
         if not verdict.verified:
             self.plain_steps += 1
             return

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.outlet import Outlet
@@ -56,6 +57,7 @@ class OutputStream:
         self.statistics = StreamStatistics(arrived)
         self.cached_tokens: int | None = None
         self.begun = asyncio.Event()
+        self.on_interruption: Callable[[], None] = lambda: None
         for token in opening.output_token_ids:
             self._output.append(token)
             self._text_length += len(self._text(token))
@@ -117,7 +119,15 @@ class OutputStream:
 
     async def room(self) -> None:
         """Wait until the client has read enough."""
-        await self._outlet.room()
+        if not self._outlet.has_room:
+            await self._outlet.room()
+            self.interrupted()
+
+    def interrupted(self) -> None:
+        """The time until the next verdict is none that a round takes: nobody is to learn of it."""
+        self._draft_wait = 0.0
+        self.statistics.interrupted()
+        self.on_interruption()
 
     @property
     def usage(self) -> Usage:

@@ -1,6 +1,7 @@
 """The cost of a step by its rows, fitted online."""
 
 from paceline.session import CostModel
+from paceline.stalls import Stalls
 
 _DECAY = 0.98
 _ENOUGH = 8
@@ -12,17 +13,24 @@ class CostFit:
     def __init__(self) -> None:
         """Begin with no steps."""
         self._steps = 0
+        self._stalls = Stalls()
         self._weight = 0.0
         self._rows = self._seconds = self._rows_rows = self._rows_seconds = 0.0
 
     def observe(self, rows: int, seconds: float) -> None:
-        """One more step."""
+        """One more step, unless somebody stood still in it."""
+        if self._stalls.is_one(seconds, self._expected(rows)):
+            return
         self._steps += 1
         self._weight = _DECAY * self._weight + 1.0
         self._rows = _DECAY * self._rows + rows
         self._seconds = _DECAY * self._seconds + seconds
         self._rows_rows = _DECAY * self._rows_rows + rows * rows
         self._rows_seconds = _DECAY * self._rows_seconds + rows * seconds
+
+    def _expected(self, rows: int) -> float | None:
+        model = self.model
+        return None if model is None else model.step_seconds + model.row_seconds * rows
 
     @property
     def model(self) -> CostModel | None:
