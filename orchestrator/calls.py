@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import grpc
@@ -21,6 +20,7 @@ from paceline.rpc.codec import (
     verify_to_proto,
 )
 from paceline.rpc.request_id import outgoing_metadata
+from paceline.rpc.session_stream import PROGRESS_SECONDS
 from paceline.rpc.shared_call import SharedCall
 from paceline.rpc.status import from_rpc_error
 from paceline.session import Advance, Opened, Opening, PromptLogprobs, Proposal, Verdict, Verify
@@ -29,6 +29,8 @@ from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, targ
 SILENCE_SECONDS = 5.0
 """Servers say something every second; one that is silent this long is dead."""
 _WATCH_SECONDS = 1.0
+_LOOKS = 5
+"""So often a read must be seen to wait: what came while the event loop stood still comes first."""
 STANDSTILL_SECONDS = 60.0
 """An engine that makes no step this long, with work to do, is dead."""
 
@@ -50,15 +52,21 @@ class Call(Protocol):
 
 
 def _begin(
-    replica: Replica, seconds: float, alone: Callable[..., Call], share: Callable[[], SharedCall]
+    replica: Replica,
+    seconds: float,
+    alone: Callable[..., Call],
+    share: Callable[[], SharedCall],
+    *,
+    much: bool = False,
 ) -> Call:
     """A call for one session more on the replica.
 
     The first has one of its own, which takes a hop less on either side; those that come while
     others are there share one, where a message less counts for more. alone: begins the one,
-    share: the other.
+    share: the other. much: more is sent than may wait for one session of many, so that it needs
+    a call of its own, which holds up the server while nobody reads.
     """
-    if not replica.sessions or not replica.takes_shared_calls:
+    if much or not replica.sessions or not replica.takes_shared_calls:
         return alone(timeout=seconds, metadata=outgoing_metadata())
     if replica.shared_call is None or replica.shared_call.ended:
         replica.shared_call = share()
@@ -74,11 +82,12 @@ class SessionCall(Generic[Request, Response]):
         self._call = call
         self._seconds = seconds
         self._engine_steps = -1
-        self._moved = time.monotonic()
+        self._still = 0
         self._loop = asyncio.get_running_loop()
         self._reading_since: float | None = None
+        self._looks = 0
         self._silent = False
-        self._watch = self._loop.call_later(_WATCH_SECONDS, self._look)
+        self._watch = self._look_later()
 
     async def __aenter__(self) -> Self:
         """Count the session."""
@@ -92,16 +101,24 @@ class SessionCall(Generic[Request, Response]):
         self._call.cancel()
 
     def _look(self) -> None:
-        """Cancel a call that has been read in vain for too long, then look again later.
+        """Cancel a call that has been read in vain for too long, else look again later.
 
-        One timer a session: a timeout around each read would cost as much as the read.
+        One timer a session: a timeout around each read would cost as much as the read. Looks are
+        counted, not only seconds: while the event loop stands still nothing is read, and that is
+        no silence. Between two looks it has turned.
         """
         since = self._reading_since
-        if since is not None and self._loop.time() - since > SILENCE_SECONDS:
+        self._looks += since is not None
+        silent = since is not None and self._loop.time() - since > SILENCE_SECONDS
+        if silent and self._looks > _LOOKS:
             self._silent = True
             self._call.cancel()
         else:
-            self._watch = self._loop.call_later(_WATCH_SECONDS, self._look)
+            self._watch = self._look_later()
+
+    def _look_later(self) -> asyncio.TimerHandle:
+        seconds = min(_WATCH_SECONDS, SILENCE_SECONDS / _LOOKS)
+        return self._loop.call_later(seconds, self._look)
 
     async def _open(self, request: Any) -> Opened:
         request.open.timeout_seconds = self._seconds
@@ -117,7 +134,7 @@ class SessionCall(Generic[Request, Response]):
             await self._call.write(request)
 
     async def _read(self) -> Response:
-        self._reading_since = self._loop.time()
+        self._reading_since, self._looks = self._loop.time(), 0
         try:
             response: Any = await self._call.read()
         except asyncio.CancelledError:
@@ -133,11 +150,15 @@ class SessionCall(Generic[Request, Response]):
         return response  # type: ignore[no-any-return]
 
     def _note(self, progress: session_pb2.Progress) -> None:
-        """Hold the engine to its progress while an answer is due."""
-        now = time.monotonic()
+        """Hold the engine to its progress while an answer is due.
+
+        By what it says, one word each PROGRESS_SECONDS: it may be read long after it was said.
+        """
         if progress.engine_steps != self._engine_steps:
-            self._engine_steps, self._moved = progress.engine_steps, now
-        elif now - self._moved > STANDSTILL_SECONDS:
+            self._engine_steps, self._still = progress.engine_steps, 0
+            return
+        self._still += 1
+        if self._still * PROGRESS_SECONDS > STANDSTILL_SECONDS:
             raise Unavailable(f"the engine at {self._replica.address} stands still")
 
 
@@ -149,15 +170,24 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         replica: Replica,
         seconds: float,
         on_prompt_logprobs: Callable[[PromptLogprobs], None],
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Begin the call, with a deadline in `seconds`."""
+        """Begin the call, with a deadline in `seconds`.
+
+        room: waits until there is room for more prompt logprobs; None where none are asked for.
+        """
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
         types = target_pb2.VerifyRequest, target_pb2.VerifySharedRequest
         call = _begin(
-            replica, seconds, stub.Verify, lambda: SharedCall(stub.VerifyShared(), *types)
+            replica,
+            seconds,
+            stub.Verify,
+            lambda: SharedCall(stub.VerifyShared(), *types),
+            much=room is not None,
         )
         super().__init__(replica, call, seconds)
         self._on_prompt_logprobs = on_prompt_logprobs
+        self._room = room
         self._now = self._loop.time
         self._asked = self._codec = 0.0
 
@@ -187,9 +217,11 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
                     asked_seconds=self._asked,
                     codec_seconds=self._codec + self._now() - arrived,
                 )
-                self._moved = time.monotonic()
+                self._still = 0
             elif kind == "prompt_logprobs":
                 self._on_prompt_logprobs(prompt_logprobs_from_proto(response.prompt_logprobs))
+                if self._room is not None:
+                    await self._room()
             else:
                 self._note(response.progress)
 

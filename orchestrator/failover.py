@@ -63,6 +63,7 @@ async def _follow_one(
         lambda model: model.fingerprint == opening.fingerprint,
         f"target with fingerprint {opening.fingerprint}",
     )
-    async with TargetCall(replica, seconds, stream.emit_prompt_logprobs) as target:
+    room = stream.room if opening.prompt_logprobs is not None else None
+    async with TargetCall(replica, seconds, stream.emit_prompt_logprobs, room) as target:
         await target.open(dataclasses.replace(opening, output_token_ids=stream.output))
         await rounds(target, draft, pacer, stream)

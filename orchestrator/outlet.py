@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from paceline.errors import PacelineError, ResourceExhausted
 from paceline.generation import Delta, GenerateEvent
+from paceline.session import PromptLogprobs
 
 BUFFER_BYTES = 4 * 1024 * 1024
 """What may wait for a client, about."""
@@ -62,7 +63,9 @@ class Outlet:
 
 
 def _weight(event: GenerateEvent) -> int:
-    """Bytes on the wire, about, of what grows with the output."""
+    """Bytes on the wire, about, of what grows with the output or the prompt."""
+    if isinstance(event, PromptLogprobs):
+        return _TOKEN_BYTES * sum(1 + len(token.top) for token in event.tokens)
     if not isinstance(event, Delta):
         return 0
     logprobs = sum(len(token.logprobs.top) for token in event.tokens if token.logprobs)

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import grpc
+import structlog
 
 from paceline.errors import ResourceExhausted
 from paceline.rpc.options import MAX_MESSAGE_BYTES
 from paceline.rpc.status import closed_to_proto, rpc_error_of
 from paceline.v1 import session_pb2
+
+_log = structlog.get_logger(__name__)
 
 FEATURE = "shared_calls"
 """Servers that take shared calls name it in their model info."""
@@ -27,7 +30,14 @@ BATCH_BYTES = MAX_MESSAGE_BYTES // 4
 WAITING_BYTES = MAX_MESSAGE_BYTES
 """What may wait to be sent before those who send more have to wait."""
 
+UNREAD_RESPONSES = 256
+"""Messages of one session that may wait to be read; more than it was asked for is never sent."""
+
 _ENDED = closed_to_proto(grpc.StatusCode.UNAVAILABLE, "the server ended the call")
+_FLOODED = closed_to_proto(
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    f"{UNREAD_RESPONSES} responses wait, the limit for one session",
+)
 
 Message = TypeVar("Message", bound=Any)
 
@@ -131,10 +141,23 @@ class SharedSession:
             self._reader.cancel()
 
     def deliver(self, response: Any) -> None:
-        """Add a response, EOF, or an AioRpcError, which ends the session."""
+        """Add a response, EOF, or an AioRpcError, which ends the session.
+
+        So does the server, with more than UNREAD_RESPONSES that wait: nobody asked for so many.
+        """
+        ends = isinstance(response, grpc.aio.AioRpcError) or response is grpc.aio.EOF
+        if not ends and len(self._responses) >= UNREAD_RESPONSES:
+            response = rpc_error_of(_FLOODED)
+            self._leave(self._number)
         self._responses.append(response)
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+def _log_bug(task: "asyncio.Task[None]") -> None:
+    """Nobody awaits the tasks of a call: what went wrong in them is told here, and its sessions."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a shared call failed", exc_info=error)
 
 
 class SharedCall:
@@ -155,6 +178,8 @@ class SharedCall:
         self._numbers = itertools.count(1)
         self.ended = False
         self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
+        for task in self._tasks:
+            task.add_done_callback(_log_bug)
 
     def join(self) -> SharedSession:
         """A new session."""

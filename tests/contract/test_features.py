@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from paceline.client import Choice, Client, Result
 from paceline.errors import Aborted
 from paceline.generation import ChatMessage, FinishReason, GenerateRequest, Prompt, Speculation
+from paceline.rpc import session_stream
 from paceline.sampling import SamplingParams
 from paceline.session import Origin
 from tests import servers
@@ -271,3 +272,27 @@ async def no_streams_are_left() -> bool:
     """No task of a stream is left over."""
     names = [str(task.get_coro()) for task in asyncio.all_tasks()]
     return not any("Choices" in name or "Drafting" in name for name in names)
+
+
+async def test_a_session_of_which_much_waits_pauses_and_loses_nothing(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for one answer at a time: each step waits until the one before has gone."""
+    request = GenerateRequest(
+        (1, 2, 3) * 60,
+        max_tokens=40,
+        ignore_eos=True,
+        seed=1,
+        prompt_logprobs=2,
+        speculation=Speculation.OFF,
+    )
+    async with (
+        servers.target(folders[0]) as target,
+        servers.orchestrator([target.address], []) as client,
+    ):
+        expected = await client.generate(request).result()
+        monkeypatch.setattr(session_stream, "MOST_WAITING", 1)
+        found = await client.generate(request).result()
+    assert found.token_ids == expected.token_ids
+    assert found.prompt_logprobs == expected.prompt_logprobs
+    assert len(found.prompt_logprobs) == 180 - 1

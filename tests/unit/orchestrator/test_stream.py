@@ -159,3 +159,13 @@ async def test_a_full_buffer_waits_for_the_client_and_then_gives_up(
     emit(stream, Verdict(4, (3, 4)))
     with pytest.raises(ResourceExhausted, match=r"did not read for 0\.01 s; 64 bytes wait"):
         await stream.room()
+
+
+async def test_prompt_logprobs_fill_the_buffer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUFFER_BYTES", 1000)
+    stream, outlet = make_stream()
+    logprobs = TokenLogprobs(-1.0, ())
+    for position in (1, 17):
+        assert outlet.has_room
+        stream.emit_prompt_logprobs(PromptLogprobs(position, (logprobs,) * 16))
+    assert not outlet.has_room

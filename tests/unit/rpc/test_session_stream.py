@@ -7,6 +7,7 @@ import math
 import pytest
 
 from orchestrator.simulation import in_virtual_time
+from paceline.rpc import session_stream as module
 from paceline.rpc.loop import TIMER_SECONDS
 from paceline.rpc.session_stream import Deliveries, Outbox
 
@@ -67,3 +68,22 @@ async def test_what_a_step_delivers_is_seen_once_it_has_ended() -> None:
             deliveries.deliver(outbox, item)
     deliveries.flush()
     assert await asyncio.gather(*reading) == [[0, 1], [0, 1]]
+
+
+async def test_a_full_outbox_says_so_and_then_that_it_has_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 2)
+    outbox: Outbox[int] = Outbox()
+    for item in range(2):
+        assert outbox.has_room()
+        outbox.deliver(item)
+    assert not outbox.made_room()
+    assert not outbox.has_room()
+    assert not outbox.made_room()
+    batches = outbox.batches()
+    assert await anext(batches) == [0, 1]
+    assert outbox.made_room()
+    assert not outbox.made_room()
+    assert outbox.has_room()
+    await batches.aclose()

@@ -2,14 +2,23 @@
 
 import asyncio
 import math
+from typing import Any
 
+import grpc
 import pytest
 
 from paceline.errors import ResourceExhausted
 from paceline.rpc.deadline import DEFAULT_SECONDS
-from paceline.rpc.shared_call import BATCH_BYTES, LARGEST_BYTES, WAITING_BYTES, Batches
+from paceline.rpc.shared_call import (
+    BATCH_BYTES,
+    LARGEST_BYTES,
+    UNREAD_RESPONSES,
+    WAITING_BYTES,
+    Batches,
+    SharedCall,
+)
 from paceline.rpc.shared_service import SessionContext
-from paceline.v1 import session_pb2
+from paceline.v1 import session_pb2, target_pb2
 
 
 def message(name: str, size: int = 0) -> session_pb2.Open:
@@ -72,3 +81,42 @@ async def test_closed_it_gives_what_it_has_then_nothing_and_keeps_nobody_waiting
 async def test_a_time_that_is_none_counts_as_not_given(given: float) -> None:
     context = SessionContext(session_pb2.Open(timeout_seconds=given))
     assert DEFAULT_SECONDS - 60 < context.time_remaining() <= DEFAULT_SECONDS
+
+
+class Endless:
+    """A call on which responses come to session 1 without end; what is sent on it is kept."""
+
+    def __init__(self) -> None:
+        self.sent: list[target_pb2.VerifyRequest] = []
+        self.cancelled = False
+
+    async def write(self, request: target_pb2.VerifySharedRequest) -> None:
+        self.sent += request.requests
+
+    async def read(self) -> target_pb2.VerifySharedResponse:
+        await asyncio.sleep(0)
+        response = target_pb2.VerifyResponse(session=1, progress=session_pb2.Progress())
+        return target_pb2.VerifySharedResponse(responses=[response] * 16)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+async def test_a_session_that_is_sent_more_than_may_wait_ends_and_no_other_does() -> None:
+    endless: Any = Endless()
+    call = SharedCall(endless, target_pb2.VerifyRequest, target_pb2.VerifySharedRequest)
+    flooded, other = call.join(), call.join()
+    async with asyncio.timeout(60):
+        while not endless.sent:
+            await asyncio.sleep(0)
+        for _ in range(UNREAD_RESPONSES):
+            assert (await flooded.read()).WhichOneof("message") == "progress"
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await flooded.read()
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert f"{UNREAD_RESPONSES} responses wait" in (raised.value.details() or "")
+    assert [(one.session, one.WhichOneof("message")) for one in endless.sent] == [(1, "close")]
+    assert not call.ended
+    other.cancel()
+    assert call.ended
+    assert endless.cancelled
