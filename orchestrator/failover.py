@@ -2,15 +2,16 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 
 import structlog
 
 from orchestrator.calls import TargetCall
 from orchestrator.pacer import Pacer
-from orchestrator.pools import Pool
+from orchestrator.pools import Pool, Replica
 from orchestrator.round import Draft, rounds
 from orchestrator.stream import OutputStream
-from paceline.errors import Unavailable
+from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 from paceline.session import Opening
 
 _log = structlog.get_logger(__name__)
@@ -59,11 +60,37 @@ async def _follow_one(
     stream: OutputStream,
     seconds: float,
 ) -> None:
-    replica = targets.pick(
-        lambda model: model.fingerprint == opening.fingerprint,
-        f"target with fingerprint {opening.fingerprint}",
-    )
+    """Run rounds with the target that takes the stream: the others are asked when one does not.
+
+    Raises what the last one of those that may have room some day said, else what any said; for a
+    stream that has begun Unavailable, so that it waits for room.
+    """
+    opening = dataclasses.replace(opening, output_token_ids=stream.output)
     room = stream.room if opening.prompt_logprobs is not None else None
-    async with TargetCall(replica, seconds, stream.emit_prompt_logprobs, room) as target:
-        await target.open(dataclasses.replace(opening, output_token_ids=stream.output))
-        await rounds(target, draft, pacer, stream)
+    refused: dict[Replica, PacelineError] = {}
+    while True:
+        replica = _pick(targets, opening, refused, begun=stream.generated > 0)
+        async with TargetCall(replica, seconds, stream.emit_prompt_logprobs, room) as target:
+            try:
+                await target.open(opening)
+            except (InvalidArgument, ResourceExhausted) as error:
+                refused[replica] = error
+                continue
+            await rounds(target, draft, pacer, stream)
+            return
+
+
+def _pick(
+    targets: Pool, opening: Opening, refused: Mapping[Replica, PacelineError], *, begun: bool
+) -> Replica:
+    wanted = f"target with fingerprint {opening.fingerprint}"
+    try:
+        return targets.pick(lambda one: one.fingerprint == opening.fingerprint, wanted, refused)
+    except Unavailable:
+        if not refused:
+            raise
+        full = [one for one in refused.values() if isinstance(one, ResourceExhausted)]
+        error = full[-1] if full else list(refused.values())[-1]
+        if full and begun:
+            raise Unavailable(f"no target has room for the stream: {error}") from None
+        raise error from None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import structlog
 
@@ -10,7 +11,7 @@ from orchestrator.pools import POLL_SECONDS, Pool, Replica
 from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import Internal, InvalidArgument, NotFound, PacelineError, Unavailable
 from paceline.generation import Model
-from paceline.session import ModelInfo
+from paceline.session import KVSize, ModelInfo
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +40,11 @@ class Models:
         if replica.model is None:
             raise Internal("a ready target has no model")
         return replica.model, await self._tokenizer(replica, replica.model)
+
+    def kv_sizes(self, model: ModelInfo) -> Sequence[KVSize | None]:
+        """KV of all targets that are known to serve a model, whether they answer now or not."""
+        known = (replica.model for replica in self._targets.all if not replica.retired)
+        return [one.kv for one in known if one is not None and one.fingerprint == model.fingerprint]
 
     def list(self) -> list[Model]:
         """The models of the targets that are there, once their tokenizers are too; by name."""

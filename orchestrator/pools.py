@@ -146,9 +146,15 @@ class Pool:
         """Ask every server once."""
         await asyncio.gather(*(replica.poll() for replica in self._replicas.values()))
 
-    def pick(self, fits: Callable[[ModelInfo], bool], wanted: str) -> Replica:
+    def pick(
+        self,
+        fits: Callable[[ModelInfo], bool],
+        wanted: str,
+        without: Collection[Replica] = (),
+    ) -> Replica:
         """The least loaded server whose model fits; raises Unavailable naming what was `wanted`."""
-        fitting = [replica for replica in self.ready if replica.model and fits(replica.model)]
+        able = [replica for replica in self.ready if replica not in without]
+        fitting = [replica for replica in able if replica.model and fits(replica.model)]
         if not fitting:
             raise Unavailable(f"no {wanted} is reachable")
         return least_loaded(fitting)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 
 from orchestrator.admission import admit, started
+from orchestrator.capacity import fit
 from orchestrator.choices import Choice, Choices
 from orchestrator.models import Models
 from orchestrator.outlet import Outlet
@@ -50,6 +51,8 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         openings = admit(
             asked, model, tokenizer, current_request_id(), self._settings.default_max_tokens
         )
+        sizes = self._models.kv_sizes(model)
+        openings = fit(openings, sizes, shorten=asked.max_tokens is None)
         outlet = Outlet()
         choices = _choices(openings, asked, tokenizer, arrived, outlet)
         with self._known(openings, outlet):

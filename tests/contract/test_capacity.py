@@ -1,0 +1,86 @@
+"""KV over real servers: what never fits is said once, what fits somewhere is found there."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from paceline.client import Client
+from paceline.errors import InvalidArgument, ResourceExhausted
+from paceline.generation import GenerateRequest
+from tests import servers
+from tests.contract.test_dead_engine import kill
+from tests.tiny_models import tiny_model
+
+SMALL = {"kv_tokens": 512, "kv_reserve_tokens": 0}
+LARGE = {"kv_tokens": 1024, "kv_reserve_tokens": 0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def request(prompt: int, max_tokens: int | None, **more: int) -> GenerateRequest:
+    fields = {"max_tokens": max_tokens, "ignore_eos": True, "seed": 1, **more}
+    return GenerateRequest((7,) * prompt, **fields)  # type: ignore[arg-type]
+
+
+async def test_a_target_that_could_hold_a_stream_is_found_among_those_that_could_not(
+    folder: Path,
+) -> None:
+    async with (
+        servers.target(folder, **SMALL) as small,
+        servers.target(folder, **LARGE) as large,
+        servers.orchestrator_alone([small.address, large.address]) as client,
+    ):
+        await servers.has_drafts(client, 0)
+        for _ in range(2):
+            assert len((await client.generate(request(500, 100)).result()).token_ids) == 100
+        limit = "^n is 4; it must be at most 3, as KV has room for so many of 20 tokens$"
+        with pytest.raises(InvalidArgument, match=limit):
+            await client.generate(request(10, 10, n=4)).result()
+        assert len((await client.generate(request(10, 10, n=3)).result()).choices) == 3
+        await servers.nothing_is_left(small, large)
+
+
+async def test_one_that_is_full_leaves_a_stream_to_another(folder: Path) -> None:
+    async with (
+        servers.target(folder, **SMALL) as small,
+        servers.target(folder, **LARGE) as large,
+        servers.orchestrator_alone([small.address, large.address]) as client,
+    ):
+        await servers.has_drafts(client, 0)
+        long = [client.generate(request(10, 400)) for _ in range(3)]
+        streams = [aiter(one) for one in long]
+        for stream in streams:
+            await anext(stream)
+        with pytest.raises(ResourceExhausted, match="KV is full"):
+            await client.generate(request(10, 1)).result()
+        tokens = [[len(delta.tokens) async for delta in stream] for stream in streams]
+        assert all(sum(counts) > 300 for counts in tokens)
+
+
+async def test_a_stream_whose_target_dies_waits_for_room_on_another(folder: Path) -> None:
+    async with (
+        servers.target(folder, **SMALL) as one,
+        servers.target(folder, **SMALL) as two,
+        servers.orchestrator_alone([one.address, two.address]) as client,
+    ):
+        await servers.has_drafts(client, 0)
+        with pytest.raises(InvalidArgument, match="prompt's length is 600; it must be under 512"):
+            await client.generate(request(600, None)).result()
+        expected = (await client.generate(request(10, 400)).result()).token_ids
+        running = [asyncio.create_task(collect(client, 400)) for _ in range(2)]
+
+        async def both_run() -> bool:
+            return all(each.started.engine.steps > 30 for each in (one, two))
+
+        await servers.eventually(both_run)
+        kill(one.started)
+        for found in await asyncio.gather(*running):
+            assert found == expected
+
+
+async def collect(client: Client, tokens: int) -> tuple[int, ...]:
+    return (await client.generate(request(10, tokens)).result()).token_ids
