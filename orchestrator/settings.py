@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from paceline.addresses import FORM, checked
+from paceline.errors import InvalidArgument
 from paceline.settings import ServerSettings
 
 DEFAULT_POOL = "draft"
@@ -16,7 +18,14 @@ _POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
 def _split(value: object) -> object:
-    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _addresses(value: object) -> object:
+    parts = _split(value)
+    return [_checked(str(part)) for part in parts] if isinstance(parts, list) else parts
 
 
 def _pools(value: object) -> object:
@@ -50,9 +59,10 @@ def _named(part: str) -> tuple[str | None, str]:
 
 
 def _checked(address: str) -> str:
-    if ":" not in address:
-        raise _wrong(f"the address {address!r} must be host:port or unix:/path")
-    return address
+    try:
+        return checked(address)
+    except InvalidArgument:
+        raise _wrong(f"the address {address!r} must be {FORM}") from None
 
 
 def _distinct(pools: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -68,7 +78,7 @@ def _wrong(what: str) -> PydanticCustomError:
     return PydanticCustomError("draft_pools", what)
 
 
-Addresses = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Addresses = Annotated[list[str], NoDecode, BeforeValidator(_addresses)]
 """Addresses, in flags and environment separated by commas."""
 Pools = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_pools)]
 """Addresses by the name of their pool, the preferred one first: NAME=ADDRESS,ADDRESS,NAME=..."""

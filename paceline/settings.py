@@ -1,13 +1,47 @@
 """Settings: one class per process, from flags, environment and file, in that order."""
 
+import re
 import sys
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from paceline.addresses import is_host, join
 
 Settings = TypeVar("Settings", bound=BaseSettings)
+
+_SERVICE_LINK = re.compile(r"[a-z]+://\S+:\d+")
+"""What Kubernetes, and Docker before it, put into NAME_PORT for a service called name."""
+
+
+def _host(value: str) -> str:
+    if not is_host(value):
+        raise ValueError("must be a name or an address to listen on, without a port")
+    return value
+
+
+class _Environment(EnvSettingsSource):
+    """The environment without service links: PACELINE_TARGET_PORT=tcp://10.0.0.1:7071 is no port.
+
+    They are there where a service has a server's name, as paceline-target.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self.env_vars = {
+            name: value
+            for name, value in self.env_vars.items()
+            if not (name.lower().endswith("port") and _SERVICE_LINK.fullmatch(value or ""))
+        }
 
 
 class ServerSettings(BaseSettings):
@@ -22,7 +56,7 @@ class ServerSettings(BaseSettings):
         extra="forbid",
     )
 
-    host: str = Field(
+    host: Annotated[str, AfterValidator(_host)] = Field(
         "0.0.0.0",  # noqa: S104  servers in containers are reached from outside
         description="Address to listen on, for calls, health and metrics.",
     )
@@ -44,8 +78,20 @@ class ServerSettings(BaseSettings):
 
     @property
     def address(self) -> str:
-        """Where calls are taken: host:port, or unix:/path."""
-        return f"unix:{self.socket}" if self.socket else f"{self.host}:{self.port}"
+        """Where calls are taken: host:port, [IPv6]:port, or unix:/path."""
+        return f"unix:{self.socket}" if self.socket else join(self.host, self.port)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags come before these by themselves."""
+        return (init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings)
 
 
 def parse(kind: type[Settings], arguments: list[str] | None = None) -> Settings:

@@ -5,6 +5,7 @@ from typing import Self
 
 import grpc
 
+from paceline.addresses import checked_target
 from paceline.client.generation import Generation
 from paceline.client.retry import Backoff
 from paceline.errors import PacelineError, Unavailable
@@ -35,14 +36,14 @@ class Client:
     """
 
     def __init__(self, address: str, *, retries: int = RETRIES, proxy: str = "") -> None:
-        """`address` is host:port or unix:/path. Connects at the first call.
+        """`address` is host:port, [IPv6]:port or unix:/path. Connects at the first call.
 
         retries: how often in a row a call is tried again; 0 never.
         proxy: the HTTP proxy to connect through, http://host:port; the environment names none.
         """
-        self.address = address
+        self.address = checked_target(address)
         self._retries = retries
-        self._channel = open_channel(address, proxy)
+        self._channel = open_channel(self.address, proxy)
         self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:

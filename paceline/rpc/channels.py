@@ -5,6 +5,7 @@ import socket
 
 import grpc
 
+from paceline.addresses import join, split
 from paceline.errors import Unavailable
 from paceline.rpc.options import channel_options
 
@@ -23,16 +24,12 @@ async def resolve(address: str) -> list[str]:
     """
     if address.startswith("unix:"):
         return [address]
-    host, _, port = address.rpartition(":")
+    host, port = split(address)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_SECONDS):
-            found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError) as error:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, TimeoutError) as error:
         raise Unavailable(f"{address} does not resolve: {error}") from error
-    return sorted({_join(info[4]) for info in found})
-
-
-def _join(sockaddr: tuple[object, ...]) -> str:
-    host, port = sockaddr[0], sockaddr[1]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    # IPv6 behind IPv4, as "[" is behind the digits.
+    return sorted({join(str(info[4][0]), info[4][1]) for info in found})

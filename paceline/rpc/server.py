@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
@@ -182,7 +183,7 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
     stop = _stop_on_signals()
     check = Health(names)
     await check.set(alive=True, ready=False)
-    health_server = RpcServer(f"{settings.host}:{settings.health_port}", registry=None)
+    health_server = RpcServer(join(settings.host, settings.health_port), registry=None)
     await health_server.start(check.servicer, ())
     metrics_server = _serve_metrics(settings, registry)
     try:
@@ -209,10 +210,13 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
 
 
 def _serve_metrics(settings: ServerSettings, registry: CollectorRegistry) -> WSGIServer:
+    host = without_brackets(settings.host)
+    if host == ANY_IPV4 and socket.has_dualstack_ipv6():
+        host = "::"  # both families, as gRPC takes 0.0.0.0
     try:
-        return start_http_server(settings.metrics_port, settings.host, registry)[0]
+        return start_http_server(settings.metrics_port, host, registry)[0]
     except OSError as error:
-        address = f"{settings.host}:{settings.metrics_port}"
+        address = join(settings.host, settings.metrics_port)
         raise Unavailable(f"cannot listen on {address} for metrics: {error}") from error
 
 

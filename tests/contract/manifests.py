@@ -51,6 +51,8 @@ def _workload(workload: Object, objects: list[Object]) -> Iterator[str]:
     template = workload["spec"]["template"]
     if not _selects(workload["spec"]["selector"]["matchLabels"], workload):
         yield "a Deployment does not select its own pods"
+    if template["spec"].get("enableServiceLinks", True):
+        yield "links to services are set into the environment"
     maps = {item["metadata"]["name"] for item in objects if item["kind"] == "ConfigMap"}
     volumes = {volume["name"] for volume in template["spec"].get("volumes", ())}
     for found in containers(workload):

@@ -87,6 +87,7 @@ def test_nothing_is_wrong_with_the_base(objects: list[Object]) -> None:
         ("Deployment", f"{POD}.containers.0.resources.requests.cpu", "8500m", "more cpu"),
         ("Deployment", f"{POD}.initContainers.0.resources.requests.memory", "13Gi", "more memory"),
         ("Deployment", f"{POD}.containers.0.resources.limits", {}, "cpu has no limit"),
+        ("Deployment", f"{POD}.enableServiceLinks", True, "links to services"),
         ("Deployment", f"{POD}.volumes.0.name", "weights", "no volume models"),
         ("ConfigMap", "metadata.name", "paceline-traget", "no ConfigMap paceline-target"),
         ("Service", "spec.selector", {"a": "b"}, "selects 0 Deployments"),

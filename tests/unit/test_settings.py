@@ -57,8 +57,10 @@ def test_draft_pools_have_names_and_an_order(
         (["--draft=x=a:1", "--draft=x=b:1"], "the name 'x' must stand for one pool"),
         (["--draft=a:1,draft=b:1"], "the name 'draft' must stand for one pool"),
         (["--draft=x=a:1,y=a:1"], "the address 'a:1' must be in one pool, not x and y"),
-        (["--draft=x="], "the address '' must be host:port or unix:/path"),
-        (["--draft=here"], "the address 'here' must be host:port or unix:/path"),
+        (["--draft=x="], "the address '' must be host:port, [IPv6]:port or unix:/path"),
+        (["--target=http://host:7071"], "--target is 'http://host:7071': the address"),
+        (["--target=a:1,host:99999"], "the address 'host:99999' must be host:port, [IPv6]:port"),
+        (["--draft=here"], "the address 'here' must be host:port, [IPv6]:port or unix:/path"),
         (["--port=x"], "--port is 'x': Input should be a valid integer"),
     ],
 )
@@ -123,3 +125,64 @@ def test_kv_of_a_page_beyond_the_reserve_is_enough() -> None:
     for tokens, reserve in ((512, 0), (512, 511), (1024, 512), (1024, 1023), (1535, 1023)):
         flags = [f"--kv-tokens={tokens}", f"--kv-reserve-tokens={reserve}"]
         assert parse(TargetSettings, ["--model=x", *flags]).kv_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("::1", "[::1]:1"),
+        ("[::1]", "[::1]:1"),
+        ("::", "[::]:1"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:1"),
+    ],
+)
+def test_a_server_listens_on_ipv6(host: str, address: str) -> None:
+    assert parse(OrchestratorSettings, [f"--host={host}", "--port=1"]).address == address
+
+
+@pytest.mark.parametrize("host", ["", " ", "localhost:7070", "[::1]:7070", "http://here", "a b"])
+def test_a_host_is_no_address(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(OrchestratorSettings, [f"--host={host}"])
+    assert f"--host is {host!r}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("service", ["", "HEALTH_", "METRICS_"])
+def test_links_to_services_of_a_cluster_are_no_settings(
+    kind: type[ServerSettings], service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{kind.model_config['env_prefix']}MODEL", "simulated")
+    expected = parse(kind, [])
+    name = f"{kind.model_config['env_prefix']}{service}"
+    for variable, value in service_links(name).items():
+        monkeypatch.setenv(variable, value)
+    assert parse(kind, []) == expected
+
+
+def service_links(name: str) -> dict[str, str]:
+    """What Kubernetes sets for a service: https://kubernetes.io/docs/concepts/containers."""
+    port = f"{name}PORT_7070_TCP"
+    return {
+        f"{name}SERVICE_HOST": "10.0.0.1",
+        f"{name}SERVICE_PORT": "7070",
+        f"{name}SERVICE_PORT_GRPC": "7070",
+        f"{name}PORT": "tcp://10.0.0.1:7070",
+        port: "tcp://[fd00::1]:7070",
+        f"{port}_PROTO": "tcp",
+        f"{port}_PORT": "7070",
+        f"{port}_ADDR": "10.0.0.1",
+    }
+
+
+def test_a_port_of_the_environment_is_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PACELINE_ORCHESTRATOR_PORT", "7999")
+    assert parse(OrchestratorSettings, []).port == 7999
+    monkeypatch.setenv("PACELINE_ORCHESTRATOR_PORT", "tcp")
+    with pytest.raises(SystemExit):
+        parse(OrchestratorSettings, [])
+    assert "--port is 'tcp'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse(OrchestratorSettings, ["--port=tcp://10.0.0.1:7070"])
