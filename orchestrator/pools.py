@@ -27,6 +27,8 @@ TOKENIZER_SECONDS = 30.0
 _FORGET = 1.1
 POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
+MISSES = 3
+"""A server that is late so often in a row is lost; one that cannot be reached is lost at once."""
 
 
 @dataclass(eq=False)
@@ -38,7 +40,7 @@ class Replica:
     model: ModelInfo | None = None
     load: Load = field(default_factory=Load)
     draining: bool = False
-    reachable: bool = False
+    misses: int = MISSES
     retired: bool = False
     benched: bool = False
     sessions: int = 0
@@ -47,6 +49,16 @@ class Replica:
     round_trip_seconds: float = 0.0
     clock_offset_seconds: float = 0.0
     shared_call: SharedCall | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it answers; it may be late now and then."""
+        return self.misses < MISSES
+
+    @property
+    def process(self) -> str:
+        """What names its process, while it answers."""
+        return self.machine.process if self.machine is not None and self.reachable else ""
 
     @property
     def takes_shared_calls(self) -> bool:
@@ -61,15 +73,11 @@ class Replica:
 
     async def poll(self) -> None:
         """Ask for model and load."""
-        stub = model_pb2_grpc.ModelServiceStub(self.channel)
         asked, started = time.time(), time.monotonic()
         try:
-            answer = await stub.GetModelInfo(model_pb2.GetModelInfoRequest(), timeout=POLL_SECONDS)
+            answer = await self._ask()
         except grpc.aio.AioRpcError as error:
-            self.reason = error.details() or error.code().name
-            if self.reachable:
-                _log.warning("server lost", address=self.address, reason=self.reason)
-            self.reachable = False
+            self._not_answered(error)
             return
         took = time.monotonic() - started
         # The least of late: an answer that a busy event loop kept waiting says nothing of the way.
@@ -87,7 +95,25 @@ class Replica:
         if not self.reachable:
             _log.info("server found", address=self.address, model=self.model.name)
             self.benched = False
-        self.reachable = True
+        self.misses = 0
+
+    async def _ask(self) -> model_pb2.GetModelInfoResponse:
+        """Ask; once more when a connection broke, for then the server itself may well be there."""
+        stub = model_pb2_grpc.ModelServiceStub(self.channel)
+        request = model_pb2.GetModelInfoRequest()
+        try:
+            return await stub.GetModelInfo(request, timeout=POLL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        return await stub.GetModelInfo(request, timeout=POLL_SECONDS)
+
+    def _not_answered(self, error: grpc.aio.AioRpcError) -> None:
+        known, late = self.reachable, error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        self.reason = error.details() or error.code().name
+        self.misses = min(MISSES, self.misses + 1) if late else MISSES
+        if known and not self.reachable:
+            _log.warning("server lost", address=self.address, reason=self.reason)
 
     async def tokenizer(self) -> TargetTokenizer:
         """Fetch the model's tokenizer; reading a large one takes a second, on a thread."""
@@ -106,8 +132,12 @@ class Replica:
 
 
 def least_loaded(replicas: Collection[Replica]) -> Replica:
-    """The one with the fewest sessions."""
-    return min(replicas, key=lambda replica: max(replica.load.sessions, replica.sessions))
+    """The one with the fewest sessions, of those that answer in time if any does."""
+
+    def load(replica: Replica) -> tuple[bool, int]:
+        return replica.misses > 0, max(replica.load.sessions, replica.sessions)
+
+    return min(replicas, key=load)
 
 
 class Pool:
@@ -118,11 +148,12 @@ class Pool:
         self.addresses = tuple(addresses)
         self._resolved: dict[str, set[str]] = {name: set() for name in self.addresses}
         self._replicas: dict[str, Replica] = {}
+        self._servers: list[Replica] = []
 
     @property
     def all(self) -> list[Replica]:
-        """Every server an address of which is known."""
-        return list(self._replicas.values())
+        """Every server an address of which is known, each once."""
+        return list(self._servers)
 
     @property
     def ready(self) -> list[Replica]:
@@ -145,6 +176,7 @@ class Pool:
     async def poll(self) -> None:
         """Ask every server once."""
         await asyncio.gather(*(replica.poll() for replica in self._replicas.values()))
+        self._tell_apart()
 
     def pick(
         self,
@@ -159,6 +191,28 @@ class Pool:
             raise Unavailable(f"no {wanted} is reachable")
         return least_loaded(fitting)
 
+    def _tell_apart(self) -> None:
+        """What answers at two addresses is one server, at the first of them."""
+        spare = {address for name in self._resolved.values() for address in self._spare(name)}
+        servers: dict[str, Replica] = {}
+        for address, replica in self._replicas.items():
+            if address not in spare:
+                servers.setdefault(replica.process or address, replica)
+        self._servers = list(servers.values())
+
+    def _spare(self, addresses: set[str]) -> set[str]:
+        """Those that do not answer, of a name that stands for servers of the other IP family.
+
+        localhost is 127.0.0.1 and ::1, and most servers listen on one of them.
+        """
+        groups = [{one for one in addresses if one.startswith("[") is six} for six in (False, True)]
+        answers = [any(self._answers(one) for one in group) for group in groups]
+        spare = groups[1] if answers[0] else groups[0] if answers[1] else set()
+        return {one for one in spare if not self._answers(one)}
+
+    def _answers(self, address: str) -> bool:
+        return address in self._replicas and self._replicas[address].reachable
+
     async def _resolve(self) -> None:
         for name in self.addresses:
             try:
@@ -170,10 +224,12 @@ class Pool:
             self._replicas[address] = Replica(address, open_channel(address))
         for address, replica in self._replicas.items():
             replica.retired = address not in found
+        self._tell_apart()
 
     async def _close_retired(self) -> None:
         """Close channels of servers whose names are gone, once their streams have ended."""
         for replica in list(self._replicas.values()):
             if replica.retired and not replica.sessions:
                 del self._replicas[replica.address]
+                self._tell_apart()
                 await replica.channel.close()

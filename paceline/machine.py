@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+import uuid
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ import psutil
 from paceline import __version__
 from paceline.session import Machine
 
+_PROCESS = uuid.uuid4().hex
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -23,6 +25,7 @@ def describe_machine(threads: int = 0) -> Machine:
         memory_bytes=psutil.Process().memory_info().rss,
         memory_available_bytes=min(psutil.virtual_memory().available, _left_to_container()),
         unix_seconds=time.time(),
+        process=_PROCESS,
     )
 
 

@@ -285,7 +285,10 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a server process says of itself and its machine: paceline.v1.Machine."""
+    """What a server process says of itself and its machine: paceline.v1.Machine.
+
+    process: names the process; empty where its version knows of no such name.
+    """
 
     version: str
     host: str
@@ -294,6 +297,7 @@ class Machine:
     memory_bytes: int
     memory_available_bytes: int
     unix_seconds: float
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True)

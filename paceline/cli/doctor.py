@@ -1,6 +1,7 @@
 """paceline doctor: what is wrong with a deployment, and what to do."""
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 import statistics
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from paceline import __version__
+from paceline.addresses import checked, split
 from paceline.cli.diagnosis import Finding, Level, diagnose
 from paceline.client import Client
 from paceline.errors import PacelineError
@@ -37,6 +39,7 @@ class Doctor(BaseModel):
 
 async def examine(address: str) -> list[Finding]:
     """All there is to say of the orchestrator at `address` and of its servers."""
+    address = checked(address)
     try:
         addresses = await resolve(address)
     except PacelineError as error:
@@ -46,7 +49,7 @@ async def examine(address: str) -> list[Finding]:
         status, seconds = await _ask(address)
     except PacelineError as error:
         advice = "is it running? paceline up, or python -m orchestrator"
-        if await asyncio.to_thread(_speaks_tls, addresses[0]):
+        if await asyncio.to_thread(lambda: any(map(_speaks_tls, addresses))):
             advice = "it speaks TLS, and this command does not: ask its plaintext port"
         return [*found, Finding(Level.WRONG, "orchestrator", str(error), advice)]
     found.append(Finding(Level.OK, "orchestrator", f"answers in {seconds * 1e3:.1f} ms"))
@@ -67,23 +70,28 @@ async def _ask(address: str) -> tuple[Status, float]:
 
 
 def _transport(addresses: list[str]) -> Finding:
-    near = all(one.startswith(("unix:", "127.", "[::1]")) for one in addresses)
-    if near:
+    if all(map(_is_near, addresses)):
         return Finding(Level.OK, "TLS", "none, and the connection stays on this machine")
     advice = "prompts and outputs can be read on the way: keep to a network you trust"
     return Finding(Level.NOTE, "TLS", "none: the connection is plaintext", advice)
+
+
+def _is_near(address: str) -> bool:
+    if address.startswith("unix:"):
+        return True
+    return ipaddress.ip_address(split(address)[0]).is_loopback
 
 
 def _speaks_tls(address: str) -> bool:
     """Whether a TLS handshake succeeds, whoever signed the certificate."""
     if address.startswith("unix:"):
         return False
-    host, _, port = address.rpartition(":")
+    host, port = split(address)
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), HANDSHAKE_SECONDS) as plain:
+        with socket.create_connection((host, int(port)), HANDSHAKE_SECONDS) as plain:
             context.wrap_socket(plain).close()
     except OSError:
         return False

@@ -32,4 +32,10 @@ async def resolve(address: str) -> list[str]:
     except (OSError, UnicodeError, TimeoutError) as error:
         raise Unavailable(f"{address} does not resolve: {error}") from error
     # IPv6 behind IPv4, as "[" is behind the digits.
-    return sorted({join(str(info[4][0]), info[4][1]) for info in found})
+    return sorted({_address(*info[4]) for info in found})
+
+
+def _address(host: object, port: object, _flow: object = 0, scope: object = 0) -> str:
+    """Of a socket address; a link-local one of IPv6 holds for one interface only."""
+    bare = str(host).partition("%")[0]
+    return join(f"{bare}%{scope}" if scope else bare, port)

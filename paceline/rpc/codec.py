@@ -341,4 +341,5 @@ def machine_from_proto(message: model_pb2.Machine) -> Machine:
         memory_bytes=message.memory_bytes,
         memory_available_bytes=message.memory_available_bytes,
         unix_seconds=message.unix_seconds,
+        process=message.process,
     )

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
 from paceline import log, scratch
+from paceline.addresses import ANY_IPV4, join, without_brackets
 from paceline.errors import Internal, PacelineError, Unavailable
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.loop import EventLoop

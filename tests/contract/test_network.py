@@ -2,12 +2,18 @@
 
 import asyncio
 import contextlib
+import socket
+import sys
+import urllib.request
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from paceline.client import Client
 from paceline.errors import Unavailable
+from paceline.rpc.channels import open_channel
 from tests import servers
 from tests.contract.test_client import pump
 
@@ -89,3 +95,48 @@ async def test_a_client_goes_through_the_proxy_it_is_given() -> None:
 
 def _proxy(server: asyncio.Server) -> str:
     return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.create_server(("", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in found]
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+@pytest.mark.parametrize(
+    ("flags", "hosts"),
+    [
+        (["--host=::1"], ["[::1]"]),
+        (["--host=::"], ["[::1]", "127.0.0.1"]),
+        ([], ["[::1]", "127.0.0.1"]),
+    ],
+)
+async def test_a_server_answers_at_all_its_ports_on_ipv6(
+    flags: list[str], hosts: list[str]
+) -> None:
+    ports = dict(zip(("port", "health-port", "metrics-port"), free_ports(3), strict=True))
+    command = [sys.executable, "-m", "orchestrator", "--target=unix:/nowhere", "--draft=", *flags]
+    command += [f"--{name}={port}" for name, port in ports.items()]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            if b'"ready"' in line:
+                break
+        for host in hosts:
+            async with Client(f"{host}:{ports['port']}", retries=0) as client:
+                assert await client.models() == []
+            async with open_channel(f"{host}:{ports['health-port']}") as channel:
+                stub: Any = health_pb2_grpc.HealthStub(channel)
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=30.0)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            assert b"paceline" in await asyncio.to_thread(page, host, ports["metrics-port"])
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+def page(host: str, port: int) -> bytes:
+    with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=30.0) as answer:
+        return bytes(answer.read())
