@@ -9,7 +9,15 @@ import structlog
 from orchestrator.drafts import Drafts, fits
 from orchestrator.pools import POLL_SECONDS, Pool, Replica
 from orchestrator.tokenizer import TargetTokenizer
-from paceline.errors import Internal, InvalidArgument, NotFound, PacelineError, Unavailable
+from paceline.errors import (
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PacelineError,
+    Unavailable,
+    listed,
+    shown,
+)
 from paceline.generation import Model
 from paceline.session import KVSize, ModelInfo
 
@@ -32,9 +40,9 @@ class Models:
         if not models:
             raise Unavailable("no target is reachable")
         if not name and len(models) > 1:
-            raise InvalidArgument.of("model", name, f"one of {', '.join(sorted(models))}")
+            raise InvalidArgument.of("model", name, f"one of {listed(models)}")
         if name and name not in models:
-            raise NotFound(f"model {name!r} is not served; there is {', '.join(sorted(models))}")
+            raise NotFound(f"model {shown(name)} is not served; there is {listed(models)}")
         wanted = name or models.pop()
         replica = self._targets.pick(lambda model: model.name == wanted, f"target of {wanted}")
         if replica.model is None:

@@ -1,5 +1,26 @@
 """The one exception tree. paceline.rpc.status maps it to gRPC status codes and back."""
 
+from collections.abc import Iterable
+
+SHOWN_CHARACTERS = 80
+SHOWN_NAMES = 8
+
+
+def shown(value: object) -> str:
+    """`value` for a message: as Python writes it, cut where it is long."""
+    if isinstance(value, str | bytes):
+        value = value[: SHOWN_CHARACTERS + 1]
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some names for a message, long ones cut, and how many more there are."""
+    known = sorted(names)
+    some = [name if len(name) <= SHOWN_CHARACTERS else shown(name) for name in known[:SHOWN_NAMES]]
+    more = len(known) - len(some)
+    return ", ".join(some) + (f" and {more} more" if more else "") or "none"
+
 
 class PacelineError(Exception):
     """Anything that Paceline reports to a caller. Its subclasses are gRPC's canonical codes."""
@@ -11,10 +32,7 @@ class InvalidArgument(PacelineError):
     @classmethod
     def of(cls, field: str, value: object, limit: str) -> "InvalidArgument":
         """Name the field, the value it had and the limit that holds for it."""
-        shown = repr(value)
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
-        return cls(f"{field} is {shown}; it must be {limit}")
+        return cls(f"{field} is {shown(value)}; it must be {limit}")
 
 
 class NotFound(PacelineError):

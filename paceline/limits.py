@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.errors import FailedPrecondition, InvalidArgument, listed, shown
 from paceline.generation import GenerateRequest
 from paceline.session import ModelInfo, Opening
 
@@ -39,7 +39,9 @@ def _check_stop(stop: tuple[str, ...]) -> None:
     _check("stop's length", len(stop), limit, len(stop) <= MAX_STOP_STRINGS)
     for text in stop:
         limit = f"from 1 to {MAX_STOP_CHARACTERS} characters"
-        _check("a string of stop", text, limit, 1 <= len(text) <= MAX_STOP_CHARACTERS)
+        _check("a string of stop", "", limit, bool(text))
+        length = len(text)  # all that is said of it: like a prompt it is not quoted
+        _check("the length of a string of stop", length, limit, length <= MAX_STOP_CHARACTERS)
 
 
 def _check_resume(request: GenerateRequest) -> None:
@@ -86,7 +88,7 @@ def check_features(required: tuple[str, ...], known: tuple[str, ...]) -> None:
     for feature in required:
         if feature not in known:
             raise FailedPrecondition(
-                f"required_features has {feature!r}; known are {', '.join(known) or 'none'}"
+                f"required_features has {shown(feature)}; known are {listed(known)}"
             )
 
 
@@ -94,7 +96,8 @@ def check_fingerprint(wanted: str, model: ModelInfo) -> None:
     """FailedPrecondition when another fingerprint is wanted than the model's."""
     if wanted and wanted != model.fingerprint:
         raise FailedPrecondition(
-            f"fingerprint {wanted!r} is wanted; {model.name} here is {model.fingerprint!r}"
+            f"fingerprint {shown(wanted)} is wanted; "
+            f"{listed([model.name])} here is {shown(model.fingerprint)}"
         )
 
 

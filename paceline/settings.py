@@ -17,6 +17,8 @@ from pydantic_settings import (
 
 from paceline.addresses import is_host, join
 
+from paceline.errors import shown
+
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 _SERVICE_LINK = re.compile(r"[a-z]+://\S+:\d+")
@@ -111,6 +113,6 @@ def describe(error: Exception) -> str:
     for problem in error.errors():
         flag = "--" + "-".join(str(part) for part in problem["loc"]).replace("_", "-")
         missing = problem["type"] == "missing"
-        value = "missing" if missing else f"{problem['input']!r}: {problem['msg']}"
+        value = "missing" if missing else f"{shown(problem['input'])}: {problem['msg']}"
         lines.append(f"{flag} is {value}")
     return "\n".join(lines)

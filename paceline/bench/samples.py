@@ -68,4 +68,5 @@ def _prompt(line: str, number: int) -> Prompt:
         entry = json.loads(line)
         return Prompt(str(entry.get("kind", "text")), str(entry["prompt"]))
     except (ValueError, KeyError) as error:
-        raise InvalidArgument(f"line {number} of --prompts is no prompt: {error!r}") from error
+        limit = 'it must be text, or JSON with "prompt"'
+        raise InvalidArgument(f"line {number} of --prompts is no prompt: {limit}") from error

@@ -172,8 +172,12 @@ def load_recordings(path: Path) -> tuple[Recording, ...]:
     """Recordings of a file that save has written; InvalidArgument when it is none."""
     try:
         return Recordings.model_validate_json(path.read_bytes()).recordings
-    except (OSError, ValidationError) as error:
-        raise InvalidArgument(f"{path} has no recordings: {error}") from error
+    except OSError as error:
+        raise InvalidArgument(f"{path} has no recordings: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidArgument(f"{path} has no recordings: {where}: {first['msg']}") from error
 
 
 def _sign(guess: Guessed | None) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -14,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from paceline.errors import Internal, InvalidArgument, PacelineError
 from paceline.rpc import request_id
-from paceline.rpc.status import code_of, trailing_metadata
+from paceline.rpc.status import code_of, message_of, trailing_metadata
 from paceline.watching import harmless
 
 _log = structlog.get_logger(__name__)
@@ -106,8 +105,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except PacelineError as error:
             code = code_of(error)
             with harmless("the log"):
-                _log.info("call failed", code=code.name, reason=str(error))
-            await context.abort(code, str(error), trailing_metadata(error))
+                _log.info("call failed", code=code.name, reason=message_of(error))
+            await context.abort(code, message_of(error), trailing_metadata(error))
         except Exception:
             code = grpc.StatusCode.INTERNAL
             with harmless("the log"):
@@ -119,9 +118,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._metrics.observe(method, code, time.perf_counter() - started)
 
 
-@dataclass(frozen=True, slots=True)
 class _Undecodable:
-    reason: str
+    """In place of a message that is none."""
 
 
 def _careful(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
@@ -130,8 +128,8 @@ def _careful(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], A
     def deserialize(message: bytes) -> Any:
         try:
             return deserializer(message) if deserializer else message
-        except DecodeError as error:
-            return _Undecodable(str(error))
+        except DecodeError:
+            return _Undecodable()
 
     return deserialize
 
@@ -139,7 +137,7 @@ def _careful(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], A
 def _checked(request: Any) -> Any:
     """The request, or stream of requests; an undecodable one raises InvalidArgument."""
     if isinstance(request, _Undecodable):
-        raise InvalidArgument(f"the message is not the method's: {request.reason}")
+        raise InvalidArgument("the message is not the method's: it cannot be decoded")
     if isinstance(request, AsyncIterator):
         return _checked_stream(request)
     return request

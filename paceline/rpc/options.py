@@ -2,6 +2,8 @@
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_METADATA_BYTES = 8 * 1024
+"""Names, values and 32 bytes for each. gRPC refuses some of what is over one limit, and all of what
+is over a second; they are the same here, so that it is no matter of luck."""
 CONNECT_MS = 5_000
 """A connection attempt is given up after this long: TCP has then asked three times."""
 _CONNECTION_AGE_MS = 5 * 60 * 1000
@@ -22,6 +24,7 @@ def channel_options(proxy: str = "") -> Options:
         ("grpc.enable_retries", 0),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         # The environment's http_proxy is meant for the web, and knows no way to these servers.
         *([("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]),
         # Channels to one address stay apart, so that closing or losing one is that one's alone.
@@ -46,6 +49,7 @@ def server_options(*, public: bool) -> Options:
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         # A second server on the same port must fail, not share it.
         ("grpc.so_reuseport", 0),
     ]

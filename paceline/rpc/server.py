@@ -161,6 +161,10 @@ def run_process(
     except PacelineError as error:
         _log.error("stopped", reason=str(error))
         raise SystemExit(1) from None
+    except Exception as error:
+        # Before calls are taken it can quote none, and whoever starts the server must know.
+        _log.exception("stopped", reason=None if loaded else str(error))
+        raise SystemExit(1) from None
     if not loaded:
         _exit_at_once()
 
@@ -180,6 +184,7 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
     The health port is up before `load` begins, which may take long: alive, not ready. Raises
     Internal when the service has died.
     """
+    asyncio.get_running_loop().set_exception_handler(log.unheard)
     registry = CollectorRegistry()
     stop = _stop_on_signals()
     check = Health(names)

@@ -1,10 +1,13 @@
 """The one place where errors become gRPC status codes, and status codes errors."""
 
+import contextlib
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from paceline import errors
@@ -23,6 +26,9 @@ _CODES: dict[type[PacelineError], grpc.StatusCode] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Internal: grpc.StatusCode.INTERNAL,
 }
+MESSAGE_BYTES = 2048
+"""Of an error's message, as it travels: in metadata, of which there may be 8 KiB, twice."""
+_UNQUOTED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _DETAILS = "grpc-status-details-bin"
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _ERRORS = {code: kind for kind, code in _CODES.items()}
@@ -31,6 +37,15 @@ _ERRORS = {code: kind for kind, code in _CODES.items()}
 def code_of(error: PacelineError) -> grpc.StatusCode:
     """The canonical code of an error."""
     return _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+
+
+def message_of(error: PacelineError | str) -> str:
+    """What is said of an error, cut to MESSAGE_BYTES of gRPC's encoding."""
+    text = str(error)
+    short = text[:MESSAGE_BYTES].encode(errors="replace").decode()
+    while len(quote(short, safe=_UNQUOTED)) > MESSAGE_BYTES:
+        short = short[: len(short) * 7 // 8]
+    return short if len(short) == len(text) else f"{short[:-3]}..."
 
 
 def trailing_metadata(error: PacelineError) -> tuple[tuple[str, bytes], ...]:
@@ -42,7 +57,7 @@ def trailing_metadata(error: PacelineError) -> tuple[tuple[str, bytes], ...]:
     detail = Any()
     detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     status = status_pb2.Status(
-        code=code_pb2.RESOURCE_EXHAUSTED, message=str(error), details=[detail]
+        code=code_pb2.RESOURCE_EXHAUSTED, message=message_of(error), details=[detail]
     )
     return ((_DETAILS, status.SerializeToString()),)
 
@@ -54,7 +69,7 @@ def closed_to_proto(
     details = dict(trailing).get(_DETAILS, b"")
     number, _ = code.value
     encoded = details if isinstance(details, bytes) else b""
-    return session_pb2.Closed(code=number, message=message, details=encoded)
+    return session_pb2.Closed(code=number, message=message_of(message), details=encoded)
 
 
 def rpc_error_of(closed: session_pb2.Closed) -> grpc.aio.AioRpcError | None:
@@ -69,7 +84,7 @@ def rpc_error_of(closed: session_pb2.Closed) -> grpc.aio.AioRpcError | None:
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PacelineError:
     """The error that the server raised, as far as its status tells."""
     kind = _ERRORS.get(error.code(), errors.Internal)
-    message = error.details() or error.code().name
+    message = message_of(error.details() or error.code().name)
     if kind is ResourceExhausted:
         return ResourceExhausted(message, _retry_after(error))
     return kind(message)
@@ -79,8 +94,9 @@ def _retry_after(error: grpc.aio.AioRpcError) -> float | None:
     trailing = dict(error.trailing_metadata() or ())
     encoded = trailing.get(_DETAILS)
     retry = error_details_pb2.RetryInfo()
-    if isinstance(encoded, bytes):
-        for detail in status_pb2.Status.FromString(encoded).details:
+    with contextlib.suppress(DecodeError):  # it comes from outside
+        status = status_pb2.Status.FromString(encoded if isinstance(encoded, bytes) else b"")
+        for detail in status.details:
             if detail.Unpack(retry):
                 return float(retry.retry_delay.ToNanoseconds() / 1e9)
     return None
