@@ -16,7 +16,6 @@ from pydantic_settings import (
 )
 
 from paceline.addresses import is_host, join
-
 from paceline.errors import shown
 
 Settings = TypeVar("Settings", bound=BaseSettings)
