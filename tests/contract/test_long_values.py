@@ -78,6 +78,17 @@ class Talkative(generation_pb2_grpc.GenerationServiceServicer):
     ) -> generation_pb2.ListModelsResponse:
         raise self.error
 
+    async def Tokenize(
+        self, request: generation_pb2.TokenizeRequest, context: object
+    ) -> generation_pb2.TokenizeResponse:
+        raise self.error
+
+    async def Generate(
+        self, request: generation_pb2.GenerateRequest, context: object
+    ) -> AsyncIterator[generation_pb2.GenerateResponse]:
+        yield generation_pb2.GenerateResponse()
+        raise self.error
+
 
 @pytest.fixture
 async def talkative() -> AsyncIterator[tuple[Talkative, str]]:
