@@ -12,6 +12,7 @@ from paceline.engine.metrics import EngineMetrics
 from paceline.engine.started import StartedEngine
 from paceline.engine.work import KVCache, Logits, Span
 from paceline.errors import Internal
+from paceline.machine import own_cores
 from paceline.session import ModelInfo
 
 MAX_SESSIONS = 4096
@@ -57,6 +58,7 @@ def start_lookup(settings: DraftSettings, registry: CollectorRegistry) -> Starte
         law_version=LAW_VERSION,
         row_exact=True,
         host=socket.gethostname(),
+        cores=own_cores(),
     )
     engine = Engine(NoRunner(), step_rows=settings.step_rows, kv_pages=MAX_SESSIONS)
     EngineMetrics(registry).watch(lambda: engine.load)

@@ -134,7 +134,7 @@ class Choices:
             window=self._settings.window,
             seconds=seconds,
         )
-        stream.on_interruption = pacer.interrupted
+        stream.on_interruption, stream.on_target = pacer.interrupted, draft.use_target
         drafting = asyncio.create_task(draft.run())
         try:
             await run_stream(self._targets, draft, pacer, opening, stream, deadline)

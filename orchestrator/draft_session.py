@@ -92,6 +92,10 @@ class DraftSession:
         if not self._shares_cores:
             self._tell(_BEGIN, BEGIN_WINDOW, ())
 
+    def share_cores(self, shares: bool) -> None:
+        """Whether the target that the stream has by now computes on the draft's cores."""
+        self._shares_cores = shares
+
     def lose(self) -> None:
         """The server is gone: nobody waits any longer."""
         self._exhausted = True

@@ -78,6 +78,13 @@ class Drafting:
         self._window = window
         self._seconds = seconds
         self._session: DraftSession | None = None
+        self._replica: Replica | None = None
+
+    def use_target(self, target: ModelInfo) -> None:
+        """The stream goes on with another target, maybe elsewhere."""
+        self._target = target
+        if self._session is not None and self._replica is not None:
+            self._session.share_cores(_share_cores(self._replica, target))
 
     @property
     def state(self) -> DraftState:
@@ -132,6 +139,8 @@ class Drafting:
                 full[replica] = str(errors.exceptions[0])
             except* (InvalidArgument, FailedPrecondition) as errors:
                 unfit[replica] = str(errors.exceptions[0])
+                if _is_too_small(replica, self._opening):
+                    pool.refuse()
             finally:
                 if self._session is not None:
                     self._session.lose()
@@ -148,7 +157,7 @@ class Drafting:
             session = self._session_of(replica, opening, pool.record)
             if self._pacer.eager:
                 session.begin()
-            self._session = session
+            self._session, self._replica = session, replica
             await call.open(opening)
             self._drafts.given()
             with pool.drafting() as self._stream.statistics.tally:
@@ -182,11 +191,21 @@ class Drafting:
             opening,
             self._target.vocabulary_size,
             record,
-            shares_cores=replica.model is not None and replica.model.host == self._target.host,
+            shares_cores=_share_cores(replica, self._target),
             free=replica.model is not None and not replica.model.vocabulary_hash,
             window=self._window,
             round_trip_seconds=replica.round_trip_seconds,
         )
+
+
+def _share_cores(replica: Replica, target: ModelInfo) -> bool:
+    return replica.model is not None and replica.model.shares_cores(target)
+
+
+def _is_too_small(replica: Replica, opening: Opening) -> bool:
+    """Whether a draft's KV never has room for a stream."""
+    kv = replica.model.kv if replica.model is not None else None
+    return kv is not None and opening.max_length > kv.most(resumes=False)
 
 
 async def _send_advances(call: DraftCall, session: DraftSession) -> None:

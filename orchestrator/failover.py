@@ -76,6 +76,8 @@ async def _follow_one(
             except (InvalidArgument, ResourceExhausted) as error:
                 refused[replica] = error
                 continue
+            if replica.model is not None:
+                stream.on_target(replica.model)
             await rounds(target, draft, pacer, stream)
             return
 

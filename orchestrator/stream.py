@@ -11,7 +11,7 @@ from orchestrator.statistics import StreamStatistics
 from orchestrator.stop_strings import StopStrings
 from orchestrator.tokenizer import Detokenizer
 from paceline.generation import Delta, Finished, FinishReason, Token, Usage
-from paceline.session import Opening, PromptLogprobs, TokenLogprobs, Verdict
+from paceline.session import ModelInfo, Opening, PromptLogprobs, TokenLogprobs, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class OutputStream:
         self.cached_tokens: int | None = None
         self.begun = asyncio.Event()
         self.on_interruption: Callable[[], None] = lambda: None
+        self.on_target: Callable[[ModelInfo], None] = lambda _: None
         for token in opening.output_token_ids:
             self._output.append(token)
             self._text_length += len(self._text(token))

@@ -1,5 +1,6 @@
 """What a server process says of itself and its machine."""
 
+import math
 import os
 import socket
 import time
@@ -9,10 +10,11 @@ from pathlib import Path
 import psutil
 
 from paceline import __version__
-from paceline.session import Machine
+from paceline.session import Cores, Machine
 
 _PROCESS = uuid.uuid4().hex
 _CGROUP = Path("/sys/fs/cgroup")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def describe_machine(threads: int = 0) -> Machine:
@@ -27,6 +29,39 @@ def describe_machine(threads: int = 0) -> Machine:
         unix_seconds=time.time(),
         process=_PROCESS,
     )
+
+
+def own_cores(device: str = "cpu") -> Cores:
+    """Those of this process, where its forward pass runs on `device`, as torch names it."""
+    cpus = _affinity() if device.partition(":")[0] == "cpu" else ()
+    return Cores(_boot_id(), cpus, min(len(cpus), _share_of_time()))
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _affinity() -> tuple[int, ...]:
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(_all()))
+
+
+def _share_of_time() -> float:
+    """Cores' worth of time that the container may use; without a limit, more than there are."""
+    try:  # version 2, then 1
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (_CGROUP / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (_CGROUP / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return math.inf
+    limited = quota.isdecimal() and period.isdecimal() and int(period) > 0
+    return int(quota) / int(period) if limited else math.inf
 
 
 def _all() -> int:

@@ -266,8 +266,28 @@ class KVSize:
 
 
 @dataclass(frozen=True, slots=True)
+class Cores:
+    """Cores that a forward pass may use.
+
+    boot_id: of the machine since it started, the same in all its containers; empty: unknown.
+    cpus: their numbers there; none where a device of its own computes. limit: so many of them at
+    a time, by the container's share of time.
+    """
+
+    boot_id: str
+    cpus: tuple[int, ...]
+    limit: float
+
+    def contend(self, other: "Cores") -> bool:
+        """Whether both may want the same ones at a time: on one machine, and more than it has."""
+        if self.boot_id != other.boot_id or not set(self.cpus) & set(other.cpus):
+            return False
+        return self.limit + other.limit > len(set(self.cpus) | set(other.cpus))
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model and its numerics: paceline.v1.ModelInfo. kv: None where it was not said."""
+    """A model and its numerics: paceline.v1.ModelInfo. kv, cores: None where it was not said."""
 
     name: str
     fingerprint: str
@@ -281,6 +301,20 @@ class ModelInfo:
     features: tuple[str, ...] = ()
     max_proposals: int = 1
     kv: KVSize | None = None
+    cores: Cores | None = None
+
+    def shares_cores(self, other: "ModelInfo") -> bool:
+        """Whether its server and another one had better take turns.
+
+        By the machine's name only where more is not known: containers of one machine have names
+        of their own, and those of two machines may have the same.
+        """
+        if self.cores is None or other.cores is None:
+            return self.host == other.host
+        if self.cores.boot_id and other.cores.boot_id:
+            return self.cores.contend(other.cores)
+        computes = bool(self.cores.cpus and other.cores.cpus)
+        return computes and self.host == other.host
 
 
 @dataclass(frozen=True, slots=True)

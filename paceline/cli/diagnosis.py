@@ -141,13 +141,20 @@ def _machine(subject: str, server: Server, machine: Machine) -> Iterator[Finding
 def _shared_cores(status: Status) -> Iterator[Finding]:
     """Servers on one machine take turns as draft and target, but not as two of a kind."""
     for role in Role:
-        hosts: dict[str, list[Machine]] = defaultdict(list)
+        together: dict[str, list[Machine]] = defaultdict(list)
         for server in status.of(role):
             if server.reachable and server.machine is not None and server.machine.threads:
-                hosts[server.machine.host].append(server.machine)
-        for host, machines in hosts.items():
+                together[_machine_of(server, server.machine)].append(server.machine)
+        for machines in together.values():
+            host = machines[0].host
             threads = sum(machine.threads for machine in machines)
             if len(machines) > 1 and threads > machines[0].cores:
                 what = f"{len(machines)} {role.value}s share {machines[0].cores} cores"
                 advice = f"set --threads so that they add up to {machines[0].cores}, not {threads}"
                 yield Finding(Level.WRONG, f"machine {host}", what, advice)
+
+
+def _machine_of(server: Server, machine: Machine) -> str:
+    """Which one it is: by its start where that is known, as names are those of containers."""
+    cores = server.model.cores if server.model is not None else None
+    return (cores.boot_id if cores is not None else "") or machine.host

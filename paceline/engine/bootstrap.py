@@ -15,6 +15,7 @@ from paceline.engine.padding import NONE, exact
 from paceline.engine.runner import ModelRunner
 from paceline.engine.settings import EngineSettings
 from paceline.engine.started import StartedEngine, run_engine
+from paceline.machine import own_cores
 from paceline.models import resolve_model
 from paceline.session import ModelInfo
 
@@ -46,6 +47,7 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
         law_version=LAW_VERSION,
         row_exact=row_exact,
         host=socket.gethostname(),
+        cores=own_cores(settings.device),
         features=FEATURES,
     )
     engine = run_engine(settings, runner, registry)

@@ -23,7 +23,7 @@ from paceline.engine.work import PAGE_TOKENS, KVCache, Logits, Span
 from paceline.errors import InvalidArgument
 from paceline.hashing import mix
 from paceline.path import TokenPath
-from paceline.session import ModelInfo, TokenizerFiles
+from paceline.session import Cores, ModelInfo, TokenizerFiles
 
 PREFIX = "simulated"
 """What a model's name begins with, alone or before a colon and NAME=VALUE,NAME=VALUE."""
@@ -189,6 +189,7 @@ def start_simulated(
         law_version=LAW_VERSION,
         row_exact=True,
         host=f"{socket.gethostname()}/{getpid()}",
+        cores=Cores("", (), 0.0),
     )
     runner = SimulatedRunner(simulation, drafts=drafts)
     engine = run_engine(settings, runner, registry)

@@ -153,7 +153,7 @@ class _Driver:
             target=self.task.target,
             candidate=candidate.name,
             drafter=candidate.drafter,
-            shares_host=_model(replica).host == known.model.host,
+            shares_host=_model(replica).shares_cores(known.model),
             target_costs=known.costs,
             draft_costs=recorder.costs,
             outputs=tuple(outputs),

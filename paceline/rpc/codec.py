@@ -7,6 +7,7 @@ from paceline.limits import check_due_seconds, check_opening, check_token_ids
 from paceline.sampling import SamplingParams
 from paceline.session import (
     Advance,
+    Cores,
     CostModel,
     Drafter,
     KVSize,
@@ -319,7 +320,12 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
         features=tuple(message.features),
         max_proposals=message.max_proposals,
         kv=_kv_from_proto(message.kv) if message.HasField("kv") else None,
+        cores=_cores_from_proto(message.cores) if message.HasField("cores") else None,
     )
+
+
+def _cores_from_proto(message: model_pb2.Cores) -> Cores:
+    return Cores(message.boot_id, tuple(message.cpus), message.limit)
 
 
 def _kv_from_proto(message: model_pb2.KVSize) -> KVSize:

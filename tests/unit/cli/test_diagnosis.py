@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from paceline.cli.diagnosis import Finding, Level, diagnose
-from paceline.session import Load, Machine, ModelInfo
+from paceline.session import Cores, Load, Machine, ModelInfo
 from paceline.status import DraftPool, PoolState, Role, Server, Status
 
 MACHINE = Machine("1.0", "node-a", 8, 8, 4 << 30, 8 << 30, 0.0)
@@ -111,3 +111,17 @@ def test_what_is_wrong_is_named_with_what_to_do(
 
 def test_lookup_fits_any_vocabulary() -> None:
     assert wrong(with_draft(model=replace(MODEL, vocabulary_hash=""))) == []
+
+
+def test_containers_are_told_by_their_machine_not_by_their_name() -> None:
+    def target(host: str, boot_id: str) -> Server:
+        cores = Cores(boot_id, tuple(range(8)), 8.0)
+        model, machine = replace(MODEL, cores=cores), replace(MACHINE, host=host)
+        return replace(TARGET, address=f"{host}-{boot_id}:7071", model=model, machine=machine)
+
+    def shared(*targets: Server) -> list[Finding]:
+        found = wrong(replace(HEALTHY, servers=(*targets, DRAFT)))
+        return [finding for finding in found if "share" in finding.what]
+
+    assert len(shared(target("pod-1", "a"), target("pod-2", "a"))) == 1
+    assert not shared(target("app", "a"), target("app", "b"))

@@ -215,3 +215,11 @@ def test_a_first_guess_that_comes_too_late_still_tells_what_the_prompt_took() ->
     took, opened = in_virtual_time(main())
     assert took == pytest.approx(1.5 * FIRST)
     assert opened
+
+
+def test_a_stream_that_goes_on_with_a_target_elsewhere_takes_turns_no_more() -> None:
+    opening = Opening("test", (1, 2), SamplingParams(), 0, 100)
+    session = DraftSession(opening, 1000, DraftRecord(), shares_cores=True)
+    assert session.state.shares_cores
+    session.share_cores(False)
+    assert not session.state.shares_cores
