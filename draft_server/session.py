@@ -25,6 +25,7 @@ class AheadSession:
         self._unchanged = sys.maxsize
         self._awaited: tuple[int] | None = None  # one of each Advance that names some
         self._released: tuple[int] | None = None  # the last of them whose guesses are there
+        self._told = self._path.confirmed  # guesses before this are on their way
         self._took = False
         self._rows_are_cheap = True
         self.alternative_tokens = self.alternatives_taken = 0
@@ -65,6 +66,7 @@ class AheadSession:
             advance = self._inbox.popleft()
             stayed = self._path.confirm(advance.token_ids)
             self._unchanged = min(self._unchanged, stayed)
+            self._told = max(min(self._told, stayed), self._path.confirmed)
             if stayed < self._path.confirmed < len(self._path):
                 self._took = True
                 self.alternatives_taken += 1
@@ -83,13 +85,18 @@ class AheadSession:
         unchanged, self._unchanged = min(self._unchanged, len(self._path)), sys.maxsize
         return unchanged
 
-    def take_awaited(self) -> bool:
-        """Whether the guesses that are waited for are there; only once for each Advance.
+    def told(self) -> None:
+        """All guesses so far were delivered."""
+        self._told = len(self._path)
 
-        On the event loop, while the worker may apply the next one: that one must not get lost.
+    def take_awaited(self) -> bool:
+        """Whether the guesses that are waited for are on their way; only once for each Advance.
+
+        On the event loop, while the worker may apply the next one, which must not get lost, or
+        has made the last of them and not delivered it, which must not be left behind.
         """
         awaited = self._awaited
-        if awaited is None or awaited is self._released or len(self._path) < awaited[0]:
+        if awaited is None or awaited is self._released or self._told < awaited[0]:
             return False
         self._released = awaited
         return True

@@ -27,5 +27,5 @@ class HybridDrafter(ModelDrafter):
             proposal = self.session.look_up(self._lookup, self.least_match)
             if not proposal.token_ids:
                 break
-            self.deliver(proposal)
+            self.hand_out(proposal)
         return super().plan(cached)

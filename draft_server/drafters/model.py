@@ -58,7 +58,7 @@ class ModelDrafter:
             return
         pick = pick_next(logits[0], self.opening, self._history)
         self._history.append(pick.token)
-        self.deliver(self.session.propose((pick,), Drafter.MODEL))
+        self.hand_out(self.session.propose((pick,), Drafter.MODEL))
 
     def fail(self, error: PacelineError) -> None:
         """Deliver the error."""
@@ -75,7 +75,12 @@ class ModelDrafter:
         for token in self.session.tokens[len(self._history) :]:
             self._history.append(token)
         if taken := self.session.taken():
-            self.deliver(taken)
+            self.hand_out(taken)
+
+    def hand_out(self, guesses: Proposal) -> None:
+        """Deliver what follows the path, up to its end."""
+        self.deliver(guesses)
+        self.session.told()
 
 
 def pick_next(row: Logits, opening: Opening, history: History) -> Pick:

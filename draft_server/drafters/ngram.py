@@ -38,6 +38,7 @@ class NgramDrafter:
         while self.session.wanted_of_lookup > 0:
             proposal = self.session.look_up(self._lookup, KEY_TOKENS)
             self._deliver(proposal)
+            self.session.told()
             if not proposal.token_ids:
                 break
         return None
