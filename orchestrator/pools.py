@@ -17,6 +17,7 @@ from paceline.rpc.shared_call import SharedCall
 from paceline.rpc.status import from_rpc_error
 from paceline.session import Load, Machine, ModelInfo, TokenizerFiles
 from paceline.v1 import model_pb2, model_pb2_grpc
+from paceline.watching import harmless
 
 _log = structlog.get_logger(__name__)
 
@@ -131,6 +132,11 @@ class Replica:
         return await asyncio.to_thread(TargetTokenizer, files)
 
 
+async def _poll(replica: Replica) -> None:
+    with harmless(f"asking the server at {replica.address}"):
+        await replica.poll()
+
+
 def least_loaded(replicas: Collection[Replica]) -> Replica:
     """The one with the fewest sessions, of those that answer in time if any does."""
 
@@ -165,8 +171,9 @@ class Pool:
         rounds = round(RESOLVE_SECONDS / POLL_SECONDS)
         try:
             while True:
-                await self._resolve()
-                await self._close_retired()
+                with harmless("looking for servers"):
+                    await self._resolve()
+                    await self._close_retired()
                 for _ in range(rounds):
                     await self.poll()
                     await asyncio.sleep(POLL_SECONDS)
@@ -174,8 +181,8 @@ class Pool:
             await asyncio.gather(*(replica.channel.close() for replica in self._replicas.values()))
 
     async def poll(self) -> None:
-        """Ask every server once."""
-        await asyncio.gather(*(replica.poll() for replica in self._replicas.values()))
+        """Ask every server once. What one answers keeps nobody from hearing the others."""
+        await asyncio.gather(*(_poll(replica) for replica in self._replicas.values()))
         self._tell_apart()
 
     def pick(

@@ -194,4 +194,5 @@ async def ready_or_died(
     finally:
         waiting.cancel()
         dying.cancel()
+        await asyncio.gather(waiting, dying, return_exceptions=True)
     await (waiting if waiting in done else dying)
