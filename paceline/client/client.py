@@ -12,6 +12,7 @@ from paceline.errors import PacelineError, Unavailable
 from paceline.generation import GenerateRequest, Model, Prompt
 from paceline.rpc.channels import open_channel
 from paceline.rpc.generation_codec import model_from_proto, prompt_to_proto
+from paceline.rpc.request_id import checked
 from paceline.rpc.status import from_rpc_error
 from paceline.rpc.status_codec import status_from_proto
 from paceline.status import Status
@@ -73,8 +74,11 @@ class Client:
         """Ask for an output; text alone is a request with defaults.
 
         timeout: seconds for the whole output; without one the server's own holds.
-        request_id: what the request is called in logs; one is made when not given.
+        request_id: what the request is called in logs; one is made when not given. Raises
+        InvalidArgument for one that no call can carry.
         """
+        if request_id:
+            checked(request_id)
         if isinstance(request, str):
             request = GenerateRequest(request)
         backoff = Backoff(self._retries, timeout)

@@ -29,6 +29,7 @@ from paceline.rpc.codec import (
     sampling_from_proto,
     sampling_to_proto,
 )
+from paceline.rpc.sendable import unsendable, unsendable_prompt
 from paceline.session import Origin, PromptLogprobs
 from paceline.v1 import generation_pb2 as pb
 
@@ -51,6 +52,9 @@ _FINISH = {
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
 }
 
+_CANNOT_CARRY = (ValueError, TypeError, OverflowError)
+"""What protobuf raises; it may quote the value."""
+
 
 def _reverse(table: dict[Value, Number]) -> dict[Number, Value]:
     return {number: value for value, number in table.items()}
@@ -62,7 +66,17 @@ _FINISH_OF = _reverse(_FINISH)
 
 
 def prompt_to_proto(prompt: Prompt) -> pb.Prompt:
-    """Text, token ids or a conversation; an empty tuple is taken as no token ids."""
+    """Text, token ids or a conversation; an empty tuple is taken as no token ids.
+
+    Raises InvalidArgument for what no message can carry.
+    """
+    try:
+        return _prompt_to_proto(prompt)
+    except _CANNOT_CARRY:
+        raise unsendable_prompt(prompt) from None
+
+
+def _prompt_to_proto(prompt: Prompt) -> pb.Prompt:
     if isinstance(prompt, str):
         return pb.Prompt(text=prompt)
     messages = [part for part in prompt if isinstance(part, ChatMessage)]
@@ -88,10 +102,17 @@ def prompt_from_proto(message: pb.Prompt) -> Prompt:
 
 
 def request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
-    """paceline.v1.GenerateRequest."""
+    """paceline.v1.GenerateRequest; InvalidArgument for a field of a value it cannot carry."""
+    try:
+        return _request_to_proto(request)
+    except _CANNOT_CARRY:
+        raise unsendable(request) from None
+
+
+def _request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
     return pb.GenerateRequest(
         model=request.model,
-        prompt=prompt_to_proto(request.prompt),
+        prompt=_prompt_to_proto(request.prompt),
         sampling=sampling_to_proto(request.sampling),
         seed=request.seed,
         max_tokens=request.max_tokens,

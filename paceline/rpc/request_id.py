@@ -13,12 +13,18 @@ _current: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", def
 
 def adopt(metadata: dict[str, str | bytes]) -> str:
     """Make the caller's id, or a new one, the current one; InvalidArgument for a bad one."""
-    given = metadata.get(HEADER) or uuid.uuid4().hex
-    if not isinstance(given, str) or len(given) > MAX_LENGTH or not given.isprintable():
-        limit = f"at most {MAX_LENGTH} printable characters"
-        raise InvalidArgument.of(f"metadata {HEADER}", given, limit)
+    given = checked(metadata.get(HEADER) or uuid.uuid4().hex)
     _current.set(given)
     return given
+
+
+def checked(given: str | bytes) -> str:
+    """An id that logs and metadata can carry; InvalidArgument for another."""
+    text = given if isinstance(given, str) else ""
+    if text and text.isascii() and text.isprintable() and len(text) <= MAX_LENGTH:
+        return text
+    limit = f"at most {MAX_LENGTH} printable ASCII characters"
+    raise InvalidArgument.of(f"metadata {HEADER}", given, limit)
 
 
 def current_request_id() -> str:

@@ -1,0 +1,75 @@
+"""What a request must be for its message to carry it: asked only when it could not be made."""
+
+from collections.abc import Iterable, Iterator
+
+from paceline.errors import InvalidArgument
+from paceline.generation import ChatMessage, GenerateRequest, Prompt
+
+_UINT32, _UINT64, _INT32 = range(2**32), range(2**64), range(-(2**31), 2**31)
+
+
+def unsendable(request: GenerateRequest) -> InvalidArgument:
+    """The first field of `request` that does not fit its message, the value and the limit."""
+    sampling = request.sampling
+    wrong = [
+        *_prompt_errors(request.prompt),
+        *_text_errors("model", [request.model]),
+        *_text_errors("fingerprint", [request.fingerprint]),
+        *_text_errors("cache_salt", [request.cache_salt]),
+        *_text_errors("a string of stop", request.stop),
+        *_text_errors("required_features", request.required_features),
+        *_number_errors("sampling.top_k", [sampling.top_k], _UINT32),
+        *_number_errors("sampling.min_tokens", [sampling.min_tokens], _UINT32),
+        *_number_errors("a token id in sampling.logit_bias", sampling.logit_bias, _UINT32),
+        *_number_errors("seed", [request.seed], _UINT64),
+        *_number_errors("max_tokens", [request.max_tokens], _INT32),
+        *_number_errors("n", [request.n], _UINT32),
+        *_number_errors("logprobs", [request.logprobs], _UINT32),
+        *_number_errors("prompt_logprobs", [request.prompt_logprobs], _UINT32),
+        *_number_errors("priority", [request.priority], _INT32),
+        *_number_errors("a token id in output_token_ids", request.output_token_ids, _UINT32),
+        *_number_errors("a token id in stop_token_ids", request.stop_token_ids, _UINT32),
+    ]
+    return next(iter(wrong), InvalidArgument("a field of the request has a value of another type"))
+
+
+def unsendable_prompt(prompt: Prompt) -> InvalidArgument:
+    """As unsendable."""
+    other = InvalidArgument("prompt is of another type; it must be text, token ids or messages")
+    return next(_prompt_errors(prompt), other)
+
+
+def _prompt_errors(prompt: Prompt) -> Iterator[InvalidArgument]:
+    if isinstance(prompt, str):
+        yield from _text_errors("prompt", [prompt])
+        return
+    chat = [part for part in prompt if isinstance(part, ChatMessage)]
+    yield from _text_errors(
+        "prompt.chat", [text for one in chat for text in (one.role, one.content)]
+    )
+    ids = (part for part in prompt if not isinstance(part, ChatMessage))
+    yield from _number_errors("a token id in prompt", ids, _UINT32)
+
+
+def _text_errors(field: str, texts: Iterable[str]) -> Iterator[InvalidArgument]:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # which has all of the text
+            limit = "characters that UTF-8 has: no half of a surrogate pair"
+            yield InvalidArgument(
+                f"{field} is wrong at character {error.start}; it must be {limit}"
+            )
+
+
+def _number_errors(
+    field: str, numbers: Iterable[int | None], limits: range
+) -> Iterator[InvalidArgument]:
+    for number in numbers:
+        if number is not None and not (_is_whole(number) and int(number) in limits):
+            limit = f"a whole number from {limits.start} to {limits.stop - 1}"
+            yield InvalidArgument.of(field, number, limit)
+
+
+def _is_whole(number: object) -> bool:
+    return hasattr(number, "__index__")
