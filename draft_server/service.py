@@ -24,6 +24,7 @@ from paceline.rpc.server import RpcServer
 from paceline.rpc.shared_service import SharedService
 from paceline.session import Advance, Opened, Progress, Proposal, joined
 from paceline.v1 import draft_pb2, draft_pb2_grpc
+from paceline.watching import harmless
 
 DRAFT = "/paceline.v1.DraftService/Draft"
 Requests = AsyncIterator[draft_pb2.DraftRequest]
@@ -104,7 +105,8 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             return draft_pb2.DraftResponse(opened=opened_to_proto(value))
         if isinstance(value, Progress):
             return draft_pb2.DraftResponse(progress=progress_to_proto(value))
-        self._metrics.observe(value)
+        with harmless("metrics"):
+            self._metrics.observe(value)
         proposals = [proposal_to_proto(proposal) for proposal in value]
         return draft_pb2.DraftResponse(proposals=draft_pb2.Proposals(proposals=proposals))
 

@@ -8,6 +8,7 @@ from draft_server.lookup import Lookup, RecentOutputs
 from draft_server.metrics import DraftMetrics
 from paceline.engine.engine import Engine
 from paceline.session import Advance, Opening
+from paceline.watching import harmless
 
 AnyDrafter = ModelDrafter | NgramDrafter
 
@@ -55,4 +56,5 @@ class DraftStream:
             self._alternatives.close()
         if self._drafter is not None:
             self._recent.add(self._salt, self._drafter.session.confirmed)
-            self._metrics.observe_end(self._drafter.session)
+            with harmless("metrics"):
+                self._metrics.observe_end(self._drafter.session)

@@ -237,6 +237,7 @@ class Engine:
             results = list(zip(step, logits, strict=True))
         except Exception:
             _log.exception("forward pass failed", sessions=len(step))
+            self._check_runner()
             for session, _ in step:
                 self._fail(session, Internal("the forward pass failed"))
             self._told()
@@ -256,6 +257,10 @@ class Engine:
         with self._changed:
             self._sessions.sort(key=lambda session: id(session) in served)
         return True
+
+    def _check_runner(self) -> None:
+        """Raise when a step of one token fails as well: then no session is to blame, nor served."""
+        self._runner.forward([(self._runner.new_cache(), Span(0, (0,), 1))])
 
     def _told(self) -> None:
         with harmless("after_step"):

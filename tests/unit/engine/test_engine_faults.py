@@ -52,6 +52,25 @@ def test_a_worker_that_dies_ends_all_sessions_at_once_and_none_is_opened_any_mor
     engine.stop()
 
 
+class Broken(TableRunner):
+    """A device that is gone: no forward pass works any more."""
+
+    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
+        raise RuntimeError
+
+
+def test_a_device_that_is_gone_is_no_sessions_fault() -> None:
+    """They go elsewhere, where one whose own step fails would be told of a bug."""
+    engine = Engine(Broken(), step_rows=8, kv_pages=8)
+    decoder = Recording(1, 1)
+    engine.open(decoder, decoder.tokens, 9)
+    engine.start()
+    assert decoder.done.wait(WAIT_SECONDS)
+    assert isinstance(decoder.error, Unavailable)
+    engine.stop()
+    assert not engine.alive
+
+
 class Careless(Recording):
     """Fails where it is told to, once it has had its steps."""
 
