@@ -23,6 +23,7 @@ from target_server.settings import TargetSettings
 
 ANY_PORT = "127.0.0.1:0"
 WAIT_SECONDS = 60.0
+EXACT: dict[str, Any] = {"dtype": "float64", "threads": 1}
 TARGET, DRAFT = ("paceline.v1.TargetService",), ("paceline.v1.DraftService",)
 
 
@@ -39,7 +40,7 @@ class Server:
 async def target(folder: Path | str, **settings: Any) -> AsyncIterator[Server]:
     """A target server."""
     registry = CollectorRegistry()
-    configured = TargetSettings(model=str(folder), dtype="float64", threads=1, **settings)
+    configured = TargetSettings(model=str(folder), **(EXACT | settings))
     started = await asyncio.to_thread(start, configured, registry)
     service = TargetServer(started, registry)
     async with serving(
@@ -56,7 +57,7 @@ async def draft(
     registry = CollectorRegistry()
     if folder is None:
         settings["drafter"] = "ngram"
-    configured = DraftSettings(model=str(folder or ""), dtype="float64", threads=1, **settings)
+    configured = DraftSettings(model=str(folder or ""), **(EXACT | settings))
     started = await asyncio.to_thread(draft_main.start, configured, registry)
     service = DraftServer(started, registry, configured.drafter)
     async with serving(

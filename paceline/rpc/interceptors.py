@@ -1,5 +1,6 @@
 """What happens around every call: request id, log, metrics, errors, bad messages."""
 
+import asyncio
 import contextlib
 import time
 import uuid
@@ -107,7 +108,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with harmless("the log"):
                 _log.info("call failed", code=code.name, reason=message_of(error))
             await context.abort(code, message_of(error), trailing_metadata(error))
-        except Exception:
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException:  # also what libraries in Rust raise, which is no Exception
             code = grpc.StatusCode.INTERNAL
             with harmless("the log"):
                 _log.exception("call failed", code=code.name)
