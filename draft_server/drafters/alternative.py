@@ -11,8 +11,9 @@ import structlog
 
 from draft_server.drafters.model import ModelDrafter, pick_next
 from paceline.alternatives import MAX_LEAVES, Leaf
-from paceline.engine.engine import Engine, EngineSession
+from paceline.engine.engine import Engine
 from paceline.engine.history import History
+from paceline.engine.sessions import EngineSession
 from paceline.engine.work import Logits, Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 

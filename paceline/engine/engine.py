@@ -3,22 +3,22 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
 from paceline.engine.cost import CostFit
 from paceline.engine.gather import PLAIN_SHARE, Gather
-from paceline.engine.prefixes import (
-    MIN_TOKENS,
-    Prefix,
-    PrefixCache,
-    Tokens,
-    as_tokens,
-    longest,
-)
+from paceline.engine.prefixes import PrefixCache, as_tokens, longest
 from paceline.engine.schedule import block_rows, schedule
-from paceline.engine.work import Decoder, KVCache, Logits, Runner, Span, StepReport
+from paceline.engine.sessions import EngineSession
+from paceline.engine.work import (
+    Decoder,
+    Logits,
+    Runner,
+    Span,
+    StepRecord,
+    StepReport,
+)
 from paceline.errors import (
     Internal,
     InvalidArgument,
@@ -33,34 +33,6 @@ LONGEST_GATHER = 1.0
 """Steps for which one waits at most for those whom the last one answered."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class EngineSession:
-    """One session in the engine: its decoder, its cache, and the pages promised to it.
-
-    tokens: those it opened with. salt: whom it shares prefixes with; None: nobody. has_room:
-    whether what it comes to can be taken; it is asked for nothing while that does not hold.
-    """
-
-    decoder: Decoder
-    cache: KVCache
-    pages: int
-    tokens: Tokens
-    salt: str | None
-    priority: int
-    has_room: Callable[[], bool]
-    admitted: bool = False
-    closed: bool = field(default=False)
-
-
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """A step that was made, for metrics. seconds: of the forward pass."""
-
-    rows: int
-    sessions: int
-    seconds: float
 
 
 class Engine:
@@ -365,7 +337,7 @@ class Engine:
             for session in closed:
                 self._gathering.forget(session)
         for session in closed:
-            if (prefix := self._prefix_of(session)) is not None:
+            if (prefix := session.prefix(self.kv)) is not None:
                 self._prefixes.add(prefix)
         self._prefixes.evict(self.kv.pages - self._pages_used)
 
@@ -384,7 +356,7 @@ class Engine:
         if session.salt is None:
             return
         found = self._prefixes.longest(session.salt, session.tokens)
-        running = (self._prefix_of(other) for other in self._sessions)
+        running = (other.prefix(self.kv) for other in self._sessions)
         alike = [prefix for prefix in running if prefix and prefix.salt == session.salt]
         live = longest(alike, session.tokens)
         if live is not None and (found is None or live[1] > found[1]):
@@ -392,13 +364,3 @@ class Engine:
         if found is not None:
             cache, length = found
             session.cache = cache.copy(length)
-
-    def _prefix_of(self, session: EngineSession) -> Prefix | None:
-        """What others may share of a session."""
-        if session.salt is None or session.cache.length < MIN_TOKENS:
-            return None
-        with harmless("keeping a prefix"):
-            kept = as_tokens(session.decoder.kept(session.cache.length))
-            pages = self.kv.pages_of(session.cache.length)
-            return Prefix(session.salt, kept, session.cache, pages)
-        return None

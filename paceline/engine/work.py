@@ -78,6 +78,15 @@ class StepReport:
     since_forward: Callable[[], float] = lambda: 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step that was made, for metrics. seconds: of the forward pass."""
+
+    rows: int
+    sessions: int
+    seconds: float
+
+
 class Decoder(Protocol):
     """What one session wants computed; called on the engine's worker thread only."""
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from paceline.engine import engine as module
 from paceline.engine.cost import CostFit
-from paceline.engine.engine import Engine, StepRecord
+from paceline.engine.engine import Engine
 from paceline.engine.gather import Gather
 from paceline.engine.schedule import PROMPT_SHARE, schedule
-from paceline.engine.work import KVCache, Logits, Span, StepReport
+from paceline.engine.work import KVCache, Logits, Span, StepRecord, StepReport
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
 from tests.table_model import TableRunner
 
