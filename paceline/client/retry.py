@@ -1,10 +1,18 @@
 """When to try again: what may pass, after growing pauses, within the caller's time."""
 
 import asyncio
+import math
 import random
 import time
 
-from paceline.errors import DeadlineExceeded, PacelineError, ResourceExhausted, Unavailable
+from paceline.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    PacelineError,
+    ResourceExhausted,
+    Unavailable,
+)
+from paceline.rpc.deadline import LONGEST_SECONDS
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
@@ -14,7 +22,14 @@ class Backoff:
     """Pauses between attempts: twice as long each time, full jitter (Brooker 2015, AWS)."""
 
     def __init__(self, retries: int, seconds: float | None) -> None:
-        """Allow `retries` attempts in a row beyond the first, all within `seconds`."""
+        """Allow `retries` attempts in a row beyond the first, all within `seconds`.
+
+        More than LONGEST_SECONDS, which gRPC could not count, are as good as none given.
+        """
+        if seconds is not None and math.isnan(seconds):
+            raise InvalidArgument.of("timeout", seconds, "a number of seconds")
+        if seconds is not None and seconds > LONGEST_SECONDS:
+            seconds = None
         self._retries = retries
         self._failed = 0
         self._deadline = None if seconds is None else time.monotonic() + seconds

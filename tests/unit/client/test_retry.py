@@ -1,6 +1,7 @@
 """When a call is tried again, and for how long; on a clock of its own."""
 
 import asyncio
+import math
 import random
 
 import pytest
@@ -58,3 +59,13 @@ async def test_no_pause_outlasts_the_callers_time(pauses: list[float]) -> None:
     with pytest.raises(DeadlineExceeded, match="no time is left to try again after: full"):
         await Backoff(3, 1.0).pause(ResourceExhausted("full", 2.0))
     assert pauses == []
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e300, 1e10])
+def test_time_without_end_is_no_deadline(seconds: float) -> None:
+    assert Backoff(3, seconds).remaining is None
+
+
+def test_a_time_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="timeout is nan"):
+        Backoff(3, math.nan)
