@@ -6,11 +6,15 @@ from collections.abc import Collection, Sequence
 
 from draft_server.lookup import Lookup
 from paceline.alternatives import BranchedPath, Leaf, Pick
-from paceline.errors import InvalidArgument
+from paceline.errors import InvalidArgument, ResourceExhausted
 from paceline.session import Advance, CostModel, Drafter, Opening, Proposal
 
 ROW_SHARE = 0.05
 """Alternatives are worked on where a row adds no more to a step than this share of it."""
+
+
+MOST_WAITING = 1024
+"""Advances that may wait for the engine: one is sent in each round, and a step takes them all."""
 
 
 class AheadSession:
@@ -53,7 +57,12 @@ class AheadSession:
         return bool(self._inbox)
 
     def post(self, advance: Advance) -> None:
-        """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
+        """Take an Advance, on any thread.
+
+        InvalidArgument when it leaves a gap or overlaps, ResourceExhausted when too many wait.
+        """
+        if len(self._inbox) >= MOST_WAITING:
+            raise ResourceExhausted(f"{MOST_WAITING} advances wait, the limit for one session")
         if advance.position != self._expected:
             limit = f"{self._expected}, where the confirmed path ends"
             raise InvalidArgument.of("advance.position", advance.position, limit)

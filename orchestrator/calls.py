@@ -8,8 +8,9 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import grpc
 
+from orchestrator.contract import BrokenContract, DraftContract, SignsOfLife, TargetContract
 from orchestrator.pools import Replica
-from paceline.errors import Internal, Unavailable
+from paceline.errors import Unavailable
 from paceline.rpc.codec import (
     advance_to_proto,
     opened_from_proto,
@@ -28,6 +29,7 @@ from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, targ
 
 SILENCE_SECONDS = 5.0
 """Servers say something every second; one that is silent this long is dead."""
+_ANY = 2**32
 _WATCH_SECONDS = 1.0
 _LOOKS = 5
 """So often a read must be seen to wait: what came while the event loop stood still comes first."""
@@ -87,6 +89,7 @@ class SessionCall(Generic[Request, Response]):
         self._reading_since: float | None = None
         self._looks = 0
         self._silent = False
+        self._signs = SignsOfLife(self._loop.time())
         self._watch = self._look_later()
 
     async def __aenter__(self) -> Self:
@@ -125,8 +128,13 @@ class SessionCall(Generic[Request, Response]):
         await self._write(request)
         response: Any = await self._read()
         if response.WhichOneof("message") != "opened":
-            raise Internal(f"the server at {self._replica.address} did not answer with opened")
+            raise BrokenContract("it did not answer with opened")
         return opened_from_proto(response.opened)
+
+    @property
+    def _vocabulary_size(self) -> int:
+        """Of the server's model."""
+        return self._replica.model.vocabulary_size if self._replica.model else _ANY
 
     async def _write(self, request: Request) -> None:
         # When the call has ended the read says why.
@@ -154,6 +162,7 @@ class SessionCall(Generic[Request, Response]):
 
         By what it says, one word each PROGRESS_SECONDS: it may be read long after it was said.
         """
+        self._signs.note(self._loop.time())
         if progress.engine_steps != self._engine_steps:
             self._engine_steps, self._still = progress.engine_steps, 0
             return
@@ -193,24 +202,31 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
 
     async def open(self, opening: Opening) -> Opened:
         """Open the session; raises what the server answers instead."""
-        return await self._open(target_pb2.VerifyRequest(open=opening_to_proto(opening)))
+        self._contract = TargetContract(opening, self._vocabulary_size)
+        opened = await self._open(target_pb2.VerifyRequest(open=opening_to_proto(opening)))
+        self._contract.check_opened(opened)
+        return opened
 
     async def ask(self, verify: Verify) -> None:
         """Ask for verdicts."""
         started = self._now()
+        self._contract.ask(verify)
         request = target_pb2.VerifyRequest(verify=verify_to_proto(verify))
         self._asked = self._now()
         self._codec = self._asked - started
         await self._write(request)
 
     async def verdicts(self) -> AsyncIterator[Verdict]:
-        """Verdicts as they come, while some are owed; raises Unavailable when the server dies."""
+        """Verdicts as they come, while some are owed.
+
+        Raises Unavailable when the server dies, BrokenContract when it says what cannot be.
+        """
         while True:
             response = await self._read()
             kind = response.WhichOneof("message")
             if kind == "verdict":
                 arrived = self._now()
-                verdict = verdict_from_proto(response.verdict)
+                verdict = self._checked(response.verdict)
                 yield dataclasses.replace(
                     verdict,
                     arrived_seconds=arrived,
@@ -219,18 +235,30 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
                 )
                 self._still = 0
             elif kind == "prompt_logprobs":
-                self._on_prompt_logprobs(prompt_logprobs_from_proto(response.prompt_logprobs))
+                piece = prompt_logprobs_from_proto(response.prompt_logprobs)
+                self._contract.check_prompt_logprobs(piece)
+                self._on_prompt_logprobs(piece)
                 if self._room is not None:
                     await self._room()
-            else:
+            elif kind == "progress":
                 self._note(response.progress)
+            else:
+                raise BrokenContract(f"it says {kind or 'nothing known'} behind opened")
+
+    def _checked(self, message: target_pb2.Verdict) -> Verdict:
+        sizes = len(message.token_ids), message.verified, message.accepted, len(message.logprobs)
+        self._contract.check_sizes(*sizes)
+        verdict = verdict_from_proto(message)
+        self._contract.check(verdict)
+        return verdict
 
 
 class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
     """One session on a draft server."""
 
-    def __init__(self, replica: Replica, seconds: float) -> None:
-        """Begin the call, with a deadline in `seconds`."""
+    def __init__(self, replica: Replica, seconds: float, target_size: int = _ANY) -> None:
+        """Begin the call, with a deadline in `seconds`. target_size: of the target's vocabulary."""
+        self._target_size = target_size
         stub = draft_pb2_grpc.DraftServiceStub(replica.channel)
         types = draft_pb2.DraftRequest, draft_pb2.DraftSharedRequest
         call = _begin(replica, seconds, stub.Draft, lambda: SharedCall(stub.DraftShared(), *types))
@@ -238,15 +266,40 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
 
     async def open(self, opening: Opening) -> Opened:
         """Open the session; raises what the server answers instead."""
+        self._contract = DraftContract(opening, self._target_size)
         return await self._open(draft_pb2.DraftRequest(open=opening_to_proto(opening)))
 
     async def advance(self, advance: Advance) -> None:
         """Confirm tokens and grant a window."""
+        self._contract.grant(advance)
         await self._write(draft_pb2.DraftRequest(advance=advance_to_proto(advance)))
 
     async def proposals(self) -> AsyncIterator[Proposal]:
-        """Proposals as they come; raises Unavailable when the server dies."""
+        """Proposals as they come.
+
+        Raises Unavailable when the server dies, BrokenContract when it says what cannot be.
+        """
         while True:
             response = await self._read()
-            for proposal in response.proposals.proposals:
-                yield proposal_from_proto(proposal)
+            kind = response.WhichOneof("message")
+            if kind == "proposals":
+                for proposal in self._checked(response.proposals):
+                    yield proposal
+            elif kind == "progress":
+                self._signs.note(self._loop.time())
+            else:
+                raise BrokenContract(f"it says {kind or 'nothing known'} behind opened")
+
+    def _checked(self, message: draft_pb2.Proposals) -> list[Proposal]:
+        sizes = (
+            (one.position, len(one.token_ids), len(one.confidences)) for one in message.proposals
+        )
+        self._contract.check_message(sizes)
+        proposals = [proposal_from_proto(one) for one in message.proposals]
+        for proposal in proposals:
+            self._contract.check(proposal)
+        return proposals
+
+    def note_base(self, *, known: bool) -> None:
+        """Whether a proposal follows what the draft was told, or has said before."""
+        self._contract.note_base(known=known)

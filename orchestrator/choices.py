@@ -26,9 +26,6 @@ from paceline.watching import harmless
 
 _log = structlog.get_logger(__name__)
 
-FORCED_WAIT_SECONDS = 30.0
-"""Bound of the wait for the draft when the client forces speculation."""
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -149,7 +146,7 @@ class Choices:
 
         def make(record: DraftRecord) -> Pacer:
             if speculation is Speculation.FORCE:
-                return FixedPacer(settings.draft_length, FORCED_WAIT_SECONDS)
+                return FixedPacer(settings.draft_length, settings.draft_wait_seconds)
             return AdaptivePacer(record, settings.max_draft_length, settings.draft_wait_seconds)
 
         return PoolPacer(make, DraftRecord(self._drafts.target), self._drafts.none)

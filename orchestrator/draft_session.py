@@ -24,6 +24,10 @@ SOON = 0.25
 """A guess that is overdue is still expected within this share of the usual wait."""
 
 
+MOST_ADVANCES = 64
+"""Advances that may wait to be sent. What is decided then is told to a draft that reads again."""
+
+
 class DraftSession:
     """Guesses come in by receive, news go out by the queue of advances.
 
@@ -70,7 +74,7 @@ class DraftSession:
         self._restarts = self._unanswered = True
         self._went_over = False  # to an alternative
         self._change: asyncio.Future[bool] | None = None
-        self.advances: asyncio.Queue[Advance] = asyncio.Queue()
+        self.advances: asyncio.Queue[Advance] = asyncio.Queue(MOST_ADVANCES)
 
     @property
     def state(self) -> DraftState:
@@ -190,6 +194,10 @@ class DraftSession:
         if self._change is not None and not self._change.done():
             self._change.set_result(came)
 
+    def follows(self, proposal: Proposal) -> bool:
+        """Whether it begins on the path, of which the draft was told or which it has said."""
+        return self._buffer.leads_to(proposal)
+
     def receive(self, proposal: Proposal) -> None:
         """Take guesses; an empty proposal at their end says that no more will come."""
         if not proposal.token_ids:
@@ -292,7 +300,7 @@ class DraftSession:
             matters = self._news or granted > self._granted or self._is_worth_holding(due_seconds)
         else:
             matters = self._at_work
-        if matters:
+        if matters and not self.advances.full():
             news, self._news = tuple(self._news), []
             advance = Advance(
                 self._position, news, *granted, due_seconds, awaited, plan.alternatives

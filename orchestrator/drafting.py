@@ -8,6 +8,7 @@ import structlog
 
 from orchestrator.acceptance import Guess
 from orchestrator.calls import DraftCall
+from orchestrator.contract import BrokenContract
 from orchestrator.draft_session import DraftSession
 from orchestrator.drafts import DraftPool, Drafts
 from orchestrator.plans import DraftState, Plan
@@ -137,6 +138,8 @@ class Drafting:
             except* ResourceExhausted as errors:
                 pool.refuse()
                 full[replica] = str(errors.exceptions[0])
+            except* BrokenContract as errors:
+                pool.blame(replica, str(errors.exceptions[0]))
             except* (InvalidArgument, FailedPrecondition) as errors:
                 unfit[replica] = str(errors.exceptions[0])
                 if _is_too_small(replica, self._opening):
@@ -151,7 +154,8 @@ class Drafting:
         self, pool: DraftPool, replica: Replica, unfit: Collection[Replica]
     ) -> str:
         """Draft with one server until the stream moves to another pool; returns its name."""
-        async with DraftCall(replica, self._seconds) as call, asyncio.TaskGroup() as tasks:
+        size = self._target.vocabulary_size
+        async with DraftCall(replica, self._seconds, size) as call, asyncio.TaskGroup() as tasks:
             opening = _for_draft(self._opening, self._stream.output)
             self._pacer.use(pool.record, pool.tally)
             session = self._session_of(replica, opening, pool.record)
@@ -171,6 +175,7 @@ class Drafting:
     async def _receive(self, call: DraftCall, session: DraftSession) -> None:
         received = ReceivedTokens()
         async for proposal in call.proposals():
+            call.note_base(known=session.follows(proposal) or received.knows(proposal.base_digest))
             self._stream.statistics.receive(proposal.drafter, received.add(proposal))
             session.receive(proposal)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import structlog
 
-from orchestrator.pools import Pool, Replica, least_loaded
+from orchestrator.pools import BLAMED_SECONDS, Blame, Pool, Replica, least_loaded
 from orchestrator.record import DraftRecord, TargetRecord
 from orchestrator.selection import Candidate, Holding, Selection, standing
 from orchestrator.tally import Tally
@@ -44,7 +44,21 @@ class DraftPool(Pool):
 
     def fitting(self, target: ModelInfo, refused: Collection[Replica] = ()) -> list[Replica]:
         """Servers that could draft for `target`, without those that refused."""
-        return [one for one in self.ready if one not in refused and fits(one.model, target)]
+        able = (one for one in self.ready if one not in refused and not one.blamed)
+        return [one for one in able if fits(one.model, target)]
+
+    def blame(self, replica: Replica, reason: str) -> None:
+        """A server said what it was not asked for: for a while no stream gets it."""
+        reason = f"it broke the contract: {reason}"
+        if not replica.blamed:
+            _log.warning("draft benched", draft=self.name, address=replica.address, reason=reason)
+        replica.blame = Blame(reason)
+
+    @property
+    def broken(self) -> str:
+        """What the servers said that they were not asked for; empty while some are left."""
+        blames = [one.blame.reason if one.blame and one.blamed else "" for one in self.ready]
+        return next(iter(blames), "") if all(blames) else ""
 
     @property
     def strange(self) -> bool:
@@ -169,9 +183,14 @@ class Drafts:
             return PoolState.UNREACHABLE, reason
         if pool.strange:
             return PoolState.WRONG_VOCABULARY, "its vocabulary is not the target's"
+        if pool.broken:
+            again = f"it is tried again after {BLAMED_SECONDS:.0f} s, or when it was started anew"
+            return PoolState.BENCHED, f"{pool.broken}; {again}"
         if pool.full:
             return PoolState.FULL, "streams that found no room begin without, and ask again"
-        usable = [one for one in self.pools if one.ready and not (one.strange or one.full)]
+        usable = [
+            one for one in self.pools if one.ready and not (one.strange or one.broken or one.full)
+        ]
         candidates = [one.candidate for one in usable]
         return standing(pool.candidate, self._selection.best(candidates))
 

@@ -1,17 +1,25 @@
 """One stream from its first token to its last, over as many target servers as that takes."""
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import structlog
 
 from orchestrator.calls import TargetCall
+from orchestrator.contract import BrokenContract
 from orchestrator.pacer import Pacer
 from orchestrator.pools import Pool, Replica
 from orchestrator.round import Draft, rounds
 from orchestrator.stream import OutputStream
-from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
+from paceline.errors import (
+    Internal,
+    InvalidArgument,
+    PacelineError,
+    ResourceExhausted,
+    Unavailable,
+)
 from paceline.session import Opening
 
 _log = structlog.get_logger(__name__)
@@ -37,10 +45,12 @@ async def run_stream(
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + FAILOVER_SECONDS
+    broken: dict[Replica, PacelineError] = {}
     while stream.remaining:
         had = len(stream.output)
         try:
-            await _follow_one(targets, draft, pacer, opening, stream, deadline - loop.time())
+            seconds = deadline - loop.time()
+            await _follow_one(targets, draft, pacer, opening, stream, seconds, broken)
         except Unavailable as error:
             if len(stream.output) > had:
                 give_up = loop.time() + FAILOVER_SECONDS
@@ -59,27 +69,42 @@ async def _follow_one(
     opening: Opening,
     stream: OutputStream,
     seconds: float,
+    broken: dict[Replica, PacelineError],
 ) -> None:
     """Run rounds with the target that takes the stream: the others are asked when one does not.
 
     Raises what the last one of those that may have room some day said, else what any said; for a
-    stream that has begun Unavailable, so that it waits for room.
+    stream that has begun Unavailable, so that it waits for room. One that breaks the contract is
+    added to `broken`, and counts as lost.
     """
     opening = dataclasses.replace(opening, output_token_ids=stream.output)
     room = stream.room if opening.prompt_logprobs is not None else None
-    refused: dict[Replica, PacelineError] = {}
+    refused = dict(broken)
     while True:
         replica = _pick(targets, opening, refused, begun=stream.generated > 0)
         async with TargetCall(replica, seconds, stream.emit_prompt_logprobs, room) as target:
             try:
-                await target.open(opening)
+                with _broken_by(replica, broken):
+                    await target.open(opening)
             except (InvalidArgument, ResourceExhausted) as error:
                 refused[replica] = error
                 continue
             if replica.model is not None:
                 stream.on_target(replica.model)
-            await rounds(target, draft, pacer, stream)
+            with _broken_by(replica, broken):
+                await rounds(target, draft, pacer, stream)
             return
+
+
+@contextlib.contextmanager
+def _broken_by(replica: Replica, broken: dict[Replica, PacelineError]) -> Iterator[None]:
+    """A target that breaks the contract is one that is lost, and never asked again."""
+    try:
+        yield
+    except BrokenContract as error:
+        reason = f"the target at {replica.address} broke the contract: {error}"
+        broken[replica] = Internal(reason)
+        raise Unavailable(reason) from error
 
 
 def _pick(

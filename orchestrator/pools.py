@@ -21,6 +21,8 @@ from paceline.watching import harmless
 
 _log = structlog.get_logger(__name__)
 
+BLAMED_SECONDS = 60.0
+"""A server that broke the contract gets no session for so long, unless it is started anew."""
 RESOLVE_SECONDS = 5.0
 """Names are resolved anew this often."""
 TOKENIZER_SECONDS = 30.0
@@ -30,6 +32,14 @@ POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
 MISSES = 3
 """A server that is late so often in a row is lost; one that cannot be reached is lost at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """That a server said what it was not asked for, and when."""
+
+    reason: str
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(eq=False)
@@ -50,6 +60,12 @@ class Replica:
     round_trip_seconds: float = 0.0
     clock_offset_seconds: float = 0.0
     shared_call: SharedCall | None = None
+    blame: Blame | None = None
+
+    @property
+    def blamed(self) -> bool:
+        """Whether it broke the contract a moment ago."""
+        return self.blame is not None and time.monotonic() - self.blame.since < BLAMED_SECONDS
 
     @property
     def reachable(self) -> bool:
@@ -95,7 +111,7 @@ class Replica:
         self.draining = answer.draining
         if not self.reachable:
             _log.info("server found", address=self.address, model=self.model.name)
-            self.benched = False
+            self.benched, self.blame = False, None
         self.misses = 0
 
     async def _ask(self) -> model_pb2.GetModelInfoResponse:

@@ -5,7 +5,7 @@ from itertools import accumulate, islice
 from orchestrator.acceptance import Guess
 from paceline.ahead import AheadPath
 from paceline.hashing import mix
-from paceline.session import Proposal, joined
+from paceline.session import End, Proposal, continued, end_of
 
 MAX_ALTERNATIVE_TOKENS = 96
 """Most that are kept beside the guesses: twice what a draft makes, some of it late."""
@@ -26,6 +26,10 @@ class ReceivedTokens:
         """Begin with none."""
         self._digests: dict[int, None] = {}  # the oldest first
 
+    def knows(self, digest: int) -> bool:
+        """Whether the path with this digest is one that came."""
+        return digest in self._digests
+
     def add(self, proposal: Proposal) -> int:
         """Take all of `proposal`; returns how many of its tokens had not come before."""
         digests = accumulate(proposal.token_ids, mix, initial=proposal.base_digest)
@@ -42,27 +46,32 @@ class Alternatives:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._runs: list[Proposal] = []
+        self._runs: dict[End, Proposal] = {}  # by their ends, in the order they came
+        self._tokens = 0
 
     def add(self, proposal: Proposal, path: AheadPath) -> None:
         """Keep one that leaves the path, or continues one that does; there is a bound."""
-        size = sum(len(run.token_ids) for run in self._runs) + len(proposal.token_ids)
+        size = self._tokens + len(proposal.token_ids)
         if not proposal.token_ids or size > MAX_ALTERNATIVE_TOKENS:
             return
-        runs = joined([*self._runs, proposal])
-        if len(runs) == len(self._runs) or (
-            path.confirmed <= proposal.position < len(path)
-            and path.digest_before(proposal.position) == proposal.base_digest
-        ):
-            self._runs = runs
+        begin = (proposal.position, proposal.base_digest, proposal.drafter)
+        run = self._runs.pop(begin, None)
+        if run is not None:
+            self._runs[end_of(proposal)] = continued(run, proposal)
+        elif path.confirmed <= proposal.position < len(path) and path.leads_to(proposal):
+            self._runs[end_of(proposal)] = proposal
+        else:
+            return
+        self._tokens = sum(len(run.token_ids) for run in self._runs.values())
 
     def forget(self, position: int) -> None:
         """Drop what begins before `position`: something else was decided there."""
-        self._runs = [run for run in self._runs if run.position >= position]
+        self._runs = {end: run for end, run in self._runs.items() if run.position >= position}
+        self._tokens = sum(len(run.token_ids) for run in self._runs.values())
 
     def take_all(self) -> list[Proposal]:
         """All of them, which are no longer kept."""
-        runs, self._runs = self._runs, []
+        runs, self._runs, self._tokens = list(self._runs.values()), {}, 0
         return runs
 
 
@@ -104,7 +113,7 @@ class ProposalBuffer:
             return 0
         self._path.extend(tokens)
         known = len(proposal.token_ids) - len(tokens)
-        confidences = proposal.confidences[known:]
+        confidences = proposal.confidences[known : known + len(tokens)]
         confidences += (0.0,) * (len(tokens) - len(confidences))
         self._guesses += [Guess(proposal.drafter, confidence) for confidence in confidences]
         return len(tokens)
@@ -114,6 +123,10 @@ class ProposalBuffer:
         position, tokens = proposal.position, list(proposal.token_ids)
         here = self._path.tokens[position : position + len(tokens)] == tokens
         return here and self._path.digest_before(position) == proposal.base_digest
+
+    def leads_to(self, proposal: Proposal) -> bool:
+        """Whether `proposal` begins on the path."""
+        return self._path.leads_to(proposal)
 
     def ends_at(self, proposal: Proposal) -> bool:
         """Whether `proposal` begins just behind what is here."""

@@ -128,8 +128,8 @@ class OrchestratorSettings(ServerSettings):
     draft_wait_seconds: float = Field(
         1.0,
         ge=0,
-        description="How long a round waits for its draft tokens. A draft that misses this is "
-        "not waited for again before it delivers.",
+        description="How long a round waits for its draft tokens, forced or not. A draft that "
+        "misses this is not waited for again before it delivers.",
     )
     default_max_tokens: int = Field(
         1024, ge=1, description="max_tokens of a request that names none."

@@ -49,12 +49,14 @@ class TokenPath:
         between is not confirmed. Agreement of tokens alone would not do, because a stale
         path can agree by luck; the digest covers all that came before.
         """
-        if (
-            proposal.position > len(self)
-            or self._digests[proposal.position] != proposal.base_digest
-        ):
-            return ()
         known = len(self) - proposal.position
+        if not 0 <= known < len(proposal.token_ids) or not self.leads_to(proposal):
+            return ()
         if tuple(self.tokens[proposal.position :]) != proposal.token_ids[:known]:
             return ()
         return proposal.token_ids[known:]
+
+    def leads_to(self, proposal: Proposal) -> bool:
+        """Whether `proposal` begins on this path, at its end or before it."""
+        position = proposal.position
+        return position <= len(self) and self._digests[position] == proposal.base_digest

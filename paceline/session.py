@@ -64,13 +64,17 @@ class Proposal:
     drafter: Drafter = Drafter.MODEL
 
 
+End = tuple[int, int, Drafter]
+"""Position and digest behind a proposal, and who made it."""
+
+
 def joined(proposals: list[Proposal]) -> list[Proposal]:
     """The same guesses in as few proposals as can be: of one path and one drafter each.
 
     An empty one stays where it is: it speaks of what came before it.
     """
     result: list[Proposal] = []
-    ends: dict[tuple[int, int, Drafter], int] = {}
+    ends: dict[End, int] = {}
     for proposal in proposals:
         begin = (proposal.position, proposal.base_digest, proposal.drafter)
         if not proposal.token_ids:
@@ -81,12 +85,12 @@ def joined(proposals: list[Proposal]) -> list[Proposal]:
         if index == len(result):
             result.append(proposal)
         else:
-            result[index] = _continued(result[index], proposal)
-        ends[_end(proposal)] = index
+            result[index] = continued(result[index], proposal)
+        ends[end_of(proposal)] = index
     return result
 
 
-def _continued(first: Proposal, second: Proposal) -> Proposal:
+def continued(first: Proposal, second: Proposal) -> Proposal:
     """Both as one; `second` begins where `first` ends."""
     return replace(
         first,
@@ -95,7 +99,7 @@ def _continued(first: Proposal, second: Proposal) -> Proposal:
     )
 
 
-def _end(proposal: Proposal) -> tuple[int, int, Drafter]:
+def end_of(proposal: Proposal) -> End:
     """Position and digest behind a proposal, which one that continues it begins with."""
     digest = reduce(mix, proposal.token_ids, proposal.base_digest)
     return proposal.position + len(proposal.token_ids), digest, proposal.drafter

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -36,12 +37,13 @@ class Threaded(target_pb2_grpc.TargetServiceServicer):
         context.add_callback(self.ended.set)
         next(request_iterator)
         yield target_pb2.VerifyResponse(opened=session_pb2.Opened())
-        for _ in request_iterator:
+        for position, _ in enumerate(request_iterator, 2):
             for _ in range(self.progress):
                 yield target_pb2.VerifyResponse(progress=session_pb2.Progress(engine_steps=7))
             while not (self.answers.wait(0.01) or self.ended.is_set()):
                 pass
-            yield target_pb2.VerifyResponse(verdict=target_pb2.Verdict(position=2, token_ids=[5]))
+            verdict = target_pb2.Verdict(position=position, token_ids=[5])
+            yield target_pb2.VerifyResponse(verdict=verdict)
 
     def VerifyShared(self, request_iterator: Any, context: Any) -> Any:
         raise NotImplementedError
@@ -92,7 +94,7 @@ async def test_what_came_while_the_event_loop_stood_still_is_read_before_anybody
         asyncio.get_running_loop().call_later(0.01, stand_still)
         assert await first(call) == 2
         await call.ask(Verify())
-        assert await first(call) == 2
+        assert await first(call) == 3
 
 
 async def test_so_it_is_when_the_loop_stands_still_again_and_again(
@@ -113,7 +115,7 @@ async def test_so_it_is_when_the_loop_stands_still_again_and_again(
         asyncio.get_running_loop().call_soon(stand_still, 3)
         assert await first(call) == 2
         await call.ask(Verify())
-        assert await first(call) == 2
+        assert await first(call) == 3
 
 
 async def test_a_server_that_says_nothing_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,19 +150,26 @@ async def test_prompt_logprobs_come_on_a_call_of_their_own_at_the_readers_pace()
 
     async with open_channel("unix:/nowhere") as channel:
         replica = Replica("unix:/nowhere", channel, sessions=1)
+        opening = replace(OPENING, prompt_token_ids=(1,) * 65, prompt_logprobs=0)
         call = TargetCall(replica, 1.0, lambda piece: taken.append(piece.position), room)
         assert replica.shared_call is None
+        tokens = [session_pb2.TokenLogprobs(logprob=-1.0)] * 32
         pieces = [
-            target_pb2.VerifyResponse(prompt_logprobs=session_pb2.PromptLogprobs(position=position))
+            target_pb2.VerifyResponse(
+                prompt_logprobs=session_pb2.PromptLogprobs(position=position, tokens=tokens)
+            )
             for position in (1, 33)
         ]
-        verdict = target_pb2.VerifyResponse(verdict=target_pb2.Verdict(position=65))
-        responses = iter([*pieces, verdict])
+        verdict = target_pb2.VerifyResponse(verdict=target_pb2.Verdict(position=65, token_ids=[5]))
+        opened = target_pb2.VerifyResponse(opened=session_pb2.Opened())
+        responses = iter([opened, *pieces, verdict])
 
         async def read() -> Any:
             return next(responses)
 
         async with call:
             call._read = read  # type: ignore[method-assign]
+            await call.open(opening)
+            await call.ask(Verify())
             assert await first(call) == 65
     assert (taken, events) == ([1, 33], ["room after 1", "room after 2"])
