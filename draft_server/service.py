@@ -1,6 +1,7 @@
 """DraftService: one stream, one session, one drafter in the engine."""
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from paceline.rpc.server import RpcServer
 from paceline.rpc.shared_service import SharedService
 from paceline.session import Advance, Opened, Progress, Proposal, joined
 from paceline.v1 import draft_pb2, draft_pb2_grpc
+from paceline.vocabulary import FEATURE as VOCABULARY_MAP
 from paceline.watching import harmless
 
 DRAFT = "/paceline.v1.DraftService/Draft"
@@ -38,7 +40,9 @@ class DraftServer(EngineServer):
         self, started: StartedEngine, registry: CollectorRegistry, drafter: str = "model"
     ) -> None:
         """Own the engine; `drafter` is as in the settings."""
-        super().__init__(started, registry)
+        features = (*started.model.features, VOCABULARY_MAP)
+        model = dataclasses.replace(started.model, features=features)
+        super().__init__(dataclasses.replace(started, model=model), registry)
         self._drafter = drafter
 
     def register_service(self, server: RpcServer) -> None:
@@ -72,7 +76,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         stream = DraftStream(self._server.engine, self._drafter, self._recent, self._metrics)
 
         def post(drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> tuple[float, ...]:
-            advance = self._advance(request)
+            advance = self._advance(drafter, request)
             stream.advance(drafter, advance)
             return advance.due_seconds
 
@@ -95,10 +99,12 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         types = draft_pb2.DraftResponse, draft_pb2.DraftSharedResponse
         return SharedService(self._session, *types).messages(request_iterator)
 
-    def _advance(self, request: draft_pb2.DraftRequest) -> Advance:
+    def _advance(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> Advance:
         if request.WhichOneof("message") != "advance":
             raise InvalidArgument("only advance may follow open")
-        return advance_from_proto(request.advance, self._server.model.vocabulary_size)
+        vocabulary = drafter.session.vocabulary
+        size = vocabulary.size if vocabulary else self._server.model.vocabulary_size
+        return advance_from_proto(request.advance, size)
 
     def _response(self, value: Opened | Together | Progress) -> draft_pb2.DraftResponse:
         if isinstance(value, Opened):

@@ -8,6 +8,7 @@ from draft_server.lookup import Lookup
 from paceline.alternatives import BranchedPath, Leaf, Pick
 from paceline.errors import InvalidArgument, ResourceExhausted
 from paceline.session import Advance, CostModel, Drafter, Opening, Proposal
+from paceline.vocabulary import VocabularyMap
 
 ROW_SHARE = 0.05
 """Alternatives are worked on where a row adds no more to a step than this share of it."""
@@ -35,6 +36,11 @@ class AheadSession:
         self.alternative_tokens = self.alternatives_taken = 0
         self._inbox: deque[Advance] = deque()
         self._expected = self._path.confirmed
+
+    @property
+    def vocabulary(self) -> VocabularyMap | None:
+        """The target's, where it is not the draft's own."""
+        return self._opening.vocabulary
 
     @property
     def tokens(self) -> list[int]:

@@ -36,6 +36,7 @@ class Orchestrator:
             targets.watch(),
             *(pool.watch() for pool in drafts.pools),
             models.prepare(),
+            drafts.compare(targets),
         )
         self._watchers = [asyncio.create_task(watch) for watch in watches]
 

@@ -81,12 +81,17 @@ class DraftSession:
         """What there is to plan with."""
         opening = self._opening_seconds if self._cold else 0.0
         return DraftState(
-            ready=not self._overdue,
+            ready=not (self._overdue or (self.is_full and not len(self._buffer))),
             shares_cores=self._shares_cores,
             opening_seconds=opening,
             free=self._free,
             answers=self._record.answers.value,
         )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the draft has no position left for a guess that is not here."""
+        return self._buffer.end >= self._opening.max_length - 1
 
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores.
@@ -128,7 +133,7 @@ class DraftSession:
 
     def _patience(self, plan: Plan, waited: float) -> float:
         """Seconds the plan would wait for one more guess; 0 when it would not, or none comes."""
-        if self._exhausted or self._buffer.last in self._opening.stop_token_ids:
+        if self._exhausted or self.is_full or self._buffer.last in self._opening.stop_token_ids:
             return 0.0
         return plan.patience(self._buffer.guesses, self._expected(), waited)
 

@@ -24,6 +24,7 @@ from paceline.errors import (
     ResourceExhausted,
 )
 from paceline.session import ModelInfo, Opening, Proposal, Verdict
+from paceline.vocabulary import FEATURE
 
 _log = structlog.get_logger(__name__)
 
@@ -130,7 +131,8 @@ class Drafting:
         unfit: dict[Replica, str] = {}
         wanted: str | None = None
         while True:
-            pool, replica = self._drafts.pick(self._target, full | unfit, wanted)
+            length = len(self._opening.prompt_token_ids) + len(self._stream.output)
+            pool, replica = self._drafts.pick(self._target, full | unfit, wanted, length)
             wanted = None
             try:
                 wanted = await self._follow_one(pool, replica, unfit)
@@ -156,7 +158,7 @@ class Drafting:
         """Draft with one server until the stream moves to another pool; returns its name."""
         size = self._target.vocabulary_size
         async with DraftCall(replica, self._seconds, size) as call, asyncio.TaskGroup() as tasks:
-            opening = _for_draft(self._opening, self._stream.output)
+            opening = self._for_draft(replica.model)
             self._pacer.use(pool.record, pool.tally)
             session = self._session_of(replica, opening, pool.record)
             if self._pacer.eager:
@@ -167,7 +169,7 @@ class Drafting:
             with pool.drafting() as self._stream.statistics.tally:
                 sending = tasks.create_task(_send_advances(call, session))
                 receiving = tasks.create_task(self._receive(call, session))
-                wanted = await self._wants_other(pool, unfit)
+                wanted = await self._wants_other(pool, session, unfit)
                 sending.cancel()
                 receiving.cancel()
         return wanted
@@ -179,10 +181,17 @@ class Drafting:
             self._stream.statistics.receive(proposal.drafter, received.add(proposal))
             session.receive(proposal)
 
-    async def _wants_other(self, pool: DraftPool, unfit: Collection[Replica]) -> str:
-        """Wait until another pool would do the stream more good; returns its name."""
+    async def _wants_other(
+        self, pool: DraftPool, session: DraftSession, unfit: Collection[Replica]
+    ) -> str:
+        """Wait until another pool would do the stream more good; returns its name.
+
+        Raises InvalidArgument once the draft's positions are used up.
+        """
         while True:
             await asyncio.sleep(RECONSIDER_SECONDS)
+            if session.is_full and self._stream.remaining > 1:
+                raise InvalidArgument("the draft's positions are used up")
             read = len(self._opening.prompt_token_ids) + len(self._stream.output)
             holding = self._pacer.holding(self._stream.remaining, read)
             wanted = self._drafts.move(pool, holding, self._target, unfit)
@@ -190,6 +199,27 @@ class Drafting:
                 _log.info("stream moves", draft=pool.name, to=wanted)
                 pool.tally.moved += 1
                 return wanted
+
+    def _for_draft(self, draft: ModelInfo | None) -> Opening:
+        """The draft's session: as much of the output as it has positions for.
+
+        Its numerics are its own, and of logprobs it knows nothing. What it shares of its streams it
+        shares among those of one vocabulary.
+        """
+        opening, target = self._opening, self._target
+        room = draft.max_positions - len(opening.prompt_token_ids) if draft else opening.max_tokens
+        found = self._drafts.vocabularies.relation(draft, target)
+        return dataclasses.replace(
+            opening,
+            output_token_ids=self._stream.output,
+            max_tokens=min(opening.max_tokens, room),
+            fingerprint="",
+            logprobs=None,
+            prompt_logprobs=None,
+            required_features=(FEATURE,) if found is not None and found.map is not None else (),
+            cache_salt=f"{target.vocabulary_hash} {opening.cache_salt}",
+            vocabulary=found.map if found is not None else None,
+        )
 
     def _session_of(self, replica: Replica, opening: Opening, record: DraftRecord) -> DraftSession:
         return DraftSession(
@@ -216,15 +246,3 @@ def _is_too_small(replica: Replica, opening: Opening) -> bool:
 async def _send_advances(call: DraftCall, session: DraftSession) -> None:
     while True:
         await call.advance(await session.advances.get())
-
-
-def _for_draft(opening: Opening, output: tuple[int, ...]) -> Opening:
-    """The draft's session: its numerics are its own, and of logprobs it knows nothing."""
-    return dataclasses.replace(
-        opening,
-        output_token_ids=output,
-        fingerprint="",
-        logprobs=None,
-        prompt_logprobs=None,
-        required_features=(),
-    )

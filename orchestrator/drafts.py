@@ -1,15 +1,17 @@
 """The draft pools: what is known of each, and which one a stream gets."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Iterator, Mapping
 
 import structlog
 
-from orchestrator.pools import BLAMED_SECONDS, Blame, Pool, Replica, least_loaded
+from orchestrator.pools import BLAMED_SECONDS, POLL_SECONDS, Blame, Pool, Replica, least_loaded
 from orchestrator.record import DraftRecord, TargetRecord
 from orchestrator.selection import Candidate, Holding, Selection, standing
 from orchestrator.tally import Tally
+from orchestrator.vocabularies import Vocabularies
 from paceline.errors import Unavailable
 from paceline.session import ModelInfo
 from paceline.status import PoolState
@@ -23,9 +25,16 @@ FULL_SECONDS = 5.0
 class DraftPool(Pool):
     """Draft servers that count as equal: one name, one record."""
 
-    def __init__(self, name: str, addresses: Collection[str], target: TargetRecord) -> None:
+    def __init__(
+        self,
+        name: str,
+        addresses: Collection[str],
+        target: TargetRecord,
+        vocabularies: Vocabularies,
+    ) -> None:
         """Know of no server yet."""
         super().__init__(addresses)
+        self._vocabularies = vocabularies
         self.name = name
         self.record = DraftRecord(target)
         self.tally = Tally()
@@ -42,10 +51,16 @@ class DraftPool(Pool):
             self.record = DraftRecord(self.record.target)
         self._models = found or self._models
 
-    def fitting(self, target: ModelInfo, refused: Collection[Replica] = ()) -> list[Replica]:
-        """Servers that could draft for `target`, without those that refused."""
+    def fitting(
+        self, target: ModelInfo, refused: Collection[Replica] = (), length: int = 0
+    ) -> list[Replica]:
+        """Servers that could draft for `target`, without those that refused.
+
+        length: of prompt and output, behind which they have positions left.
+        """
         able = (one for one in self.ready if one not in refused and not one.blamed)
-        return [one for one in able if fits(one.model, target)]
+        fits = self._vocabularies.fits
+        return [one for one in able if fits(one.model, target) and has_room(one.model, length)]
 
     def blame(self, replica: Replica, reason: str) -> None:
         """A server said what it was not asked for: for a while no stream gets it."""
@@ -117,7 +132,10 @@ class Drafts:
     def __init__(self, addresses: dict[str, list[str]]) -> None:
         """Know of no server yet. addresses: by the pools' names."""
         self.target = TargetRecord()
-        self.pools = [DraftPool(name, addresses[name], self.target) for name in addresses]
+        self.vocabularies = Vocabularies()
+        self.pools = [
+            DraftPool(name, addresses[name], self.target, self.vocabularies) for name in addresses
+        ]
         self.none = Tally()
         self._selection = Selection()
 
@@ -142,21 +160,26 @@ class Drafts:
             pool.notice_models()
 
     def pick(
-        self, target: ModelInfo, refused: Mapping[Replica, str], wanted: str | None = None
+        self,
+        target: ModelInfo,
+        refused: Mapping[Replica, str],
+        wanted: str | None = None,
+        length: int = 0,
     ) -> tuple[DraftPool, Replica]:
         """Pool and server for a stream, without servers that `refused` it, and why.
 
-        wanted: the pool it moves to, if that can be used. Raises Unavailable when there is none.
+        wanted: the pool it moves to, if that can be used. length: of its prompt and output.
+        Raises Unavailable when there is none.
         """
-        usable = self._usable(target, refused)
+        usable = self._usable(target, refused, length)
         candidates = [pool.candidate for pool in usable.values()]
         chosen = wanted if wanted in usable else self._selection.choose(candidates)
         if chosen is None and refused:
             raise Unavailable(f"no draft takes the stream: {next(iter(refused.values()))}")
         if chosen is None:
-            raise Unavailable("no draft with the target's vocabulary is reachable")
+            raise Unavailable("no draft with the target's vocabulary and room for it is reachable")
         pool = usable[chosen]
-        return pool, least_loaded(pool.fitting(target, refused))
+        return pool, least_loaded(pool.fitting(target, refused, length))
 
     def move(
         self, pool: DraftPool, holding: Holding, target: ModelInfo, unfit: Collection[Replica]
@@ -166,10 +189,12 @@ class Drafts:
         candidates = [one.candidate for one in usable if one is pool or not one.full]
         return self._selection.move(pool.name, holding, candidates)
 
-    def _usable(self, target: ModelInfo, refused: Collection[Replica]) -> dict[str, DraftPool]:
+    def _usable(
+        self, target: ModelInfo, refused: Collection[Replica], length: int = 0
+    ) -> dict[str, DraftPool]:
         """The pools with a server for the stream, by name."""
         self.notice_models()
-        return {pool.name: pool for pool in self.pools if pool.fitting(target, refused)}
+        return {pool.name: pool for pool in self.pools if pool.fitting(target, refused, length)}
 
     def given(self) -> None:
         """A stream has got what was picked."""
@@ -182,7 +207,8 @@ class Drafts:
             reason = f"none of {servers} servers is ready" if servers else "no address resolves"
             return PoolState.UNREACHABLE, reason
         if pool.strange:
-            return PoolState.WRONG_VOCABULARY, "its vocabulary is not the target's"
+            words = pool.ready[0].vocabulary
+            return PoolState.WRONG_VOCABULARY, f"its vocabulary is not the target's: {words}"
         if pool.broken:
             again = f"it is tried again after {BLAMED_SECONDS:.0f} s, or when it was started anew"
             return PoolState.BENCHED, f"{pool.broken}; {again}"
@@ -192,9 +218,30 @@ class Drafts:
             one for one in self.pools if one.ready and not (one.strange or one.broken or one.full)
         ]
         candidates = [one.candidate for one in usable]
-        return standing(pool.candidate, self._selection.best(candidates))
+        state, reason = standing(pool.candidate, self._selection.best(candidates))
+        vocabulary = next((one.vocabulary for one in pool.ready if one.vocabulary), "")
+        return state, f"{reason}; {vocabulary}" if vocabulary else reason
+
+    async def compare(self, targets: Pool) -> None:
+        """Keep comparing vocabularies with those of the targets, until cancelled."""
+        while True:
+            await self.vocabularies.learn(self.ready, targets.ready)
+            self._note_vocabularies([one.model for one in targets.ready if one.model])
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _note_vocabularies(self, targets: list[ModelInfo]) -> None:
+        """Report, at each connect, a draft whose vocabulary is no target's: it is not used."""
+        for draft in self.ready:
+            found = self.vocabularies.best(draft.model, targets)
+            if found is None:
+                continue
+            draft.vocabulary = "" if found.same == found.of else str(found)
+            if not found.usable and not draft.benched:
+                reason = f"its vocabulary is not the target's: {found}"
+                _log.warning("draft benched", address=draft.address, reason=reason)
+            draft.benched = not found.usable
 
 
-def fits(draft: ModelInfo | None, target: ModelInfo) -> bool:
-    """Whether a draft can guess for a target: same vocabulary, or, as lookup has, none."""
-    return draft is not None and draft.vocabulary_hash in {"", target.vocabulary_hash}
+def has_room(draft: ModelInfo | None, length: int) -> bool:
+    """Whether a draft has positions for a guess behind so many tokens, and for one behind that."""
+    return draft is not None and length + 2 <= draft.max_positions

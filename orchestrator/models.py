@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from orchestrator.drafts import Drafts, fits
+from orchestrator.drafts import Drafts
 from orchestrator.pools import POLL_SECONDS, Pool, Replica
 from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import (
@@ -70,19 +70,8 @@ class Models:
                 with contextlib.suppress(PacelineError):  # the client that asks is told
                     if replica.model is not None:
                         await self._tokenizer(replica, replica.model)
-            self._bench_strangers()
             self._drafts.notice_models()
             await asyncio.sleep(POLL_SECONDS)
-
-    def _bench_strangers(self) -> None:
-        """Report, at each connect, a draft whose vocabulary is no target's: it is not used."""
-        targets = [replica.model for replica in self._targets.ready if replica.model]
-        for draft in self._drafts.ready:
-            known = any(fits(draft.model, target) for target in targets)
-            if targets and not known and not draft.benched:
-                draft.benched = True
-                reason = "its vocabulary is not the target's"
-                _log.warning("draft benched", address=draft.address, reason=reason)
 
     async def _tokenizer(self, replica: Replica, model: ModelInfo) -> TargetTokenizer:
         """The model's tokenizer, fetched once for each vocabulary."""
@@ -93,6 +82,7 @@ class Models:
         return self._tokenizers[key]
 
     def _describe(self, model: ModelInfo) -> Model:
+        fits = self._drafts.vocabularies.fits
         drafts = [draft for draft in self._drafts.ready if fits(draft.model, model)]
         return Model(
             model.name,

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import structlog
 
 from orchestrator.tokenizer import TargetTokenizer
-from paceline.errors import Unavailable
+from paceline.errors import Internal, Unavailable
 from paceline.rpc.channels import open_channel, resolve
 from paceline.rpc.codec import load_from_proto, machine_from_proto, model_info_from_proto
 from paceline.rpc.shared_call import FEATURE as SHARED_CALLS
@@ -25,6 +26,7 @@ BLAMED_SECONDS = 60.0
 """A server that broke the contract gets no session for so long, unless it is started anew."""
 RESOLVE_SECONDS = 5.0
 """Names are resolved anew this often."""
+TOKENIZER_BYTES = 256 * 1024**2
 TOKENIZER_SECONDS = 30.0
 """Deadline for fetching a tokenizer."""
 _FORGET = 1.1
@@ -61,6 +63,7 @@ class Replica:
     clock_offset_seconds: float = 0.0
     shared_call: SharedCall | None = None
     blame: Blame | None = None
+    vocabulary: str = ""  # what it has of a target's, where that is not all
 
     @property
     def blamed(self) -> bool:
@@ -134,18 +137,30 @@ class Replica:
 
     async def tokenizer(self) -> TargetTokenizer:
         """Fetch the model's tokenizer; reading a large one takes a second, on a thread."""
+        return await asyncio.to_thread(TargetTokenizer, await self.tokenizer_files())
+
+    async def tokenizer_files(self) -> TokenizerFiles:
+        """Fetch the model's tokenizer as it is."""
         stub = model_pb2_grpc.ModelServiceStub(self.channel)
         call = stub.GetTokenizer(model_pb2.GetTokenizerRequest(), timeout=TOKENIZER_SECONDS)
         try:
-            pieces = [piece async for piece in call]
+            pieces = [piece async for piece in _bounded(call)]
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
-        files = TokenizerFiles(
+        return TokenizerFiles(
             tokenizer_json=b"".join(piece.tokenizer_json for piece in pieces),
             chat_template=pieces[0].chat_template if pieces else "",
             special_tokens=dict(pieces[0].special_tokens) if pieces else {},
         )
-        return await asyncio.to_thread(TargetTokenizer, files)
+
+
+async def _bounded(call: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    size = 0
+    async for piece in call:
+        size += piece.ByteSize()
+        if size > TOKENIZER_BYTES:
+            raise Internal(f"a tokenizer of more than {TOKENIZER_BYTES} bytes is not read")
+        yield piece
 
 
 async def _poll(replica: Replica) -> None:

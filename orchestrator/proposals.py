@@ -91,6 +91,11 @@ class ProposalBuffer:
         return len(self._path) - self._path.confirmed
 
     @property
+    def end(self) -> int:
+        """The position behind the last token that is ready."""
+        return len(self._path)
+
+    @property
     def guesses(self) -> list[Guess]:
         """What is known of the tokens that are ready."""
         return self._guesses

@@ -78,4 +78,6 @@ def _server(role: Role, replica: Replica, pool: str = "") -> Server:
         round_trip_seconds=replica.round_trip_seconds,
         clock_offset_seconds=replica.clock_offset_seconds,
         pool=pool,
+        vocabulary=replica.vocabulary,
+        strange=replica.benched,
     )

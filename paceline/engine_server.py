@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from paceline.engine.settings import EngineSettings
 from paceline.engine.started import StartedEngine
+from paceline.engine.vocabulary import words_of
 from paceline.engine.work import Decoder
 from paceline.errors import InvalidArgument, Unavailable
 from paceline.rpc.codec import opening_from_proto
@@ -109,7 +110,7 @@ class EngineServer(ABC):
         resumes = bool(opening.output_token_ids)
         session = self.engine.open(
             decoder,
-            opening.prompt_token_ids + opening.output_token_ids,
+            words_of(opening.vocabulary).read(opening.prompt_token_ids + opening.output_token_ids),
             opening.max_length,
             resumes=resumes,
             # Logprobs of the prompt need all its rows computed.

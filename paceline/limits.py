@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from paceline.errors import FailedPrecondition, InvalidArgument, listed, shown
 from paceline.generation import GenerateRequest
 from paceline.session import ModelInfo, Opening
+from paceline.vocabulary import FEATURE as VOCABULARY_MAP
+from paceline.vocabulary import VocabularyMap
 
 MAX_CHOICES = 16
 MAX_STOP_STRINGS = 16
@@ -13,6 +15,7 @@ MAX_LOGPROBS = 20
 MAX_PRIORITY = 100
 MAX_SALT_CHARACTERS = 128
 MAX_MOMENTS = 4
+MAX_VOCABULARY = 2**24
 
 
 def check_request(request: GenerateRequest) -> None:
@@ -74,10 +77,15 @@ def check_opening(opening: Opening, model: ModelInfo) -> None:
     check_features(opening.required_features, model.features)
     check_fingerprint(opening.fingerprint, model)
     check_length(opening, model)
+    size = model.vocabulary_size
+    if opening.vocabulary is not None:
+        check_features((VOCABULARY_MAP,), model.features)
+        check_vocabulary(opening.vocabulary, size)
+        size = opening.vocabulary.size
     for field in ("prompt_token_ids", "output_token_ids", "stop_token_ids"):
-        check_token_ids(field, getattr(opening, field), model.vocabulary_size)
-    check_token_ids("sampling.logit_bias", opening.sampling.logit_bias, model.vocabulary_size)
-    check_min_tokens(opening, model.vocabulary_size)
+        check_token_ids(field, getattr(opening, field), size)
+    check_token_ids("sampling.logit_bias", opening.sampling.logit_bias, size)
+    check_min_tokens(opening, size)
     for field in ("logprobs", "prompt_logprobs"):
         check_logprobs(field, getattr(opening, field))
     check_priority(opening.priority)
@@ -124,6 +132,20 @@ def check_token_ids(field: str, ids: Iterable[int], vocabulary_size: int) -> Non
         if token >= vocabulary_size:
             limit = f"under {vocabulary_size}, the size of the vocabulary"
             raise InvalidArgument.of(f"a token id in {field}", token, limit)
+
+
+def check_vocabulary(vocabulary: VocabularyMap, draft_size: int) -> None:
+    """InvalidArgument for a map that leads out of either vocabulary, or has an id twice."""
+    limit = f"at most {MAX_VOCABULARY}"
+    _check("vocabulary.size", vocabulary.size, limit, vocabulary.size <= MAX_VOCABULARY)
+    known = f"under {draft_size}, the size of the vocabulary"
+    _check("vocabulary.unknown_id", vocabulary.unknown, known, vocabulary.unknown < draft_size)
+    end = 0
+    for run in vocabulary.runs:
+        ascends = end <= run.target
+        end = run.target + run.count
+        inside = run.count > 0 and end <= vocabulary.size and run.draft + run.count <= draft_size
+        _check("a run of vocabulary", run, "ascending, and in both", ascends and inside)
 
 
 def check_min_tokens(opening: Opening, vocabulary_size: int) -> None:

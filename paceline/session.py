@@ -7,11 +7,12 @@ from functools import reduce
 
 from paceline.hashing import mix
 from paceline.sampling import SamplingParams
+from paceline.vocabulary import VocabularyMap
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A session to open: paceline.v1.Open."""
+    """A session to open: paceline.v1.Open. vocabulary: a draft's, where ids are not the same."""
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
@@ -26,6 +27,7 @@ class Opening:
     prompt_logprobs: int | None = None
     cache_salt: str = ""
     priority: int = 0
+    vocabulary: VocabularyMap | None = None
 
     @property
     def max_length(self) -> int:

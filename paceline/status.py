@@ -15,7 +15,10 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A target or draft server: paceline.v1.Server. Times in seconds. pool: a draft's."""
+    """A target or draft server: paceline.v1.Server. Times in seconds. pool: a draft's.
+
+    vocabulary: what a draft has of a target's, in words; empty where all. strange: too little.
+    """
 
     role: Role
     address: str
@@ -28,6 +31,8 @@ class Server:
     round_trip_seconds: float
     clock_offset_seconds: float
     pool: str = ""
+    vocabulary: str = ""
+    strange: bool = False
 
 
 @dataclass(frozen=True, slots=True)

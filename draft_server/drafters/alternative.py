@@ -48,7 +48,7 @@ class AlternativeDrafter:
             return None
         tokens = session.tokens_to(self.leaf)
         start = min(cached, self._follow(tokens), len(tokens) - 1)
-        return Span(start, tuple(tokens[start:]), 1)
+        return Span(start, self._drafter.words.read(tokens[start:]), 1)
 
     def _follow(self, tokens: list[int]) -> int:
         """Turn to `tokens`; returns how many leading ones are as before."""
@@ -68,7 +68,8 @@ class AlternativeDrafter:
         session.apply()
         if leaf is None or not session.holds(leaf):
             return
-        pick = pick_next(logits[0], self._drafter.opening, self._history)
+        row = self._drafter.words.row(logits[0])
+        pick = pick_next(row, self._drafter.opening, self._history)
         if proposal := session.grow(leaf, pick):
             self._drafter.deliver(proposal)
         self.leaf = leaf.grown(pick.token)
@@ -97,8 +98,9 @@ class AlternativeSessions:
             decoder = AlternativeDrafter(self._drafter, self._decoders)
             opening = self._drafter.opening
             try:
+                tokens = self._drafter.words.read(decoder.tokens)
                 session = self._engine.open(
-                    decoder, decoder.tokens, opening.max_length, salt=opening.cache_salt
+                    decoder, tokens, opening.max_length, salt=opening.cache_salt
                 )
             except (InvalidArgument, ResourceExhausted, Unavailable) as error:
                 _log.debug("no alternatives", reason=str(error))

@@ -6,6 +6,7 @@ from draft_server.session import AheadSession
 from paceline.alternatives import Pick
 from paceline.engine.history import History
 from paceline.engine.law import pick_with_second
+from paceline.engine.vocabulary import words_of
 from paceline.engine.work import Logits, Span, StepReport
 from paceline.errors import PacelineError
 from paceline.session import Advance, Drafter, Opening, Proposal
@@ -23,6 +24,7 @@ class ModelDrafter:
     def __init__(self, opening: Opening, deliver: Deliver) -> None:
         """`deliver` takes proposals, and at most one error as the last thing."""
         self.opening = opening
+        self.words = words_of(opening.vocabulary)
         self.deliver = deliver
         self.session = AheadSession(opening)
         self.has_begun = False  # the prompt is in KV
@@ -46,7 +48,7 @@ class ModelDrafter:
         tokens = self.session.tokens
         start = min(cached, self._same, len(tokens) - 1)
         self._same = len(tokens)
-        return Span(start, tuple(tokens[start:]), 1)
+        return Span(start, self.words.read(tokens[start:]), 1)
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Guess the next token, unless the path has left the one it follows."""
@@ -56,7 +58,7 @@ class ModelDrafter:
         self._catch_up()
         if self._same < end or len(self.session.tokens) > end:
             return
-        pick = pick_next(logits[0], self.opening, self._history)
+        pick = pick_next(self.words.row(logits[0]), self.opening, self._history)
         self._history.append(pick.token)
         self.hand_out(self.session.propose((pick,), Drafter.MODEL))
 
@@ -64,9 +66,9 @@ class ModelDrafter:
         """Deliver the error."""
         self.deliver(error)
 
-    def kept(self, cached: int) -> list[int]:
+    def kept(self, cached: int) -> tuple[int, ...]:
         """Confirmed tokens and guesses in KV."""
-        return self.session.tokens[: min(cached, self._same)]
+        return self.words.read(self.session.tokens[: min(cached, self._same)])
 
     def _catch_up(self) -> None:
         unchanged = self.session.catch_up()

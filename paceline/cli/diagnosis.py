@@ -104,16 +104,18 @@ def _targets(status: Status) -> Iterator[Finding]:
 
 
 def _drafts(status: Status) -> Iterator[Finding]:
-    known = {one.model.vocabulary_hash for one in status.of(Role.TARGET) if one.model}
     drafts = [one for one in status.of(Role.DRAFT) if one.reachable and one.model]
     if not drafts:
         advice = "start a draft server, and name its address in the orchestrator's --draft"
         yield Finding(Level.NOTE, "drafts", "none is reachable: the target works alone", advice)
     for one in drafts:
-        if one.model is not None and one.model.vocabulary_hash not in {"", *known}:
-            what = "its vocabulary is not the target's: it is benched"
+        if one.strange:
+            what = f"its vocabulary is not the target's: {one.vocabulary}: it is benched"
             advice = "take a draft with the target's tokenizer, of the same model family"
             yield Finding(Level.WRONG, f"draft {one.address}", what, advice)
+        elif one.vocabulary:
+            what = f"{one.vocabulary} as the target's; others are never drafted"
+            yield Finding(Level.OK, f"draft {one.address}", what)
     for pool in status.draft_pools:
         if pool.state in {PoolState.BENCHED, PoolState.PROBING}:
             advice = "put a better draft in its place, or take it away"

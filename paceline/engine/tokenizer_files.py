@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from paceline.session import TokenizerFiles
+from paceline.vocabulary import token_ids
 
 
 def read_tokenizer(folder: Path) -> TokenizerFiles | None:
@@ -33,12 +34,7 @@ def vocabulary_hash(tokenizer: TokenizerFiles | None, vocabulary_size: int) -> s
     """Hash of the map from token to id, added tokens included; of its size without a tokenizer."""
     if tokenizer is None:
         return hashlib.sha256(f"size {vocabulary_size}".encode()).hexdigest()[:16]
-    content = json.loads(tokenizer.tokenizer_json)
-    vocabulary = content["model"]["vocab"]
-    if isinstance(vocabulary, list):  # a unigram model lists [token, score]
-        vocabulary = {entry[0]: index for index, entry in enumerate(vocabulary)}
-    added = {token["content"]: token["id"] for token in content.get("added_tokens", ())}
-    pairs = sorted({**vocabulary, **added}.items())
+    pairs = sorted(token_ids(tokenizer.tokenizer_json).items())
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from orchestrator.drafts import fits
 from orchestrator.pools import Replica
+from orchestrator.vocabularies import by_hash, tokens
 from paceline.bench.report import TARGET_ONLY, Report, ratio
 from paceline.bench.samples import Prompt
 from paceline.bench.variants import Served
@@ -29,6 +29,7 @@ from paceline.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.rpc.channels import open_channel
 from paceline.sampling import SamplingParams
 from paceline.session import ModelInfo, Opening, TokenLogprobs
+from paceline.vocabulary import Tokens, VocabularyMap, relation
 
 Item = TypeVar("Item")
 SEED = 7
@@ -70,6 +71,7 @@ class Known:
     model: ModelInfo
     outputs: tuple[TargetOutput, ...]
     costs: TargetCosts
+    tokens: Tokens
     perplexity: float | None = None
 
 
@@ -125,7 +127,7 @@ class _Driver:
             )
             outputs.append(await target_output(replica, prompt, opening))
         costs = await target_costs(replica, outputs)
-        known = Known(model, tuple(outputs), costs)
+        known = Known(model, tuple(outputs), costs, await tokens(replica))
         if not self.task.alone:
             return known
         its_own = [output.token_ids for output in outputs]
@@ -139,14 +141,24 @@ class _Driver:
         )
         async with self._server("draft", command, candidate.name) as replica:
             draft = _model(replica)
-            if not fits(draft, known.model):
-                raise FailedPrecondition("its vocabulary is not the target's")
-            recording = await self._record(candidate, known, replica)
+            found = by_hash(draft, known.model)
+            if found is None:
+                found = relation(known.tokens, await tokens(replica))
+                self.console.print(f"{candidate.name}: {found} as the target's")
+            if not found.usable:
+                raise FailedPrecondition(f"its vocabulary is not the target's: {found}")
+            recording = await self._record(candidate, known, replica, found.map)
             report = await self._measure(candidate) if self.task.measure else None
         return Gathered(candidate, recording=recording, report=report)
 
-    async def _record(self, candidate: Candidate, known: Known, replica: Replica) -> Recording:
-        recorder = DraftRecorder(replica, known.model.vocabulary_size)
+    async def _record(
+        self,
+        candidate: Candidate,
+        known: Known,
+        replica: Replica,
+        vocabulary: VocabularyMap | None,
+    ) -> Recording:
+        recorder = DraftRecorder(replica, known.model.vocabulary_size, vocabulary)
         tracked = self._track(known.outputs, f"{candidate.name}: guesses")
         outputs = [await recorder.record(output) for output in tracked]
         return Recording(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, cycle
+from typing import Any
 
 from orchestrator.acceptance import Guessed
 from orchestrator.calls import DraftCall, TargetCall
@@ -15,6 +16,7 @@ from paceline.errors import Internal, Unavailable
 from paceline.evaluation.recording import DraftCosts, RecordedOutput, TargetCosts
 from paceline.path import TokenPath
 from paceline.session import Advance, Drafter, Opening, Proposal, Verdict, Verify
+from paceline.vocabulary import FEATURE, VocabularyMap
 
 SESSION_SECONDS = 3600.0
 """Deadline of one session."""
@@ -121,8 +123,11 @@ def _target_call(replica: Replica) -> TargetCall:
 class DraftRecorder:
     """Records one draft; each output's session leaves what it took."""
 
-    def __init__(self, replica: Replica, vocabulary_size: int) -> None:
-        """vocabulary_size: of the target."""
+    def __init__(
+        self, replica: Replica, vocabulary_size: int, vocabulary: VocabularyMap | None = None
+    ) -> None:
+        """vocabulary_size: of the target. vocabulary: what the draft has of it, where not all."""
+        self._vocabulary = vocabulary
         self._replica = replica
         self._vocabulary_size = vocabulary_size
         self._now = asyncio.get_running_loop().time
@@ -156,7 +161,7 @@ class DraftRecorder:
         position = len(output.opening.prompt_token_ids)
         news: tuple[int, ...] = ()
         # The last token of an output is never guessed, so there must be room behind it.
-        opening = replace(output.opening, max_tokens=len(output.token_ids) + 1)
+        opening = self._for_draft(output.opening, max_tokens=len(output.token_ids) + 1)
         async with DraftCall(self._replica, SESSION_SECONDS) as call:
             await call.open(opening)
             proposals = call.proposals()
@@ -174,7 +179,7 @@ class DraftRecorder:
         The prompt is not read again: what the session before left is shared.
         """
         half = output.token_ids[: len(output.token_ids) // 2]
-        opening = replace(
+        opening = self._for_draft(
             output.opening,
             output_token_ids=half,
             max_tokens=len(half) + BURST + 3,
@@ -193,6 +198,11 @@ class DraftRecorder:
                 arrived += [(self._now(), proposal.drafter)] * len(proposal.token_ids)
         if all(drafter is Drafter.MODEL for _, drafter in arrived):
             self._steps.append((arrived[-1][0] - arrived[0][0]) / (len(arrived) - 1))
+
+    def _for_draft(self, opening: Opening, **changes: Any) -> Opening:
+        features = (FEATURE,) if self._vocabulary is not None else ()
+        changes |= {"vocabulary": self._vocabulary, "required_features": features}
+        return replace(opening, **changes)
 
     async def _next(self, proposals: AsyncIterator[Proposal], position: int) -> Proposal:
         try:

@@ -25,6 +25,7 @@ from paceline.session import (
     Verify,
 )
 from paceline.v1 import draft_pb2, model_pb2, sampling_pb2, session_pb2, target_pb2
+from paceline.vocabulary import Run, VocabularyMap
 
 _DRAFTER = {
     Drafter.MODEL: session_pb2.DRAFTER_MODEL,
@@ -85,7 +86,27 @@ def opening_to_proto(opening: Opening) -> session_pb2.Open:
         prompt_logprobs=opening.prompt_logprobs,
         cache_salt=opening.cache_salt,
         priority=opening.priority,
+        vocabulary=_vocabulary_to_proto(opening.vocabulary) if opening.vocabulary else None,
     )
+
+
+def _vocabulary_to_proto(vocabulary: VocabularyMap) -> session_pb2.VocabularyMap:
+    return session_pb2.VocabularyMap(
+        size=vocabulary.size,
+        target_ids=[run.target for run in vocabulary.runs],
+        draft_ids=[run.draft for run in vocabulary.runs],
+        counts=[run.count for run in vocabulary.runs],
+        unknown_id=vocabulary.unknown,
+    )
+
+
+def _vocabulary_from_proto(message: session_pb2.VocabularyMap) -> VocabularyMap:
+    lists = message.target_ids, message.draft_ids, message.counts
+    if len({len(one) for one in lists}) > 1:
+        lengths = tuple(len(one) for one in lists)
+        raise InvalidArgument.of("vocabulary's lengths", lengths, "equal")
+    runs = (Run(*run) for run in zip(*lists, strict=True))
+    return VocabularyMap(message.size, tuple(runs), message.unknown_id)
 
 
 def opening_from_proto(message: session_pb2.Open, model: ModelInfo) -> Opening:
@@ -108,6 +129,9 @@ def opening_from_proto(message: session_pb2.Open, model: ModelInfo) -> Opening:
         prompt_logprobs=message.prompt_logprobs if message.HasField("prompt_logprobs") else None,
         cache_salt=message.cache_salt,
         priority=message.priority,
+        vocabulary=_vocabulary_from_proto(message.vocabulary)
+        if message.HasField("vocabulary")
+        else None,
     )
     check_opening(opening, model)
     return opening

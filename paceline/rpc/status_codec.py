@@ -45,6 +45,8 @@ def server_to_proto(server: Server) -> pb.Server:
         round_trip_seconds=server.round_trip_seconds,
         clock_offset_seconds=server.clock_offset_seconds,
         pool=server.pool,
+        vocabulary=server.vocabulary,
+        strange=server.strange,
     )
 
 
@@ -106,4 +108,6 @@ def _server_from_proto(message: pb.Server) -> Server:
         round_trip_seconds=message.round_trip_seconds,
         clock_offset_seconds=message.clock_offset_seconds,
         pool=message.pool,
+        vocabulary=message.vocabulary,
+        strange=message.strange,
     )

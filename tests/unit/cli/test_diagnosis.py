@@ -65,7 +65,7 @@ def with_draft(**fields: object) -> Status:
             "device",
         ),
         (
-            with_draft(model=replace(MODEL, vocabulary_hash="else")),
+            with_draft(strange=True, vocabulary="3 of 9 tokens the same"),
             Level.WRONG,
             "vocabulary",
             "tokenizer",
