@@ -32,7 +32,7 @@ class Models:
         self._targets = targets
         self._drafts = drafts
         self._tokenizers: dict[str, TargetTokenizer] = {}
-        self._fetching = asyncio.Lock()
+        self._fetching: dict[str, asyncio.Task[TargetTokenizer]] = {}
 
     async def pick(self, name: str) -> tuple[ModelInfo, TargetTokenizer]:
         """The model called `name`, which may be empty when there is only one."""
@@ -44,10 +44,20 @@ class Models:
         if name and name not in models:
             raise NotFound(f"model {shown(name)} is not served; there is {listed(models)}")
         wanted = name or models.pop()
-        replica = self._targets.pick(lambda model: model.name == wanted, f"target of {wanted}")
+        replica = self._pick(wanted)
         if replica.model is None:
             raise Internal("a ready target has no model")
-        return replica.model, await self._tokenizer(replica, replica.model)
+        return replica.model, await self._tokenizer(replica.model)
+
+    def _pick(self, name: str) -> Replica:
+        """A target of the model: one whose tokenizer is here already where there is one."""
+
+        def here(model: ModelInfo) -> bool:
+            return model.name == name and _tokenizer_key(model) in self._tokenizers
+
+        with contextlib.suppress(Unavailable):
+            return self._targets.pick(here, name)
+        return self._targets.pick(lambda model: model.name == name, f"target of {name}")
 
     def kv_sizes(self, model: ModelInfo) -> Sequence[KVSize | None]:
         """KV of all targets that are known to serve a model, whether they answer now or not."""
@@ -64,22 +74,76 @@ class Models:
         return [self._describe(models[name]) for name in sorted(models)]
 
     async def prepare(self) -> None:
-        """Have each new target's tokenizer ready before a client asks; until cancelled."""
-        while True:
-            for replica in self._targets.ready:
-                with contextlib.suppress(PacelineError):  # the client that asks is told
-                    if replica.model is not None:
-                        await self._tokenizer(replica, replica.model)
-            self._drafts.notice_models()
-            await asyncio.sleep(POLL_SECONDS)
+        """Have each new target's tokenizer ready before a client asks; until cancelled.
 
-    async def _tokenizer(self, replica: Replica, model: ModelInfo) -> TargetTokenizer:
-        """The model's tokenizer, fetched once for each vocabulary."""
+        Outlives whatever goes wrong with one of them: it is looked at again a moment later.
+        """
+        try:
+            while True:
+                try:
+                    self._look()
+                except Exception:
+                    _log.exception("models not looked at")
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            for task in self._fetching.values():
+                task.cancel()
+
+    def _look(self) -> None:
+        models = [replica.model for replica in self._targets.ready if replica.model]
+        for model in models:
+            if _tokenizer_key(model) not in self._tokenizers:
+                self._fetch(model)
+        self._forget()
+        self._drafts.notice_models()
+
+    def _forget(self) -> None:
+        """Keep no tokenizer that no target has any more."""
+        known = {_tokenizer_key(replica.model) for replica in self._targets.all if replica.model}
+        for key in self._tokenizers.keys() - known:
+            del self._tokenizers[key]
+
+    async def _tokenizer(self, model: ModelInfo) -> TargetTokenizer:
+        """The model's tokenizer, fetched once for all that ask; who goes does not end that."""
         key = _tokenizer_key(model)
-        async with self._fetching:
-            if key not in self._tokenizers:
-                self._tokenizers[key] = await replica.tokenizer()
-        return self._tokenizers[key]
+        if key in self._tokenizers:
+            return self._tokenizers[key]
+        try:
+            return await asyncio.shield(self._fetch(model))
+        except PacelineError:
+            raise
+        except Exception as error:
+            raise Internal(f"the tokenizer of {model.name} could not be had") from error
+
+    def _fetch(self, model: ModelInfo) -> asyncio.Task[TargetTokenizer]:
+        """The task that fetches it: one for each tokenizer, so that none waits for another's."""
+        key = _tokenizer_key(model)
+        if key not in self._fetching:
+            task = asyncio.create_task(self._fetch_from_any(key, model.name))
+            self._fetching[key] = task
+            task.add_done_callback(lambda _: self._fetched(key, task))
+        return self._fetching[key]
+
+    def _fetched(self, key: str, task: asyncio.Task[TargetTokenizer]) -> None:
+        del self._fetching[key]
+        if task.cancelled():
+            return
+        if error := task.exception():  # who asked is told; where nobody did, the log is
+            _log.warning("tokenizer not fetched", reason=type(error).__name__)
+        else:
+            self._tokenizers[key] = task.result()
+
+    async def _fetch_from_any(self, key: str, name: str) -> TargetTokenizer:
+        """From the targets that have it, one after the other; raises what the last one did."""
+        error: PacelineError = Unavailable(f"no target of {name} is reachable")
+        for replica in self._targets.ready:
+            if replica.model is None or _tokenizer_key(replica.model) != key:
+                continue
+            try:
+                return await replica.tokenizer()
+            except PacelineError as raised:
+                error = raised
+        raise error
 
     def _describe(self, model: ModelInfo) -> Model:
         fits = self._drafts.vocabularies.fits
@@ -94,4 +158,5 @@ class Models:
 
 
 def _tokenizer_key(model: ModelInfo) -> str:
-    return f"{model.name} {model.vocabulary_hash}"
+    """Targets with equal files share a tokenizer; files that differ in anything are others."""
+    return f"{model.name} {model.vocabulary_hash} {model.tokenizer_hash}"

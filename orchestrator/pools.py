@@ -2,20 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 import structlog
 
+from orchestrator.fetching import fetch_files, fetch_tokenizer
 from orchestrator.tokenizer import TargetTokenizer
-from paceline.errors import Internal, Unavailable
+from paceline.errors import Unavailable
 from paceline.rpc.channels import open_channel, resolve
 from paceline.rpc.codec import load_from_proto, machine_from_proto, model_info_from_proto
 from paceline.rpc.shared_call import FEATURE as SHARED_CALLS
 from paceline.rpc.shared_call import SharedCall
-from paceline.rpc.status import from_rpc_error
 from paceline.session import Load, Machine, ModelInfo, TokenizerFiles
 from paceline.v1 import model_pb2, model_pb2_grpc
 from paceline.watching import harmless
@@ -26,9 +25,6 @@ BLAMED_SECONDS = 60.0
 """A server that broke the contract gets no session for so long, unless it is started anew."""
 RESOLVE_SECONDS = 5.0
 """Names are resolved anew this often."""
-TOKENIZER_BYTES = 256 * 1024**2
-TOKENIZER_SECONDS = 30.0
-"""Deadline for fetching a tokenizer."""
 _FORGET = 1.1
 POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
@@ -136,31 +132,12 @@ class Replica:
             _log.warning("server lost", address=self.address, reason=self.reason)
 
     async def tokenizer(self) -> TargetTokenizer:
-        """Fetch the model's tokenizer; reading a large one takes a second, on a thread."""
-        return await asyncio.to_thread(TargetTokenizer, await self.tokenizer_files())
+        """The model's tokenizer, fetched anew."""
+        return await fetch_tokenizer(self.channel)
 
     async def tokenizer_files(self) -> TokenizerFiles:
-        """Fetch the model's tokenizer as it is."""
-        stub = model_pb2_grpc.ModelServiceStub(self.channel)
-        call = stub.GetTokenizer(model_pb2.GetTokenizerRequest(), timeout=TOKENIZER_SECONDS)
-        try:
-            pieces = [piece async for piece in _bounded(call)]
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
-        return TokenizerFiles(
-            tokenizer_json=b"".join(piece.tokenizer_json for piece in pieces),
-            chat_template=pieces[0].chat_template if pieces else "",
-            special_tokens=dict(pieces[0].special_tokens) if pieces else {},
-        )
-
-
-async def _bounded(call: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    size = 0
-    async for piece in call:
-        size += piece.ByteSize()
-        if size > TOKENIZER_BYTES:
-            raise Internal(f"a tokenizer of more than {TOKENIZER_BYTES} bytes is not read")
-        yield piece
+        """The model's tokenizer as it is, fetched anew."""
+        return await fetch_files(self.channel)
 
 
 async def _poll(replica: Replica) -> None:

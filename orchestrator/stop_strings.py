@@ -15,20 +15,28 @@ class StopStrings:
         self._prefixes = {text[:end] for text in strings for end in range(1, len(text))}
         self._longest = max((len(text) for text in strings), default=0)
         self._held = ""
+        self._unarmed = 0
         self.found: str | None = None
 
     def feed(self, text: str, *, armed: bool = True) -> str:
         """Take more text; returns what can be let through, up to a string once it is found.
 
         Text that may be the beginning of a string is held back until more is known. A
-        string that is complete while not armed does not count.
+        string counts when its last character came armed, wherever it began. Nothing is let
+        through behind a string that was found.
         """
+        if self.found is not None:
+            return ""
         text = self._held + text
-        if armed and (start := self._find(text)) is not None:
+        if not armed:
+            self._unarmed = len(text)
+        if (start := self._find(text)) is not None:
             self._held = ""
             return text[:start]
         self._held = self._beginning(text)
-        return text[: len(text) - len(self._held)]
+        let_through = text[: len(text) - len(self._held)]
+        self._unarmed = max(0, self._unarmed - len(let_through))
+        return let_through
 
     def flush(self) -> str:
         """What was held back, when the output has ended without a string."""
@@ -36,10 +44,12 @@ class StopStrings:
         return held
 
     def _find(self, text: str) -> int | None:
-        """Where the first complete string begins; notes which it is."""
-        found = [
-            (text.find(one) + len(one), -len(one), one) for one in self._strings if one in text
-        ]
+        """Where the first string that ends behind what came unarmed begins; notes which it is."""
+        found = []
+        for one in self._strings:
+            start = text.find(one, max(0, self._unarmed - len(one) + 1))
+            if start >= 0:
+                found.append((start + len(one), -len(one), one))
         if not found:
             return None
         end, _, self.found = min(found)

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.detokenizer import Detokenizer
 from orchestrator.outlet import Outlet
 from orchestrator.statistics import StreamStatistics
 from orchestrator.stop_strings import StopStrings
-from orchestrator.tokenizer import Detokenizer
 from paceline.generation import Delta, Finished, FinishReason, Token, Usage
 from paceline.session import ModelInfo, Opening, PromptLogprobs, TokenLogprobs, Verdict
 
@@ -108,7 +108,7 @@ class OutputStream:
                 self._arrivals.clear()
                 del self._output[start + len(tokens) :]
             if not self._arrivals and not self.remaining and not self._stop.found:
-                flushed = tokens[-1].text + self._detokenizer.flush() + self._stop.flush()
+                flushed = tokens[-1].text + self._flush()
                 tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
             self._settled += len(tokens)
             kept = verdict.head(len(tokens))
@@ -186,6 +186,11 @@ class OutputStream:
         count = len(self._output) if count is None else count
         armed = count >= self._opening.sampling.min_tokens
         return self._stop.feed(self._detokenizer.step(token), armed=armed)
+
+    def _flush(self) -> str:
+        """What was held back, in the order in which it came; for the end of the output."""
+        armed = len(self._output) >= self._opening.sampling.min_tokens
+        return self._stop.feed(self._detokenizer.flush(), armed=armed) + self._stop.flush()
 
     def _with_texts(self, logprobs: TokenLogprobs) -> TokenLogprobs:
         top = (

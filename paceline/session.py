@@ -1,6 +1,8 @@
 """What is said of one session on the wire, as plain values."""
 
 import enum
+import hashlib
+import json
 import math
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -308,6 +310,7 @@ class ModelInfo:
     max_proposals: int = 1
     kv: KVSize | None = None
     cores: Cores | None = None
+    tokenizer_hash: str = ""
 
     def shares_cores(self, other: "ModelInfo") -> bool:
         """Whether its server and another one had better take turns.
@@ -345,9 +348,19 @@ class TokenizerFiles:
     """A tokenizer as a server sends it.
 
     tokenizer_json: Hugging Face tokenizers' file. chat_template: Jinja, or empty.
-    special_tokens: names the template may use, such as bos_token.
+    special_tokens: names the template may use, such as bos_token. named_templates: others
+    than the default one, such as tool_use.
     """
 
     tokenizer_json: bytes
     chat_template: str
     special_tokens: dict[str, str]
+    named_templates: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Hash of all of it: files that differ in anything are others."""
+        digest = hashlib.sha256(self.tokenizer_json)
+        others = (self.chat_template, self.special_tokens, self.named_templates)
+        digest.update(json.dumps(others, sort_keys=True).encode())
+        return digest.hexdigest()[:16]

@@ -23,7 +23,6 @@ from paceline.models import (
     convert,
     is_model,
     model_folder,
-    renew,
 )
 
 PART_SECONDS = 600.0
@@ -56,7 +55,6 @@ def pull(name: str, console: Console | None = None) -> Path:
         raise InvalidArgument.of("the model", name, f"one of {', '.join(CATALOG)}")
     folder = model_folder(name)
     if is_model(folder):
-        renew(name)
         console.print(f"[bold]{name}[/] is here: {folder}", highlight=False)
         return folder
     with tempfile.TemporaryDirectory(prefix="paceline-") as work:

@@ -26,6 +26,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
     ) -> None:
         """`load` and `draining` are asked at every call. threads: of the forward pass."""
         self._model = model_info_to_proto(model)
+        self._model.tokenizer_hash = tokenizer.digest if tokenizer else ""
         self._tokenizer = tokenizer
         self._load = load
         self._draining = draining
@@ -58,4 +59,5 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             if start == 0:
                 piece.chat_template = self._tokenizer.chat_template
                 piece.special_tokens.update(self._tokenizer.special_tokens)
+                piece.named_templates.update(self._tokenizer.named_templates)
             yield piece
