@@ -3,6 +3,7 @@
 import secrets
 
 from orchestrator.tokenizer import TargetTokenizer
+from paceline.errors import FailedPrecondition
 from paceline.generation import GenerateRequest, Started
 from paceline.hashing import mix
 from paceline.limits import check_features, check_fingerprint, check_opening
@@ -25,7 +26,9 @@ def admit(
     """
     check_features(asked.required_features, FEATURES)
     check_fingerprint(asked.fingerprint, model)
-    prompt = tokenizer.encode(asked.prompt)
+    if asked.stop and not tokenizer.has_text:
+        raise FailedPrecondition("stop: the model has no tokenizer.json: its tokens have no text")
+    prompt = tokenizer.encode(asked.prompt, model.max_positions)
     room = max(1, model.max_positions - len(prompt))
     stop = set(asked.stop_token_ids) | (set() if asked.ignore_eos else set(model.eos_token_ids))
     openings = [

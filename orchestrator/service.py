@@ -13,6 +13,7 @@ from orchestrator.models import Models
 from orchestrator.outlet import Outlet
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.stream import OutputStream
+from orchestrator.text_threads import TextThreads
 from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import Aborted
 from paceline.generation import GenerateRequest
@@ -38,6 +39,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         self._settings = settings
         self._models = models
         self._choices = choices
+        self._threads = TextThreads()
         self._running: dict[tuple[object, ...], Outlet] = {}
 
     async def Generate(
@@ -48,13 +50,16 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         seconds = remaining(context)
         asked = request_from_proto(request)
         model, tokenizer = await self._models.pick(asked.model)
-        openings = admit(
-            asked, model, tokenizer, current_request_id(), self._settings.default_max_tokens
+        request_id, longest = current_request_id(), self._settings.default_max_tokens
+        openings = await self._threads.run(
+            seconds, lambda: admit(asked, model, tokenizer, request_id, longest)
         )
         sizes = self._models.kv_sizes(model)
         openings = fit(openings, sizes, shorten=asked.max_tokens is None)
         outlet = Outlet()
-        choices = _choices(openings, asked, tokenizer, arrived, outlet)
+        choices = await self._threads.run(
+            seconds, lambda: _choices(openings, asked, tokenizer, arrived, outlet)
+        )
         with self._known(openings, outlet):
             run = asyncio.create_task(
                 self._choices.run(choices, asked.speculation, model, outlet, seconds)
@@ -73,8 +78,11 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
     ) -> generation_pb2.TokenizeResponse:
         """The ids that Generate would use."""
         prompt = prompt_from_proto(request.prompt)
-        _, tokenizer = await self._models.pick(request.model)
-        return generation_pb2.TokenizeResponse(token_ids=tokenizer.encode(prompt))
+        model, tokenizer = await self._models.pick(request.model)
+        ids = await self._threads.run(
+            remaining(context), lambda: tokenizer.encode(prompt, model.max_positions)
+        )
+        return generation_pb2.TokenizeResponse(token_ids=ids)
 
     async def ListModels(
         self, request: generation_pb2.ListModelsRequest, context: Context

@@ -62,6 +62,8 @@ class OutputStream:
         for token in opening.output_token_ids:
             self._output.append(token)
             self._text_length += len(self._text(token))
+            if self._stop.found:
+                break
 
     @property
     def output(self) -> tuple[int, ...]:

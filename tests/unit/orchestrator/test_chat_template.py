@@ -151,3 +151,15 @@ def test_a_model_without_a_tokenizer_has_ids_alone() -> None:
         tokenizer.encode("text")
     detokenizer = tokenizer.detokenizer()
     assert detokenizer.step(1) + detokenizer.alone(1) + detokenizer.flush() == ""
+
+
+def test_a_text_that_cannot_fit_is_refused_before_it_is_read() -> None:
+    """The longest token is <|bos|>, of 7 characters."""
+    tokenizer = TargetTokenizer(
+        TokenizerFiles(byte_tokenizer().to_str().encode(), "{{'x'*99}}", {})
+    )
+    assert len(tokenizer.encode("x" * 70, 10)) == 70
+    with pytest.raises(InvalidArgument, match="length is 71; it must be at most 70 characters"):
+        tokenizer.encode("x" * 71, 10)
+    with pytest.raises(InvalidArgument, match="length is 99"):
+        tokenizer.encode_chat(USER, max_positions=10)
