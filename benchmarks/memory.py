@@ -18,6 +18,8 @@ from paceline.generation import GenerateRequest
 
 TARGET = "simulated:step_ms=0.2,row_ms=0.001"
 DRAFT = "simulated:step_ms=0.1,acceptance=0.8"
+ROOM = ("--kv-tokens=100000",)
+"""Of draft and target: they soon forget what has ended, and look through little of it."""
 EVERY = 1_000
 """Calls between two figures."""
 CONNECTION_CALLS = 10
@@ -46,7 +48,7 @@ async def caller(servers: Deployment, numbers: Iterator[int], tokens: int) -> No
 async def run(options: argparse.Namespace) -> None:
     """Print a figure for every thousand calls."""
     console = Console()
-    async with deployed(TARGET, DRAFT) as servers:
+    async with deployed(TARGET, DRAFT, room=ROOM) as servers:
         for done in range(0, options.calls, EVERY):
             numbers = iter(range(done, done + EVERY))
             async with asyncio.TaskGroup() as tasks:

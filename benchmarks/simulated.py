@@ -49,15 +49,15 @@ class Deployment:
 
 @contextlib.asynccontextmanager
 async def deployed(
-    target: str, draft: str, round_trip_seconds: float = 0.0
+    target: str, draft: str, round_trip_seconds: float = 0.0, room: Sequence[str] = ROOM
 ) -> AsyncIterator[Deployment]:
     """Three processes. target and draft: names of simulated models."""
     with tempfile.TemporaryDirectory(prefix="paceline-") as folder:
         sockets = Path(folder)
         draft_socket = sockets / ("wire" if round_trip_seconds else "draft")
         commands = {
-            "target": target_command(target, sockets / "target", [*UNWATCHED, *ROOM]),
-            "draft": draft_command(draft, "model", sockets / "draft", [*UNWATCHED, *ROOM]),
+            "target": target_command(target, sockets / "target", [*UNWATCHED, *room]),
+            "draft": draft_command(draft, "model", sockets / "draft", [*UNWATCHED, *room]),
             "orchestrator": orchestrator_command(
                 PORT, sockets / "target", draft_socket, 4, UNWATCHED
             ),
