@@ -43,9 +43,9 @@ PLACES: dict[str, tuple[Any, str]] = {
     "statistics": (OutputStream, "finished"),
     "opening": (engine_server, "opening_from_proto"),
     "planning": (verification.Verification, "plan"),
-    "the forward pass": (ModelRunner, "forward"),
     "sampling": (verification, "pick"),
     "drafting": (model_drafter, "pick_next"),
+    "the forward pass": (ModelRunner, "forward"),  # the last: it can end the engine
 }
 
 
