@@ -110,7 +110,9 @@ def describe(error: Exception) -> str:
         return str(error)
     lines = []
     for problem in error.errors():
-        flag = "--" + "-".join(str(part) for part in problem["loc"]).replace("_", "-")
+        # A command's name comes before its flag, and behind it which of its values it is.
+        name = [part for part in problem["loc"] if isinstance(part, str)][-1:]
+        flag = "--" + "".join(name).replace("_", "-")
         missing = problem["type"] == "missing"
         value = "missing" if missing else f"{shown(problem['input'])}: {problem['msg']}"
         lines.append(f"{flag} is {value}")

@@ -1,6 +1,7 @@
 """What is measured: outputs and when their tokens came. Pure."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -55,10 +56,22 @@ def read_prompts(path: Path) -> list[Prompt]:
 
     Raises InvalidArgument for a file without prompts.
     """
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InvalidArgument.of("--prompts", str(path), f"valid UTF-8: {error}") from None
     if not lines:
         raise InvalidArgument.of("--prompts", str(path), "a file with at least one prompt")
     return [_prompt(line, number) for number, line in enumerate(lines, start=1)]
+
+
+def choose(prompts: Sequence[Prompt], kinds: Sequence[str]) -> list[Prompt]:
+    """Those of some kinds, all unless any is given; InvalidArgument when there is none."""
+    chosen = [one for one in prompts if not kinds or one.kind in kinds]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(one.kind for one in prompts))
+        raise InvalidArgument.of("--kinds", ", ".join(kinds), f"some of {known}")
+    return chosen
 
 
 def _prompt(line: str, number: int) -> Prompt:

@@ -1,5 +1,7 @@
 """The paceline command: one class for each subcommand, and nothing else here."""
 
+import contextlib
+import os
 import sys
 
 from pydantic import ValidationError
@@ -10,7 +12,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
-from rich.console import Console
+from rich.text import Text
 
 from paceline import __version__
 from paceline.cli.bench import Bench
@@ -18,9 +20,11 @@ from paceline.cli.chat import Chat
 from paceline.cli.demo import Demo
 from paceline.cli.doctor import Doctor
 from paceline.cli.evaluate import Evaluate
+from paceline.cli.flags import source
 from paceline.cli.generate import Generate
 from paceline.cli.pull import Pull
 from paceline.cli.simulate import Simulate
+from paceline.cli.terminal import BadInput, console, flush, plain, prepare_streams
 from paceline.cli.top import Status, Top
 from paceline.cli.up import Up
 from paceline.errors import PacelineError
@@ -58,21 +62,43 @@ class Paceline(BaseSettings):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exits with 2 for bad arguments, with 1 for what went wrong."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments == ["--version"]:
-        print(f"paceline {__version__}")
-        return
+    """Run the command. Exits with 2 for bad arguments, 1 for what went wrong, 130 for Ctrl-C."""
+    prepare_streams()
     try:
-        CliApp.run(Paceline, cli_args=arguments or ["--help"])
+        try:
+            _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            flush(sys.stdout)
     except (ValidationError, SettingsError) as error:
         _fail(describe(error), 2)
+    except BadInput as error:
+        _fail(str(error), 2)
     except PacelineError as error:
         _fail(str(error), 1)
+    except BrokenPipeError:  # who read has seen enough
+        raise SystemExit(1) from None
+    except OSError as error:
+        _fail(_reason(error), 1)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
+def _run(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        print(f"paceline {__version__}")
+        return
+    arguments = arguments or ["--help"]
+    CliApp.run(Paceline, cli_args=arguments, cli_settings_source=source(Paceline))
+
+
+def _reason(error: OSError) -> str:
+    """What cannot be read or written, and why."""
+    why = error.strerror or str(error)
+    return why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}"
+
+
 def _fail(message: str, status: int) -> None:
-    Console(stderr=True).print(f"[red]paceline:[/] {message}", highlight=False, soft_wrap=True)
+    with contextlib.suppress(OSError):  # there is nobody left to tell
+        line = Text.assemble(("paceline:", "red"), " ", plain(message))
+        console(stderr=True).print(line, soft_wrap=True)
     raise SystemExit(status)

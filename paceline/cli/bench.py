@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 from rich.console import Console
@@ -17,10 +17,12 @@ from rich.table import Table
 
 from paceline.bench.delay import delayed
 from paceline.bench.report import TARGET_ONLY, Report
-from paceline.bench.samples import PROMPTS, Prompt, Sample, read_prompts
+from paceline.bench.samples import PROMPTS, Prompt, Sample, choose, read_prompts
 from paceline.bench.steady import LoadRun, median_rates
 from paceline.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
+from paceline.cli.flags import MOST_THREADS, MOST_TOKENS, Finite
 from paceline.cli.processes import answers, running
+from paceline.cli.terminal import check_outputs, console, plain
 from paceline.cli.up import UNWATCHED, draft_command, orchestrator_command, target_command
 from paceline.client import Client
 from paceline.generation import Speculation
@@ -59,23 +61,28 @@ class Bench(BaseModel):
         ["hybrid", "model", "ngram"],
         description="What guesses, one variant each; the first is the speculative one.",
     )
-    delays: list[float] = Field(
+    delays: list[Annotated[Finite, Field(ge=0)]] = Field(
         [0.0],
         min_length=1,
         description="Round trips to the draft, in milliseconds beyond its own; a variant each.",
     )
-    concurrency: list[int] = Field(
+    concurrency: list[Annotated[int, Field(ge=1)]] = Field(
         [],
         description="Instead: so many streams at once, in steady state, beside transformers' "
         "continuous batching.",
     )
     prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
     kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
-    max_tokens: int = Field(64, ge=2, description="Tokens of each output.")
-    temperature: float = Field(0.0, ge=0, description="Of our variants; transformers is greedy.")
+    max_tokens: int = Field(64, ge=2, le=MOST_TOKENS, description="Tokens of each output.")
+    temperature: float = Field(
+        0.0, ge=0, le=100, description="Of our variants; transformers is greedy."
+    )
     transformers: bool = Field(True, description="Measure transformers too.")
     threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of each model."
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=MOST_THREADS,
+        description="Threads of each model.",
     )
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Numbers of weights.")
     draft_weights: Literal["bf16", "int8", "int4"] = Field(
@@ -87,13 +94,15 @@ class Bench(BaseModel):
 
     def cli_cmd(self) -> None:
         """Run the command; exits with 1 when a token differs."""
-        console = Console()
+        output = console()
+        check_outputs({"--json": self.json_, "--plot": self.plot})
+        _ = self._chosen  # said before the models are loaded, when there is none
         if self.concurrency:
-            self._sweep(console)
+            self._sweep(output)
             return
-        report = asyncio.run(self._run(Console(stderr=True)))
+        report = asyncio.run(self._run(console(stderr=True)))
         for table in tables(report):
-            console.print(table)
+            output.print(table)
         if self.json_:
             self.json_.write_text(json.dumps(report.as_json(), indent=1))
         if self.plot:
@@ -103,10 +112,10 @@ class Bench(BaseModel):
         if any(report.speed(variant).differing_tokens for variant in report.variants):
             raise SystemExit(1)
 
-    def _sweep(self, console: Console) -> None:
-        loads = asyncio.run(self._load(Console(stderr=True)))
+    def _sweep(self, output: Console) -> None:
+        loads = asyncio.run(self._load(console(stderr=True)))
         rates = median_rates(loads)
-        console.print(rates_table(rates))
+        output.print(rates_table(rates))
         if self.json_:
             self.json_.write_text(json.dumps({"tokens_per_second": rates}, indent=1))
         if self.plot:
@@ -127,8 +136,7 @@ class Bench(BaseModel):
 
     @property
     def _chosen(self) -> list[Prompt]:
-        prompts = read_prompts(self.prompts)
-        return [one for one in prompts if not self.kinds or one.kind in self.kinds]
+        return choose(read_prompts(self.prompts), self.kinds)
 
     @property
     def _servers(self) -> list[_Server]:
@@ -203,7 +211,7 @@ class Bench(BaseModel):
 
 
 _COLUMNS = (
-    TextColumn("{task.description}"),
+    TextColumn("{task.description}", markup=False),
     BarColumn(),
     MofNCompleteColumn(),
     TimeRemainingColumn(),
@@ -275,7 +283,7 @@ def tables(report: Report) -> list[Table]:
             found = report.speed(variant, kind)
             speeds.add_row(
                 variant.removeprefix("paceline_") if kind == "all" else "",
-                kind,
+                plain(kind),
                 f"{found.tokens_per_second:.2f}",
                 f"{found.first_token * 1e3:.0f}",
                 f"{found.gap_p50 * 1e3:.0f}",
@@ -287,7 +295,7 @@ def tables(report: Report) -> list[Table]:
     ratios = Table(title="Ratios of tokens per second, with 95 % intervals over prompts")
     ratios.add_column("ratio")
     for kind in report.kinds:
-        ratios.add_column(kind, justify="right")
+        ratios.add_column(plain(kind), justify="right")
     for name, by_kind in report.ratios().items():
         cells = [
             f"{one.ratio:.2f} [dim]{one.low:.2f}-{one.high:.2f}[/]" for one in by_kind.values()

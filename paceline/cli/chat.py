@@ -6,9 +6,11 @@ from pydantic import Field
 from rich.console import Console
 
 from paceline.cli.asking import Asking
+from paceline.cli.flags import Text
 from paceline.cli.show import show_delta, summary
+from paceline.cli.terminal import console, plain
 from paceline.client import SyncClient
-from paceline.errors import PacelineError
+from paceline.errors import NotFound, PacelineError, Unavailable
 from paceline.generation import ChatMessage
 
 HELP = "[dim]/reset forgets the conversation, /undo the last turn, /exit or Ctrl-D ends it[/]"
@@ -17,16 +19,25 @@ HELP = "[dim]/reset forgets the conversation, /undo the last turn, /exit or Ctrl
 class Chat(Asking):
     """Talk with the model; it remembers the conversation. Ctrl-C stops an answer."""
 
-    system: str = Field("", description="What the model is told before the conversation.")
+    system: Text = Field("", description="What the model is told before the conversation.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  line editing and history, where there is any
-        console = Console()
+        output = console()
         with SyncClient(self.address) as client:
-            console.print(f"[bold]{client.models()[0].name}[/]  {HELP}", highlight=False)
-            Conversation(self, client, console).run()
+            output.print(plain(self._served(client), "bold"), HELP, highlight=False)
+            Conversation(self, client, output).run()
+
+    def _served(self, client: SyncClient) -> str:
+        """Who is talked with; raises when nobody answers."""
+        names = [model.name for model in client.models()]
+        if not names:
+            raise Unavailable(f"the orchestrator at {self.address} has no target to talk with")
+        if self.model and self.model not in names:
+            raise NotFound(f"--model is {self.model!r}; it must be one of {', '.join(names)}")
+        return self.model or names[0]
 
 
 class Conversation:
@@ -67,7 +78,7 @@ class Conversation:
         except KeyboardInterrupt:
             self._console.print(" [dim](stopped)[/]", end="")
         except PacelineError as error:
-            self._console.print(f"[red]{error}[/]", highlight=False)
+            self._console.print(plain(str(error), "red"), soft_wrap=True)
         self._console.print()
         if generation.finished is not None:
             self._console.print(summary(generation.finished), highlight=False)

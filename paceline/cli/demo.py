@@ -6,8 +6,10 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
+from paceline.cli.flags import MOST_TOKENS
 from paceline.cli.pull import pull
 from paceline.cli.show import legend, show_delta, statistics
+from paceline.cli.terminal import console
 from paceline.cli.up import Up, up_running
 from paceline.client import Client, Result
 from paceline.generation import ChatMessage, GenerateRequest, Speculation
@@ -29,16 +31,16 @@ class Demo(BaseModel):
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
     draft_length: int = Field(4, ge=1, le=32, description="Draft tokens verified in a round.")
-    max_tokens: int = Field(128, ge=1, description="Most tokens of each answer.")
+    max_tokens: int = Field(128, ge=1, le=MOST_TOKENS, description="Most tokens of each answer.")
     port: int = Field(7070, ge=1, le=65000, description="Port of the orchestrator.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
-        console = Console()
+        output = console()
         for model in (self.target, self.draft):
             if model in CATALOG:
-                pull(model, console)
-        asyncio.run(self._run(console))
+                pull(model, output)
+        asyncio.run(self._run(output))
 
     async def _run(self, console: Console) -> None:
         up = Up(

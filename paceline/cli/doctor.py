@@ -8,12 +8,13 @@ import statistics
 import time
 
 from pydantic import BaseModel, Field
-from rich.console import Console
 from rich.table import Table
 
 from paceline import __version__
 from paceline.addresses import checked, split
 from paceline.cli.diagnosis import Finding, Level, diagnose
+from paceline.cli.flags import Address
+from paceline.cli.terminal import console, plain
 from paceline.client import Client
 from paceline.errors import PacelineError
 from paceline.rpc.channels import resolve
@@ -27,12 +28,14 @@ _STYLES = {Level.OK: "green", Level.NOTE: "yellow", Level.WRONG: "bold red"}
 class Doctor(BaseModel):
     """Look at a deployment and say what is wrong and what to do. Exits with 1 when something is."""
 
-    address: str = Field("localhost:7070", description="The orchestrator: host:port or unix:/path.")
+    address: Address = Field(
+        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
+    )
 
     def cli_cmd(self) -> None:
         """Run the command."""
         findings = asyncio.run(examine(self.address))
-        Console().print(_table(findings))
+        console().print(_table(findings))
         if any(finding.level is Level.WRONG for finding in findings):
             raise SystemExit(1)
 
@@ -103,8 +106,6 @@ def _table(findings: list[Finding]) -> Table:
     for heading in ("", "what", "finding", "what to do"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        style = _STYLES[finding.level]
-        table.add_row(
-            f"[{style}]{finding.level.value}[/]", finding.subject, finding.what, finding.advice
-        )
+        level = plain(finding.level.value, _STYLES[finding.level])
+        table.add_row(level, *map(plain, (finding.subject, finding.what, finding.advice)))
     return table

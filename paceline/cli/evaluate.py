@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
-from paceline.bench.samples import PROMPTS, Prompt, read_prompts
-from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.bench.samples import PROMPTS, Prompt, choose, read_prompts
+from paceline.cli.flags import MOST_THREADS, MOST_TOKENS, Finite
+from paceline.cli.terminal import check_outputs, console, plain
+from paceline.errors import FailedPrecondition
 from paceline.evaluation.candidates import GRAMMAR, Candidate, parse_candidates
 from paceline.evaluation.driver import Task, gather
 from paceline.evaluation.prediction import REPLAYS, Place, Prediction, predict
@@ -45,9 +47,11 @@ class Evaluate(BaseModel):
     )
     prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
     kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
-    max_tokens: int = Field(64, ge=2, description="Most tokens of each output.")
-    temperature: float = Field(0.0, ge=0, description="Of all outputs; their seed is fixed.")
-    round_trip_ms: float | None = Field(
+    max_tokens: int = Field(64, ge=2, le=MOST_TOKENS, description="Most tokens of each output.")
+    temperature: float = Field(
+        0.0, ge=0, le=100, description="Of all outputs; their seed is fixed."
+    )
+    round_trip_ms: Finite | None = Field(
         None, ge=0, description="Round trip to the draft where it is to run. Unless given: as here."
     )
     shared: bool | None = Field(
@@ -57,7 +61,10 @@ class Evaluate(BaseModel):
     measure: bool = Field(True, description="Measure speculation too, off and auto in turn.")
     alone: bool = Field(True, description="Serve each model alone, too, and compare.")
     threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="Threads of each model."
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=MOST_THREADS,
+        description="Threads of each model.",
     )
     dtype: Literal["bfloat16", "float32", "float64"] = Field(
         "bfloat16", description="Numbers of weights."
@@ -73,14 +80,14 @@ class Evaluate(BaseModel):
 
     def cli_cmd(self) -> None:
         """Run the command."""
-        console = Console(stderr=True)
+        progress = console(stderr=True)
         configure("error", "console")
         self._check_outputs()
-        gathered = self._replayed() if self.replay else self._gathered(console)
+        gathered = self._replayed() if self.replay else self._gathered(progress)
         if self.recording:
             _save(gathered, self.recording)
-        found = self._evaluate(gathered, console)
-        self._show(found, Console())
+        found = self._evaluate(gathered, progress)
+        self._show(found, console())
         if any(one.gathered.differing_tokens for one in found):
             raise SystemExit(1)
         if not any(one.recommendation.use for one in found):
@@ -88,11 +95,8 @@ class Evaluate(BaseModel):
 
     def _check_outputs(self) -> None:
         """Say what cannot be written before the work, not behind it."""
-        for flag in ("recording", "json_", "plot", "page"):
-            path: Path | None = getattr(self, flag)
-            if path is not None and not path.absolute().parent.is_dir():
-                name = f"--{flag.rstrip('_')}"
-                raise InvalidArgument.of(name, str(path), "in a folder that exists")
+        names = ("recording", "json_", "plot", "page")
+        check_outputs({f"--{name.rstrip('_')}": getattr(self, name) for name in names})
         if (self.plot or self.page) and find_spec("matplotlib") is None:
             raise FailedPrecondition("--plot and --page need matplotlib: pip install matplotlib")
 
@@ -120,12 +124,7 @@ class Evaluate(BaseModel):
 
     @property
     def _chosen(self) -> list[Prompt]:
-        prompts = read_prompts(self.prompts)
-        chosen = [one for one in prompts if not self.kinds or one.kind in self.kinds]
-        if not chosen:
-            known = ", ".join(dict.fromkeys(one.kind for one in prompts))
-            raise InvalidArgument.of("--kinds", ", ".join(self.kinds), f"some of {known}")
-        return chosen
+        return choose(read_prompts(self.prompts), self.kinds)
 
     def _places(self, recording: Recording) -> dict[str, Place]:
         """Where to predict for: here, and where the draft is to run if that is elsewhere."""
@@ -139,7 +138,11 @@ class Evaluate(BaseModel):
         return places
 
     def _evaluate(self, gathered: list[Gathered], console: Console) -> list[Evaluated]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+        )
         with Progress(*columns, console=console) as progress:
             return [evaluated(one, self._predict(one, progress)) for one in gathered]
 
@@ -197,24 +200,24 @@ def _save(gathered: Sequence[Gathered], path: Path) -> None:
 
 def _say(one: Evaluated, console: Console) -> None:
     """The recommendation in words, then what is behind it."""
-    color = _COLORS[one.recommendation.choice]
-    name, words = escape(one.candidate.name), escape(one.recommendation.words)
-    console.print(f"[bold]{name}[/] [{color}]{words}[/]", highlight=False, soft_wrap=True)
-    for reason in one.recommendation.reasons:
-        console.print(f"  [dim]{escape(reason)}[/]", highlight=False, soft_wrap=True)
+    name = plain(one.candidate.name, "bold")
+    words = plain(one.recommendation.words, _COLORS[one.recommendation.choice])
+    lines = [Text.assemble(name, " ", words)]
+    lines += [plain(f"  {reason}", "dim") for reason in one.recommendation.reasons]
     if one.gathered.recording is not None:
-        setting = escape(one.setting)
-        console.print(f"  [dim]setting: {setting}[/]", highlight=False, soft_wrap=True)
+        lines.append(plain(f"  setting: {one.setting}", "dim"))
         if one.gathered.problem:
-            problem = escape(one.gathered.problem)
-            console.print(f"  [red]{problem}[/]", highlight=False, soft_wrap=True)
+            lines.append(plain(f"  {one.gathered.problem}", "red"))
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def _table(figures: Figures) -> Table:
-    table = Table(title=figures.title, caption=figures.note, caption_justify="left")
+    title, note = plain(figures.title), plain(figures.note)
+    table = Table(title=title, caption=note, caption_justify="left")
     for index, heading in enumerate(figures.headings):
         first = index == 0
-        table.add_column(heading, justify="left" if first else "right", no_wrap=first)
+        table.add_column(plain(heading), justify="left" if first else "right", no_wrap=first)
     for row in figures.rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*map(plain, row))
     return table

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import sys
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
-from rich.console import Console
 
 from paceline.cli.asking import Asking
+from paceline.cli.flags import Text
 from paceline.cli.show import as_json, legend, show_delta, summary
+from paceline.cli.terminal import console, read_input
 from paceline.client import Client, Generation, Result
 from paceline.errors import InvalidArgument
 from paceline.generation import ChatMessage, GenerateRequest, Prompt
@@ -18,7 +18,7 @@ from paceline.generation import ChatMessage, GenerateRequest, Prompt
 class Generate(Asking):
     """Stream one output. On a terminal the tokens' colours say where they came from."""
 
-    prompt: CliPositionalArg[str] = Field("-", description="The prompt; - reads standard input.")
+    prompt: CliPositionalArg[Text] = Field("-", description="The prompt; - reads standard input.")
     n: int = Field(1, ge=1, le=16, description="Outputs to generate, each with its own seed.")
     logprobs: int | None = Field(
         None, ge=0, le=20, description="With --json: logprobs, and of so many best tokens."
@@ -42,7 +42,7 @@ class Generate(Asking):
 
     def request(self) -> GenerateRequest:
         """What the flags ask for."""
-        text = sys.stdin.read() if self.prompt == "-" else self.prompt
+        text = read_input() if self.prompt == "-" else self.prompt
         if not text.strip():
             raise InvalidArgument.of("the prompt", text, "not empty")
         prompt: Prompt = text if self.raw else (ChatMessage("user", text),)
@@ -50,19 +50,21 @@ class Generate(Asking):
 
 
 async def _stream(generation: Generation) -> None:
-    console = Console()
+    """Show it as it comes; into a file or pipe goes the model's text and nothing else."""
+    output = console()
     async for delta in generation:
-        show_delta(console, delta)
-    console.print()
-    if console.is_terminal and generation.finished is not None:
-        console.print(legend(), summary(generation.finished), highlight=False)
+        show_delta(output, delta)
+    if output.is_terminal:
+        output.print()
+        if generation.finished is not None:
+            output.print(legend(), summary(generation.finished), highlight=False)
 
 
 def _show_choices(result: Result) -> None:
-    console = Console()
+    output = console()
     for index, choice in enumerate(result.choices):
-        if console.is_terminal:
-            console.rule(f"[dim]{index}[/]", align="left")
+        if output.is_terminal:
+            output.rule(f"[dim]{index}[/]", align="left")
         for delta in choice.deltas:
-            show_delta(console, delta)
-        console.print()
+            show_delta(output, delta)
+        output.print()

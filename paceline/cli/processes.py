@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
+from paceline.cli.terminal import plain
 from paceline.client import Client
 from paceline.errors import Unavailable
 
@@ -49,9 +50,8 @@ class Process:
             self.last_lines.append(text)
             if self.show_logs:
                 color = _COLORS[self.name.partition(" ")[0]]
-                self.console.print(
-                    f"[{color}]{self.name:>12}[/] {escape(text)}", highlight=False, soft_wrap=True
-                )
+                named = Text.assemble((f"{self.name:>12}", color), " ", plain(text))
+                self.console.print(named, soft_wrap=True)
         code = await self.process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         log = "\n  ".join(self.last_lines)

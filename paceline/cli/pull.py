@@ -13,7 +13,9 @@ from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
+from paceline.cli import terminal
 from paceline.errors import Internal, InvalidArgument, NotFound
 from paceline.models import (
     CATALOG,
@@ -50,20 +52,25 @@ def pull(name: str, console: Console | None = None) -> Path:
     Raises InvalidArgument for an unknown name, NotFound when its packages cannot be had
     and Internal when what they hold is not what it should be.
     """
-    console = console or Console()
+    console = console or terminal.console()
     if name not in CATALOG:
         raise InvalidArgument.of("the model", name, f"one of {', '.join(CATALOG)}")
     folder = model_folder(name)
     if is_model(folder):
-        console.print(f"[bold]{name}[/] is here: {folder}", highlight=False)
+        _say(name, folder, console)
         return folder
     with tempfile.TemporaryDirectory(prefix="paceline-") as work:
         gguf = Path(work) / f"{name}.gguf"
         fetch(CATALOG[name], gguf, console)
         with console.status(f"{name}: converting") as status:
             convert(gguf, folder, lambda phase: status.update(f"{name}: {phase}"))
-    console.print(f"[bold]{name}[/] is here: {folder}", highlight=False)
+    _say(name, folder, console)
     return folder
+
+
+def _say(name: str, folder: Path, console: Console) -> None:
+    line = Text.assemble((name, "bold"), " is here: ", terminal.plain(str(folder)))
+    console.print(line, soft_wrap=True)
 
 
 def fetch(model: PullableModel, gguf: Path, console: Console) -> None:

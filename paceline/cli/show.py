@@ -4,8 +4,10 @@ import dataclasses
 from typing import Any
 
 from rich.console import Console
+from rich.segment import Segment, Segments
 from rich.text import Text
 
+from paceline.cli.terminal import safe
 from paceline.client import Choice, Result
 from paceline.generation import Delta, Finished
 from paceline.session import Origin
@@ -19,11 +21,19 @@ STYLES = {
 
 
 def show_delta(console: Console, delta: Delta) -> None:
-    """Print a delta's text; on a terminal in the colours of its tokens' origins."""
-    for token in delta.tokens:
-        console.print(
-            Text(token.text, style=STYLES[token.origin]), end="", soft_wrap=True, highlight=False
-        )
+    """Print a delta's text; on a terminal in the colours of its tokens' origins.
+
+    Elsewhere it is written as it is. Nothing is wrapped, and no tab becomes blanks.
+    """
+    if not console.is_terminal:
+        console.file.write(delta.text)
+        console.file.flush()
+        return
+    styles = {
+        token.origin: console.get_style(STYLES[token.origin] or "none") for token in delta.tokens
+    }
+    pieces = [Segment(safe(token.text), styles[token.origin]) for token in delta.tokens]
+    console.print(Segments(pieces), end="", soft_wrap=True)
 
 
 def legend() -> Text:

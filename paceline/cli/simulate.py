@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from orchestrator.simulation import FIXED_LENGTHS, Outcome, World, simulate_policy
+from paceline.cli.flags import Finite
+from paceline.cli.terminal import console
 
 SEEDS = (1, 2, 3)
 HOUR = 3600.0
@@ -42,29 +43,29 @@ class Simulate(BaseModel):
     Times are those of a step at the load you expect; streams share steps.
     """
 
-    step_ms: float = Field(25.0, gt=0, description="A target step.")
-    row_ms: float = Field(0.05, ge=0, description="Each further row of a target step.")
-    draft_ms: float = Field(2.5, gt=0, description="A draft step: one token of each stream.")
-    round_trip_ms: float = Field(0.5, ge=0, description="Round trip to the draft.")
+    step_ms: Finite = Field(25.0, gt=0, description="A target step.")
+    row_ms: Finite = Field(0.05, ge=0, description="Each further row of a target step.")
+    draft_ms: Finite = Field(2.5, gt=0, description="A draft step: one token of each stream.")
+    round_trip_ms: Finite = Field(0.5, ge=0, description="Round trip to the draft.")
     shared: bool = Field(False, description="Draft and target share their cores.")
-    acceptance: list[float] = Field(
+    acceptance: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         [0.5, 0.6, 0.7, 0.8, 0.9], min_length=1, description="Shares of guesses that are right."
     )
     streams: int = Field(16, ge=1, description="Streams that a target serves at once.")
     draft_streams: int = Field(32, ge=1, description="Streams that a draft serves at once.")
-    target_price: float = Field(4.0, ge=0, description="Of a target server, an hour.")
-    draft_price: float = Field(0.5, ge=0, description="Of a draft server, an hour.")
+    target_price: Finite = Field(4.0, ge=0, description="Of a target server, an hour.")
+    draft_price: Finite = Field(0.5, ge=0, description="Of a draft server, an hour.")
     tokens: int = Field(1500, ge=100, description="Tokens of each run.")
     json_: bool = Field(False, alias="json", description="Print one object instead of a table.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
-        rates = track(self.acceptance, "simulating", console=Console(stderr=True), transient=True)
+        rates = track(self.acceptance, "simulating", console=console(stderr=True), transient=True)
         found = [self._predict(acceptance) for acceptance in rates]
         if self.json_:
-            Console().print_json(json.dumps([asdict(one) for one in found]))
+            console().print_json(json.dumps([asdict(one) for one in found]))
         else:
-            Console().print(_table(found))
+            console().print(_table(found))
 
     def _predict(self, acceptance: float) -> Forecast:
         paced = [self._run(acceptance, seed, None) for seed in SEEDS]

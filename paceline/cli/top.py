@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from paceline import status
+from paceline.cli.flags import Address
+from paceline.cli.terminal import console, plain
 from paceline.client import Client
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -31,16 +33,18 @@ _STYLES = {
 class Status(BaseModel):
     """Say how a deployment goes: servers, load, acceptance, what each draft pool brings."""
 
-    address: str = Field("localhost:7070", description="The orchestrator: host:port or unix:/path.")
+    address: Address = Field(
+        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
+    )
     json_: bool = Field(False, alias="json", description="Print one object.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
         found = asyncio.run(self._ask())
         if self.json_:
-            Console().print_json(json.dumps(dataclasses.asdict(found), default=_plain))
+            console().print_json(json.dumps(dataclasses.asdict(found), default=_plain))
         else:
-            Console().print(view(found, found.totals, 0.0, []))
+            console().print(view(found, found.totals, 0.0, []))
 
     async def _ask(self) -> status.Status:
         async with Client(self.address) as client:
@@ -50,20 +54,22 @@ class Status(BaseModel):
 class Top(BaseModel):
     """Watch a deployment: streams, speed, acceptance, load. Ctrl-C ends."""
 
-    address: str = Field("localhost:7070", description="The orchestrator: host:port or unix:/path.")
+    address: Address = Field(
+        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
+    )
     interval: float = Field(1.0, ge=0.1, le=60, description="Seconds between looks.")
     looks: int = Field(0, ge=0, description="End after so many; 0: never.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(self._run(Console()))
+            asyncio.run(self._run(console()))
 
-    async def _run(self, console: Console) -> None:
+    async def _run(self, output: Console) -> None:
         speeds: list[float] = []
         async with Client(self.address) as client:
             before, looks = await client.status(), 0
-            with Live(console=console, auto_refresh=False) as live:
+            with Live(console=output, auto_refresh=False) as live:
                 while not self.looks or looks < self.looks:
                     await asyncio.sleep(self.interval)
                     now, looks = await client.status(), looks + 1
@@ -126,7 +132,7 @@ def _drafts(pools: Sequence[status.DraftPool], totals: status.Totals) -> Table:
         table.add_column(heading, justify="right")
     for pool in pools:
         table.add_row(
-            pool.name,
+            plain(pool.name),
             Text(pool.state.value, style=_STYLES[pool.state]),
             f"{pool.replicas_ready}/{pool.replicas}",
             _share(pool, totals),
@@ -142,7 +148,7 @@ def _drafts(pools: Sequence[status.DraftPool], totals: status.Totals) -> Table:
 def _reasons(pools: Sequence[status.DraftPool]) -> Text:
     """Why those stand as they do that are not in use."""
     idle = [pool for pool in pools if pool.state is not status.PoolState.IN_USE]
-    return Text("\n").join(Text(f"{pool.name}: {pool.reason}", style="dim") for pool in idle)
+    return Text("\n").join(plain(f"{pool.name}: {pool.reason}", "dim") for pool in idle)
 
 
 def _share(pool: status.DraftPool, totals: status.Totals) -> str:
@@ -174,9 +180,9 @@ def _servers(found: status.Status) -> Table:
     for server in found.servers:
         load = server.load
         table.add_row(
-            f"{server.role.value} {server.pool}" if server.pool else server.role.value,
-            server.address,
-            server.model.name if server.model else "",
+            plain(f"{server.role.value} {server.pool}" if server.pool else server.role.value),
+            plain(server.address),
+            plain(server.model.name if server.model else ""),
             _state(server),
             str(load.sessions),
             str(load.queued),
@@ -189,7 +195,7 @@ def _servers(found: status.Status) -> Table:
 
 def _state(server: status.Server) -> Text:
     if not server.reachable:
-        return Text(server.reason or "lost", style="red")
+        return plain(server.reason or "lost", "red")
     return Text("draining", style="yellow") if server.draining else Text("ready", style="green")
 
 

@@ -12,7 +12,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from rich.console import Console
 
+from paceline.cli.flags import MOST_THREADS
 from paceline.cli.processes import Servers, answers, running
+from paceline.cli.terminal import console
 from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET
 
 THROWN_AWAY = ("--host=127.0.0.1", "--drain-seconds=0", "--health-port=0")
@@ -49,6 +51,7 @@ class Up(BaseModel):
     threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
+        le=MOST_THREADS,
         description="Threads of each model; they take turns.",
     )
     dtype: Literal["bfloat16", "float32", "float64"] = Field(
@@ -63,11 +66,11 @@ class Up(BaseModel):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        console = Console(stderr=True)
+        output = console(stderr=True)
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        starting = asyncio.create_task(self._serve(console, stop))
+        starting = asyncio.create_task(self._serve(output, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -75,9 +78,9 @@ class Up(BaseModel):
         with contextlib.suppress(asyncio.CancelledError):
             await starting
 
-    async def _serve(self, console: Console, stop: asyncio.Event) -> None:
-        async with up_running(self, console, show_logs=True) as servers:
-            console.print(f"[bold]ready[/] at localhost:{self.port}; Ctrl-C stops", highlight=False)
+    async def _serve(self, output: Console, stop: asyncio.Event) -> None:
+        async with up_running(self, output, show_logs=True) as servers:
+            output.print(f"[bold]ready[/] at localhost:{self.port}; Ctrl-C stops", highlight=False)
             await servers.died()
 
 

@@ -102,15 +102,24 @@ class SyncGeneration:
     def __iter__(self) -> Iterator[Delta]:
         """Deltas as they come; leaving the loop early cancels the rest."""
         deltas: Any = aiter(self._generation)
+        waiting: asyncio.Task[Any] | None = None
 
         async def following() -> Delta | None:
+            nonlocal waiting
+            waiting = asyncio.current_task()
             return await anext(deltas, None)
+
+        async def closing() -> None:
+            if waiting is not None and not waiting.done():  # Ctrl-C came meanwhile
+                waiting.cancel()
+                await asyncio.wait({waiting})
+            await deltas.aclose()
 
         try:
             while (delta := self._client._run(following())) is not None:
                 yield delta
         finally:
-            self._client._run(deltas.aclose())
+            self._client._run(closing())
 
     def result(self) -> Result:
         """Wait for the whole output."""

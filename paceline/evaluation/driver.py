@@ -40,7 +40,7 @@ DRAFT_LENGTH = 4
 WARM_UP_TOKENS = 8
 PASSES = 2
 """How often each prompt is asked of a candidate that serves alone."""
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+_COLUMNS = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
 
 
 @dataclass(frozen=True, slots=True)

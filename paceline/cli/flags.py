@@ -1,0 +1,62 @@
+"""Flags whose values are text: taken as they were typed, byte for byte."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, CliSettingsSource
+
+from paceline.addresses import checked_target
+from paceline.errors import InvalidArgument
+
+VERBATIM = "stop"
+"""The flag, of several commands, that may be given again, and is one text each time."""
+
+
+def _word(value: object) -> object:
+    """The settings library takes the word None for no value."""
+    return "None" if value is None else value
+
+
+def _encodable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("utf8", "must be valid UTF-8") from None
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        return checked_target(value)
+    except InvalidArgument as error:
+        limit = str(error).partition("; it ")[2]
+        raise PydanticCustomError("address", "{limit}", {"limit": limit}) from None
+
+
+MOST_TOKENS = 2**31 - 1
+MOST_THREADS = 4096
+"""As many as the largest machines have, and more than torch starts without falling over."""
+Finite = Annotated[float, AllowInfNan(False)]
+"""A number, which nan and inf are not."""
+Text = Annotated[str, BeforeValidator(_word), AfterValidator(_encodable)]
+Address = Annotated[Text, AfterValidator(_address)]
+
+
+def source(command: type[BaseSettings]) -> CliSettingsSource[Any]:
+    """The command line, as pydantic-settings reads it, but for VERBATIM."""
+    return CliSettingsSource(command, parse_args_method=_parse)
+
+
+def _parse(
+    parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None
+) -> Namespace:
+    """Lists of texts as JSON: they would be cut at commas, stripped, and read as numbers."""
+    parsed = ArgumentParser.parse_args(parser, arguments, namespace)
+    for name, value in vars(parsed).items():
+        if name.rpartition(".")[2] == VERBATIM and isinstance(value, list):
+            setattr(parsed, name, json.dumps(value))
+    return parsed
