@@ -73,9 +73,9 @@ async def _follow_one(
 ) -> None:
     """Run rounds with the target that takes the stream: the others are asked when one does not.
 
-    Raises what the last one of those that may have room some day said, else what any said; for a
-    stream that has begun Unavailable, so that it waits for room. One that breaks the contract is
-    added to `broken`, and counts as lost.
+    Raises what the last one of those that may have room some day said, else what any said. It is
+    Unavailable, so that the stream waits, where it has begun, or one that is away may take it. One
+    that breaks the contract is added to `broken`, and counts as lost.
     """
     opening = dataclasses.replace(opening, output_token_ids=stream.output)
     room = stream.room if opening.prompt_logprobs is not None else None
@@ -116,8 +116,17 @@ def _pick(
     except Unavailable:
         if not refused:
             raise
-        full = [one for one in refused.values() if isinstance(one, ResourceExhausted)]
-        error = full[-1] if full else list(refused.values())[-1]
-        if full and begun:
-            raise Unavailable(f"no target has room for the stream: {error}") from None
-        raise error from None
+    full = [one for one in refused.values() if isinstance(one, ResourceExhausted)]
+    error = full[-1] if full else list(refused.values())[-1]
+    if begun or not (full or _all_were_asked(targets, opening.fingerprint, refused)):
+        raise Unavailable(f"no target that is there takes the stream: {error}") from None
+    raise error from None
+
+
+def _all_were_asked(
+    targets: Pool, fingerprint: str, refused: Mapping[Replica, PacelineError]
+) -> bool:
+    """Whether none is known that may come back and have room for what the others have not."""
+    known = [one for one in targets.all if one.model is not None and not one.retired]
+    alike = [one for one in known if one.model and one.model.fingerprint == fingerprint]
+    return all(one in refused for one in alike)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from orchestrator.drafts import Drafts
-from orchestrator.pools import POLL_SECONDS, Pool, Replica
+from orchestrator.pools import NOT_ASKED, POLL_SECONDS, Pool, Replica
 from orchestrator.tokenizer import TargetTokenizer
 from paceline.errors import (
     Internal,
@@ -60,9 +60,14 @@ class Models:
         return self._targets.pick(lambda model: model.name == name, f"target of {name}")
 
     def kv_sizes(self, model: ModelInfo) -> Sequence[KVSize | None]:
-        """KV of all targets that are known to serve a model, whether they answer now or not."""
-        known = (replica.model for replica in self._targets.all if not replica.retired)
-        return [one.kv for one in known if one is not None and one.fingerprint == model.fingerprint]
+        """KV of all targets that are known to serve a model, whether they answer now or not.
+
+        None for one that does not say, or was not asked yet.
+        """
+        there = [replica for replica in self._targets.all if not replica.retired]
+        known = [replica.model for replica in there if replica.model is not None]
+        sizes = [one.kv for one in known if one.fingerprint == model.fingerprint]
+        return [*sizes, *(None for replica in there if replica.reason == NOT_ASKED)]
 
     def list(self) -> list[Model]:
         """The models of the targets that are there, once their tokenizers are too; by name."""

@@ -28,6 +28,8 @@ RESOLVE_SECONDS = 5.0
 _FORGET = 1.1
 POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
+NOT_ASKED = "it was not asked yet"
+"""Why a server that is new is not reachable."""
 MISSES = 3
 """A server that is late so often in a row is lost; one that cannot be reached is lost at once."""
 
@@ -54,7 +56,7 @@ class Replica:
     benched: bool = False
     sessions: int = 0
     machine: Machine | None = None
-    reason: str = "it was not asked yet"
+    reason: str = NOT_ASKED
     round_trip_seconds: float = 0.0
     clock_offset_seconds: float = 0.0
     shared_call: SharedCall | None = None

@@ -38,6 +38,8 @@ def own_cores(device: str = "cpu") -> Cores:
 
 
 def _boot_id() -> str:
+    if socket.gethostname() != os.uname().nodename:
+        return ""  # who gives itself another name than the kernel's is told by that name
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:

@@ -1,5 +1,7 @@
 """ModelService, which draft and target servers both serve."""
 
+import dataclasses
+import uuid
 from collections.abc import AsyncIterator, Callable
 
 import grpc
@@ -31,6 +33,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self._load = load
         self._draining = draining
         self._threads = threads
+        self._process = uuid.uuid4().hex  # of the server: a test has several in one process
 
     async def GetModelInfo(
         self,
@@ -42,7 +45,9 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             model=self._model,
             load=load_to_proto(self._load()),
             draining=self._draining(),
-            machine=machine_to_proto(describe_machine(self._threads)),
+            machine=machine_to_proto(
+                dataclasses.replace(describe_machine(self._threads), process=self._process)
+            ),
         )
 
     async def GetTokenizer(

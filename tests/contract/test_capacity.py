@@ -8,6 +8,7 @@ import pytest
 from paceline.client import Client
 from paceline.errors import InvalidArgument, ResourceExhausted
 from paceline.generation import GenerateRequest
+from paceline.status import Role
 from tests import servers
 from tests.contract.test_dead_engine import kill
 from tests.tiny_models import tiny_model
@@ -26,6 +27,15 @@ def request(prompt: int, max_tokens: int | None, **more: int) -> GenerateRequest
     return GenerateRequest((7,) * prompt, **fields)  # type: ignore[arg-type]
 
 
+async def both_known(client: Client) -> None:
+    async def known() -> bool:
+        targets = (await client.status()).of(Role.TARGET)
+        return len(targets) == 2 and all(one.reachable for one in targets)
+
+    await servers.eventually(known)
+    await servers.has_drafts(client, 0)
+
+
 async def test_a_target_that_could_hold_a_stream_is_found_among_those_that_could_not(
     folder: Path,
 ) -> None:
@@ -34,7 +44,7 @@ async def test_a_target_that_could_hold_a_stream_is_found_among_those_that_could
         servers.target(folder, **LARGE) as large,
         servers.orchestrator_alone([small.address, large.address]) as client,
     ):
-        await servers.has_drafts(client, 0)
+        await both_known(client)
         for _ in range(2):
             assert len((await client.generate(request(500, 100)).result()).token_ids) == 100
         limit = "^n is 4; it must be at most 3, as KV has room for so many of 20 tokens$"
@@ -50,7 +60,7 @@ async def test_one_that_is_full_leaves_a_stream_to_another(folder: Path) -> None
         servers.target(folder, **LARGE) as large,
         servers.orchestrator_alone([small.address, large.address]) as client,
     ):
-        await servers.has_drafts(client, 0)
+        await both_known(client)
         long = [client.generate(request(10, 400)) for _ in range(3)]
         streams = [aiter(one) for one in long]
         for stream in streams:
@@ -67,7 +77,7 @@ async def test_a_stream_whose_target_dies_waits_for_room_on_another(folder: Path
         servers.target(folder, **SMALL) as two,
         servers.orchestrator_alone([one.address, two.address]) as client,
     ):
-        await servers.has_drafts(client, 0)
+        await both_known(client)
         with pytest.raises(InvalidArgument, match="prompt's length is 600; it must be under 512"):
             await client.generate(request(600, None)).result()
         expected = (await client.generate(request(10, 400)).result()).token_ids
