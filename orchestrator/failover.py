@@ -118,7 +118,9 @@ def _pick(
             raise
     full = [one for one in refused.values() if isinstance(one, ResourceExhausted)]
     error = full[-1] if full else list(refused.values())[-1]
-    if begun or not (full or _all_were_asked(targets, opening.fingerprint, refused)):
+    broken = all(isinstance(one, Internal) for one in refused.values())
+    final = full or _all_were_asked(targets, opening.fingerprint, refused)
+    if not broken and (begun or not final):
         raise Unavailable(f"no target that is there takes the stream: {error}") from None
     raise error from None
 
