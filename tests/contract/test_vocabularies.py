@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,49 @@ async def test_a_draft_with_fewer_positions_drafts_as_far_as_they_go(tmp_path: P
             statistics = found.finished.statistics
             if speculation is Speculation.FORCE:
                 assert 10 < statistics.accepted < 36 - len("overlap")
+
+
+async def test_a_prompt_longer_than_a_drafts_positions_and_tokens_it_lacks_are_no_fault(
+    tmp_path: Path,
+) -> None:
+    target_folder, draft_folder = models(tmp_path, with_a_special, plain)
+    short_folder = short(tiny_model(tmp_path / "short"))
+    async with (
+        servers.target(target_folder) as target,
+        servers.draft(draft_folder, drafter="hybrid", weights="bf16") as draft,
+        servers.draft(short_folder, weights="bf16") as small,
+        servers.orchestrator(
+            [target.address],
+            [f"small={small.address}", f"draft={draft.address}"],
+            draft_wait_seconds=30,
+        ) as client,
+    ):
+        prompt = (1, 2, VOCABULARY, 3) * 10
+        for temperature in (0.0, 1.0):
+            asked = replace(request(temperature, Speculation.OFF), prompt=prompt)
+            expected = await client.generate(asked).result()
+            for speculation in (Speculation.FORCE, Speculation.AUTO):
+                forced = replace(asked, speculation=speculation)
+                found = await client.generate(forced).result()
+                assert found.token_ids == expected.token_ids
+        pools = {pool.name: pool for pool in (await client.status()).draft_pools}
+        assert pools["small"].streams == 0 < pools["draft"].verified
+
+
+async def test_lookup_never_proposes_what_streams_of_another_target_had(tmp_path: Path) -> None:
+    folders = with_a_special(tiny_model(tmp_path / "large")), tiny_model(tmp_path / "small")
+    prompts = (VOCABULARY,) * 20, (1,) * 20
+    async with servers.draft(None) as draft:
+        for folder, prompt in zip(folders, prompts, strict=True):
+            async with (
+                servers.target(folder) as target,
+                servers.orchestrator(
+                    [target.address], [draft.address], draft_wait_seconds=0.2
+                ) as client,
+            ):
+                asked = replace(request(0.0, Speculation.OFF), prompt=prompt)
+                expected = await client.generate(asked).result()
+                forced = replace(asked, speculation=Speculation.FORCE)
+                assert (await client.generate(forced).result()).token_ids == expected.token_ids
+                [pool] = (await client.status()).draft_pools
+                assert pool.state is not PoolState.BENCHED

@@ -7,9 +7,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
 from draft_server.lookup import Lookup, SuffixIndex
-from draft_server.session import AheadSession
+from draft_server.session import MOST_WAITING, AheadSession
 from paceline.engine.work import Span, StepReport
-from paceline.errors import InvalidArgument, PacelineError
+from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted
 from paceline.path import TokenPath
 from paceline.sampling import SamplingParams
 from paceline.session import Advance, Drafter, Load, Opening, Proposal
@@ -167,3 +167,13 @@ def test_an_advance_that_leaves_a_gap_is_refused_and_names_the_limit() -> None:
     session.post(Advance(2, (3,), 4))
     with pytest.raises(InvalidArgument, match=r"advance\.position is 5; it must be 3"):
         session.post(Advance(5, (), 4))
+
+
+def test_advances_that_nobody_takes_are_bounded_and_taking_them_makes_room() -> None:
+    session = AheadSession(Opening("test", (1, 2), SamplingParams(), 7, 10))
+    for _ in range(MOST_WAITING):
+        session.post(Advance(2, (), 1))
+    with pytest.raises(ResourceExhausted, match=str(MOST_WAITING)):
+        session.post(Advance(2, (), 1))
+    session.apply()
+    session.post(Advance(2, (), 1))
