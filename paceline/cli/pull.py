@@ -25,6 +25,7 @@ from paceline.models import (
     convert,
     is_model,
     model_folder,
+    renew,
 )
 
 PART_SECONDS = 600.0
@@ -57,6 +58,7 @@ def pull(name: str, console: Console | None = None) -> Path:
         raise InvalidArgument.of("the model", name, f"one of {', '.join(CATALOG)}")
     folder = model_folder(name)
     if is_model(folder):
+        renew(name)
         _say(name, folder, console)
         return folder
     with tempfile.TemporaryDirectory(prefix="paceline-") as work:

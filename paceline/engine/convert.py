@@ -2,64 +2,72 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from gguf import GGUFReader
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from paceline.scratch import scratch_folder
+from paceline.engine.gguf.config import make_config
+from paceline.engine.gguf.source import GgufSource, open_gguf
+from paceline.engine.gguf.tokenizer import make_tokenizer
+from paceline.engine.gguf.vocabulary import Vocabulary, read_vocabulary
+from paceline.engine.gguf.weights import empty_model, read_weights
+from paceline.models import write_version
 
 Say = Callable[[str], None]
 
 
 def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
-    """Write `folder` from a GGUF file; it appears whole or not at all.
+    """Write `folder` from a GGUF file and its other parts; it appears whole or not at all.
 
-    `say` is told each phase. Takes a minute or so, and memory for the weights in float32.
+    `say` is told each phase. Takes a minute or so, and memory for the weights in bf16.
+    Raises FailedPrecondition for a file that could not be served as it was meant.
     """
-    with scratch_folder(folder) as work:
-        say("reading weights")
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
-        )
-        say("writing weights")
-        _write_model(model, gguf, work)
-        say("reading tokenizer")
-        _write_tokenizer(gguf, work)
-        for path in (work, *work.iterdir()):  # a temporary folder is closed to others
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        source = open_gguf(gguf)
+        vocabulary = read_vocabulary(source)
+        if vocabulary is not None:  # first, as it takes seconds to refuse
+            say("reading tokenizer")
+            _write_tokenizer(source, vocabulary, work)
+        _write_model(source, vocabulary, work, say)
+        write_version(work)
+        for path in (work, *work.rglob("*")):  # a temporary folder is closed to others
             path.chmod(0o755 if path.is_dir() else 0o644)
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_model(model: PreTrainedModel, gguf: Path, folder: Path) -> None:
-    """Weights and config. save_pretrained refuses a model that came from a quantized file."""
-    del model.config.quantization_config
-    tied = not any(tensor.name == "output.weight" for tensor in GGUFReader(gguf).tensors)
-    model.config.tie_word_embeddings = tied
+def _write_model(source: GgufSource, vocabulary: Vocabulary | None, folder: Path, say: Say) -> None:
+    """Weights, config, and every token that ends a turn."""
+    model = empty_model(make_config(source, vocabulary))
+    say("reading weights")
+    weights = read_weights(source, model)
+    say("writing weights")
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
+    model.config.architectures = [type(model).__name__]
     model.config.dtype = "bfloat16"
-    weights = {
-        name: tensor.contiguous()
-        for name, tensor in model.state_dict().items()
-        if not (tied and name == "lm_head.weight")
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.save_pretrained(folder)
+    _write_generation(vocabulary, folder)
 
 
-def _write_tokenizer(gguf: Path, folder: Path) -> None:
-    """tokenizer.json, the chat template, and every token that ends a turn."""
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    tokenizer.save_pretrained(folder)
-    ends = [tokenizer.eos_token_id]
-    ends += [
-        token
-        for name in ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>")
-        if (token := tokenizer.get_added_vocab().get(name)) is not None
-    ]
-    (folder / "generation_config.json").write_text(
-        json.dumps({"eos_token_id": sorted(set(ends))}, indent=2)
-    )
+def _write_tokenizer(source: GgufSource, vocabulary: Vocabulary, folder: Path) -> None:
+    """tokenizer.json and its settings, under a class name that every transformers knows."""
+    make_tokenizer(source, vocabulary).save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False))
+
+
+def _write_generation(vocabulary: Vocabulary | None, folder: Path) -> None:
+    settings: dict[str, int | list[int]] = {}
+    if vocabulary is not None:
+        ids = {f"{role}_token_id": vocabulary.ids.get(role) for role in ("bos", "pad")}
+        settings |= {name: value for name, value in ids.items() if value is not None}
+        settings["eos_token_id"] = vocabulary.ends()
+    (folder / "generation_config.json").write_text(json.dumps(settings, indent=2))

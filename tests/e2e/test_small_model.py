@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from paceline.cli.pull import pull
-from paceline.models import is_model, model_folder
+from paceline.models import is_model, model_folder, resolve_model
 from tests.servers import eventually
 
 pytestmark = pytest.mark.e2e
@@ -31,6 +32,12 @@ def model() -> str:
             pytest.skip(f"{MODEL} is not here; run: paceline pull {MODEL}")
         pull(MODEL)
     return MODEL
+
+
+def test_text_is_split_as_the_original_splits_it(model: str) -> None:
+    tokenizer = Tokenizer.from_file(str(resolve_model(model) / "tokenizer.json"))
+    assert tokenizer.encode("\n\n1.").ids == [1116, 33, 30]
+    assert tokenizer.encode("a 123 <|im_start|>").ids == [81, 216, 33, 34, 35, 216, 1]
 
 
 async def paceline(*arguments: str, stdin: str = "") -> tuple[int, str, str]:

@@ -57,6 +57,29 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changes(
     assert len(made) == 2
 
 
+def test_a_file_that_an_older_version_converted_is_converted_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "convert", lambda gguf, folder: make_model(folder))
+    gguf = tmp_path / "some.gguf"
+    gguf.write_bytes(b"one")
+    first = resolve_model(str(gguf))
+    monkeypatch.setattr(models, "CONVERTER", models.CONVERTER + 1)
+    assert resolve_model(str(gguf)) != first
+
+
+def test_a_changed_part_of_a_split_file_makes_it_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "convert", lambda gguf, folder: make_model(folder))
+    parts = [tmp_path / f"some-{n:05}-of-00002.gguf" for n in (1, 2)]
+    for part in parts:
+        part.write_bytes(b"one")
+    first = resolve_model(str(parts[0]))
+    parts[1].write_bytes(b"another")
+    assert resolve_model(str(parts[0])) != first
+
+
 def test_a_hub_id_is_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda hub_id: tmp_path / hub_id)
     assert resolve_model("us/model") == tmp_path / "us" / "model"

@@ -1,0 +1,92 @@
+"""A model's vocabulary as its GGUF metadata lists it."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from paceline.engine.gguf.source import GgufSource
+
+
+class TokenType(IntEnum):
+    """`tokenizer.ggml.token_type`."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+ENDS = (  # as llama.cpp knows them, whatever the file calls its end token
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
+)
+_HARMONY = {"<|return|>", "<|call|>"}
+_MARKED = {TokenType.CONTROL, TokenType.USER_DEFINED}
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Tokens by id, their kinds, and the ids that mean something."""
+
+    tokens: list[str]
+    types: list[int]
+    ids: dict[str, int]
+
+    def token(self, role: str) -> str | None:
+        """The text of the token in a role such as bos; None without one."""
+        found = self.ids.get(role)
+        return None if found is None else self.tokens[found]
+
+    def ends(self) -> list[int]:
+        """The ids that end a turn, all of them within the vocabulary."""
+        known = {
+            token: index
+            for index, token in enumerate(self.tokens)
+            if token in ENDS and self.types[index] in _MARKED
+        }
+        if known.keys() >= _HARMONY:  # there <|end|> only ends a message, and others follow
+            known.pop("<|end|>", None)
+        named = [self.ids[role] for role in ("eos", "eot", "eom") if role in self.ids]
+        return sorted({*named, *known.values()})
+
+    def is_padding(self, index: int) -> bool:
+        """Whether a row of the embedding has only a made-up name."""
+        return self.tokens[index] == f"[PAD{index}]"
+
+
+def read_vocabulary(source: GgufSource) -> Vocabulary | None:
+    """The vocabulary of a file; None where it has none."""
+    tokens = source.get("tokenizer.ggml.tokens")
+    if not tokens:
+        return None
+    types = source.get("tokenizer.ggml.token_type") or [int(TokenType.NORMAL)] * len(tokens)
+    return Vocabulary(list(tokens), [int(kind) for kind in types], _roles(source, len(tokens)))
+
+
+def _roles(source: GgufSource, size: int) -> dict[str, int]:
+    """The ids of tokens with a role. Ids beyond the vocabulary stand for no token."""
+    names = {"unk": "unknown", "pad": "padding"}
+    roles = {}
+    for role in ("bos", "eos", "eot", "eom", "unk", "pad"):
+        found = source.get(f"tokenizer.ggml.{names.get(role, role)}_token_id")
+        if found is not None and 0 <= int(found) < size:
+            roles[role] = int(found)
+    return roles
