@@ -79,7 +79,8 @@ def _add_usual(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    if config.num_key_value_heads is not None:
+        writer.add_head_count_kv(config.num_key_value_heads)
     if hasattr(config, "rms_norm_eps"):
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     parameters = config.rope_parameters
@@ -110,7 +111,9 @@ def add_weights(writer: gguf.GGUFWriter, architecture: str, model: PreTrainedMod
 def _changed(architecture: str, config: Any, name: str, weight: torch.Tensor) -> torch.Tensor:
     """What converting does to a tensor."""
     if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
-        heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
+        heads = config.num_attention_heads
+        if "k_proj" in name:
+            heads = config.num_key_value_heads or heads
         halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
         return halves.swapaxes(1, 2).reshape(weight.shape)
     if architecture in ("gemma2", "gemma3", "nemotron") and name.endswith("norm.weight"):

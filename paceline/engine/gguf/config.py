@@ -28,7 +28,6 @@ FAMILIES = {
     "nemotron": "nemotron",
 }
 """Decoders of attention layers, by the names that GGUF and transformers have for them."""
-_TIED = {"falcon", "bloom"}
 _NO_ROPE = {"bloom", "gpt2"}
 _SEVERAL_ROPES = {"gemma3"}
 _SOFTCAPS = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
@@ -40,9 +39,10 @@ _OPTIONAL = {
     "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
     "expert_weights_norm": "norm_topk_prob",
     "feed_forward_length": "intermediate_size",
-    "attention.layer_norm_epsilon": "layer_norm_eps",
 }
 """What transformers' table leaves out, where a config has such an entry."""
+_EPSILONS = ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps")
+"""What configs call LayerNorm's epsilon."""
 _IGNORED = {"tensor_data_layout", "vocab_size", "context_length", "feed_forward_length"}
 """Keys that say nothing of the numbers, or what tensors say by their shapes."""
 _NEUTRAL: dict[str, set[Any]] = {
@@ -120,9 +120,11 @@ def make_config(source: GgufSource, vocabulary: Vocabulary | None) -> PreTrained
     values |= _of_heads(keys, values)
     if source.architecture not in _NO_ROPE:
         values |= _rope(source, keys, values)
-    values |= _of_family(source.architecture, keys, values)
+    values |= _of_family(source.architecture, keys, values, shapes)
     if left := keys.left():
         raise FailedPrecondition(f"{source.path.name} has keys not honoured: {', '.join(left)}")
+    if family == "falcon":  # it computes its heads' width
+        values.pop("head_dim")
     return AutoConfig.for_model(family, **values)
 
 
@@ -132,6 +134,9 @@ def _mapped(keys: Keys, family: str, architecture: str) -> dict[str, Any]:
     mapping: Any = GGUF_CONFIG_MAPPING
     table = mapping.get(family) or mapping[architecture]
     entries = {key: name for key, name in _OPTIONAL.items() if hasattr(known, name)}
+    epsilon = next((name for name in _EPSILONS if hasattr(known, name)), None)
+    if epsilon is not None:
+        entries["attention.layer_norm_epsilon"] = epsilon
     entries |= {key: name for key, name in table.items() if name and "rope." not in key}
     values = dict(GGUF_CONFIG_DEFAULTS_MAPPING.get(family, {}))
     for key, name in entries.items():
@@ -146,7 +151,7 @@ def _of_tensors(architecture: str, shapes: dict[str, Any]) -> dict[str, Any]:
     """What is known by which tensors are there, and by their shapes."""
     values: dict[str, Any] = {
         "vocab_size": int(shapes["token_embd.weight"][1]),
-        "tie_word_embeddings": "output.weight" not in shapes or architecture in _TIED,
+        "tie_word_embeddings": "output.weight" not in shapes,
     }
     if architecture in ("llama", "qwen3", "qwen3moe"):
         values["attention_bias"] = "blk.0.attn_q.bias" in shapes
@@ -200,7 +205,9 @@ def _rope(source: GgufSource, keys: Keys, values: dict[str, Any]) -> dict[str, A
     return found
 
 
-def _of_family(architecture: str, keys: Keys, values: dict[str, Any]) -> dict[str, Any]:
+def _of_family(
+    architecture: str, keys: Keys, values: dict[str, Any], shapes: dict[str, Any]
+) -> dict[str, Any]:
     """What no key says of a family, and llama.cpp knows by name or size."""
     if architecture in ("gemma2", "gemma3"):
         layers = values["num_hidden_layers"]
@@ -213,8 +220,18 @@ def _of_family(architecture: str, keys: Keys, values: dict[str, Any]) -> dict[st
         return found
     if architecture == "stablelm" and "use_parallel_residual" in keys:
         return {"use_parallel_residual": bool(keys.take("use_parallel_residual"))}
+    if architecture == "falcon":
+        many = "blk.0.attn_norm_2.weight" in shapes  # of the 40B model's kind
+        kv = values["num_key_value_heads"]
+        return {
+            "new_decoder_architecture": many,
+            "num_kv_heads": kv,
+            "multi_query": kv == 1,
+            "ffn_hidden_size": values.get("intermediate_size"),
+        }
     if architecture == "gpt2":
-        return {"n_inner": keys.take("feed_forward_length")}
+        positions = keys.take("context_length", 1024)
+        return {"n_inner": keys.take("feed_forward_length"), "n_positions": positions}
     return {}
 
 

@@ -46,7 +46,7 @@ def open_gguf(path: Path) -> GgufSource:
     count = int(_value(readers[0], "split.count") or 1)
     if count > 1:
         readers = [_open(part) for part in _parts(path, count)]
-    metadata = {key: field.contents() for key, field in readers[0].fields.items()}
+    metadata = _metadata(readers[0], path)
     source = GgufSource(path, metadata, tuple(readers))
     _refuse_other_kinds(source)
     _refuse_missing_tensors(source)
@@ -69,6 +69,13 @@ def _open(path: Path) -> GGUFReader:
         # the reader maps the file and meets its end somewhere; a type it lacks is a ValueError too
         reason = str(error) if "is not a valid" in str(error) else "it is truncated or damaged"
         raise FailedPrecondition(f"{path} cannot be read as GGUF: {reason}") from error
+
+
+def _metadata(reader: GGUFReader, path: Path) -> dict[str, Any]:
+    try:
+        return {key: field.contents() for key, field in reader.fields.items()}
+    except UnicodeDecodeError as error:
+        raise FailedPrecondition(f"{path} has metadata that is no UTF-8") from error
 
 
 def _value(reader: GGUFReader, key: str) -> Any:

@@ -62,7 +62,9 @@ def pre_tokenizer(source: GgufSource) -> PreTokenizer:
 
 def _pair(merge: str) -> tuple[str, str]:
     """The two tokens of a merge; behind its first letter a blank parts them."""
-    cut = merge.index(" ", 1)
+    cut = merge.find(" ", 1)
+    if cut < 0:
+        raise FailedPrecondition(f"tokenizer.ggml.merges has {merge[:80]!r}, which is no pair")
     return merge[:cut], merge[cut + 1 :]
 
 
@@ -100,6 +102,10 @@ def _sentencepiece(source: GgufSource, vocabulary: Vocabulary) -> Tokenizer:
     scores = source.get("tokenizer.ggml.scores")
     if scores is None:
         raise FailedPrecondition("tokenizer.ggml.scores is missing, by which its tokens merge")
+    if len(scores) != len(vocabulary.tokens):
+        raise FailedPrecondition(
+            f"tokenizer.ggml.scores has {len(scores)} entries for {len(vocabulary.tokens)} tokens"
+        )
     ids = {token: index for index, token in enumerate(vocabulary.tokens)}
     model = models.BPE(
         ids,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from paceline.engine.gguf.source import GgufSource
+from paceline.errors import FailedPrecondition
 
 
 class TokenType(IntEnum):
@@ -78,6 +79,10 @@ def read_vocabulary(source: GgufSource) -> Vocabulary | None:
     if not tokens:
         return None
     types = source.get("tokenizer.ggml.token_type") or [int(TokenType.NORMAL)] * len(tokens)
+    if len(types) != len(tokens):
+        raise FailedPrecondition(
+            f"tokenizer.ggml.token_type has {len(types)} entries for {len(tokens)} tokens"
+        )
     return Vocabulary(list(tokens), [int(kind) for kind in types], _roles(source, len(tokens)))
 
 

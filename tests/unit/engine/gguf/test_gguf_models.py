@@ -148,6 +148,13 @@ def stablelm(writer: gguf.GGUFWriter) -> None:
     writer.add_parallel_residual(False)
 
 
+def half_rotated(writer: gguf.GGUFWriter) -> None:
+    """Half of each head is rotated."""
+    plain(writer)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_rope_dimension_count(4)
+
+
 def layer_norm(writer: gguf.GGUFWriter) -> None:
     """LayerNorm's epsilon."""
     plain(writer)
@@ -231,6 +238,11 @@ FAMILIES: dict[str, tuple[str, PreTrainedConfig, Fill]] = {
         gemma3,
     ),
     "stablelm": ("stablelm", config("stablelm", partial_rotary_factor=0.25), stablelm),
+    "nemotron": (
+        "nemotron",
+        config("nemotron", partial_rotary_factor=0.5, norm_eps=1e-5),
+        half_rotated,
+    ),
     "starcoder2": ("starcoder2", config("starcoder2", norm_epsilon=1e-5), layer_norm),
 }
 
@@ -288,6 +300,15 @@ def test_what_would_not_be_honoured_is_refused_by_name(name: str, tmp_path: Path
     with pytest.raises(FailedPrecondition, match=name):
         convert_gguf(file, tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_heads_are_all_of_keys_where_the_file_does_not_count_those(tmp_path: Path) -> None:
+    original = tiny_model(config("llama", num_key_value_heads=4))
+    original.config.num_key_value_heads = None
+    file = write_gguf(tmp_path / "model.gguf", "llama", original, plain)
+    convert_gguf(file, tmp_path / "folder")
+    converted = AutoModelForCausalLM.from_pretrained(tmp_path / "folder", dtype=torch.float64)
+    torch.testing.assert_close(logits(converted), logits(original), rtol=0, atol=1e-6)
 
 
 def test_neutral_keys_are_no_hindrance(tmp_path: Path) -> None:

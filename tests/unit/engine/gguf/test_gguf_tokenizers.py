@@ -178,6 +178,13 @@ def test_sentencepiece_merges_by_scores_and_falls_back_to_bytes(tmp_path: Path) 
     assert made.decode(made.encode("abc ab\u00e9"), skip_special_tokens=True) == "abc ab\u00e9"
 
 
+def few_types(writer: gguf.GGUFWriter) -> None:
+    """Fewer types than tokens."""
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a", "b"])
+    writer.add_token_types([1])
+
+
 def test_a_space_is_prefixed_unless_the_file_says_no(tmp_path: Path) -> None:
     def fill(writer: gguf.GGUFWriter) -> None:
         sentencepiece(writer)
@@ -199,6 +206,8 @@ def test_phi_3_swallows_blanks_behind_control_tokens(tmp_path: Path) -> None:
         (lambda w: (w.add_tokenizer_model("bert"), w.add_token_list(["a"]))[0], "'bert'"),
         (lambda w: (w.add_tokenizer_model("t5"), w.add_token_list(["a"]))[0], "'t5'"),
         (lambda w: (w.add_tokenizer_model("llama"), w.add_token_list(["a"]))[0], "scores"),
+        (few_types, "token_type has 1 entries"),
+        (lambda w: (byte_level_vocabulary(w), w.add_token_merges(["ab"]))[0], "merges has 'ab'"),
     ],
 )
 def test_an_unknown_tokenizer_is_refused_by_name(fill: Fill, named: str, tmp_path: Path) -> None:
