@@ -190,9 +190,9 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
     check = Health(names)
     await check.set(alive=True, ready=False)
     health_server = RpcServer(join(settings.host, settings.health_port), registry=None)
-    await health_server.start(check.servicer, ())
     metrics_server = _serve_metrics(settings, registry)
     try:
+        await health_server.start(check.servicer, ())
         service = await _unless(stop, load(registry))
         if service is None:
             return

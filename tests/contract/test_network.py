@@ -140,3 +140,19 @@ async def test_a_server_answers_at_all_its_ports_on_ipv6(
 def page(host: str, port: int) -> bytes:
     with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=30.0) as answer:
         return bytes(answer.read())
+
+
+@pytest.mark.parametrize("taken", ["port", "health-port", "metrics-port"])
+async def test_a_port_that_is_taken_is_named_and_nothing_else_is_said(taken: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ports = {"port": 0, "health-port": 0, "metrics-port": 0, taken: other.getsockname()[1]}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "orchestrator", "--host=127.0.0.1", "--target=unix:/nowhere"),
+            *(f"--{name}={port}" for name, port in ports.items()),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, err = await process.communicate()
+    lines = [line for line in err.decode().splitlines() if line.startswith("{")]
+    assert process.returncode == 1
+    [line] = [line for line in lines if '"error"' in line or '"critical"' in line]
+    assert f"cannot listen on 127.0.0.1:{ports[taken]}" in line
