@@ -84,6 +84,10 @@ class Keys:
         self._left.discard(key)
         return self._values.get(key, default)
 
+    def get(self, key: str) -> Any:
+        """The value of a key, which may not be honoured."""
+        return self._values.get(key)
+
     def left(self) -> list[str]:
         """Keys whose values would change the model and that nobody took."""
         return sorted(
@@ -134,14 +138,18 @@ def _mapped(keys: Keys, family: str, architecture: str) -> dict[str, Any]:
     mapping: Any = GGUF_CONFIG_MAPPING
     table = mapping.get(family) or mapping[architecture]
     entries = {key: name for key, name in _OPTIONAL.items() if hasattr(known, name)}
+    if hasattr(known, "use_sliding_window") or not keys.get("attention.sliding_window"):
+        entries.pop("attention.sliding_window", None)  # it would not be used, or is none
     epsilon = next((name for name in _EPSILONS if hasattr(known, name)), None)
     if epsilon is not None:
         entries["attention.layer_norm_epsilon"] = epsilon
     entries |= {key: name for key, name in table.items() if name and "rope." not in key}
-    values = dict(GGUF_CONFIG_DEFAULTS_MAPPING.get(family, {}))
+    values: dict[str, Any] = dict(GGUF_CONFIG_DEFAULTS_MAPPING.get(family, {}))
     for key, name in entries.items():
         if key in keys:
             values[name] = keys.take(key)
+    if hasattr(known, "sliding_window") and "gemma" not in family:
+        values.setdefault("sliding_window", None)  # a family's default is no file's
     return values | {
         name: None for name in _SOFTCAPS if name not in values and hasattr(known, name)
     }

@@ -115,6 +115,12 @@ def window(writer: gguf.GGUFWriter) -> None:
     writer.add_sliding_window(16)
 
 
+def no_window(writer: gguf.GGUFWriter) -> None:
+    """Phi-4 is told from Phi-3 by a window of zero."""
+    plain(writer)
+    writer.add_sliding_window(0)
+
+
 def gemma2(writer: gguf.GGUFWriter) -> None:
     """Soft caps, a window, and heads wider than their share."""
     window(writer)
@@ -204,6 +210,7 @@ FAMILIES: dict[str, tuple[str, PreTrainedConfig, Fill]] = {
     ),
     "qwen3moe": ("qwen3moe", config("qwen3_moe", head_dim=8, norm_topk_prob=True, **MOE), experts),
     "phi3": ("phi3", config("phi3", sliding_window=None), plain),
+    "phi3, no window": ("phi3", config("phi3", sliding_window=None), no_window),
     "phi3, longrope": (
         "phi3",
         config(
@@ -309,6 +316,12 @@ def test_heads_are_all_of_keys_where_the_file_does_not_count_those(tmp_path: Pat
     convert_gguf(file, tmp_path / "folder")
     converted = AutoModelForCausalLM.from_pretrained(tmp_path / "folder", dtype=torch.float64)
     torch.testing.assert_close(logits(converted), logits(original), rtol=0, atol=1e-6)
+
+
+def test_a_window_that_a_family_would_not_use_is_refused(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "model.gguf", "qwen2", tiny_model(config("qwen2")), window)
+    with pytest.raises(FailedPrecondition, match=r"attention\.sliding_window = 16"):
+        convert_gguf(file, tmp_path / "folder")
 
 
 def test_neutral_keys_are_no_hindrance(tmp_path: Path) -> None:
