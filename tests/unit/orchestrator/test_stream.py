@@ -169,3 +169,12 @@ async def test_prompt_logprobs_fill_the_buffer_too(monkeypatch: pytest.MonkeyPat
         assert outlet.has_room
         stream.emit_prompt_logprobs(PromptLogprobs(position, (logprobs,) * 16))
     assert not outlet.has_room
+
+
+async def test_what_is_held_back_comes_in_its_order_when_the_output_ends() -> None:
+    """The beginning of a stop string, and behind it a character that lacks bytes."""
+    stream, outlet = make_stream(max_tokens=2, stop=("nQ",))
+    emit(stream, Verdict(2, (TOKENIZER.encode("n")[0], TOKENIZER.encode("日")[0]), 1, 1))
+    [delta] = await deltas_of(outlet)
+    assert delta.text == "n\ufffd"
+    assert stream.finished().finish_reason is FinishReason.LENGTH
