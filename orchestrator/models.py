@@ -32,6 +32,7 @@ class Models:
         self._targets = targets
         self._drafts = drafts
         self._tokenizers: dict[str, TargetTokenizer] = {}
+        self._missed: set[str] = set()
         self._fetching: dict[str, asyncio.Task[TargetTokenizer]] = {}
 
     async def pick(self, name: str) -> tuple[ModelInfo, TargetTokenizer]:
@@ -107,6 +108,7 @@ class Models:
         known = {_tokenizer_key(replica.model) for replica in self._targets.all if replica.model}
         for key in self._tokenizers.keys() - known:
             del self._tokenizers[key]
+        self._missed &= known
 
     async def _tokenizer(self, model: ModelInfo) -> TargetTokenizer:
         """The model's tokenizer, fetched once for all that ask; who goes does not end that."""
@@ -133,9 +135,12 @@ class Models:
         del self._fetching[key]
         if task.cancelled():
             return
-        if error := task.exception():  # who asked is told; where nobody did, the log is
-            _log.warning("tokenizer not fetched", reason=type(error).__name__)
+        if error := task.exception():  # who asks is told; the log is told once
+            if key not in self._missed:
+                _log.warning("tokenizer not fetched", reason=type(error).__name__)
+            self._missed.add(key)
         else:
+            self._missed.discard(key)
             self._tokenizers[key] = task.result()
 
     async def _fetch_from_any(self, key: str, name: str) -> TargetTokenizer:
