@@ -18,3 +18,13 @@ class TargetSettings(EngineSettings):
         7171, ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
     )
     metrics_port: int = Field(7271, ge=0, le=65535, description="Port for Prometheus.")
+    allow_inexact: bool = Field(
+        False,
+        description="Serve a model although its rows depend on their batch here: outputs may then "
+        "depend on speculation, load and failover.",
+    )
+
+    @property
+    def serves_inexact(self) -> bool:
+        """As it is told."""
+        return self.allow_inexact

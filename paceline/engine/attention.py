@@ -17,6 +17,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from paceline.engine.kv import SessionCache
 from paceline.engine.padding import Padding
+from paceline.engine.queries import most_queries
 
 NAME = "paceline"
 """What transformers calls this attention."""
@@ -120,16 +121,37 @@ def _attend(
     The query heads of a group become rows of their KV head: one small batch instead of
     copies of the keys, and the same bits.
     """
-    heads, rows, dim = query.shape
-    folded = query.reshape(keys.shape[0], -1, dim)
-    attended = functional.scaled_dot_product_attention(
-        _pad_rows(folded, padding)[None],
-        keys[None],
-        values[None],
-        attn_mask=None if mask is None else mask[None, None],
-        scale=scaling,
+    heads, rows, _ = query.shape
+    folded = query.reshape(keys.shape[0], -1, query.shape[2])
+    padded = _pad_rows(folded, padding)
+    most = _most_queries(folded, values, heads // keys.shape[0], padding)
+    attended = [
+        functional.scaled_dot_product_attention(
+            padded[None, :, at : at + most],
+            keys[None],
+            values[None],
+            attn_mask=None if mask is None else mask[None, None, at : at + most],
+            scale=scaling,
+        )[0]
+        for at in range(0, padded.shape[1], most)
+    ]
+    whole = attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)
+    return whole[:, : folded.shape[1]].reshape(heads, rows, -1).transpose(0, 1)
+
+
+def _most_queries(folded: Tensor, values: Tensor, groups: int, padding: Padding) -> int:
+    """Query rows that attention may see at once."""
+    if not padding.step_rows:
+        return padding.queries(folded.shape[1])
+    heads, _, width = folded.shape
+    found = most_queries(
+        (heads, width, values.shape[2]),
+        folded.dtype,
+        folded.device.type,
+        groups * padding.step_rows,
+        torch.get_num_threads(),
     )
-    return attended[0, :, : folded.shape[1]].reshape(heads, rows, -1).transpose(0, 1)
+    return found or padding.query_multiple
 
 
 def _pad_rows(x: Tensor, padding: Padding) -> Tensor:

@@ -6,6 +6,7 @@ where that lies depends on the whole tensor's size, layout and threads: where it
 difference they run row by row.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from paceline.engine.attention import SpanRows
 from paceline.engine.linear import Linear, MakeLinear
-from paceline.engine.pieces import Operator, Pieces, find_pieces, in_pieces
+from paceline.engine.pieces import ENOUGH, Operator, Pieces, find_pieces, fixed_rows, in_pieces
 from paceline.engine.runner import Decoder
 
 Function = Callable[[Tensor], Tensor]
@@ -33,17 +34,27 @@ class ExactOperators:
     def __init__(self, step_rows: int) -> None:
         """step_rows: the most rows of a step."""
         self._step_rows = step_rows
-        self._layout: dict[str, Pieces | None] = {}
+        self._found: dict[str, Pieces | None] = {}
+        self._bits: dict[str, str] = {}
+        self._by_threads = False
 
     @property
-    def layout(self) -> str:
-        """What was found, for the fingerprint."""
-        return "\n".join(f"{name} {pieces}" for name, pieces in sorted(self._layout.items()))
+    def numerics(self) -> str:
+        """What decides the bits of all operators, and some: for the fingerprint.
+
+        With the number of threads where another gives other bits.
+        """
+        threads = f"threads {torch.get_num_threads()}" if self._by_threads else ""
+        layout = (
+            f"{name} {pieces and pieces.layout(self._step_rows)} {self._bits[name]}"
+            for name, pieces in self._found.items()
+        )
+        return "\n".join((threads, *sorted(layout)))
 
     @property
-    def inexact(self) -> list[str]:
+    def inexact(self) -> tuple[str, ...]:
         """Operators for which no counts of rows agree."""
-        return sorted(name for name, pieces in self._layout.items() if pieces is None)
+        return tuple(sorted(name for name, pieces in self._found.items() if pieces is None))
 
     def making(self, make: MakeLinear) -> MakeLinear:
         """Layers as `make` makes them, in pieces."""
@@ -80,11 +91,25 @@ class ExactOperators:
         self, name: str, operator: Operator, like: Tensor, outputs: int, *kind: Any
     ) -> Pieces | None:
         key = (name, like.shape[-1], outputs, like.dtype, like.device.type, *kind)
-        known = (*key, torch.get_num_threads(), self._step_rows)
-        if known not in _FOUND:
-            _FOUND[known] = find_pieces(operator, like, outputs, self._step_rows)
-        self._layout[" ".join(map(str, key))] = _FOUND[known]
-        return _FOUND[known]
+        called = " ".join(map(str, key))
+        if called not in self._found:
+            known = (*key, torch.get_num_threads(), self._step_rows)
+            if known not in _FOUND:
+                _FOUND[known] = find_pieces(operator, like, outputs, self._step_rows)
+            self._found[called] = _FOUND[known]
+            self._note_bits(called, operator, like)
+        return self._found[called]
+
+    def _note_bits(self, called: str, operator: Operator, like: Tensor) -> None:
+        """Of the first such operator of the model, and whether one thread alone gives them too."""
+        pieces = self._found[called]
+        rows = fixed_rows(like, pieces.up(min(ENOUGH, pieces.largest)) if pieces else ENOUGH)
+        bits = operator(rows)
+        self._bits[called] = _hash(bits)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        self._by_threads |= not torch.equal(operator(rows), bits)
+        torch.set_num_threads(threads)
 
 
 class _PieceLinear:
@@ -96,6 +121,11 @@ class _PieceLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] to [rows, out]."""
         return in_pieces(self._linear, x, self._pieces)
+
+
+def _hash(x: Tensor) -> str:
+    data = x.contiguous().view(torch.uint8).cpu().numpy().data
+    return hashlib.sha256(data).hexdigest()
 
 
 def elementwise(function: Function, like: Tensor) -> Function:
@@ -159,6 +189,7 @@ _ELEMENTWISE = {
     *(Tensor.log, Tensor.log1p, Tensor.pow, Tensor.__pow__, Tensor.cos, Tensor.sin),
 }
 """Functions of one tensor, and numbers, that are computed by other code in vectors than alone."""
+_LINEAR = functional.linear
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 
 
@@ -178,7 +209,7 @@ class _ExactFunctions(TorchFunctionMode):
     ) -> Any:
         """Compute func; what it calls itself comes by here no more."""
         kwargs = kwargs or {}
-        if func is functional.linear and not kwargs.keys() - {"weight", "bias"}:
+        if func is _LINEAR and not kwargs.keys() - {"weight", "bias"}:
             return self._linear(*args, **kwargs)
         if func in _PRODUCTS and _multiplies_rows(*args):
             return self._product(args[0], args[1])

@@ -1,48 +1,58 @@
-"""Target numerics: whether rows are exact here, and a name for all that decides their bits."""
+"""A name for all that decides the bits of a target's rows: equal names, equal tokens."""
 
 import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
 
-import numpy as np
 import torch
 
+from paceline.engine.attention import NAME
 from paceline.engine.law import LAW_VERSION
-from paceline.engine.loading import LoadedModel
-from paceline.engine.runner import ModelRunner
-from paceline.engine.work import Logits, Span
 
-PROBE_TOKENS = 24
-
-
-def probe(runner: ModelRunner, vocabulary_size: int) -> tuple[bool, bytes]:
-    """Run a fixed prompt as one prefill, as verify blocks of 5 and token by token.
-
-    Returns whether all rows have the same bits in all three, and the prefill's bits.
-    """
-    tokens = tuple((7 + 37 * index) % vocabulary_size for index in range(PROBE_TOKENS))
-    whole = _run(runner, tokens, PROBE_TOKENS)
-    exact = all(np.array_equal(whole, _run(runner, tokens, size)) for size in (1, 5))
-    return exact, whole.tobytes()
-
-
-def fingerprint(loaded: LoadedModel, dtype: torch.dtype, probed: bytes) -> str:
-    """Hash of weights, dtype, law version, torch, device, instruction set and the probe's bits."""
-    parts = (
-        loaded.weights_hash,
-        str(dtype),
-        f"law {LAW_VERSION}",
-        torch.__version__,
-        loaded.device.type,
-        torch.backends.cpu.get_cpu_capability(),
-        hashlib.sha256(probed).hexdigest(),
-    )
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+NO_NUMBERS = {
+    # Whose it is, and who wrote it.
+    *("_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map"),
+    *("torch_dtype", "dtype", "_attn_implementation", "_commit_hash", "attn_implementation"),
+    # What ends and begins texts: the orchestrator's matter.
+    *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
+    # What the call returns, and labels.
+    *("return_dict", "output_hidden_states", "output_attentions", "output_router_logits"),
+    *(
+        "use_cache",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "finetuning_task",
+        "task_specific_params",
+    ),
+    # Training. Tied weights are hashed as what they are.
+    *("initializer_range", "initializer_factor", "router_aux_loss_coef", "router_jitter_noise"),
+    *("gradient_checkpointing", "tie_word_embeddings"),
+}
+"""Fields of a config that no forward pass reads, or that are fixed here."""
+_TRAINING = ("dropout", "_pdrop", "_drop")
 
 
-def _run(runner: ModelRunner, tokens: tuple[int, ...], size: int) -> Logits:
-    """Logits of all rows, [tokens, vocabulary], run in spans of `size`."""
-    cache = runner.new_cache()
-    rows = []
-    for start in range(0, len(tokens), size):
-        piece = tokens[start : start + size]
-        rows.append(runner.forward([(cache, Span(start, piece, len(piece)))])[0])
-    return np.concatenate(rows)
+def forward_config(config: dict[str, Any]) -> str:
+    """All of a model's config that its forward pass may read, in one spelling."""
+    return json.dumps(_kept(config), sort_keys=True, default=str)
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            str(key): _kept(inner)
+            for key, inner in value.items()
+            if key not in NO_NUMBERS and not str(key).endswith(_TRAINING)
+        }
+    return [_kept(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def fingerprint(parts: Iterable[str]) -> str:
+    """Hash of the parts, of the law and of torch, which is pinned."""
+    fixed = (f"law {LAW_VERSION}", f"torch {torch.__version__}", f"attention {NAME}")
+    digest = hashlib.sha256()
+    for part in (*fixed, *parts):
+        digest.update(f"{len(part)} {part}\n".encode())
+    return digest.hexdigest()[:32]

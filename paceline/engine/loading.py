@@ -17,6 +17,7 @@ from paceline.engine.exact import ExactOperators, elementwise
 from paceline.engine.lean import LeanDecoder, knows
 from paceline.engine.linear import MakeLinear, make_linear, swap_linears
 from paceline.engine.plain import PlainDecoder
+from paceline.engine.reference import Reference
 from paceline.engine.runner import Decoder
 from paceline.engine.tokenizer_files import read_tokenizer, vocabulary_hash
 from paceline.errors import FailedPrecondition
@@ -29,9 +30,11 @@ ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run, and what its files say of it."""
+    """A model ready to run, and what its files say of it. kind: the decoder's class."""
 
     decoder: Decoder
+    kind: str
+    config: dict[str, Any]
     device: torch.device
     weights_hash: str
     vocabulary_hash: str
@@ -52,7 +55,8 @@ def load_model(
 
     weights: as in the settings; the target's own are bf16. exact: runs operators such that rows
     have the same bits in all batches; None: nobody needs that. Raises FailedPrecondition,
-    naming it, for a model whose layers are not all attention.
+    naming it, for a model whose layers are not all attention, or that is not computed as
+    transformers computes it.
     """
     config = AutoConfig.from_pretrained(folder)
     _refuse_other_than_attention(config)
@@ -66,9 +70,14 @@ def load_model(
     ).eval()
     weights_hash = _hash_weights(model)
     tokenizer = read_tokenizer(folder)
+    reference = Reference.of(model)
+    decoder = _make_decoder(model, weights, exact)
+    reference.check(decoder, model.device)
     return LoadedModel(
+        decoder=decoder,
+        kind=LeanDecoder.__name__ if knows(model) else PlainDecoder.__name__,
+        config=model.config.to_dict(),
         device=model.device,
-        decoder=_make_decoder(model, weights, exact),
         weights_hash=weights_hash,
         vocabulary_hash=vocabulary_hash(tokenizer, config.vocab_size),
         vocabulary_size=config.vocab_size,

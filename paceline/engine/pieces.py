@@ -33,7 +33,9 @@ OPERATIONS = 3e11
 """Multiplications that the search may cost a shape, about: a second on two cores."""
 _SHIFT = 1
 """Rows are tried at other places than those they have in what they are compared with."""
-_MOST_ROWS = 1024
+_MOST_ROWS = 512
+_LONG_SUM = 256
+"""Shorter ones, of toys, differ seldom, and are not worth many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class Pieces:
         """Counts that together hold `rows`: the last may hold more."""
         whole, rest = divmod(rows, self.largest)
         return [self.largest] * whole + ([self.up(rest)] if rest else [])
+
+    def layout(self, limit: int) -> str:
+        """In words; all, where nothing is known to differ up to the `limit` that was asked for."""
+        largest = "all" if self.largest >= limit else str(self.largest)
+        return f"multiples of {self.multiple} from {self.smallest} to {largest}"
 
     @property
     def cost(self) -> float:
@@ -105,10 +112,10 @@ class _Search:
         self._operator = operator
         inputs = like.shape[-1]
         self._limit = max(ENOUGH, min(limit, _affordable(inputs * outputs)))
-        self._enough = min(_MOST_ROWS, math.ceil(COMPARED / outputs))
+        most = _MOST_ROWS if inputs >= _LONG_SUM else FINE_ROWS
+        self._enough = min(most, math.ceil(COMPARED / outputs))
         rows = max(self._enough, self._limit + MULTIPLES[-1]) + _SHIFT + self._limit
-        generator = torch.Generator().manual_seed(0)
-        self._rows = torch.randn(rows, inputs, generator=generator).to(like.device, like.dtype)
+        self._rows = fixed_rows(like, rows)
 
     def pieces(self, multiple: int) -> Pieces | None:
         """All counts that agree with the smallest, as far as there is no gap."""
@@ -139,6 +146,12 @@ class _Search:
         """At least `rows` rows from `start` on, in batches of `count`."""
         starts = range(start, start + rows, count)
         return torch.cat([self._operator(self._rows[at : at + count]) for at in starts])
+
+
+def fixed_rows(like: Tensor, rows: int) -> Tensor:
+    """The same random rows at every start, of the width, dtype and device of `like`."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(rows, like.shape[-1], generator=generator).to(like.device, like.dtype)
 
 
 def _affordable(operations: int) -> int:

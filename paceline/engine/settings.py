@@ -59,3 +59,8 @@ class EngineSettings(ServerSettings):
             what = f"a page of {PAGE_TOKENS} beyond --kv-reserve-tokens, {reserve}"
             raise PydanticCustomError("kv_tokens", f"it must be at least {least}, {what}")
         return value
+
+    @property
+    def serves_inexact(self) -> bool:
+        """Whether it serves a model whose rows depend on what else is in their batch."""
+        return not self.needs_exact_rows
