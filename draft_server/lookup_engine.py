@@ -22,7 +22,7 @@ _ANY = 2**31
 class NoCache:
     """The KV of no model."""
 
-    length = 0
+    length = reach = 0
 
     def truncate(self, length: int) -> None:
         """Nothing to drop."""
@@ -37,7 +37,7 @@ class NoRunner:
 
     page_rows = _ANY
 
-    def new_cache(self) -> NoCache:
+    def new_cache(self, max_length: int = 0) -> NoCache:
         """An empty cache."""
         return NoCache()
 

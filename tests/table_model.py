@@ -14,6 +14,8 @@ from paceline.session import Opening
 class TokenCache:
     """A KV cache that remembers the very tokens, so that a wrong rollback shows."""
 
+    reach = 0
+
     def __init__(self) -> None:
         self.tokens: list[int] = []
 
@@ -43,7 +45,7 @@ class TableRunner:
         self.order = order
         self.rows: list[int] = []
 
-    def new_cache(self) -> TokenCache:
+    def new_cache(self, max_length: int = 0) -> TokenCache:
         return TokenCache()
 
     def logits(self, tokens: Sequence[int]) -> Logits:

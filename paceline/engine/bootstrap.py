@@ -76,7 +76,7 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]
     operators = ExactOperators(settings.step_rows) if exact_rows else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
     padding = exact(dtype, settings.step_rows) if exact_rows else NONE
-    runner = ModelRunner(loaded.decoder, loaded.device, padding)
+    runner = ModelRunner(loaded.decoder, loaded.device, padding, loaded.reach.of)
     bits = first_bits(runner, loaded.vocabulary_size)
     parts = (*numerics_parts(loaded, settings.weights, padding), bits)
     if operators is None:

@@ -136,12 +136,13 @@ class Engine:
             free = self.kv.pages_for(resumes=resumes) - self._pages_used
             if pages > free:
                 raise ResourceExhausted(f"KV is full: {pages} pages needed, {max(free, 0)} free")
+            cache = self._runner.new_cache(max_length)
             session = EngineSession(
                 decoder,
-                self._runner.new_cache(),
+                cache,
                 pages,
                 as_tokens(tokens),
-                salt,
+                None if salt is None else f"{cache.reach} {salt}",
                 priority,
                 has_room,
             )

@@ -13,11 +13,15 @@ PAGE_ROWS = PAGE_TOKENS
 
 
 class LayerCache:
-    """Keys and values of one layer, each [kv_heads, capacity, head_dim]."""
+    """Keys and values of one layer, each [kv_heads, capacity, head_dim].
 
-    def __init__(self, padding: Padding) -> None:
+    Before those of the first token lie `lead` rows of zeros, for attention sinks.
+    """
+
+    def __init__(self, padding: Padding, lead: int = 0) -> None:
         """Nothing is allocated before the first append, which tells the shapes."""
         self._padding = padding
+        self._lead = lead
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
@@ -25,8 +29,9 @@ class LayerCache:
         """Write rows [kv_heads, n, head_dim] from `position` on.
 
         Returns keys and values as attention is to see them, as views: rows from position + n
-        on are zero or stale, always finite, and must be masked.
+        on, behind the lead, are zero or stale, always finite, and must be masked.
         """
+        position += self._lead
         end = position + keys.shape[1]
         self._keys = _grown(self._keys, end, keys)
         self._values = _grown(self._values, end, values)
@@ -37,17 +42,19 @@ class LayerCache:
 
     def copy(self, length: int) -> "LayerCache":
         """A copy of the first `length` rows."""
-        copied = LayerCache(self._padding)
-        copied._keys, copied._values = _head(self._keys, length), _head(self._values, length)
+        copied = LayerCache(self._padding, self._lead)
+        rows = self._lead + length
+        copied._keys, copied._values = _head(self._keys, rows), _head(self._values, rows)
         return copied
 
 
 class SessionCache:
     """All layers of one session."""
 
-    def __init__(self, padding: Padding) -> None:
-        """Begin empty."""
+    def __init__(self, padding: Padding, reach: int = 0) -> None:
+        """Begin empty. reach: the length that its positions are scaled by, see rotary."""
         self.padding = padding
+        self.reach = reach
         self._layers: dict[int, LayerCache] = {}
         self._length = 0
 
@@ -62,7 +69,7 @@ class SessionCache:
 
     def copy(self, length: int) -> "SessionCache":
         """A cache of its own with the first `length` tokens; 28 KB a token of a 1.5B model."""
-        copied = SessionCache(self.padding)
+        copied = SessionCache(self.padding, self.reach)
         copied._layers = {index: layer.copy(length) for index, layer in self._layers.items()}
         copied._length = length
         return copied
@@ -71,10 +78,10 @@ class SessionCache:
         """Count `rows` more tokens, once all layers have them."""
         self._length += rows
 
-    def layer(self, index: int) -> LayerCache:
-        """The cache of layer `index`."""
+    def layer(self, index: int, lead: int = 0) -> LayerCache:
+        """The cache of layer `index`, which is always asked for with the same lead."""
         if index not in self._layers:
-            self._layers[index] = LayerCache(self.padding)
+            self._layers[index] = LayerCache(self.padding, lead)
         return self._layers[index]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from paceline.engine.attention import SpanRows, attend
+from paceline.engine.attention import SpanRows, attend, attending
 from paceline.engine.linear import Linear, MakeLinear
 
 ARCHITECTURES = {
@@ -81,7 +81,8 @@ class LeanDecoder:
     ) -> Tensor:
         """Logits [wanted, vocabulary] of rows `wanted`; tokens and positions are [rows]."""
         x = functional.embedding(tokens, self._embedding)
-        cos, sin = self._angles(x, positions)
+        with attending(spans):
+            cos, sin = self._angles(x, positions)
         for layer in self._layers:
             x = x + self._attention(layer, self._normed(x, layer.input_norm), cos, sin, spans)
             gate, up = layer.gate_up(self._normed(x, layer.mlp_norm)).chunk(2, dim=1)

@@ -10,22 +10,22 @@ import structlog
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from paceline.engine.architectures import max_positions, read_config, refusing
 from paceline.engine.attention import NAME
 from paceline.engine.exact import ExactOperators, elementwise
 from paceline.engine.lean import LeanDecoder, knows
 from paceline.engine.linear import MakeLinear, make_linear, swap_linears
 from paceline.engine.plain import PlainDecoder
 from paceline.engine.reference import Reference
+from paceline.engine.rotary import Reach, follow_sessions
 from paceline.engine.runner import Decoder
 from paceline.engine.tokenizer_files import read_tokenizer, vocabulary_hash
-from paceline.errors import FailedPrecondition
+from paceline.engine.weights import check_weights
 from paceline.session import TokenizerFiles
 
 _log = structlog.get_logger(__name__)
-
-ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class LoadedModel:
     vocabulary_hash: str
     vocabulary_size: int
     max_positions: int
+    reach: Reach
     eos_token_ids: tuple[int, ...]
     tokenizer: TokenizerFiles | None
 
@@ -58,21 +59,16 @@ def load_model(
     naming it, for a model whose layers are not all attention, or that is not computed as
     transformers computes it.
     """
-    config = AutoConfig.from_pretrained(folder)
-    _refuse_other_than_attention(config)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation=NAME,
-        # Experts one by one, as others multiply all at once, in ways of their own.
-        experts_implementation="eager" if exact is not None else None,
-        device_map=device,
-    ).eval()
+    config = read_config(folder)
+    model = _read_model(folder, dtype, device, config)
     weights_hash = _hash_weights(model)
     tokenizer = read_tokenizer(folder)
-    reference = Reference.of(model)
-    decoder = _make_decoder(model, weights, exact)
-    reference.check(decoder, model.device)
+    with refusing(config, "cannot be served"):
+        reference = Reference.of(model)
+        reach = Reach(config)
+        follow_sessions(model, reach)
+        decoder = _make_decoder(model, weights, exact)
+        reference.check(decoder, model.device, reach.of)
     return LoadedModel(
         decoder=decoder,
         kind=LeanDecoder.__name__ if knows(model) else PlainDecoder.__name__,
@@ -81,10 +77,29 @@ def load_model(
         weights_hash=weights_hash,
         vocabulary_hash=vocabulary_hash(tokenizer, config.vocab_size),
         vocabulary_size=config.vocab_size,
-        max_positions=config.max_position_embeddings,
+        max_positions=max_positions(config),
+        reach=reach,
         eos_token_ids=eos_token_ids(folder, config),
         tokenizer=tokenizer,
     )
+
+
+def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> PreTrainedModel:
+    """The model as transformers has it, with weights that are all its own."""
+    with refusing(config, "cannot be loaded"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=NAME,
+            # Experts one by one, as others multiply all at once, in ways of their own.
+            experts_implementation="eager",
+            device_map=device,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
+        )
+    model, info = loaded
+    check_weights(model, info)
+    return model.eval()  # type: ignore[no-any-return]
 
 
 def _make_decoder(model: PreTrainedModel, weights: str, exact: ExactOperators | None) -> Decoder:
@@ -107,29 +122,12 @@ def _decoder(
     return PlainDecoder(model)
 
 
-def _refuse_other_than_attention(config: Any) -> None:
-    layers = set(getattr(config, "layer_types", None) or ())
-    other = layers - ATTENTION_LAYERS
-    recurrent = not hasattr(config, "num_attention_heads") or not hasattr(config, "vocab_size")
-    if config.is_encoder_decoder or other or recurrent:
-        kind = ", ".join(sorted(other)) or "another architecture"
-        raise FailedPrecondition(
-            f"model type {config.model_type!r} has {kind}; "
-            "only decoders of attention layers are served"
-        )
-    softcap = getattr(config, "attn_logit_softcapping", None)
-    if softcap:
-        raise FailedPrecondition(
-            f"model type {config.model_type!r} caps its attention scores, which is not served"
-        )
-
-
 def eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
     """generation_config.json's, else the model's own; one id or a list.
 
     Those that are no ids of the vocabulary are left out: no output would ever end with them.
     """
-    named = [config.eos_token_id]
+    named = [getattr(config, "eos_token_id", None)]
     if (folder / "generation_config.json").exists():
         named.insert(0, GenerationConfig.from_pretrained(folder).eos_token_id)
     for found in named:
@@ -153,5 +151,5 @@ def _hash_weights(model: PreTrainedModel) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

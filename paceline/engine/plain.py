@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from paceline.engine.attention import SpanRows
+from paceline.engine.attention import SpanRows, attending
 
 
 class PlainDecoder:
@@ -19,12 +19,12 @@ class PlainDecoder:
         self, tokens: Tensor, positions: Tensor, spans: Sequence[SpanRows], wanted: Tensor
     ) -> Tensor:
         """As LeanDecoder."""
-        output = self._model(
-            input_ids=tokens[None],
-            position_ids=positions[None],
-            logits_to_keep=wanted,
-            use_cache=False,
-            spans=spans,
-        )
+        with attending(spans):
+            output = self._model(
+                input_ids=tokens[None],
+                position_ids=positions[None],
+                logits_to_keep=wanted,
+                use_cache=False,
+            )
         logits: Tensor = output.logits[0]
         return logits

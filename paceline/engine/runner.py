@@ -19,15 +19,22 @@ class ModelRunner:
 
     page_rows = PAGE_ROWS
 
-    def __init__(self, decoder: Decoder, device: torch.device, padding: Padding) -> None:
-        """Run `decoder`, whose weights lie on `device`."""
+    def __init__(
+        self,
+        decoder: Decoder,
+        device: torch.device,
+        padding: Padding,
+        reach: Callable[[int], int] = lambda _: 0,
+    ) -> None:
+        """Run `decoder`, whose weights lie on `device`. reach: see paceline.engine.rotary."""
+        self._reach = reach
         self._decoder = decoder
         self._device = device
         self._padding = padding
 
-    def new_cache(self) -> SessionCache:
+    def new_cache(self, max_length: int = 0) -> SessionCache:
         """An empty cache."""
-        return SessionCache(self._padding)
+        return SessionCache(self._padding, self._reach(max_length))
 
     @torch.inference_mode()
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:

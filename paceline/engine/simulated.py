@@ -115,6 +115,8 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
 class PathCache(TokenPath):
     """The KV of no model: its tokens."""
 
+    reach = 0
+
     @property
     def length(self) -> int:
         """How many it has."""
@@ -141,7 +143,7 @@ class SimulatedRunner:
         self._drafts = drafts
         self._overslept = 0.0
 
-    def new_cache(self) -> PathCache:
+    def new_cache(self, max_length: int = 0) -> PathCache:
         """An empty cache."""
         return PathCache()
 

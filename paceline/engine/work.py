@@ -40,6 +40,10 @@ class KVCache(Protocol):
     def length(self) -> int:
         """Tokens it has."""
 
+    @property
+    def reach(self) -> int:
+        """The length that its positions are scaled by; only with equal ones are rows alike."""
+
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens, at most what it has: the whole of rollback."""
 
@@ -54,8 +58,8 @@ class Runner(Protocol):
     def page_rows(self) -> int:
         """Tokens in a page of KV: caches grow by whole pages."""
 
-    def new_cache(self) -> KVCache:
-        """An empty cache."""
+    def new_cache(self, max_length: int = 0) -> KVCache:
+        """An empty cache of a session with at most so many tokens."""
 
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
         """Append each span to its cache, which is truncated to span.position before.

@@ -140,7 +140,7 @@ class Original(TokenCache):
 class Uncopied(TableRunner):
     """No room for a copy of what others began with."""
 
-    def new_cache(self) -> TokenCache:
+    def new_cache(self, max_length: int = 0) -> TokenCache:
         return Original()
 
 

@@ -15,7 +15,7 @@ from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as rotate
 
-from paceline.engine.attention import SpanRows, attention
+from paceline.engine.attention import SpanRows, attending, attention
 from paceline.engine.exact import ExactOperators, by_rows, elementwise, same_everywhere
 from paceline.engine.kv import PAGE_ROWS, SessionCache
 from paceline.engine.linear import DenseLinear, MakeLinear, can_prepack, make_linear
@@ -167,9 +167,10 @@ def attend(
         start = cache.length
         at = slice(start, start + rows)
         spans = [SpanRows(cache, start, 0, rows)]
-        out, _ = attention(
-            layer, query[:, :, at], key[:, :, at], value[:, :, at], None, None, window, spans=spans
-        )
+        with attending(spans):
+            out, _ = attention(
+                layer, query[:, :, at], key[:, :, at], value[:, :, at], None, None, window
+            )
         cache.extend(rows)
         outputs.append(out[0])
     return torch.cat(outputs)
