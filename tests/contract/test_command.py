@@ -186,8 +186,8 @@ async def test_chat_shows_errors_as_they_are_and_ends(served: tuple[Service, str
         *("chat", f"--address={address}", "--model=fail"),
         typed=[
             (b"ends it", b"hi\xff there\r"),
-            (b"prompt.chat is wrong", b"hi\r"),
-            (b"of [red]it :smile:", b"\x04"),
+            (b"surrogate", b"hi\r"),
+            (b"of [red]it :smile:", b"/exit\r"),
         ],
     )
     assert status == 0, shown.decode(errors="replace")
