@@ -8,6 +8,8 @@ from tokenizers import Tokenizer, decoders
 
 _HELD_TOKENS = 8
 """Tokens held back at most while a character may lack bytes, which has four at most."""
+_LONGEST_RUN = 32
+"""Bytes by number that are held back at most until it is known whether all are of characters."""
 _BYTE_NAMES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
 _LOST = "\ufffd"
 
@@ -49,6 +51,8 @@ class Vocabulary:
         """One at the beginning of an output."""
         if self._to_bytes is None:
             return _WindowDetokenizer(self)
+        if isinstance(self._to_bytes, _Pieces) and self._to_bytes.numbered:
+            return _RunsDetokenizer(self, self._to_bytes)
         return _BytesDetokenizer(self, self._to_bytes)
 
     def name(self, token: int, *, specials: bool = False) -> str | None:
@@ -98,6 +102,47 @@ class _BytesDetokenizer:
 
     def flush(self) -> str:
         return self._decoder.decode(b"", final=True)
+
+
+class _RunsDetokenizer(_BytesDetokenizer):
+    """Where some tokens are bytes by number.
+
+    The library makes characters of a run of them only when all of its bytes are of characters, else
+    U+FFFD of each. So a run is held back to its end; a long one comes as it can.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, to_bytes: "_Pieces") -> None:
+        super().__init__(vocabulary, to_bytes)
+        self._numbered = to_bytes.numbered
+        self._run = bytearray()
+        self._long = False
+
+    def step(self, token: int) -> str:
+        name = self._vocabulary.name(token)
+        if name is None:
+            return ""
+        if name not in self._numbered:
+            return self.flush() + self._to_bytes(name).decode()
+        return self._longer(self._numbered[name])
+
+    def flush(self) -> str:
+        run, self._run = bytes(self._run), bytearray()
+        if self._long:
+            self._long = False
+            return self._decoder.decode(b"", final=True)
+        try:
+            return run.decode()
+        except UnicodeDecodeError:
+            return _LOST * len(run)
+
+    def _longer(self, byte: bytes) -> str:
+        """What can be said of the run with one more byte."""
+        self._run += byte
+        self._long |= len(self._run) > _LONGEST_RUN
+        if not self._long:
+            return ""
+        run, self._run = bytes(self._run), bytearray()
+        return self._decoder.decode(run)
 
 
 class _WindowDetokenizer:
@@ -168,10 +213,10 @@ class _Pieces:
 
     def __init__(self, decoder: decoders.Decoder | None, *, bytes_by_number: bool) -> None:
         self._decoder = decoder
-        self._numbered = _BYTE_NAMES if bytes_by_number else {}
+        self.numbered = _BYTE_NAMES if bytes_by_number else {}
 
     def __call__(self, name: str) -> bytes:
-        if (byte := self._numbered.get(name)) is not None:
+        if (byte := self.numbered.get(name)) is not None:
             return byte
         return (name if self._decoder is None else self._decoder.decode([name])).encode()
 
