@@ -3,6 +3,7 @@
 Runs mixed prompts greedily and at T=0.8, each with speculation off and forced in turn,
 until so many tokens have been compared; then transformers' generate and its assisted
 generation on the same weights, for scale. Prints every difference and a table.
+With --lengths instead: long prompts, many streams and resumed ones, see benchmarks.exact_contexts.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import paceline.bench
+from benchmarks import exact_contexts
 from paceline.cli.up import Up, up_running
 from paceline.client import Client, Result
 from paceline.generation import ChatMessage, GenerateRequest, Speculation
@@ -65,7 +67,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7470)
     parser.add_argument("--no-transformers", action="store_true", help="Paceline alone")
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--lengths", type=int, nargs="*", help="prompts of so many tokens")
+    parser.add_argument("--streams", type=int, nargs="*", default=[1, 16], help="at once")
+    parser.add_argument("--resume-every", type=int, default=40, help="tokens")
     options = parser.parse_args()
+    if options.lengths:
+        rows = asyncio.run(_compare_contexts(options))
+        exact_contexts.show(rows)
+        sys.exit(any(row.differing for row in rows))
     tallies: dict[tuple[str, float], Tally] = {}
     asyncio.run(_compare(options, tallies))
     if not options.no_transformers:
@@ -88,14 +97,27 @@ def _tasks(path: Path) -> Iterator[tuple[int, str, str, float]]:
             yield seed, prompt["kind"], prompt["prompt"], temperature
 
 
-async def _compare(options: argparse.Namespace, tallies: dict[tuple[str, float], Tally]) -> None:
-    console = Console(stderr=True)
-    up = Up(
+def _up(options: argparse.Namespace) -> Up:
+    return Up(
         target=options.target,
         draft=options.draft,
         draft_length=options.draft_length,
         port=options.port,
     )
+
+
+async def _compare_contexts(options: argparse.Namespace) -> list[exact_contexts.Row]:
+    console, up = Console(stderr=True), _up(options)
+    async with (
+        up_running(up, console, show_logs=False),
+        Client(f"127.0.0.1:{up.port}") as client,
+    ):
+        with Progress(console=console) as progress:
+            return await exact_contexts.Contexts(client, options, progress).rows()
+
+
+async def _compare(options: argparse.Namespace, tallies: dict[tuple[str, float], Tally]) -> None:
+    console, up = Console(stderr=True), _up(options)
     async with (
         up_running(up, console, show_logs=False),
         Client(f"127.0.0.1:{up.port}") as client,
