@@ -69,5 +69,6 @@ def _write_generation(vocabulary: Vocabulary | None, folder: Path) -> None:
     if vocabulary is not None:
         ids = {f"{role}_token_id": vocabulary.ids.get(role) for role in ("bos", "pad")}
         settings |= {name: value for name, value in ids.items() if value is not None}
-        settings["eos_token_id"] = vocabulary.ends()
+        if ends := vocabulary.ends():  # transformers fails at an empty list
+            settings["eos_token_id"] = ends
     (folder / "generation_config.json").write_text(json.dumps(settings, indent=2))

@@ -30,6 +30,8 @@ FAMILIES = {
 """Decoders of attention layers, by the names that GGUF and transformers have for them."""
 _NO_ROPE = {"bloom", "gpt2"}
 _SEVERAL_ROPES = {"gemma3"}
+_PARTIAL_ROPE = {"nemotron", "phi3", "stablelm"}
+"""Whose code in transformers rotates a part of each head; the others' takes no notice."""
 _SOFTCAPS = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
 _OPTIONAL = {
     "attn_logit_softcapping": "attn_logit_softcapping",
@@ -119,6 +121,7 @@ def make_config(source: GgufSource, vocabulary: Vocabulary | None) -> PreTrained
         raise FailedPrecondition(f"{source.path.name} has no tensor token_embd.weight")
     if family == "llama" and keys.take("attention.sliding_window", 0):
         family = "mistral"  # the same but for the window
+    _refuse_rowless(source, vocabulary, int(shapes["token_embd.weight"][1]))
     values = _mapped(keys, family, source.architecture)
     values |= _of_tensors(source.architecture, shapes) | _ids(vocabulary)
     values |= _of_heads(keys, values)
@@ -130,6 +133,14 @@ def make_config(source: GgufSource, vocabulary: Vocabulary | None) -> PreTrained
     if family == "falcon":  # it computes its heads' width
         values.pop("head_dim")
     return AutoConfig.for_model(family, **values)
+
+
+def _refuse_rowless(source: GgufSource, vocabulary: Vocabulary | None, rows: int) -> None:
+    count = 0 if vocabulary is None else len(vocabulary.tokens)
+    if count > rows:
+        raise FailedPrecondition(
+            f"{source.path.name} has {count} tokens, token_embd.weight {rows} rows"
+        )
 
 
 def _mapped(keys: Keys, family: str, architecture: str) -> dict[str, Any]:
@@ -201,6 +212,12 @@ def _of_heads(keys: Keys, values: dict[str, Any]) -> dict[str, Any]:
 def _rope(source: GgufSource, keys: Keys, values: dict[str, Any]) -> dict[str, Any]:
     positions = int(values.get("max_position_embeddings") or 0)
     rope = rope_parameters(source, keys.take, values["head_dim"], positions)
+    if "partial_rotary_factor" in rope and source.architecture not in _PARTIAL_ROPE:
+        rotated, width = keys.get("rope.dimension_count"), values["head_dim"]
+        raise FailedPrecondition(
+            f"rope.dimension_count {rotated} of heads of {width} is not served "
+            f"for {source.architecture}"
+        )
     if source.architecture in _SEVERAL_ROPES:
         local = float(keys.take("rope.freq_base_swa", 10000.0))
         sliding = {"rope_type": "default", "rope_theta": local}

@@ -67,6 +67,10 @@ _BAILING = (
     r"|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 
+_SEED_CODER = _WORDS + r"\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3_NAMES = ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0")
+_GPT2_NAMES = ("gpt-2", "phi-2", "gigachat", "jais", "trillion", "a.x-4.0", "mellum", "exaone4")
+
 _DIGITS = PreTokenizer((r"\p{N}",), gpt2=True)
 _GPT2 = PreTokenizer(gpt2=True)
 _LLAMA_BPE = PreTokenizer((_LLAMA3,), ignore_merges=True, add_bos=True)
@@ -84,13 +88,14 @@ DEFAULT = PreTokenizer(
 
 BY_NAME = {
     "default": DEFAULT,
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral"), _LLAMA_BPE),
+    **dict.fromkeys((*_LLAMA3_NAMES, "lfm2"), _LLAMA_BPE),
     **dict.fromkeys(("dbrx", "smaug-bpe", "glm4", "chatglm-bpe"), _PLAIN_LLAMA3),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez"), _QWEN),
     "qwen35": PreTokenizer((_QWEN35,), nfc=True),
-    "stablelm2": PreTokenizer((_QWEN2,)),
+    **dict.fromkeys(("stablelm2", "kormo"), PreTokenizer((_QWEN2,))),
+    "seed-coder": PreTokenizer((_SEED_CODER,)),
     "tekken": PreTokenizer((_TEKKEN,), ignore_merges=True, add_bos=True),
-    **dict.fromkeys(("gpt-4o", "llama4"), PreTokenizer((_GPT4O,))),
+    **dict.fromkeys(("gpt-4o", "llama4", "kanana2"), PreTokenizer((_GPT4O,))),
     "deepseek-llm": PreTokenizer(_DEEPSEEK_LLM),
     "deepseek-coder": PreTokenizer(_DEEPSEEK_CODER),
     "deepseek-v3": PreTokenizer(_DEEPSEEK_V3),
@@ -99,11 +104,11 @@ BY_NAME = {
         ("starcoder", "refact", "smollm", "codeshell", "exaone", "minerva-7b"), _DIGITS
     ),
     "command-r": PreTokenizer((r"\p{N}",), gpt2=True, nfc=True),
-    **dict.fromkeys(("gpt-2", "phi-2", "gigachat", "jais", "trillion"), _GPT2),
+    **dict.fromkeys(_GPT2_NAMES, _GPT2),
     **dict.fromkeys(("mpt", "olmo"), PreTokenizer(gpt2=True, nfc=True)),
     **dict.fromkeys(("poro-chat", "bloom", "gpt3-finnish"), PreTokenizer((_BLOOM,))),
     "viking": PreTokenizer((_BLOOM, r"\p{N}")),
-    "bailingmoe": PreTokenizer((_BAILING,)),
+    **dict.fromkeys(("bailingmoe", "bailingmoe2", "llada-moe"), PreTokenizer((_BAILING,))),
 }
 AFTER_GPT2 = {"falcon": (r"[0-9][0-9][0-9]",)}
 """What Falcon splits behind GPT-2's words."""

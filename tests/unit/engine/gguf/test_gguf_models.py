@@ -292,6 +292,7 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "attention.value_length 4": ("add_value_length", (4,)),
     "made.up": ("add_float32", ("llama.made.up", 2.0)),
     "blk.0.made_up.weight": ("add_tensor", ("blk.0.made_up.weight", np.ones(4, np.float32))),
+    "rope.dimension_count 4": ("add_rope_dimension_count", (4,)),
     "rope.scaling.type": ("add_string", ("llama.rope.scaling.type", "odd")),
 }
 
@@ -307,6 +308,24 @@ def test_what_would_not_be_honoured_is_refused_by_name(name: str, tmp_path: Path
     with pytest.raises(FailedPrecondition, match=name):
         convert_gguf(file, tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
+def test_a_token_without_a_row_of_weights_is_refused(tmp_path: Path) -> None:
+    def fill(writer: gguf.GGUFWriter) -> None:
+        byte_level_vocabulary(writer, special={"<|a|>": 3, "<|b|>": 3})
+        writer.add_eos_token_id(257)
+
+    file = write_gguf(tmp_path / "model.gguf", "llama", tiny_model(config("llama")), fill)
+    with pytest.raises(FailedPrecondition, match=r"258 tokens, token_embd\.weight 256 rows"):
+        convert_gguf(file, tmp_path / "folder")
+
+
+def test_a_model_without_end_tokens_generates_in_transformers_too(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "model.gguf", "llama", tiny_model(config("llama")), plain)
+    convert_gguf(file, tmp_path / "folder")
+    converted = AutoModelForCausalLM.from_pretrained(tmp_path / "folder")
+    assert converted.generation_config.eos_token_id is None
+    assert converted.generate(IDS[:, :4], max_new_tokens=2, do_sample=False).shape == (1, 6)
 
 
 def test_heads_are_all_of_keys_where_the_file_does_not_count_those(tmp_path: Path) -> None:

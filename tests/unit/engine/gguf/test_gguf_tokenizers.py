@@ -59,6 +59,9 @@ SPLITS = [  # as llama.cpp's reference ids of these vocabularies show
     ("gpt-4o", "HelloWorld's 1234", ["Hello", "World's", " ", "123", "4"]),
     ("bloom", "a b,c", ["a", " b", ",", "c"]),
     ("viking", "a 12", ["a", " ", "1", "2"]),
+    ("seed-coder", "It's a12 !\n\nx", ["It", "'s", " a", "1", "2", " !", "\n\n", "x"]),
+    ("midm-2.0", "a 1234", ["a", " ", "123", "4"]),
+    ("mellum", "\n\n1. a12", ["\n", "\n", "1", ".", " a", "12"]),
     ("default", "a 1234", ["a", " 1234"]),
 ]
 
