@@ -32,6 +32,8 @@ _NO_ROPE = {"bloom", "gpt2"}
 _SEVERAL_ROPES = {"gemma3"}
 _PARTIAL_ROPE = {"nemotron", "phi3", "stablelm"}
 """Whose code in transformers rotates a part of each head; the others' takes no notice."""
+_ROPE_TYPES = {"phi3": {"default", "longrope"}}
+"""The only scalings of a family."""
 _SOFTCAPS = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
 _OPTIONAL = {
     "attn_logit_softcapping": "attn_logit_softcapping",
@@ -212,12 +214,7 @@ def _of_heads(keys: Keys, values: dict[str, Any]) -> dict[str, Any]:
 def _rope(source: GgufSource, keys: Keys, values: dict[str, Any]) -> dict[str, Any]:
     positions = int(values.get("max_position_embeddings") or 0)
     rope = rope_parameters(source, keys.take, values["head_dim"], positions)
-    if "partial_rotary_factor" in rope and source.architecture not in _PARTIAL_ROPE:
-        rotated, width = keys.get("rope.dimension_count"), values["head_dim"]
-        raise FailedPrecondition(
-            f"rope.dimension_count {rotated} of heads of {width} is not served "
-            f"for {source.architecture}"
-        )
+    _refuse_unread(source.architecture, keys, rope, values["head_dim"])
     if source.architecture in _SEVERAL_ROPES:
         local = float(keys.take("rope.freq_base_swa", 10000.0))
         sliding = {"rope_type": "default", "rope_theta": local}
@@ -228,6 +225,17 @@ def _rope(source: GgufSource, keys: Keys, values: dict[str, Any]) -> dict[str, A
     if source.architecture == "phi3" and "original_max_position_embeddings" in rope:
         found["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
     return found
+
+
+def _refuse_unread(architecture: str, keys: Keys, rope: dict[str, Any], width: int) -> None:
+    """What a config can say, but the family's code does not read."""
+    if "partial_rotary_factor" in rope and architecture not in _PARTIAL_ROPE:
+        rotated = keys.get("rope.dimension_count")
+        raise FailedPrecondition(
+            f"rope.dimension_count {rotated} of heads of {width} is not served for {architecture}"
+        )
+    if (kind := rope["rope_type"]) not in _ROPE_TYPES.get(architecture, {kind}):
+        raise FailedPrecondition(f"rope.scaling {kind} is not served for {architecture}")
 
 
 def _of_family(

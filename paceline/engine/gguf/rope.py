@@ -26,6 +26,9 @@ def rope_parameters(
     if rotated != head_dim:
         base["partial_rotary_factor"] = rotated / head_dim
     factors = factor_tensors(source)
+    for name, values in factors.items():
+        if len(values) != rotated // 2:
+            raise FailedPrecondition(f"{name} has {len(values)} factors, not {rotated // 2}")
     scaling = _scaling(take, max_positions)
     if "rope_factors_long.weight" in factors:
         return base | _longrope(factors, scaling)

@@ -292,6 +292,10 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "attention.value_length 4": ("add_value_length", (4,)),
     "made.up": ("add_float32", ("llama.made.up", 2.0)),
     "blk.0.made_up.weight": ("add_tensor", ("blk.0.made_up.weight", np.ones(4, np.float32))),
+    "rope_freqs.weight has 2 factors, not 4": (
+        "add_tensor",
+        ("rope_freqs.weight", np.array([1, 2], np.float32)),
+    ),
     "rope.dimension_count 4": ("add_rope_dimension_count", (4,)),
     "rope.scaling.type": ("add_string", ("llama.rope.scaling.type", "odd")),
 }
@@ -335,6 +339,15 @@ def test_heads_are_all_of_keys_where_the_file_does_not_count_those(tmp_path: Pat
     convert_gguf(file, tmp_path / "folder")
     converted = AutoModelForCausalLM.from_pretrained(tmp_path / "folder", dtype=torch.float64)
     torch.testing.assert_close(logits(converted), logits(original), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("fill", "kind"), [(linear, "linear"), (yarn, "yarn")])
+def test_a_scaling_that_a_family_has_no_code_for_is_refused(
+    fill: Fill, kind: str, tmp_path: Path
+) -> None:
+    file = write_gguf(tmp_path / "model.gguf", "phi3", tiny_model(config("phi3")), fill)
+    with pytest.raises(FailedPrecondition, match=rf"rope\.scaling {kind} is not served for phi3"):
+        convert_gguf(file, tmp_path / "folder")
 
 
 def test_a_window_that_a_family_would_not_use_is_refused(tmp_path: Path) -> None:
