@@ -69,7 +69,9 @@ def _refuse_other_than_attention(config: Any) -> None:
     layers = set(getattr(config, "layer_types", None) or ())
     other = layers - ATTENTION_LAYERS
     recurrent = not hasattr(config, "num_attention_heads") or not hasattr(config, "vocab_size")
-    encodes = config.is_encoder_decoder or getattr(config, "is_decoder", True) is False
+    # Only classes that may be either have the field; others have it of a file that says all.
+    may_encode = hasattr(type(config), "is_decoder") and not config.is_decoder
+    encodes = config.is_encoder_decoder or may_encode
     if encodes or other or recurrent:
         kind = ", ".join(sorted(other)) or ("an encoder" if encodes else "another architecture")
         raise FailedPrecondition(

@@ -27,7 +27,7 @@ NO_NUMBERS = {
         "task_specific_params",
     ),
     # Training. Tied weights are hashed as what they are.
-    *("initializer_range", "initializer_factor", "router_aux_loss_coef", "router_jitter_noise"),
+    *("initializer_range", "initializer_factor", "router_aux_loss_coef"),
     *("gradient_checkpointing", "tie_word_embeddings"),
 }
 """Fields of a config that no forward pass reads, or that are fixed here."""

@@ -62,7 +62,11 @@ def load_model(
     config = read_config(folder)
     model = _read_model(folder, dtype, device, config)
     weights_hash = _hash_weights(model)
-    tokenizer = read_tokenizer(folder)
+    with refusing(config, "has a tokenizer that cannot be read"):
+        tokenizer = read_tokenizer(folder)
+        vocabulary = vocabulary_hash(tokenizer, config.vocab_size)
+    with refusing(config, "has a generation_config.json that cannot be read"):
+        ends = eos_token_ids(folder, config)
     with refusing(config, "cannot be served"):
         reference = Reference.of(model)
         reach = Reach(config)
@@ -75,11 +79,11 @@ def load_model(
         config=model.config.to_dict(),
         device=model.device,
         weights_hash=weights_hash,
-        vocabulary_hash=vocabulary_hash(tokenizer, config.vocab_size),
+        vocabulary_hash=vocabulary,
         vocabulary_size=config.vocab_size,
         max_positions=max_positions(config),
         reach=reach,
-        eos_token_ids=eos_token_ids(folder, config),
+        eos_token_ids=ends,
         tokenizer=tokenizer,
     )
 
@@ -108,7 +112,7 @@ def _make_decoder(model: PreTrainedModel, weights: str, exact: ExactOperators | 
     if exact is None:
         return _decoder(model, make, functional.silu)
     decoder = _decoder(
-        model, exact.making(make), elementwise(functional.silu, model.lm_head.weight)
+        model, exact.making(make), elementwise(functional.silu, next(model.parameters()))
     )
     return decoder if isinstance(decoder, LeanDecoder) else exact.running(decoder)
 

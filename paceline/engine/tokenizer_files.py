@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from paceline.errors import FailedPrecondition
 from paceline.session import TokenizerFiles
 from paceline.vocabulary import token_ids
 
@@ -71,4 +72,12 @@ def vocabulary_hash(tokenizer: TokenizerFiles | None, vocabulary_size: int) -> s
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FailedPrecondition(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise FailedPrecondition(f"{path} cannot be read: it holds no object")
+    return found

@@ -186,3 +186,37 @@ def test_a_config_of_other_sizes(fields: dict[str, int], tmp_path: Path) -> None
 def test_fewer_layers_in_the_weights_than_in_the_config(tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="the weights lack tensors"):
         load_model(configured(tmp_path, num_hidden_layers=3), torch.float64)
+
+
+BROKEN = ["", "{", "[]", "null", "version https://git-lfs.github.com/spec/v1", "\ufeff{}"]
+FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+
+
+@pytest.mark.parametrize("content", BROKEN)
+@pytest.mark.parametrize("name", [*FILES, "generation_config.json"])
+def test_broken_files_beside_the_weights_are_said(name: str, content: str, tmp_path: Path) -> None:
+    (tiny_model(tmp_path) / name).write_text(content)
+    with pytest.raises(FailedPrecondition, match=r"cannot be (read|loaded)") as caught:
+        load_model(tmp_path, torch.float64)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*FILES, "chat_template.jinja", "generation_config.json"])
+def test_folders_of_such_names_are_said(name: str, tmp_path: Path) -> None:
+    path = tiny_model(tmp_path) / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    with pytest.raises(FailedPrecondition, match="cannot be read"):
+        load_model(tmp_path, torch.float64)
+
+
+def test_a_template_without_its_text_is_said(tmp_path: Path) -> None:
+    config = {"chat_template": [{"name": "default"}]}
+    (tiny_model(tmp_path) / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(FailedPrecondition, match="cannot be read"):
+        load_model(tmp_path, torch.float64)
+
+
+def test_a_config_that_says_all_is_a_decoders_still(tmp_path: Path) -> None:
+    """Older transformers wrote the defaults of all fields, those of encoders among them."""
+    load_model(configured(tmp_path, is_decoder=False, is_encoder_decoder=False), torch.float64)
