@@ -1,9 +1,10 @@
 """GGUF files into folders that load quickly: bf16 safetensors, tokenizer, chat template."""
 
+import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -13,9 +14,11 @@ from paceline.engine.gguf.source import GgufSource, open_gguf
 from paceline.engine.gguf.tokenizer import make_tokenizer
 from paceline.engine.gguf.vocabulary import Vocabulary, read_vocabulary
 from paceline.engine.gguf.weights import empty_model, read_weights
+from paceline.errors import FailedPrecondition, PacelineError
 from paceline.models import write_version
 
 Say = Callable[[str], None]
+_MAX_REASON = 300
 
 
 def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
@@ -27,12 +30,8 @@ def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        source = open_gguf(gguf)
-        vocabulary = read_vocabulary(source)
-        if vocabulary is not None:  # first, as it takes seconds to refuse
-            say("reading tokenizer")
-            _write_tokenizer(source, vocabulary, work)
-        _write_model(source, vocabulary, work, say)
+        with _refusing(gguf):
+            _write(open_gguf(gguf), work, say)
         write_version(work)
         for path in (work, *work.rglob("*")):  # a temporary folder is closed to others
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -40,6 +39,26 @@ def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _refusing(gguf: Path) -> Iterator[None]:
+    """Say in a line what values that are not of their key's kind end in, wherever they do."""
+    try:
+        yield
+    except (PacelineError, OSError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_REASON]
+        raise FailedPrecondition(f"{gguf.name} cannot be converted: {reason}") from error
+
+
+def _write(source: GgufSource, work: Path, say: Say) -> None:
+    vocabulary = read_vocabulary(source)
+    if vocabulary is not None:  # first, as it takes seconds to refuse
+        say("reading tokenizer")
+        _write_tokenizer(source, vocabulary, work)
+    _write_model(source, vocabulary, work, say)
 
 
 def _write_model(source: GgufSource, vocabulary: Vocabulary | None, folder: Path, say: Say) -> None:

@@ -1,11 +1,16 @@
 """Whether a folder's weights are those of its model: what is missing would be random numbers."""
 
+import re
 from typing import Any
 
 from torch import nn
 
 from paceline.errors import FailedPrecondition
 
+_BUFFERS = re.compile(r"(inv_freq|masked_bias|position_ids|att(entio)?n\.bias|decoder\.version)$")
+"""What older transformers wrote beside the weights; it is computed."""
+_LAYER = re.compile(r"(^|\.)(\d+)\.")
+_BODY = re.compile("norm|embed")
 _NAMED = 3
 """Tensors that an error names; of the others it says how many."""
 
@@ -20,7 +25,11 @@ def check_weights(model: nn.Module, info: dict[str, Any]) -> None:
         f"{name} has shape {tuple(found)} instead of {tuple(wanted)}"
         for name, found, wanted in info["mismatched_keys"]
     ]
-    homeless = [name for name in info["unexpected_keys"] if _belongs(name, model)]
+    homeless = [
+        name
+        for name in info["unexpected_keys"]
+        if _belongs(name, model) and not _is_of_more(name, model)
+    ]
     for what, names in (
         ("lack tensors", sorted(info["missing_keys"])),
         ("do not fit", sorted(misshapen)),
@@ -31,16 +40,27 @@ def check_weights(model: nn.Module, info: dict[str, Any]) -> None:
 
 
 def _belongs(name: str, model: nn.Module) -> bool:
-    """Whether a tensor would be of a module that is there, or of a layer behind the last one."""
-    modules, buffers = dict(model.named_modules()), dict(model.named_buffers())
-    if name in buffers:
+    """Whether a tensor would be of the model: of a layer, of one behind the last, of its body."""
+    if _BUFFERS.search(name):
         return False
     parent = name.rpartition(".")[0]
-    if parent in modules:
-        return parent != ""
+    modules = dict(model.named_modules())
     while parent and parent not in modules:
         parent = parent.rpartition(".")[0]
-    return isinstance(modules.get(parent), nn.ModuleList)
+    within = name[len(parent) :].lstrip(".")
+    is_own = parent != "" and "." not in within
+    is_of_body = within.count(".") == 1 and _BODY.search(within) is not None
+    is_of_layer = _LAYER.search(f"{parent}.") or isinstance(modules[parent], nn.ModuleList)
+    return is_own or is_of_body or bool(is_of_layer)
+
+
+def _is_of_more(name: str, model: nn.Module) -> bool:
+    """Whether a tensor is of the layers that only predict more tokens at a time."""
+    config: Any = model.config
+    more = getattr(config, "num_nextn_predict_layers", None) or 0
+    layers = getattr(config, "num_hidden_layers", 0)
+    index = _LAYER.search(name)
+    return index is not None and layers <= int(index[2]) < layers + more
 
 
 def _some(names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """The law, over real servers: whatever the draft does, the tokens are the target's own."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -318,7 +319,9 @@ async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
     monkeypatch.setattr(models, "_log", log)
     stranger = tiny_model(tmp_path, "qwen2")
     tokenizer = stranger / "tokenizer.json"
-    tokenizer.write_text(tokenizer.read_text().replace("<|eos|>", "<|end|>"))
+    content = json.loads(tokenizer.read_text())
+    content["model"]["vocab"] = {f"{name}x": one for name, one in content["model"]["vocab"].items()}
+    tokenizer.write_text(json.dumps(content))
     request = GenerateRequest("alone then", seed=1, max_tokens=TOKENS)
     async with (
         servers.target(target_folder) as target,

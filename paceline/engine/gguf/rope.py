@@ -32,10 +32,16 @@ def rope_parameters(
     scaling = _scaling(take, max_positions)
     if "rope_factors_long.weight" in factors:
         return base | _longrope(factors, scaling)
-    if "rope_freqs.weight" in factors:
-        freqs = factors["rope_freqs.weight"]
-        return base | _llama3(freqs, base["rope_theta"], rotated, max_positions)
-    return base | _scaled(scaling)
+    if "rope_factors_short.weight" in factors:
+        raise FailedPrecondition("rope_factors_long.weight is missing beside the short factors")
+    freqs = factors.get("rope_freqs.weight")
+    if scaling["rope_type"] == "yarn" and scaling["factor"] != 1.0:
+        if freqs is not None:
+            raise FailedPrecondition(
+                "rope_freqs.weight beside rope.scaling.type yarn is not served"
+            )
+        return base | _scaled(scaling)
+    return base | _linear(freqs or [1.0] * (rotated // 2), scaling, base, max_positions)
 
 
 def factor_tensors(source: GgufSource) -> dict[str, list[float]]:
@@ -91,6 +97,19 @@ def _scaled(scaling: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _linear(
+    freqs: list[float], scaling: dict[str, Any], base: dict[str, Any], max_positions: int
+) -> dict[str, Any]:
+    """Frequencies divided by factors of their own, and all by one."""
+    plain, attention = _scaled(scaling), scaling["attention"]
+    if attention == 1.0 and all(factor == 1.0 for factor in freqs):
+        return plain
+    factors = [factor * plain.get("factor", 1.0) for factor in freqs]
+    if attention == 1.0 and plain["rope_type"] == "default":
+        return _llama3(factors, base["rope_theta"], 2 * len(factors), max_positions)
+    return _at_every_length(factors, attention, max_positions)
+
+
 def _longrope(factors: dict[str, list[float]], scaling: dict[str, Any]) -> dict[str, Any]:
     if "rope_factors_short.weight" not in factors:
         raise FailedPrecondition("rope_factors_short.weight is missing beside the long factors")
@@ -105,8 +124,6 @@ def _longrope(factors: dict[str, list[float]], scaling: dict[str, Any]) -> dict[
 
 def _llama3(factors: list[float], theta: float, rotated: int, max_positions: int) -> dict[str, Any]:
     """Llama 3's parameters, if they give these factors; else the factors themselves."""
-    if all(factor == 1.0 for factor in factors):
-        return {"rope_type": "default"}
     parameters = {
         "rope_type": "llama3",
         "factor": max(factors),
@@ -116,12 +133,17 @@ def _llama3(factors: list[float], theta: float, rotated: int, max_positions: int
     }
     if np.allclose(_llama3_factors(parameters, theta, rotated), factors, rtol=_CLOSE, atol=0):
         return parameters
-    return {  # one list for short and long texts: exactly these factors at every length
+    return _at_every_length(factors, 1.0, max_positions)
+
+
+def _at_every_length(factors: list[float], attention: float, max_positions: int) -> dict[str, Any]:
+    """One list for short and long texts: exactly these factors."""
+    return {
         "rope_type": "longrope",
         "short_factor": factors,
         "long_factor": factors,
         "original_max_position_embeddings": max_positions,
-        "attention_factor": 1.0,
+        "attention_factor": attention,
     }
 
 

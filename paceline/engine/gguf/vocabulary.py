@@ -40,7 +40,6 @@ ENDS = (  # as llama.cpp knows them, whatever the file calls its end token
     "<\uff5cend\u2581of\u2581sentence\uff5c>",
 )
 _HARMONY = {"<|return|>", "<|call|>"}
-_MARKED = {TokenType.CONTROL, TokenType.USER_DEFINED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,7 @@ class Vocabulary:
 
     def ends(self) -> list[int]:
         """The ids that end a turn, all of them within the vocabulary."""
-        known = {
-            token: index
-            for index, token in enumerate(self.tokens)
-            if token in ENDS and self.types[index] in _MARKED
-        }
+        known = {token: index for index, token in enumerate(self.tokens) if token in ENDS}
         if known.keys() >= _HARMONY:  # there <|end|> only ends a message, and others follow
             known.pop("<|end|>", None)
         named = [self.ids[role] for role in ("eos", "eot", "eom") if role in self.ids]
@@ -83,7 +78,12 @@ def read_vocabulary(source: GgufSource) -> Vocabulary | None:
         raise FailedPrecondition(
             f"tokenizer.ggml.token_type has {len(types)} entries for {len(tokens)} tokens"
         )
-    return Vocabulary(list(tokens), [int(kind) for kind in types], _roles(source, len(tokens)))
+    kinds = [
+        # Files that call such a token an ordinary one are wrong, says llama.cpp, and so do we.
+        int(TokenType.CONTROL) if token in ENDS else int(kind)
+        for token, kind in zip(tokens, types, strict=True)
+    ]
+    return Vocabulary(list(tokens), kinds, _roles(source, len(tokens)))
 
 
 def _roles(source: GgufSource, size: int) -> dict[str, int]:
@@ -91,7 +91,10 @@ def _roles(source: GgufSource, size: int) -> dict[str, int]:
     names = {"unk": "unknown", "pad": "padding"}
     roles = {}
     for role in ("bos", "eos", "eot", "eom", "unk", "pad"):
-        found = source.get(f"tokenizer.ggml.{names.get(role, role)}_token_id")
-        if found is not None and 0 <= int(found) < size:
-            roles[role] = int(found)
+        key = f"tokenizer.ggml.{names.get(role, role)}_token_id"
+        found = source.get(key)
+        if found is not None and not isinstance(found, int):
+            raise FailedPrecondition(f"{key} is of type {type(found).__name__}, not an id")
+        if found is not None and 0 <= found < size:
+            roles[role] = found
     return roles

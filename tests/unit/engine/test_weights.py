@@ -76,6 +76,17 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "the weights have tensors that the model has no place for: "
         "model.layers.2.input_layernorm.weight",
     ),
+    **{
+        name: (add(name), f"the weights have tensors that the model has no place for: {name}")
+        for name in (
+            "model.layers.0.self_attn.q_norm.weight",
+            "model.layers.1.post_feedforward_layernorm.weight",
+            "model.layers.0.self_attn.q_proj.lora_A.weight",
+            "model.embed_positions.weight",
+            "model.embed_layernorm.weight",
+            "lm_head.bias",
+        )
+    },
     "no numbers": (no_numbers, "are no numbers"),
 }
 
@@ -100,7 +111,16 @@ def test_many_that_are_missing_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["vision_tower.patch.weight", "model.rotary_emb.inv_freq", "mtp.0.norm.weight"],
+    [
+        "vision_tower.blocks.0.patch.weight",
+        "model.vision_tower.patch.conv.weight",
+        "model.vision_tower.blocks.0.attention.weight",
+        "model.rotary_emb.inv_freq",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.layers.0.self_attn.masked_bias",
+        "model.decoder.version",
+        "mtp.0.norm.weight",
+    ],
 )
 def test_tensors_of_no_part_of_the_model_do_not_matter(name: str, tmp_path: Path) -> None:
     plain = load_model(tiny_model(tmp_path / "plain"), torch.float64)
@@ -220,3 +240,11 @@ def test_a_template_without_its_text_is_said(tmp_path: Path) -> None:
 def test_a_config_that_says_all_is_a_decoders_still(tmp_path: Path) -> None:
     """Older transformers wrote the defaults of all fields, those of encoders among them."""
     load_model(configured(tmp_path, is_decoder=False, is_encoder_decoder=False), torch.float64)
+
+
+def test_layers_that_predict_more_tokens_do_not_matter(tmp_path: Path) -> None:
+    folder = changed(tmp_path, add("model.layers.2.input_layernorm.weight"))
+    config = json.loads((folder / "config.json").read_text())
+    more = {**config, "num_nextn_predict_layers": 1}
+    (folder / "config.json").write_text(json.dumps(more))
+    load_model(folder, torch.float64)

@@ -284,6 +284,61 @@ def test_factors_of_nobodys_parameters_are_honoured(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(converted), logits(original), rtol=0, atol=1e-6)
 
 
+def scaled(factors: bool, attention: float, scale: float = 1.0) -> Fill:
+    """Factors or not, scaled linearly or not, and with or without a factor of attention."""
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        (odd_factors if factors else plain)(writer)
+        if scale != 1.0:
+            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+            writer.add_rope_scaling_factor(scale)
+        if attention != 1.0:
+            writer.add_rope_scaling_attn_factors(attention)
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    ("factors", "attention", "scale"),
+    [(True, 1.0, 4.0), (False, 1.5, 1.0), (False, 1.5, 4.0), (True, 1.5, 4.0)],
+)
+def test_scalings_that_meet_are_all_honoured(
+    factors: bool, attention: float, scale: float, tmp_path: Path
+) -> None:
+    original: Any = tiny_model(config("llama"))
+    fill = scaled(factors, attention, scale)
+    file = write_gguf(tmp_path / "model.gguf", "llama", original, fill)
+    convert_gguf(file, tmp_path / "folder")
+    converted = AutoModelForCausalLM.from_pretrained(tmp_path / "folder", dtype=torch.float64)
+    powers = 10000.0 ** (torch.arange(0, 8, 2, dtype=torch.int64).float() / 8)
+    own = torch.tensor([1, 1.5, 3, 5]) if factors else torch.ones(4)
+    original.model.rotary_emb.inv_freq = 1.0 / (scale * own * powers)
+    original.model.rotary_emb.attention_scaling = attention
+    torch.testing.assert_close(logits(converted), logits(original), rtol=0, atol=1e-6)
+
+
+def test_factors_beside_yarn_are_refused(tmp_path: Path) -> None:
+    def fill(writer: gguf.GGUFWriter) -> None:
+        yarn(writer)
+        writer.add_tensor("rope_freqs.weight", np.array([1, 1.5, 3, 5], np.float32))
+
+    file = write_gguf(tmp_path / "model.gguf", "llama", tiny_model(config("llama")), fill)
+    with pytest.raises(FailedPrecondition, match=r"rope_freqs\.weight beside .* yarn"):
+        convert_gguf(file, tmp_path / "folder")
+
+
+@pytest.mark.parametrize("key", ["llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon"])
+def test_a_value_of_another_kind_is_said_in_a_line(key: str, tmp_path: Path) -> None:
+    def fill(writer: gguf.GGUFWriter) -> None:
+        plain(writer)
+        writer.add_key_value(key, "ten", gguf.GGUFValueType.STRING)
+
+    file = write_gguf(tmp_path / "model.gguf", "llama", tiny_model(config("llama")), fill)
+    with pytest.raises(FailedPrecondition) as caught:
+        convert_gguf(file, tmp_path / "folder")
+    assert "\n" not in str(caught.value)
+
+
 REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "logit_scale": ("add_logit_scale", (0.5,)),
     "attention.scale": ("add_attention_scale", (0.5,)),
@@ -295,6 +350,10 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "rope_freqs.weight has 2 factors, not 4": (
         "add_tensor",
         ("rope_freqs.weight", np.array([1, 2], np.float32)),
+    ),
+    "rope_factors_long.weight is missing": (
+        "add_tensor",
+        ("rope_factors_short.weight", np.array([1, 2, 3, 4], np.float32)),
     ),
     "rope.dimension_count 4": ("add_rope_dimension_count", (4,)),
     "rope.scaling.type": ("add_string", ("llama.rope.scaling.type", "odd")),

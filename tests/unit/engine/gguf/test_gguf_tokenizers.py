@@ -130,7 +130,7 @@ def test_added_tokens_are_special_by_their_type_and_padding_is_none(tmp_path: Pa
     [
         ({"<|end|>": CONTROL, "<|x|>": CONTROL}, "<|x|>", ["<|end|>", "<|x|>"]),
         ({"<|im_end|>": CONTROL, "<|x|>": 1}, "<|im_end|>", ["<|im_end|>"]),
-        ({"<|endoftext|>": 1, "<|x|>": CONTROL}, "<|x|>", ["<|x|>"]),
+        ({"<|endoftext|>": 1, "<|x|>": CONTROL}, "<|x|>", ["<|endoftext|>", "<|x|>"]),
         ({"<|end|>": CONTROL, "<|return|>": CONTROL, "<|call|>": CONTROL}, "<|return|>",
          ["<|return|>", "<|call|>"]),
         ({"<|eom_id|>": CONTROL, "<end_of_utterance>": USER}, None,
