@@ -11,7 +11,7 @@ import torch
 from structlog.testing import CapturingLogger
 from transformers import AutoModelForCausalLM
 
-from orchestrator import models
+from orchestrator import drafts
 from paceline.client import Client, Result
 from paceline.generation import GenerateRequest, Speculation
 from paceline.sampling import SamplingParams
@@ -316,7 +316,7 @@ async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
     target_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = CapturingLogger()  # where others log to depends on the tests before
-    monkeypatch.setattr(models, "_log", log)
+    monkeypatch.setattr(drafts, "_log", log)
     stranger = tiny_model(tmp_path, "qwen2")
     tokenizer = stranger / "tokenizer.json"
     content = json.loads(tokenizer.read_text())

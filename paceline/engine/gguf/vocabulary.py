@@ -39,6 +39,8 @@ ENDS = (  # as llama.cpp knows them, whatever the file calls its end token
     "<eos>",
     "<\uff5cend\u2581of\u2581sentence\uff5c>",
 )
+_OF_SENTENCEPIECE = {"bos": 1, "eos": 2, "unk": 0}
+"""What sentencepiece has where a file does not say, as llama.cpp takes it."""
 _HARMONY = {"<|return|>", "<|call|>"}
 
 
@@ -89,10 +91,11 @@ def read_vocabulary(source: GgufSource) -> Vocabulary | None:
 def _roles(source: GgufSource, size: int) -> dict[str, int]:
     """The ids of tokens with a role. Ids beyond the vocabulary stand for no token."""
     names = {"unk": "unknown", "pad": "padding"}
+    unsaid = _OF_SENTENCEPIECE if source.get("tokenizer.ggml.model") == "llama" else {}
     roles = {}
     for role in ("bos", "eos", "eot", "eom", "unk", "pad"):
         key = f"tokenizer.ggml.{names.get(role, role)}_token_id"
-        found = source.get(key)
+        found = source.get(key, unsaid.get(role))
         if found is not None and not isinstance(found, int):
             raise FailedPrecondition(f"{key} is of type {type(found).__name__}, not an id")
         if found is not None and 0 <= found < size:

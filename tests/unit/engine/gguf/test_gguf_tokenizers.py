@@ -161,7 +161,7 @@ def test_eot_and_eom_end_too(tmp_path: Path) -> None:
     assert vocabulary.ends() == [256, 257, 258]
 
 
-def sentencepiece(writer: gguf.GGUFWriter) -> None:
+def sentencepiece(writer: gguf.GGUFWriter, *, roles: bool = True) -> None:
     """Pieces with scores, bytes for what is left."""
     words = ["\u2581", "a", "b", "ab", "\u2581ab", "c"]
     tokens = ["<unk>", "<s>", "<|end|>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
@@ -169,8 +169,18 @@ def sentencepiece(writer: gguf.GGUFWriter) -> None:
     writer.add_token_list(tokens)
     writer.add_token_scores([0.0] * 259 + [-5.0, -4.0, -4.0, -1.0, -2.0, -4.0])
     writer.add_token_types([2, CONTROL, CONTROL] + [BYTE] * 256 + [1] * len(words))
-    writer.add_bos_token_id(1)
-    writer.add_unk_token_id(0)
+    if roles:
+        writer.add_bos_token_id(1)
+        writer.add_unk_token_id(0)
+
+
+def test_sentencepiece_has_roles_of_its_own_where_a_file_says_none(tmp_path: Path) -> None:
+    file = vocabulary_file(tmp_path, lambda writer: sentencepiece(writer, roles=False))
+    made = tokenizer(file)
+    assert made.convert_ids_to_tokens(made.encode("ab")) == ["<s>", "\u2581ab"]
+    vocabulary = read_vocabulary(open_gguf(file))
+    assert vocabulary is not None
+    assert vocabulary.ends() == [2]
 
 
 def test_sentencepiece_merges_by_scores_and_falls_back_to_bytes(tmp_path: Path) -> None:
