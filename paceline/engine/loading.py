@@ -22,7 +22,7 @@ from paceline.engine.reference import Reference
 from paceline.engine.rotary import Reach, follow_sessions
 from paceline.engine.runner import Decoder
 from paceline.engine.tokenizer_files import read_tokenizer, vocabulary_hash
-from paceline.engine.weights import check_weights
+from paceline.engine.weights import check_dtypes, check_weights
 from paceline.session import TokenizerFiles
 
 _log = structlog.get_logger(__name__)
@@ -91,6 +91,8 @@ def load_model(
 def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> PreTrainedModel:
     """The model as transformers has it, with weights that are all its own."""
     with refusing(config, "cannot be loaded"):
+        if getattr(config, "quantization_config", None) is None:
+            check_dtypes(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -143,7 +145,7 @@ def eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
 def _in_vocabulary(found: Any, size: int) -> tuple[int, ...]:
     named = found if isinstance(found, list | tuple) else [found]
     given = [token for token in named if token is not None]
-    kept = [token for token in given if isinstance(token, int) and 0 <= token < size]
+    kept = [token for token in given if type(token) is int and 0 <= token < size]
     if len(kept) < len(given):
         left = [token for token in given if token not in kept]
         _log.warning("end tokens are not in the vocabulary", token_ids=left, vocabulary_size=size)

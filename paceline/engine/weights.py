@@ -1,8 +1,10 @@
 """Whether a folder's weights are those of its model: what is missing would be random numbers."""
 
 import re
+from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from torch import nn
 
 from paceline.errors import FailedPrecondition
@@ -11,6 +13,7 @@ _BUFFERS = re.compile(r"(inv_freq|masked_bias|position_ids|att(entio)?n\.bias|de
 """What older transformers wrote beside the weights; it is computed."""
 _LAYER = re.compile(r"(^|\.)(\d+)\.")
 _BODY = re.compile("norm|embed")
+_CODES = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F8_E4M3", "F8_E5M2"}
 _NAMED = 3
 """Tensors that an error names; of the others it says how many."""
 
@@ -37,6 +40,25 @@ def check_weights(model: nn.Module, info: dict[str, Any]) -> None:
     ):
         if names:
             raise FailedPrecondition(f"the weights {what}: {_some(names)}")
+
+
+def check_dtypes(folder: Path) -> None:
+    """Raise FailedPrecondition naming tensors of whole numbers: codes, not weights.
+
+    For folders whose config does not say how they are quantized: the codes would be cast.
+    """
+    coded = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as tensors:
+            coded += [
+                name
+                for name in tensors.keys()  # noqa: SIM118  the file is no mapping
+                if name.endswith(".weight") and tensors.get_slice(name).get_dtype() in _CODES
+            ]
+    if coded:
+        raise FailedPrecondition(
+            f"the weights are quantized, and no config says how: {_some(coded)}"
+        )
 
 
 def _belongs(name: str, model: nn.Module) -> bool:

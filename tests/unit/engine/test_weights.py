@@ -197,6 +197,15 @@ def test_quantized_weights_that_would_be_taken_for_whole_ones(method: str, tmp_p
         load_model(folder, torch.float64)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_codes_of_weights_without_a_word_of_it(dtype: torch.dtype, tmp_path: Path) -> None:
+    def quantize(tensors: dict[str, Tensor]) -> None:
+        tensors[Q_PROJ] = (tensors[Q_PROJ] * 100).to(dtype)
+
+    with pytest.raises(FailedPrecondition, match=f"no config says how: {Q_PROJ}"):
+        load_model(changed(tmp_path, quantize), torch.float64)
+
+
 @pytest.mark.parametrize("fields", [{"vocab_size": 300}, {"intermediate_size": 64}])
 def test_a_config_of_other_sizes(fields: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="the weights do not fit"):
