@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from paceline.engine.engine import Engine
-from paceline.engine.work import Span
+from paceline.engine.work import Logits, Span, StepReport
 from paceline.errors import Internal, InvalidArgument, ResourceExhausted
 from tests.table_model import TableRunner
 from tests.unit.engine.test_engine import (
@@ -45,12 +45,19 @@ class Blocked(Recording):
     def __init__(self, rows: int, logit_rows: int) -> None:
         super().__init__(rows, 1)
         self.logit_rows = logit_rows
+        self.prompts: list[Recording] = []
+        self.was_first = False
 
     def plan(self, cached: int) -> Span | None:
         if self.steps == 0:
             return None
         start = min(cached, len(self.tokens) - self.logit_rows)
         return Span(start, tuple(self.tokens[start:]), self.logit_rows)
+
+    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+        """Notes, on the worker's thread, whether the prompts were still waiting."""
+        self.was_first = not any(prompt.done.is_set() for prompt in self.prompts)
+        super().commit(span, logits, report)
 
 
 @pytest.mark.parametrize(("rows", "logit_rows"), [(48, 48), (64, 40), (95, 48)])
@@ -60,12 +67,13 @@ def test_a_long_block_gets_its_turn_while_prompts_wait(rows: int, logit_rows: in
     assert engine.block_rows == 48
     prompts = [Recording(1000, 1) for _ in range(2)]
     block = Blocked(rows, logit_rows)
+    block.prompts = prompts
     for decoder in (*prompts, block):
         engine.open(decoder, decoder.tokens, len(decoder.tokens) + 8, salt=None)
     engine.start()
     assert block.done.wait(WAIT_SECONDS)
     assert block.error is None
-    assert not any(prompt.done.is_set() for prompt in prompts)
+    assert block.was_first
     for prompt in prompts:
         assert prompt.done.wait(WAIT_SECONDS)
     engine.stop()
