@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 SHOWN_CHARACTERS = 80
 SHOWN_NAMES = 8
+MAX_REASON = 300
+"""Characters of what a library says that an error repeats."""
 
 
 def shown(value: object) -> str:
@@ -20,6 +22,12 @@ def listed(names: Iterable[str]) -> str:
     some = [name if len(name) <= SHOWN_CHARACTERS else shown(name) for name in known[:SHOWN_NAMES]]
     more = len(known) - len(some)
     return ", ".join(some) + (f" and {more} more" if more else "") or "none"
+
+
+def in_a_line(error: Exception, *, kind: bool = True) -> str:
+    """What an exception of a library says, cut and without line breaks. kind: with its type."""
+    said = f"{type(error).__name__}: {error}" if kind else str(error)
+    return " ".join(said.split())[:MAX_REASON]
 
 
 class PacelineError(Exception):

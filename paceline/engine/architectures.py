@@ -9,12 +9,11 @@ from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from paceline.engine.attention import NAME
-from paceline.errors import FailedPrecondition, PacelineError
+from paceline.errors import FailedPrecondition, PacelineError, in_a_line
 
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
 """What configs call the most positions that a model is made for."""
-_MAX_REASON = 300
 
 
 @contextlib.contextmanager
@@ -35,8 +34,7 @@ def _reason(config: Any, what: str, error: Exception) -> str:
     kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if error.args == (NAME,) or not getattr(kind, "_supports_attention_backend", True):
         return f"{what}: it attends by code of its own"
-    kind_of_error = "" if isinstance(error, NotImplementedError) else f"{type(error).__name__}: "
-    return f"{what}: {' '.join(f'{kind_of_error}{error}'.split())[:_MAX_REASON]}"
+    return f"{what}: {in_a_line(error, kind=not isinstance(error, NotImplementedError))}"
 
 
 def read_config(folder: Path) -> Any:
@@ -48,7 +46,7 @@ def read_config(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:
-        reason = " ".join(str(error).split())[:_MAX_REASON]
+        reason = in_a_line(error, kind=False)
         raise FailedPrecondition(f"{folder}/config.json cannot be read: {reason}") from error
     _refuse_other_than_attention(config)
     return config

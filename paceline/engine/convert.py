@@ -14,11 +14,10 @@ from paceline.engine.gguf.source import GgufSource, open_gguf
 from paceline.engine.gguf.tokenizer import make_tokenizer
 from paceline.engine.gguf.vocabulary import Vocabulary, read_vocabulary
 from paceline.engine.gguf.weights import empty_model, read_weights
-from paceline.errors import FailedPrecondition, PacelineError
+from paceline.errors import FailedPrecondition, PacelineError, in_a_line
 from paceline.models import write_version
 
 Say = Callable[[str], None]
-_MAX_REASON = 300
 
 
 def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
@@ -49,8 +48,7 @@ def _refusing(gguf: Path) -> Iterator[None]:
     except (PacelineError, OSError):
         raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_REASON]
-        raise FailedPrecondition(f"{gguf.name} cannot be converted: {reason}") from error
+        raise FailedPrecondition(f"{gguf.name} cannot be converted: {in_a_line(error)}") from error
 
 
 def _write(source: GgufSource, work: Path, say: Say) -> None:

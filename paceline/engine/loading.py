@@ -75,7 +75,7 @@ def load_model(
         reference.check(decoder, model.device, reach.of)
     return LoadedModel(
         decoder=decoder,
-        kind=LeanDecoder.__name__ if knows(model) else PlainDecoder.__name__,
+        kind=(LeanDecoder if isinstance(decoder, LeanDecoder) else PlainDecoder).__name__,
         config=model.config.to_dict(),
         device=model.device,
         weights_hash=weights_hash,

@@ -26,15 +26,15 @@ class Padding:
 
     def rows(self, count: int) -> int:
         """Rows of a batch of `count`."""
-        return _up(max(self.min_rows, count), self.row_multiple)
+        return round_up(max(self.min_rows, count), self.row_multiple)
 
     def keys(self, count: int) -> int:
         """Keys that attention sees of `count`."""
-        return _up(count, self.key_multiple)
+        return round_up(count, self.key_multiple)
 
     def queries(self, count: int) -> int:
         """Queries that attention sees of `count`."""
-        return _up(count, self.query_multiple)
+        return round_up(count, self.query_multiple)
 
 
 NONE = Padding(min_rows=1, row_multiple=1, key_multiple=1, query_multiple=1)
@@ -52,5 +52,6 @@ def exact(dtype: torch.dtype, step_rows: int = 0) -> Padding:
     return Padding(4, multiple, key_multiple=512, query_multiple=8, step_rows=step_rows)
 
 
-def _up(count: int, multiple: int) -> int:
+def round_up(count: int, multiple: int) -> int:
+    """The least multiple that holds `count`."""
     return math.ceil(count / multiple) * multiple

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from paceline.engine.padding import round_up
+
 Operator = Callable[[Tensor], Tensor]
 """Of rows, [n, in] to [n, out]."""
 
@@ -51,8 +53,8 @@ class Pieces:
 
     def up(self, rows: int) -> int:
         """The least count that holds `rows`, which are at most `largest`."""
-        fine = _up(max(rows, self.smallest), self.multiple)
-        return fine if fine <= FINE_ROWS else min(_up(rows, self._coarse), self.largest)
+        fine = round_up(max(rows, self.smallest), self.multiple)
+        return fine if fine <= FINE_ROWS else min(round_up(rows, self._coarse), self.largest)
 
     def cut(self, rows: int) -> list[int]:
         """Counts that together hold `rows`: the last may hold more."""
@@ -119,7 +121,7 @@ class _Search:
 
     def pieces(self, multiple: int) -> Pieces | None:
         """All counts that agree with the smallest, as far as there is no gap."""
-        smallest = _up(MIN_ROWS, multiple)
+        smallest = round_up(MIN_ROWS, multiple)
         expected = self._run(0, smallest, self._enough + smallest)
         largest = 0
         for count in self._counts(multiple):
@@ -132,7 +134,7 @@ class _Search:
         return Pieces(multiple, smallest, largest) if largest else None
 
     def _counts(self, multiple: int) -> Iterator[int]:
-        yield from range(_up(MIN_ROWS, multiple), FINE_ROWS + 1, multiple)
+        yield from range(round_up(MIN_ROWS, multiple), FINE_ROWS + 1, multiple)
         step = max(COARSE, multiple)
         yield from range(FINE_ROWS + step, self._limit + 1, step)
 
@@ -164,7 +166,3 @@ def _starts(counts: list[int]) -> Iterator[tuple[int, int]]:
     for count in counts:
         yield start, count
         start += count
-
-
-def _up(count: int, multiple: int) -> int:
-    return math.ceil(count / multiple) * multiple

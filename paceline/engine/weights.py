@@ -28,10 +28,11 @@ def check_weights(model: nn.Module, info: dict[str, Any]) -> None:
         f"{name} has shape {tuple(found)} instead of {tuple(wanted)}"
         for name, found, wanted in info["mismatched_keys"]
     ]
+    modules = dict(model.named_modules())
     homeless = [
         name
         for name in info["unexpected_keys"]
-        if _belongs(name, model) and not _is_of_more(name, model)
+        if _belongs(name, modules) and not _is_of_more(name, model)
     ]
     for what, names in (
         ("lack tensors", sorted(info["missing_keys"])),
@@ -61,12 +62,11 @@ def check_dtypes(folder: Path) -> None:
         )
 
 
-def _belongs(name: str, model: nn.Module) -> bool:
+def _belongs(name: str, modules: dict[str, nn.Module]) -> bool:
     """Whether a tensor would be of the model: of a layer, of one behind the last, of its body."""
     if _BUFFERS.search(name):
         return False
     parent = name.rpartition(".")[0]
-    modules = dict(model.named_modules())
     while parent and parent not in modules:
         parent = parent.rpartition(".")[0]
     within = name[len(parent) :].lstrip(".")
