@@ -16,14 +16,20 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.mismatched import mismatched
-from paceline.bench.report import ratio
-from paceline.bench.samples import PROMPTS, Prompt, Sample, read_prompts
-from paceline.bench.variants import Served
-from paceline.cli.processes import answers, running
-from paceline.cli.up import UNWATCHED, draft_command, orchestrator_command, target_command
+from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
-from paceline.generation import Speculation
-from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET, resolve_model
+from paceline.engine.torch.model_folder import resolve_model
+from paceline.protocol.generation import Speculation
+from paceline_tools.bench.report import ratio
+from paceline_tools.bench.samples import PROMPTS, Prompt, Sample, read_prompts
+from paceline_tools.bench.variants import Served
+from paceline_tools.local_servers import answers, running
+from paceline_tools.server_commands import (
+    UNWATCHED,
+    draft_command,
+    orchestrator_command,
+    target_command,
+)
 
 PORT = 7880
 MODES = (Speculation.OFF, Speculation.AUTO, Speculation.AUTO, Speculation.OFF)

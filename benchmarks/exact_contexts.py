@@ -18,9 +18,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from paceline.client import Client
-from paceline.engine.instructions import instruction_set
-from paceline.generation import GenerateRequest, Speculation
-from paceline.sampling import SamplingParams
+from paceline.engine.torch.exactness.instructions import instruction_set
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
 
 TEXT = Path(__file__).parents[1] / "docs" / "decisions.md"
 TEMPERATURES = (0.0, 0.8)

@@ -22,16 +22,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import paceline.bench
+import paceline_tools.bench
 from benchmarks import exact_contexts
-from paceline.cli.up import Up, up_running
+from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client, Result
-from paceline.generation import ChatMessage, GenerateRequest, Speculation
-from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET, resolve_model
-from paceline.sampling import SamplingParams
+from paceline.engine.torch.model_folder import resolve_model
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline_tools.cli.up import Up, up_running
 
 TEMPERATURES = (0.0, 0.8)
-PROMPTS = Path(paceline.bench.__file__).parent / "prompts.jsonl"
+PROMPTS = Path(paceline_tools.bench.__file__).parent / "prompts.jsonl"
 
 
 @dataclass

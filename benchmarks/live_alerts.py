@@ -21,17 +21,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from benchmarks.prometheus import Prometheus, prometheus
 from benchmarks.simulated import ROOM
-from paceline.cli.processes import answers, running
-from paceline.cli.up import (
+from paceline.client import Client
+from paceline.errors import DeadlineExceeded
+from paceline.protocol.generation import GenerateRequest
+from paceline.protocol.sampling import SamplingParams
+from paceline_tools.local_servers import answers, running
+from paceline_tools.server_commands import (
     THROWN_AWAY,
     draft_command,
     orchestrator_command,
     target_command,
 )
-from paceline.client import Client
-from paceline.errors import DeadlineExceeded
-from paceline.generation import GenerateRequest
-from paceline.sampling import SamplingParams
 
 PORT = 7900
 METRICS = {"orchestrator": 7901, "target": 7902, "draft": 7903}

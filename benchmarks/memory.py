@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.simulated import Deployment, deployed
 from paceline.client import Client
-from paceline.generation import GenerateRequest
+from paceline.protocol.generation import GenerateRequest
 
 TARGET = "simulated:step_ms=0.2,row_ms=0.001"
 DRAFT = "simulated:step_ms=0.1,acceptance=0.8"

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from paceline.models import DEFAULT_DRAFT, resolve_model
+from paceline.catalog import DEFAULT_DRAFT
+from paceline.engine.torch.model_folder import resolve_model
 
 LAYERS = 2
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

@@ -19,14 +19,20 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.acceptance import Guess, Guessed
-from orchestrator.pacer import Explanation, FixedPacer
-from orchestrator.plans import DraftState, FixedPlan
-from orchestrator.record import DraftRecord
-from orchestrator.simulation import FIXED_LENGTHS, FIXED_WAIT_SECONDS, Outcome, World, simulate
-from paceline.evaluation.prediction import Place, adaptive, fixed, replay, speed_ups, world_of
-from paceline.evaluation.recording import Recording, load_recordings
-from paceline.session import Verdict
+from orchestrator.speculation.acceptance import Guess, Guessed
+from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.pacer import Explanation, FixedPacer
+from orchestrator.speculation.plan import DraftState, FixedPlan
+from paceline.protocol.verdict import Verdict
+from paceline_tools.evaluation.prediction import Place, adaptive, fixed, replay, speed_ups, world_of
+from paceline_tools.evaluation.recording import Recording, load_recordings
+from paceline_tools.simulation.single import (
+    FIXED_LENGTHS,
+    FIXED_WAIT_SECONDS,
+    Outcome,
+    World,
+    simulate,
+)
 
 RECORDINGS = Path(__file__).parent / "recordings" / "qwen2.5-coder.json"
 TOKENS = 1500

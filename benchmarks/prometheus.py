@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from paceline.cli.processes import end, ready_or_died
 from paceline.errors import Unavailable
+from paceline_tools.local_servers import end, ready_or_died
 
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "alerts.yaml"
 SCRAPE = "5s"

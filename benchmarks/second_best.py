@@ -18,17 +18,18 @@ from rich.progress import track
 from rich.table import Table
 from tokenizers import Tokenizer
 
-import paceline.bench
-from paceline.engine.history import History
-from paceline.engine.law import noisy_scores, pick
-from paceline.engine.loading import load_model
-from paceline.engine.padding import NONE
-from paceline.engine.runner import ModelRunner
-from paceline.engine.work import KVCache, Logits, Span
-from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET, resolve_model
-from paceline.sampling import SamplingParams
+import paceline_tools.bench
+from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
+from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.sampling.history import History
+from paceline.engine.sampling.sampler import noisy_scores, pick
+from paceline.engine.torch.loading import load_model
+from paceline.engine.torch.model_folder import resolve_model
+from paceline.engine.torch.padding import NONE
+from paceline.engine.torch.runner import ModelRunner
+from paceline.protocol.sampling import SamplingParams
 
-PROMPTS = Path(paceline.bench.__file__).parent / "prompts.jsonl"
+PROMPTS = Path(paceline_tools.bench.__file__).parent / "prompts.jsonl"
 TEMPERATURES = (0.0, 0.7)
 BOUNDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Between margins that are told apart."""

@@ -9,12 +9,17 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from paceline.bench.delay import delayed
-from paceline.cli.processes import answers, running
-from paceline.cli.up import UNWATCHED, draft_command, orchestrator_command, target_command
 from paceline.client import Client, Result
-from paceline.generation import GenerateRequest, Speculation
-from paceline.sampling import SamplingParams
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline_tools.bench.delay import delayed
+from paceline_tools.local_servers import answers, running
+from paceline_tools.server_commands import (
+    UNWATCHED,
+    draft_command,
+    orchestrator_command,
+    target_command,
+)
 
 PORT = 7860
 ROOM = ("--kv-tokens=8000000", "--step-rows=2048")

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from paceline.bench.samples import PROMPTS, Prompt, read_prompts
-from paceline.cli.up import Up, up_running
+from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
-from paceline.generation import ChatMessage, GenerateRequest, Speculation
-from paceline.models import DEFAULT_DRAFT, DEFAULT_TARGET
-from paceline.sampling import SamplingParams
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline_tools.bench.samples import PROMPTS, Prompt, read_prompts
+from paceline_tools.cli.up import Up, up_running
 
 mpl.use("Agg")
 

@@ -13,8 +13,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.simulated import deployed
-from orchestrator.simulation import FIXED_LENGTHS, World, simulate_policy
-from paceline.generation import Speculation
+from paceline.protocol.generation import Speculation
+from paceline_tools.simulation.single import FIXED_LENGTHS, World, simulate_policy
 
 WORLDS = [(25, 2.5, 0.5), (25, 2.5, 20), (25, 2.5, 50), (25, 8, 20), (77, 20, 20)]
 """Milliseconds of a target step, a draft token, a round trip to the draft."""

@@ -2,12 +2,12 @@
 
 from prometheus_client import CollectorRegistry
 
-from draft_server.lookup_engine import start_lookup
+from draft_server.model_free import start_lookup
 from draft_server.service import draft_server
 from draft_server.settings import DraftSettings
 from paceline.engine import start as engine
-from paceline.engine.started import StartedEngine
-from paceline.engine_server import run_engine_process
+from paceline.engine.started_engine import StartedEngine
+from paceline.engine_server.process import run_engine_process
 from paceline.settings import parse
 
 NAMES = ("paceline.v1.DraftService", "paceline.v1.ModelService")

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter
 
-from draft_server.session import AheadSession
-from paceline.session import Drafter, Proposal
+from draft_server.lookahead import AheadSession
+from paceline.protocol.proposal import Drafter, Proposal
 
 
 class DraftMetrics:

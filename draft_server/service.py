@@ -8,25 +8,26 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
-from draft_server.lookup import RecentOutputs
 from draft_server.metrics import DraftMetrics
-from draft_server.stream import AnyDrafter, DraftStream
-from paceline.engine.started import StartedEngine
-from paceline.engine_server import EngineServer
+from draft_server.prompt_lookup import RecentOutputs
+from draft_server.session import AnyDrafter, DraftStream
+from paceline.engine.started_engine import StartedEngine
+from paceline.engine_server.process import EngineServer
 from paceline.errors import InvalidArgument
-from paceline.rpc.codec import (
+from paceline.harmless import harmless
+from paceline.protocol.proposal import Proposal, joined
+from paceline.protocol.session import Advance, Opened, Progress
+from paceline.protocol.vocabulary import FEATURE as VOCABULARY_MAP
+from paceline.rpc.codec.session import (
     advance_from_proto,
     opened_to_proto,
     progress_to_proto,
     proposal_to_proto,
 )
 from paceline.rpc.interceptors import CallInterceptor
+from paceline.rpc.multiplex.service import SharedService
 from paceline.rpc.server import RpcServer
-from paceline.rpc.shared_service import SharedService
-from paceline.session import Advance, Opened, Progress, Proposal, joined
 from paceline.v1 import draft_pb2, draft_pb2_grpc
-from paceline.vocabulary import FEATURE as VOCABULARY_MAP
-from paceline.watching import harmless
 
 DRAFT = "/paceline.v1.DraftService/Draft"
 Requests = AsyncIterator[draft_pb2.DraftRequest]

@@ -4,8 +4,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from paceline.client import SyncClient
-from paceline.generation import GenerateRequest
-from paceline.sampling import SamplingParams
+from paceline.protocol.generation import GenerateRequest
+from paceline.protocol.sampling import SamplingParams
 
 PROMPTS = ("The capital of France is", "The opposite of hot is", "Two plus two is")
 

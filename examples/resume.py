@@ -8,7 +8,7 @@ import json
 import sys
 
 from paceline.client import Client
-from paceline.generation import GenerateRequest
+from paceline.protocol.generation import GenerateRequest
 
 REQUEST = GenerateRequest("Once upon a time", seed=7, max_tokens=24)
 

@@ -4,8 +4,8 @@ import asyncio
 import sys
 
 from paceline.client import Client
-from paceline.generation import ChatMessage, GenerateRequest
-from paceline.sampling import SamplingParams
+from paceline.protocol.generation import ChatMessage, GenerateRequest
+from paceline.protocol.sampling import SamplingParams
 
 
 async def main(address: str) -> None:

@@ -4,15 +4,15 @@ import asyncio
 
 from prometheus_client import CollectorRegistry
 
-from orchestrator.choices import Choices
-from orchestrator.drafts import Drafts
-from orchestrator.metrics import OrchestratorMetrics
-from orchestrator.models import Models
-from orchestrator.pools import Pool
-from orchestrator.service import GenerationService
+from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.pool import Pool
+from orchestrator.serving.generation import Choices
+from orchestrator.serving.metrics import OrchestratorMetrics
+from orchestrator.serving.served_models import Models
+from orchestrator.serving.service import GenerationService
+from orchestrator.serving.status_service import StatusService
+from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
-from orchestrator.status_service import StatusService
-from orchestrator.totals import RunningTotals
 from paceline.rpc.server import RpcServer, run_process
 from paceline.settings import parse
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc

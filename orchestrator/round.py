@@ -6,10 +6,11 @@ The whole of speculative decoding on one screen; no I/O of its own.
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from orchestrator.acceptance import Guess
-from orchestrator.pacer import Pacer
-from orchestrator.plans import DraftState, Plan
-from paceline.session import Proposal, Verdict, Verify
+from orchestrator.speculation.acceptance import Guess
+from orchestrator.speculation.pacer import Pacer
+from orchestrator.speculation.plan import DraftState, Plan
+from paceline.protocol.proposal import Proposal
+from paceline.protocol.verdict import Verdict, Verify
 
 
 class Target(Protocol):

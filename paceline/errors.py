@@ -1,4 +1,4 @@
-"""The one exception tree. paceline.rpc.status maps it to gRPC status codes and back."""
+"""The one exception tree. paceline.rpc.status_codes maps it to gRPC status codes and back."""
 
 from collections.abc import Iterable
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from paceline import __version__
-from paceline.session import Cores, Machine
+from paceline.protocol.model import Cores, Machine
 
 _PROCESS = uuid.uuid4().hex
 _CGROUP = Path("/sys/fs/cgroup")

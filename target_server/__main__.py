@@ -1,7 +1,7 @@
 """python -m target_server."""
 
 from paceline.engine.start import start
-from paceline.engine_server import run_engine_process
+from paceline.engine_server.process import run_engine_process
 from paceline.settings import parse
 from target_server.service import TargetServer
 from target_server.settings import TargetSettings

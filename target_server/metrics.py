@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
-from paceline.session import Verdict
+from paceline.protocol.verdict import Verdict
 
 
 class TargetMetrics:

@@ -10,9 +10,12 @@ from typing import Any
 
 import grpc
 
-from paceline.engine_server import EngineServer
+from paceline.engine_server.process import EngineServer
 from paceline.errors import InvalidArgument
-from paceline.rpc.codec import (
+from paceline.harmless import harmless
+from paceline.protocol.session import Opened, Progress
+from paceline.protocol.verdict import PromptLogprobs, Verdict
+from paceline.rpc.codec.session import (
     opened_to_proto,
     progress_to_proto,
     prompt_logprobs_to_proto,
@@ -20,11 +23,9 @@ from paceline.rpc.codec import (
     verify_from_proto,
 )
 from paceline.rpc.interceptors import CallInterceptor
+from paceline.rpc.multiplex.service import SharedService
 from paceline.rpc.server import RpcServer
-from paceline.rpc.shared_service import SharedService
-from paceline.session import Opened, Progress, PromptLogprobs, Verdict
 from paceline.v1 import target_pb2, target_pb2_grpc
-from paceline.watching import harmless
 from target_server.metrics import TargetMetrics
 from target_server.verification import Verification
 

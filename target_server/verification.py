@@ -5,13 +5,14 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from paceline.engine.history import History
-from paceline.engine.law import pick
-from paceline.engine.logprobs import token_logprobs
-from paceline.engine.work import Logits, Span, StepReport
+from paceline.engine.interfaces import Logits, Span, StepReport
+from paceline.engine.sampling.history import History
+from paceline.engine.sampling.logprobs import token_logprobs
+from paceline.engine.sampling.sampler import pick
 from paceline.errors import Internal, PacelineError
-from paceline.path import TokenPath
-from paceline.session import Opening, PromptLogprobs, TokenLogprobs, Verdict, Verify
+from paceline.protocol.session import Opening
+from paceline.protocol.token_path import TokenPath
+from paceline.protocol.verdict import PromptLogprobs, TokenLogprobs, Verdict, Verify
 
 PROMPT_LOGPROB_ROWS = 32
 """Rows of a prompt whose logits are held at once."""

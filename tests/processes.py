@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from paceline.cli.processes import GRPC_EXPERIMENTS
 from paceline.client import Client
+from paceline_tools.local_servers import GRPC_EXPERIMENTS
 from tests.servers import eventually
 
 

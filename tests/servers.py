@@ -16,7 +16,7 @@ from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
 from paceline.engine.start import start
-from paceline.engine.started import StartedEngine
+from paceline.engine.started_engine import StartedEngine
 from paceline.rpc.server import serving
 from target_server.service import TargetServer
 from target_server.settings import TargetSettings

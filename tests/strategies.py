@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from paceline.sampling import SamplingParams
+from paceline.protocol.sampling import SamplingParams
 
 
 def sampling_params(vocabulary: int) -> st.SearchStrategy[SamplingParams]:

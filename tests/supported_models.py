@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from paceline.engine.loading import load_model
+from paceline.engine.torch.loading import load_model
 from paceline.errors import FailedPrecondition
 from tests.tiny_architectures import MODEL_TYPES, NOT_BUILT, tiny_architecture
 

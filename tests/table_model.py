@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paceline.engine.history import History
-from paceline.engine.law import pick
-from paceline.engine.work import KVCache, Logits, Span
-from paceline.hashing import mix
-from paceline.session import Opening
+from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.sampling.history import History
+from paceline.engine.sampling.sampler import pick
+from paceline.protocol.hashing import mix
+from paceline.protocol.session import Opening
 
 
 class TokenCache:

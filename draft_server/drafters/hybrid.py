@@ -1,9 +1,9 @@
 """The hybrid drafter: lookup where much matches, else the model."""
 
 from draft_server.drafters.model import Deliver, ModelDrafter
-from draft_server.lookup import Lookup
-from paceline.engine.work import Span
-from paceline.session import Opening
+from draft_server.prompt_lookup import Lookup
+from paceline.engine.interfaces import Span
+from paceline.protocol.session import Opening
 
 
 class HybridDrafter(ModelDrafter):

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 
-from draft_server.session import AheadSession
-from paceline.alternatives import Pick
-from paceline.engine.history import History
-from paceline.engine.law import pick_with_second
-from paceline.engine.vocabulary import words_of
-from paceline.engine.work import Logits, Span, StepReport
+from draft_server.branched_path import Pick
+from draft_server.lookahead import AheadSession
+from paceline.engine.interfaces import Logits, Span, StepReport
+from paceline.engine.sampling.history import History
+from paceline.engine.sampling.sampler import pick_with_second
+from paceline.engine.target_ids import words_of
 from paceline.errors import PacelineError
-from paceline.session import Advance, Drafter, Opening, Proposal
+from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.session import Advance, Opening
 
 Deliver = Callable[[Proposal | PacelineError], None]
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from draft_server.lookup import KEY_TOKENS, Lookup
-from draft_server.session import AheadSession
-from paceline.engine.work import Logits, Span, StepReport
+from draft_server.lookahead import AheadSession
+from draft_server.prompt_lookup import KEY_TOKENS, Lookup
+from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
-from paceline.session import Advance, Opening, Proposal
+from paceline.protocol.proposal import Proposal
+from paceline.protocol.session import Advance, Opening
 
 Deliver = Callable[[Proposal | PacelineError], None]
 

@@ -6,16 +6,16 @@ from typing import Self
 import grpc
 
 from paceline.addresses import checked_target
-from paceline.client.generation import Generation
 from paceline.client.retry import Backoff
+from paceline.client.stream import Generation
 from paceline.errors import PacelineError, Unavailable
-from paceline.generation import GenerateRequest, Model, Prompt
+from paceline.protocol.generation import GenerateRequest, Model, Prompt
+from paceline.protocol.status import Status
 from paceline.rpc.channels import open_channel
-from paceline.rpc.generation_codec import model_from_proto, prompt_to_proto
+from paceline.rpc.codec.generation import model_from_proto, prompt_to_proto
+from paceline.rpc.codec.status import status_from_proto
 from paceline.rpc.request_id import checked
-from paceline.rpc.status import from_rpc_error
-from paceline.rpc.status_codec import status_from_proto
-from paceline.status import Status
+from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2, status_pb2_grpc
 
 CALL_SECONDS = 10.0

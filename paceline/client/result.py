@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from paceline.generation import Delta, Finished, Started, Token
-from paceline.session import TokenLogprobs
+from paceline.protocol.generation import Delta, Finished, Started, Token
+from paceline.protocol.verdict import TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from paceline.client.client import RETRIES, Client
-from paceline.client.generation import Generation
 from paceline.client.result import Result
-from paceline.generation import Delta, Finished, GenerateRequest, Model, Prompt, Started
-from paceline.status import Status
+from paceline.client.stream import Generation
+from paceline.protocol.generation import Delta, Finished, GenerateRequest, Model, Prompt, Started
+from paceline.protocol.status import Status
 
 Value = TypeVar("Value")
 

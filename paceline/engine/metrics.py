@@ -5,8 +5,8 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from paceline.engine.work import StepRecord
-from paceline.session import Load
+from paceline.engine.interfaces import StepRecord
+from paceline.protocol.session import Load
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from paceline.engine.work import PAGE_TOKENS
+from paceline.engine.interfaces import PAGE_TOKENS
 from paceline.settings import ServerSettings
 
 

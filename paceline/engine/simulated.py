@@ -16,14 +16,14 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from paceline.engine.law import LAW_VERSION
+from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span
+from paceline.engine.sampling.sampler import LAW_VERSION
 from paceline.engine.settings import EngineSettings
-from paceline.engine.started import StartedEngine, run_engine
-from paceline.engine.work import PAGE_TOKENS, KVCache, Logits, Span
+from paceline.engine.started_engine import StartedEngine, run_engine
 from paceline.errors import InvalidArgument
-from paceline.hashing import mix
-from paceline.path import TokenPath
-from paceline.session import Cores, ModelInfo, TokenizerFiles
+from paceline.protocol.hashing import mix
+from paceline.protocol.model import Cores, ModelInfo, TokenizerFiles
+from paceline.protocol.token_path import TokenPath
 
 PREFIX = "simulated"
 """What a model's name begins with, alone or before a colon and NAME=VALUE,NAME=VALUE."""
@@ -148,7 +148,7 @@ class SimulatedRunner:
         return PathCache()
 
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        """See paceline.engine.work.Runner. What computing takes counts as part of the time."""
+        """See engine.interfaces.Runner. What computing takes counts as part of the time."""
         started = time.perf_counter()
         rows = sum(len(span.token_ids) for _, span in batch)
         logits = [self._span(cache, span) for cache, span in batch]

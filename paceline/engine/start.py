@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry
 
 from paceline.engine import simulated
 from paceline.engine.settings import EngineSettings
-from paceline.engine.started import StartedEngine
+from paceline.engine.started_engine import StartedEngine
 
 
 def start(
@@ -13,6 +13,6 @@ def start(
     """Start what --model names. A simulated one never imports torch; drafts: it guesses."""
     if simulated.is_simulated(settings.model):
         return simulated.start_simulated(settings, registry, drafts=drafts)
-    from paceline.engine.bootstrap import start_engine  # torch, needed here only
+    from paceline.engine.torch.startup import start_engine  # torch, needed here only
 
     return start_engine(settings, registry)

@@ -13,9 +13,9 @@ from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from paceline.errors import Internal, InvalidArgument, PacelineError
+from paceline.harmless import harmless
 from paceline.rpc import request_id
-from paceline.rpc.status import code_of, message_of, trailing_metadata
-from paceline.watching import harmless
+from paceline.rpc.status_codes import code_of, message_of, trailing_metadata
 
 _log = structlog.get_logger(__name__)
 

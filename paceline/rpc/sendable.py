@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from paceline.errors import InvalidArgument
-from paceline.generation import ChatMessage, GenerateRequest, Prompt
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
 
 _UINT32, _UINT64, _INT32 = range(2**32), range(2**64), range(-(2**31), 2**31)
 

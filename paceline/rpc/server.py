@@ -21,8 +21,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from paceline import log, scratch
 from paceline.addresses import ANY_IPV4, join, without_brackets
 from paceline.errors import Internal, PacelineError, Unavailable
+from paceline.rpc.event_loop import EventLoop
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
-from paceline.rpc.loop import EventLoop
 from paceline.rpc.options import server_options
 from paceline.settings import ServerSettings
 

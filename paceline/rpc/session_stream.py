@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from paceline.errors import Internal, InvalidArgument, PacelineError
-from paceline.rpc.loop import TIMER_SECONDS
+from paceline.rpc.event_loop import TIMER_SECONDS
 
 _log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from paceline.generation import GenerateRequest
+from paceline.protocol.generation import GenerateRequest
 from tests import servers
 
 ROOT = Path(__file__).parents[2]

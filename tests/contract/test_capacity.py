@@ -7,8 +7,8 @@ import pytest
 
 from paceline.client import Client
 from paceline.errors import InvalidArgument, ResourceExhausted
-from paceline.generation import GenerateRequest
-from paceline.status import Role
+from paceline.protocol.generation import GenerateRequest
+from paceline.protocol.status import Role
 from tests import servers
 from tests.contract.test_dead_engine import kill
 from tests.tiny_models import tiny_model

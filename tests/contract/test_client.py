@@ -11,8 +11,8 @@ import pytest
 
 from paceline.client import Client, Result, SyncClient
 from paceline.errors import DeadlineExceeded, InvalidArgument, Unavailable
-from paceline.generation import GenerateRequest, Speculation
-from paceline.sampling import SamplingParams
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
 from tests import servers
 from tests.contract.test_features import READABLE, essence
 from tests.tiny_models import perturbed, tiny_model

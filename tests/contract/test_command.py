@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from paceline.errors import FailedPrecondition
-from paceline.generation import (
+from paceline.protocol.generation import (
     Delta,
     Finished,
     FinishReason,
@@ -26,16 +26,16 @@ from paceline.generation import (
     Token,
     Usage,
 )
-from paceline.rpc.generation_codec import event_to_proto, model_to_proto, request_from_proto
+from paceline.protocol.verdict import Origin
+from paceline.rpc.codec.generation import event_to_proto, model_to_proto, request_from_proto
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import server_options
-from paceline.session import Origin
 from paceline.v1 import generation_pb2, generation_pb2_grpc
 
 TEXT = (
     "\tif x:\r\n\t\treturn [b]ü[/b] :smile: \\[/] http://x\x1b[31m\x07\x00\x9b" + "w" * 300 + " \n"
 )
-COMMAND = (sys.executable, "-m", "paceline.cli")
+COMMAND = (sys.executable, "-m", "paceline_tools.cli")
 
 
 class Service(generation_pb2_grpc.GenerationServiceServicer):

@@ -8,14 +8,14 @@ from typing import Any
 import grpc
 import pytest
 
-from paceline.engine.started import StartedEngine
-from paceline.engine.work import KVCache, Logits, Span
+from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.started_engine import StartedEngine
 from paceline.errors import Internal, Unavailable
-from paceline.generation import GenerateRequest
+from paceline.protocol.generation import GenerateRequest
 from paceline.rpc import server as server_module
 from paceline.rpc.channels import open_channel
 from paceline.rpc.server import Health, _watch
-from paceline.rpc.status import from_rpc_error
+from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import model_pb2, model_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
 from tests import servers
 from tests.tiny_models import tiny_model

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
-from orchestrator.record import BENCH_STREAMS
-from orchestrator.selection import EXPLORE_STREAMS, MOVE_TOKENS
+from orchestrator.speculation.measurements import BENCH_STREAMS
+from orchestrator.speculation.pool_choice import EXPLORE_STREAMS, MOVE_TOKENS
 from paceline.client import Client
-from paceline.generation import GenerateRequest, Speculation
-from paceline.sampling import SamplingParams
-from paceline.status import DraftPool, PoolState
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.status import DraftPool, PoolState
 from tests import servers
 
 TARGET = "simulated:step_ms=8"

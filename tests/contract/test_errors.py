@@ -19,12 +19,12 @@ from paceline.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from paceline.generation import ChatMessage, GenerateRequest
+from paceline.protocol.generation import ChatMessage, GenerateRequest
+from paceline.protocol.sampling import SamplingParams
 from paceline.rpc.channels import open_channel
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import MAX_MESSAGE_BYTES
-from paceline.rpc.status import from_rpc_error
-from paceline.sampling import SamplingParams
+from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import (
     draft_pb2,
     draft_pb2_grpc,

@@ -10,23 +10,24 @@ from typing import Any
 import pytest
 
 from benchmarks.mismatched import mismatched
-from orchestrator.pools import Replica
-from paceline.bench.samples import Prompt
-from paceline.cli.app import main
-from paceline.engine.law import REACH
+from orchestrator.backends.replica import Replica
+from paceline.engine.sampling.sampler import REACH
 from paceline.engine.simulated import Simulation
-from paceline.evaluation.recorder import (
+from paceline.protocol.proposal import Drafter
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Opening
+from paceline.protocol.token_path import TokenPath
+from paceline.rpc.channels import open_channel
+from paceline_tools.bench.samples import Prompt
+from paceline_tools.cli.app import main
+from paceline_tools.evaluation.recorder import (
     VERIFIED_LENGTHS,
     DraftRecorder,
     TargetOutput,
     target_costs,
     target_output,
 )
-from paceline.evaluation.recording import RecordedOutput
-from paceline.path import TokenPath
-from paceline.rpc.channels import open_channel
-from paceline.sampling import SamplingParams
-from paceline.session import Drafter, Opening
+from paceline_tools.evaluation.recording import RecordedOutput
 from tests import servers
 from tests.tiny_models import tiny_model
 

@@ -11,11 +11,11 @@ import torch
 from structlog.testing import CapturingLogger
 from transformers import AutoModelForCausalLM
 
-from orchestrator import drafts
+from orchestrator.backends import draft_pools as drafts
 from paceline.client import Client, Result
-from paceline.generation import GenerateRequest, Speculation
-from paceline.sampling import SamplingParams
-from paceline.status import PoolState
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.status import PoolState
 from tests import servers
 from tests.tiny_models import EOS, VOCABULARY, perturbed, tiny_model
 

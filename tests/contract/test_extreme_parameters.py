@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from paceline.client import Client
-from paceline.generation import GenerateRequest, Speculation
-from paceline.sampling import SamplingParams
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
 from tests import servers
 from tests.tiny_models import VOCABULARY, tiny_model
 

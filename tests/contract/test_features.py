@@ -17,10 +17,16 @@ from transformers import AutoModelForCausalLM
 
 from paceline.client import Choice, Client, Result
 from paceline.errors import Aborted
-from paceline.generation import ChatMessage, FinishReason, GenerateRequest, Prompt, Speculation
+from paceline.protocol.generation import (
+    ChatMessage,
+    FinishReason,
+    GenerateRequest,
+    Prompt,
+    Speculation,
+)
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.verdict import Origin
 from paceline.rpc import session_stream
-from paceline.sampling import SamplingParams
-from paceline.session import Origin
 from tests import servers
 from tests.tiny_models import EOS, VOCABULARY, perturbed, tiny_model
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from paceline.generation import GenerateRequest, Speculation
-from paceline.path import TokenPath
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.token_path import TokenPath
 from paceline.rpc.channels import open_channel
 from paceline.v1 import session_pb2, target_pb2, target_pb2_grpc
 from tests import servers

@@ -17,11 +17,11 @@ from paceline.errors import (
     listed,
     shown,
 )
-from paceline.generation import GenerateRequest
+from paceline.protocol.generation import GenerateRequest
 from paceline.rpc.channels import open_channel
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import MAX_METADATA_BYTES, server_options
-from paceline.rpc.status import MESSAGE_BYTES, from_rpc_error, message_of
+from paceline.rpc.status_codes import MESSAGE_BYTES, from_rpc_error, message_of
 from paceline.v1 import generation_pb2, generation_pb2_grpc
 from tests import servers
 from tests.tiny_models import tiny_model

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from paceline.client import Client
-from paceline.generation import GenerateRequest
-from paceline.rpc.loop import EventLoop
+from paceline.protocol.generation import GenerateRequest
+from paceline.rpc.event_loop import EventLoop
 from tests import servers
 
 TARGET, DRAFT = "simulated:step_ms=0.1,row_ms=0.001", "simulated:step_ms=0.1"

@@ -13,12 +13,12 @@ import pytest
 
 from paceline.client import Client
 from paceline.errors import Internal
-from paceline.generation import GenerateRequest, Speculation
-from paceline.rpc.codec import model_info_to_proto
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.model import ModelInfo
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.status import DraftPool, PoolState
+from paceline.rpc.codec.model import model_info_to_proto
 from paceline.rpc.options import server_options
-from paceline.sampling import SamplingParams
-from paceline.session import ModelInfo
-from paceline.status import DraftPool, PoolState
 from paceline.v1 import (
     draft_pb2,
     draft_pb2_grpc,

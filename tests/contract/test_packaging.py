@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("paceline", "draft_server", "target_server", "orchestrator")
+PACKAGES = ("paceline", "draft_server", "target_server", "orchestrator", "paceline_tools")
 WITHOUT_TORCH = """
 import importlib, sys
 sys.modules.update(dict.fromkeys(("torch", "transformers", "accelerate", "gguf"), None))
@@ -54,8 +54,8 @@ def test_the_wheel_has_nothing_but_the_packages(wheel: list[str]) -> None:
     [
         "orchestrator.__main__",
         "paceline.client",
-        "paceline.cli.app",
-        "paceline.cli.demo",
+        "paceline_tools.cli.app",
+        "paceline_tools.cli.demo",
         "draft_server.__main__",
     ],
 )

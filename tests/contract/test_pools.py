@@ -9,11 +9,12 @@ from typing import Any
 import grpc
 import pytest
 
-from orchestrator import pools
-from orchestrator.pools import MISSES, Pool, Replica, least_loaded
+from orchestrator.backends import pool as pools
+from orchestrator.backends.pool import Pool
+from orchestrator.backends.replica import MISSES, Replica, least_loaded
 from paceline.machine import describe_machine
 from paceline.rpc import channels
-from paceline.rpc.codec import machine_to_proto
+from paceline.rpc.codec.model import machine_to_proto
 from paceline.rpc.options import server_options
 from paceline.v1 import model_pb2, model_pb2_grpc
 from tests import servers

@@ -15,15 +15,17 @@ import pytest
 import structlog
 
 import draft_server.drafters.model as model_drafter
-from orchestrator import choices, service
-from orchestrator.stream import OutputStream
-from orchestrator.tokenizer import TargetTokenizer
-from paceline import engine_server, log
+from orchestrator.serving import generation as choices
+from orchestrator.serving import service
+from orchestrator.serving.output import OutputStream
+from orchestrator.serving.tokenizer import TargetTokenizer
+from paceline import log
 from paceline.client import Client
-from paceline.engine.runner import ModelRunner
+from paceline.engine.torch.runner import ModelRunner
+from paceline.engine_server import process as engine_server
 from paceline.errors import PacelineError
-from paceline.generation import ChatMessage, GenerateRequest, Prompt, Speculation
-from paceline.sampling import SamplingParams
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt, Speculation
+from paceline.protocol.sampling import SamplingParams
 from target_server import verification
 from tests import servers
 from tests.tiny_models import tiny_model

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
 from paceline.errors import Unavailable
-from paceline.generation import GenerateRequest, Speculation
+from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.rpc.channels import open_channel, resolve
 from paceline.rpc.server import Health, RpcServer, run
 from tests import servers

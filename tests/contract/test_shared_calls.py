@@ -8,17 +8,18 @@ from typing import Any
 import grpc
 import pytest
 
-import paceline.engine_server
-from orchestrator.calls import DraftCall, TargetCall
-from orchestrator.pools import Replica
+import paceline.engine_server.process
+from orchestrator.backends.calls import DraftCall, TargetCall
+from orchestrator.backends.replica import Replica
 from paceline.client import Client
 from paceline.errors import DeadlineExceeded, InvalidArgument, PacelineError, ResourceExhausted
-from paceline.generation import GenerateRequest, Speculation
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Opening
+from paceline.protocol.verdict import Verify
 from paceline.rpc.channels import open_channel
-from paceline.rpc.shared_service import UNREAD
-from paceline.rpc.status import from_rpc_error, rpc_error_of
-from paceline.sampling import SamplingParams
-from paceline.session import Opening, Verify
+from paceline.rpc.multiplex.service import UNREAD
+from paceline.rpc.status_codes import from_rpc_error, rpc_error_of
 from paceline.v1 import draft_pb2, session_pb2, target_pb2, target_pb2_grpc
 from tests import servers
 from tests.tiny_models import VOCABULARY, perturbed, tiny_model
@@ -88,7 +89,7 @@ async def test_streams_at_once_share_calls_and_give_the_tokens_they_give_alone(
 async def test_a_server_that_knows_no_shared_calls_gets_none(
     folder: Path, draft_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paceline.engine_server, "SHARED_CALLS", "something_else")
+    monkeypatch.setattr(paceline.engine_server.process, "SHARED_CALLS", "something_else")
     async with (
         servers.target(folder) as target,
         servers.draft(draft_folder) as draft,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from draft_server.session import AheadSession
+from draft_server.lookahead import AheadSession
 from paceline.client import Client
-from paceline.generation import GenerateRequest, Speculation
-from paceline.sampling import SamplingParams
-from paceline.session import Proposal
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.proposal import Proposal
+from paceline.protocol.sampling import SamplingParams
 from tests import servers
 
 TOKENS = 240

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from paceline.errors import FailedPrecondition
-from paceline.generation import ChatMessage, GenerateRequest, Prompt
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
 from tests import servers
 from tests.tiny_models import BOS, tiny_model
 

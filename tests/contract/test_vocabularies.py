@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from paceline.cli.diagnosis import diagnose
 from paceline.client import Client, Result
-from paceline.generation import GenerateRequest, Speculation
-from paceline.sampling import SamplingParams
-from paceline.status import PoolState
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.status import PoolState
+from paceline_tools.cli.diagnosis import diagnose
 from tests import servers
 from tests.tiny_models import BYTES, VOCABULARY, tiny_model
 

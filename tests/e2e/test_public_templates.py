@@ -15,9 +15,9 @@ import pytest
 from platformdirs import user_cache_path
 from transformers import PreTrainedTokenizerFast
 
-from orchestrator.tokenizer import TargetTokenizer
+from orchestrator.serving.tokenizer import TargetTokenizer
 from paceline.errors import PacelineError
-from paceline.session import TokenizerFiles
+from paceline.protocol.model import TokenizerFiles
 from tests.tiny_models import byte_tokenizer
 
 INDEX = "https://files.pythonhosted.org/packages"

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from paceline.cli.pull import pull
-from paceline.models import is_model, model_folder, resolve_model
+from paceline.catalog import is_model, model_folder
+from paceline.engine.torch.model_folder import resolve_model
+from paceline_tools.cli.pull import pull
 from tests.servers import eventually
 
 pytestmark = pytest.mark.e2e
@@ -43,7 +44,7 @@ def test_text_is_split_as_the_original_splits_it(model: str) -> None:
 async def paceline(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
     """Run the command to its end: status, standard output, standard error."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "paceline.cli", *arguments),
+        *(sys.executable, "-m", "paceline_tools.cli", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -66,7 +67,8 @@ async def up(log: Path, *flags: str) -> AsyncIterator[asyncio.subprocess.Process
     """`paceline up`, ready."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "paceline.cli", "up", f"--port={PORT}", *flags), stderr=output
+            *(sys.executable, "-m", "paceline_tools.cli", "up", f"--port={PORT}", *flags),
+            stderr=output,
         )
     try:
 

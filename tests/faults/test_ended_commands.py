@@ -37,7 +37,7 @@ def port() -> int:
 def bench(folder: Path, port: int) -> subprocess.Popen[bytes]:
     """A long one, of simulated models."""
     flags = ["--target=simulated:step_ms=50", "--draft=simulated:step_ms=1", "--drafters=model"]
-    command = [sys.executable, "-c", "from paceline.cli.app import main; main()", "bench"]
+    command = [sys.executable, "-c", "from paceline_tools.cli.app import main; main()", "bench"]
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             [*command, *flags, f"--port={port}", "--no-transformers"],

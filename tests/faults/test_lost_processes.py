@@ -9,7 +9,7 @@ import pytest
 
 from paceline.client import Client
 from paceline.errors import Unavailable
-from paceline.generation import GenerateRequest, Speculation
+from paceline.protocol.generation import GenerateRequest, Speculation
 from tests.processes import Process, logged, running, start_engine
 from tests.servers import eventually
 from tests.tiny_models import perturbed, tiny_model

@@ -2,16 +2,17 @@
 
 import pytest
 
+from draft_server.branched_path import BranchedPath, Pick
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
 from draft_server.drafters.ngram import NgramDrafter
-from draft_server.lookup import Lookup
+from draft_server.lookahead import AheadSession
+from draft_server.prompt_lookup import Lookup
 from draft_server.service import _more_to_come
-from draft_server.session import AheadSession
-from paceline.alternatives import BranchedPath, Pick
-from paceline.engine.work import StepReport
-from paceline.sampling import SamplingParams
-from paceline.session import Advance, Drafter, Load, Opening
+from paceline.engine.interfaces import StepReport
+from paceline.protocol.proposal import Drafter
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Advance, Load, Opening
 from tests.table_model import TableRunner, TokenCache
 
 OPENING = Opening("test", (1, 2, 1, 2), SamplingParams(), 7, 40)

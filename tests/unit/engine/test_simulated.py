@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.tokenizer import TargetTokenizer
+from orchestrator.serving.tokenizer import TargetTokenizer
+from paceline.engine.interfaces import Span
 from paceline.engine.simulated import VOCABULARY_SIZE, SimulatedRunner, Simulation, _tokenizer
-from paceline.engine.work import Span
 from paceline.errors import InvalidArgument
-from paceline.hashing import mix
+from paceline.protocol.hashing import mix
 
 FREE = "simulated:step_ms=0"
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.acceptance import Guess
-from orchestrator.pacer import FixedPacer
-from orchestrator.plans import TARGET_ONLY_STEPS, DraftState, FixedPlan, Plan
 from orchestrator.round import rounds
-from orchestrator.statistics import StreamStatistics
-from paceline.generation import Overhead, Statistics
-from paceline.session import Drafter, Proposal, Verdict, Verify
+from orchestrator.serving.statistics import StreamStatistics
+from orchestrator.speculation.acceptance import Guess
+from orchestrator.speculation.pacer import FixedPacer
+from orchestrator.speculation.plan import TARGET_ONLY_STEPS, DraftState, FixedPlan, Plan
+from paceline.protocol.generation import Overhead, Statistics
+from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.verdict import Verdict, Verify
 
 
 class ScriptedTarget:

@@ -7,9 +7,9 @@ import pytest
 
 from paceline.client import Client
 from paceline.errors import InvalidArgument
-from paceline.generation import ChatMessage, GenerateRequest, Prompt
-from paceline.rpc.generation_codec import prompt_to_proto, request_from_proto, request_to_proto
-from paceline.sampling import SamplingParams
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
+from paceline.protocol.sampling import SamplingParams
+from paceline.rpc.codec.generation import prompt_to_proto, request_from_proto, request_to_proto
 
 HALF = "tulips\ud800"
 REQUEST = GenerateRequest("x", sampling=SamplingParams(top_k=2**32 - 1), seed=2**64 - 1)

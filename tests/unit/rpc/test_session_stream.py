@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from orchestrator.simulation import in_virtual_time
 from paceline.rpc import session_stream as module
-from paceline.rpc.loop import TIMER_SECONDS
+from paceline.rpc.event_loop import TIMER_SECONDS
 from paceline.rpc.session_stream import Deliveries, Outbox
+from paceline_tools.simulation.single import in_virtual_time
 
 
 async def sent(joined_in: list[float]) -> list[tuple[float, list[int]]]:

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from paceline.engine.history import History
-from paceline.engine.work import StepReport
+from paceline.engine.interfaces import StepReport
+from paceline.engine.sampling.history import History
 from paceline.errors import Internal, PacelineError, Unavailable
-from paceline.path import TokenPath
-from paceline.sampling import SamplingParams
-from paceline.session import Load, Opening, Origin, PromptLogprobs, Proposal, Verdict, Verify
+from paceline.protocol.proposal import Proposal
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Load, Opening
+from paceline.protocol.token_path import TokenPath
+from paceline.protocol.verdict import Origin, PromptLogprobs, Verdict, Verify
 from target_server.verification import Verification, verify
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner, TokenCache, decode_alone

@@ -1,0 +1,120 @@
+"""Drafting alternatives: more sessions of the draft model, each behind a second best token.
+
+They run in the same steps as the drafter's own, a row or a few each, so that where rows are
+all but free alternatives take no time from the guesses.
+"""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+import structlog
+
+from draft_server.branched_path import MAX_LEAVES, Leaf
+from draft_server.drafters.model import ModelDrafter, pick_next
+from paceline.engine.interfaces import Logits, Span, StepReport
+from paceline.engine.sampling.history import History
+from paceline.engine.session import EngineSession
+from paceline.engine.worker import Engine
+from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
+
+_log = structlog.get_logger(__name__)
+
+
+class AlternativeDrafter:
+    """One session for alternatives: a Decoder that continues one after the other."""
+
+    def __init__(self, drafter: ModelDrafter, peers: "list[AlternativeDrafter]") -> None:
+        """Work for `drafter` beside `peers`; begin with its confirmed tokens."""
+        self._drafter = drafter
+        self._peers = peers
+        self.tokens = drafter.session.confirmed  # of which KV, as far as it goes, is right
+        prompt = drafter.opening.prompt_token_ids
+        self._history = History(prompt, self.tokens[len(prompt) :])
+        self._confirmed = len(self.tokens)
+        self.leaf: Leaf | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has work does not depend on what others do."""
+        return False
+
+    def plan(self, cached: int) -> Span | None:
+        """What is not in KV yet of the alternative that is most likely needed."""
+        session = self._drafter.session
+        session.apply()
+        claimed = [peer.leaf for peer in self._peers if peer is not self and peer.leaf]
+        self.leaf = session.leaf(claimed, self.leaf)
+        if self.leaf is None:
+            return None
+        tokens = session.tokens_to(self.leaf)
+        start = min(cached, self._follow(tokens), len(tokens) - 1)
+        return Span(start, self._drafter.words.read(tokens[start:]), 1)
+
+    def _follow(self, tokens: list[int]) -> int:
+        """Turn to `tokens`; returns how many leading ones are as before."""
+        same = self._confirmed  # those never change
+        pairs = zip(self.tokens[same:], tokens[same:], strict=False)
+        same += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        self.tokens, self._confirmed = tokens, self._drafter.session.confirmed_length
+        self._history.truncate(same)
+        for token in tokens[same:]:
+            self._history.append(token)
+        return same
+
+    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+        """Guess the next token, unless the path has left the alternative."""
+        session, leaf = self._drafter.session, self.leaf
+        session.note_cost(report.cost_model)
+        session.apply()
+        if leaf is None or not session.holds(leaf):
+            return
+        row = self._drafter.words.row(logits[0])
+        pick = pick_next(row, self._drafter.opening, self._history)
+        if proposal := session.grow(leaf, pick):
+            self._drafter.deliver(proposal)
+        self.leaf = leaf.grown(pick.token)
+
+    def kept(self, cached: int) -> Sequence[int]:
+        """Nothing: what others may share lies in the drafter's own session."""
+        return ()
+
+    def fail(self, error: PacelineError) -> None:
+        """The engine has logged it; guesses go on without alternatives."""
+
+
+class AlternativeSessions:
+    """The engine's sessions for one stream's alternatives, opened when they are first granted."""
+
+    def __init__(self, engine: Engine, drafter: ModelDrafter) -> None:
+        """Begin with none."""
+        self._engine = engine
+        self._drafter = drafter
+        self._decoders: list[AlternativeDrafter] = []
+        self._sessions: list[EngineSession] = []
+
+    def open(self, count: int) -> None:
+        """Have `count` sessions, as far as there is room that nobody else needs."""
+        while len(self._sessions) < min(count, MAX_LEAVES) and self._may_open:
+            decoder = AlternativeDrafter(self._drafter, self._decoders)
+            opening = self._drafter.opening
+            try:
+                tokens = self._drafter.words.read(decoder.tokens)
+                session = self._engine.open(
+                    decoder, tokens, opening.max_length, salt=opening.cache_salt
+                )
+            except (InvalidArgument, ResourceExhausted, Unavailable) as error:
+                _log.debug("no alternatives", reason=str(error))
+                return
+            self._decoders.append(decoder)
+            self._sessions.append(session)
+
+    @property
+    def _may_open(self) -> bool:
+        """Whether the prompt is in KV, to be copied, and half of all KV is free."""
+        load = self._engine.load
+        return self._drafter.has_begun and 2 * load.kv_pages_used <= load.kv_pages_total
+
+    def close(self) -> None:
+        """Free them."""
+        for session in self._sessions:
+            self._engine.close(session)

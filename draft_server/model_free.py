@@ -1,0 +1,66 @@
+"""An engine for a server that only looks up: sessions, and no model. No torch."""
+
+import socket
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry
+
+from draft_server.settings import DraftSettings
+from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.metrics import EngineMetrics
+from paceline.engine.sampling.sampler import LAW_VERSION
+from paceline.engine.started_engine import StartedEngine
+from paceline.engine.worker import Engine
+from paceline.errors import Internal
+from paceline.machine import own_cores
+from paceline.protocol.model import ModelInfo
+
+MAX_SESSIONS = 4096
+_ANY = 2**31
+
+
+class NoCache:
+    """The KV of no model."""
+
+    length = reach = 0
+
+    def truncate(self, length: int) -> None:
+        """Nothing to drop."""
+
+    def copy(self, length: int) -> "NoCache":
+        """Another one."""
+        return NoCache()
+
+
+class NoRunner:
+    """The forward pass of no model. A session takes one page, which is all its tokens."""
+
+    page_rows = _ANY
+
+    def new_cache(self, max_length: int = 0) -> NoCache:
+        """An empty cache."""
+        return NoCache()
+
+    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
+        """Never called: lookup asks for no step."""
+        raise Internal("there is no model")
+
+
+def start_lookup(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
+    """Start at once; the model info fits any target."""
+    model = ModelInfo(
+        name=settings.model_name or "ngram",
+        fingerprint="",
+        vocabulary_hash="",
+        vocabulary_size=_ANY,
+        max_positions=_ANY,
+        eos_token_ids=(),
+        law_version=LAW_VERSION,
+        row_exact=True,
+        host=socket.gethostname(),
+        cores=own_cores(),
+    )
+    engine = Engine(NoRunner(), step_rows=settings.step_rows, kv_pages=MAX_SESSIONS)
+    EngineMetrics(registry).watch(lambda: engine.load)
+    engine.start()
+    return StartedEngine(engine, model, None)

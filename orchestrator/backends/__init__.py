@@ -1,0 +1,1 @@
+"""The draft and target servers that an orchestrator draws on."""

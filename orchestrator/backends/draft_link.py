@@ -1,0 +1,274 @@
+"""The draft of one stream: advice that may be late, wrong or absent, and never an error."""
+
+import asyncio
+import dataclasses
+from collections.abc import Collection
+from typing import Protocol
+
+import structlog
+
+from orchestrator.backends.calls import DraftCall
+from orchestrator.backends.contract import BrokenContract
+from orchestrator.backends.draft_pools import DraftPool, Drafts
+from orchestrator.backends.draft_session import DraftSession
+from orchestrator.backends.replica import Replica
+from orchestrator.speculation.acceptance import Guess
+from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.draft_buffer import ReceivedTokens
+from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.plan import DraftState, Plan
+from orchestrator.speculation.pool_pacer import PoolPacer
+from paceline.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    PacelineError,
+    ResourceExhausted,
+)
+from paceline.protocol.model import ModelInfo
+from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.session import Opening
+from paceline.protocol.verdict import Verdict
+from paceline.protocol.vocabulary import FEATURE
+
+_log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 1.0
+"""How long after a draft is lost another one is tried."""
+RECONSIDER_SECONDS = 1.0
+"""How often it is asked whether another pool would do the stream more good."""
+NOTHING = Proposal(0, 0, ())
+
+
+class DraftedStream(Protocol):
+    """The output that a draft works for."""
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """Tokens decided so far."""
+
+    @property
+    def remaining(self) -> int:
+        """Tokens to go; 0 when the output has ended."""
+
+    def waited(self, seconds: float) -> None:
+        """The round waited for its draft."""
+
+    def received(self, drafter: Drafter, count: int) -> None:
+        """Draft tokens came."""
+
+    def count_in(self, counts: Tally) -> None:
+        """What the stream comes to is counted there from now on."""
+
+
+class NoDraft:
+    """The target alone."""
+
+    state = DraftState(ready=False)
+
+    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
+        """Nobody to tell."""
+        return ()
+
+    def is_short_of(self, plan: Plan) -> bool:
+        """It never has anything, and nobody waits for it."""
+        return False
+
+    async def take(self, plan: Plan) -> Proposal:
+        """Nothing, at once."""
+        return NOTHING
+
+
+class Drafting:
+    """A session on some draft server, found anew when it is lost or another pool is better."""
+
+    def __init__(
+        self,
+        drafts: Drafts,
+        pacer: PoolPacer,
+        target: ModelInfo,
+        opening: Opening,
+        stream: DraftedStream,
+        *,
+        window: int | None,
+        seconds: float,
+    ) -> None:
+        """Draft for `stream` within `seconds`, as soon as run() runs.
+
+        pacer: of the stream; it is told which pool's draft it has. window: tokens the draft may
+        be ahead; None leaves that to the plans.
+        """
+        self._drafts = drafts
+        self._pacer = pacer
+        self._target = target
+        self._opening = opening
+        self._stream = stream
+        self._window = window
+        self._seconds = seconds
+        self._session: DraftSession | None = None
+        self._replica: Replica | None = None
+
+    def use_target(self, target: ModelInfo) -> None:
+        """The stream goes on with another target, maybe elsewhere."""
+        self._target = target
+        if self._session is not None and self._replica is not None:
+            self._session.share_cores(_share_cores(self._replica, target))
+
+    @property
+    def state(self) -> DraftState:
+        """See orchestrator.round."""
+        return self._session.state if self._session is not None else NoDraft.state
+
+    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
+        """See orchestrator.round."""
+        return self._session.advance(verdict) if self._session is not None else ()
+
+    def is_short_of(self, plan: Plan) -> bool:
+        """Whether a guess is to come that the plan would wait for."""
+        return self._session is not None and self._session.is_short_of(plan)
+
+    async def take(self, plan: Plan) -> Proposal:
+        """What is there, waited for as the plan says."""
+        session = self._session
+        if session is None:
+            return NOTHING
+        proposal = await session.take(plan)
+        self._stream.waited(session.waited_seconds)
+        if self._session is not session:  # lost meanwhile: the wait for it is none that rounds take
+            self._pacer.interrupted()
+        return proposal
+
+    async def run(self) -> None:
+        """Find drafts and follow them, until cancelled. Servers that are full are asked again."""
+        said = ""
+        while True:
+            try:
+                await self._follow_any()
+            except* PacelineError as errors:
+                reason = str(errors.exceptions[0])
+                if reason != said:
+                    _log.info("no draft", reason=reason)
+                said = reason
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow_any(self) -> None:
+        """The draft of the pool that is chosen; where that refuses, of another one, at once."""
+        full: dict[Replica, str] = {}
+        unfit: dict[Replica, str] = {}
+        wanted: str | None = None
+        while True:
+            length = len(self._opening.prompt_token_ids) + len(self._stream.output)
+            pool, replica = self._drafts.pick(self._target, full | unfit, wanted, length)
+            wanted = None
+            try:
+                wanted = await self._follow_one(pool, replica, unfit)
+                full.clear()
+            except* ResourceExhausted as errors:
+                pool.refuse()
+                full[replica] = str(errors.exceptions[0])
+            except* BrokenContract as errors:
+                pool.blame(replica, str(errors.exceptions[0]))
+            except* (InvalidArgument, FailedPrecondition) as errors:
+                unfit[replica] = str(errors.exceptions[0])
+                if _is_too_small(replica, self._opening):
+                    pool.refuse()
+            finally:
+                if self._session is not None:
+                    self._session.lose()
+                self._session = None
+                self._stream.count_in(self._drafts.none)
+
+    async def _follow_one(
+        self, pool: DraftPool, replica: Replica, unfit: Collection[Replica]
+    ) -> str:
+        """Draft with one server until the stream moves to another pool; returns its name."""
+        size = self._target.vocabulary_size
+        async with DraftCall(replica, self._seconds, size) as call, asyncio.TaskGroup() as tasks:
+            opening = self._for_draft(replica.model)
+            self._pacer.use(pool.record, pool.tally)
+            session = self._session_of(replica, opening, pool.record)
+            if self._pacer.eager:
+                session.begin()
+            self._session, self._replica = session, replica
+            await call.open(opening)
+            self._drafts.given()
+            with pool.drafting() as counts:
+                self._stream.count_in(counts)
+                sending = tasks.create_task(_send_advances(call, session))
+                receiving = tasks.create_task(self._receive(call, session))
+                wanted = await self._wants_other(pool, session, unfit)
+                sending.cancel()
+                receiving.cancel()
+        return wanted
+
+    async def _receive(self, call: DraftCall, session: DraftSession) -> None:
+        received = ReceivedTokens()
+        async for proposal in call.proposals():
+            call.note_base(known=session.follows(proposal) or received.knows(proposal.base_digest))
+            self._stream.received(proposal.drafter, received.add(proposal))
+            session.receive(proposal)
+
+    async def _wants_other(
+        self, pool: DraftPool, session: DraftSession, unfit: Collection[Replica]
+    ) -> str:
+        """Wait until another pool would do the stream more good; returns its name.
+
+        Raises InvalidArgument once the draft's positions are used up.
+        """
+        while True:
+            await asyncio.sleep(RECONSIDER_SECONDS)
+            if session.is_full and self._stream.remaining > 1:
+                raise InvalidArgument("the draft's positions are used up")
+            read = len(self._opening.prompt_token_ids) + len(self._stream.output)
+            holding = self._pacer.holding(self._stream.remaining, read)
+            wanted = self._drafts.move(pool, holding, self._target, unfit)
+            if wanted is not None:
+                _log.info("stream moves", draft=pool.name, to=wanted)
+                pool.tally.moved += 1
+                return wanted
+
+    def _for_draft(self, draft: ModelInfo | None) -> Opening:
+        """The draft's session: as much of the output as it has positions for.
+
+        Its numerics are its own, and of logprobs it knows nothing. What it shares of its streams it
+        shares among those of one vocabulary.
+        """
+        opening, target = self._opening, self._target
+        room = draft.max_positions - len(opening.prompt_token_ids) if draft else opening.max_tokens
+        found = self._drafts.vocabularies.relation(draft, target)
+        return dataclasses.replace(
+            opening,
+            output_token_ids=self._stream.output,
+            max_tokens=min(opening.max_tokens, room),
+            fingerprint="",
+            logprobs=None,
+            prompt_logprobs=None,
+            required_features=(FEATURE,) if found is not None and found.map is not None else (),
+            cache_salt=f"{target.vocabulary_hash} {opening.cache_salt}",
+            vocabulary=found.map if found is not None else None,
+        )
+
+    def _session_of(self, replica: Replica, opening: Opening, record: DraftRecord) -> DraftSession:
+        return DraftSession(
+            opening,
+            self._target.vocabulary_size,
+            record,
+            shares_cores=_share_cores(replica, self._target),
+            free=replica.model is not None and not replica.model.vocabulary_hash,
+            window=self._window,
+            round_trip_seconds=replica.round_trip_seconds,
+        )
+
+
+def _share_cores(replica: Replica, target: ModelInfo) -> bool:
+    return replica.model is not None and replica.model.shares_cores(target)
+
+
+def _is_too_small(replica: Replica, opening: Opening) -> bool:
+    """Whether a draft's KV never has room for a stream."""
+    kv = replica.model.kv if replica.model is not None else None
+    return kv is not None and opening.max_length > kv.most(resumes=False)
+
+
+async def _send_advances(call: DraftCall, session: DraftSession) -> None:
+    while True:
+        await call.advance(await session.advances.get())

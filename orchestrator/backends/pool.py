@@ -1,0 +1,118 @@
+"""Pools: which draft or target servers there are, what they serve, and which one to pick."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+
+import structlog
+
+from orchestrator.backends.replica import POLL_SECONDS, Replica, least_loaded
+from paceline.errors import Unavailable
+from paceline.harmless import harmless
+from paceline.protocol.model import ModelInfo
+from paceline.rpc.channels import open_channel, resolve
+
+_log = structlog.get_logger(__name__)
+
+RESOLVE_SECONDS = 5.0
+"""Names are resolved anew this often."""
+
+
+async def _poll(replica: Replica) -> None:
+    with harmless(f"asking the server at {replica.address}"):
+        await replica.poll()
+
+
+class Pool:
+    """The servers behind some addresses, each name standing for all it resolves to."""
+
+    def __init__(self, addresses: Iterable[str]) -> None:
+        """Know of no server yet."""
+        self.addresses = tuple(addresses)
+        self._resolved: dict[str, set[str]] = {name: set() for name in self.addresses}
+        self._replicas: dict[str, Replica] = {}
+        self._servers: list[Replica] = []
+
+    @property
+    def all(self) -> list[Replica]:
+        """Every server an address of which is known, each once."""
+        return list(self._servers)
+
+    @property
+    def ready(self) -> list[Replica]:
+        """Servers that sessions can be opened on."""
+        return [replica for replica in self.all if replica.ready]
+
+    async def watch(self) -> None:
+        """Keep resolving and polling until cancelled; closes all channels then."""
+        rounds = round(RESOLVE_SECONDS / POLL_SECONDS)
+        try:
+            while True:
+                with harmless("looking for servers"):
+                    await self._resolve()
+                    await self._close_retired()
+                for _ in range(rounds):
+                    await self.poll()
+                    await asyncio.sleep(POLL_SECONDS)
+        finally:
+            await asyncio.gather(*(replica.channel.close() for replica in self._replicas.values()))
+
+    async def poll(self) -> None:
+        """Ask every server once. What one answers keeps nobody from hearing the others."""
+        await asyncio.gather(*(_poll(replica) for replica in self._replicas.values()))
+        self._tell_apart()
+
+    def pick(
+        self,
+        fits: Callable[[ModelInfo], bool],
+        wanted: str,
+        without: Collection[Replica] = (),
+    ) -> Replica:
+        """The least loaded server whose model fits; raises Unavailable naming what was `wanted`."""
+        able = [replica for replica in self.ready if replica not in without]
+        fitting = [replica for replica in able if replica.model and fits(replica.model)]
+        if not fitting:
+            raise Unavailable(f"no {wanted} is reachable")
+        return least_loaded(fitting)
+
+    def _tell_apart(self) -> None:
+        """What answers at two addresses is one server, at the first of them."""
+        spare = {address for name in self._resolved.values() for address in self._spare(name)}
+        servers: dict[str, Replica] = {}
+        for address, replica in self._replicas.items():
+            if address not in spare:
+                servers.setdefault(replica.process or address, replica)
+        self._servers = list(servers.values())
+
+    def _spare(self, addresses: set[str]) -> set[str]:
+        """Those that do not answer, of a name that stands for servers of the other IP family.
+
+        localhost is 127.0.0.1 and ::1, and most servers listen on one of them.
+        """
+        groups = [{one for one in addresses if one.startswith("[") is six} for six in (False, True)]
+        answers = [any(self._answers(one) for one in group) for group in groups]
+        spare = groups[1] if answers[0] else groups[0] if answers[1] else set()
+        return {one for one in spare if not self._answers(one)}
+
+    def _answers(self, address: str) -> bool:
+        return address in self._replicas and self._replicas[address].reachable
+
+    async def _resolve(self) -> None:
+        for name in self.addresses:
+            try:
+                self._resolved[name] = set(await resolve(name))
+            except Unavailable as error:  # those it stood for until now may well be alive
+                _log.warning("name not resolved", name=name, reason=str(error))
+        found = set().union(*self._resolved.values())
+        for address in sorted(found - self._replicas.keys()):
+            self._replicas[address] = Replica(address, open_channel(address))
+        for address, replica in self._replicas.items():
+            replica.retired = address not in found
+        self._tell_apart()
+
+    async def _close_retired(self) -> None:
+        """Close channels of servers whose names are gone, once their streams have ended."""
+        for replica in list(self._replicas.values()):
+            if replica.retired and not replica.sessions:
+                del self._replicas[replica.address]
+                self._tell_apart()
+                await replica.channel.close()

@@ -1,0 +1,72 @@
+"""The way out to one client: bounded, and explicit about a client that does not read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from paceline.errors import PacelineError, ResourceExhausted
+from paceline.protocol.generation import Delta, GenerateEvent
+from paceline.protocol.verdict import PromptLogprobs
+
+BUFFER_BYTES = 4 * 1024 * 1024
+"""What may wait for a client, about."""
+STALLED_SECONDS = 30.0
+"""How long the buffer may stay full before the call ends."""
+_TOKEN_BYTES = 32
+
+
+class Outlet:
+    """Events of all choices of one call, in the order in which they were put."""
+
+    def __init__(self) -> None:
+        """Belongs to the running event loop."""
+        self._queue: asyncio.Queue[GenerateEvent | PacelineError | None] = asyncio.Queue()
+        self._waiting = 0
+        self._drained = asyncio.Event()
+
+    def put(self, event: GenerateEvent) -> None:
+        """Add an event; never waits."""
+        self._waiting += _weight(event)
+        self._queue.put_nowait(event)
+
+    def end(self, error: PacelineError | None = None) -> None:
+        """Nothing more comes: all is said, or `error` tells why it is not."""
+        self._queue.put_nowait(error)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has read enough for more to be put."""
+        return self._waiting < BUFFER_BYTES
+
+    async def room(self) -> None:
+        """Wait until the buffer has room; ResourceExhausted after STALLED_SECONDS without."""
+        if self.has_room:
+            return
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                while self._waiting >= BUFFER_BYTES:
+                    self._drained.clear()
+                    await self._drained.wait()
+        except TimeoutError:
+            raise ResourceExhausted(
+                f"the client did not read for {STALLED_SECONDS:g} s; "
+                f"{self._waiting} bytes wait, the limit is {BUFFER_BYTES}"
+            ) from None
+
+    async def events(self) -> AsyncIterator[GenerateEvent]:
+        """Events as they come; raises the error that ended them."""
+        while (event := await self._queue.get()) is not None:
+            if isinstance(event, PacelineError):
+                raise event
+            self._waiting -= _weight(event)
+            self._drained.set()
+            yield event
+
+
+def _weight(event: GenerateEvent) -> int:
+    """Bytes on the wire, about, of what grows with the output or the prompt."""
+    if isinstance(event, PromptLogprobs):
+        return _TOKEN_BYTES * sum(1 + len(token.top) for token in event.tokens)
+    if not isinstance(event, Delta):
+        return 0
+    logprobs = sum(len(token.logprobs.top) for token in event.tokens if token.logprobs)
+    return _TOKEN_BYTES * (len(event.tokens) + logprobs)

@@ -1,0 +1,182 @@
+"""The choices of one call: each a stream of its own, run to its end, all through one outlet."""
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.backends.draft_link import Drafting, NoDraft
+from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.pool import Pool
+from orchestrator.backends.target_link import run_stream
+from orchestrator.serving.event_buffer import Outlet
+from orchestrator.serving.metrics import OrchestratorMetrics
+from orchestrator.serving.output import OutputStream
+from orchestrator.serving.totals import RunningTotals
+from orchestrator.settings import OrchestratorSettings
+from orchestrator.speculation.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.pacer import FixedPacer, Pacer
+from orchestrator.speculation.pool_pacer import PoolPacer
+from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
+from paceline.harmless import harmless
+from paceline.protocol.generation import Speculation
+from paceline.protocol.model import ModelInfo
+from paceline.protocol.session import Opening
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One output of a call."""
+
+    opening: Opening
+    stream: OutputStream
+
+
+class Choices:
+    """Runs the choices of calls."""
+
+    def __init__(
+        self,
+        settings: OrchestratorSettings,
+        targets: Pool,
+        drafts: Drafts,
+        totals: RunningTotals,
+        metrics: OrchestratorMetrics,
+    ) -> None:
+        """Draw on the pools, which somebody else watches."""
+        self._settings = settings
+        self._targets = targets
+        self._drafts = drafts
+        self._metrics = metrics
+        self._totals = totals
+
+    async def run(
+        self,
+        choices: list[Choice],
+        speculation: Speculation,
+        model: ModelInfo,
+        outlet: Outlet,
+        seconds: float,
+    ) -> None:
+        """Fill the outlet, and end it whatever happens; within `seconds`."""
+        error: PacelineError | None = Cancelled("the client has gone")
+        try:
+            streams = [choice.stream for choice in choices]
+            async with asyncio.timeout(seconds):
+                with self._totals.count(streams):
+                    await self._run_all(choices, speculation, model, outlet, seconds)
+            error = None
+        except TimeoutError:
+            error = DeadlineExceeded(f"the output was not whole after {seconds:.1f} s")
+        except PacelineError as raised:
+            error = raised
+        except Exception:
+            with harmless("the log"):
+                _log.exception("stream failed")
+            error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
+        finally:
+            outlet.end(error)  # before what may go wrong, and nobody waits for
+            for choice in choices:
+                ended = None if choice.stream.ended else error
+                with harmless("metrics"):
+                    self._metrics.finished(choice.stream, ended)
+                with harmless("the log"):
+                    _log_end(choice.stream, speculation, ended)
+
+    async def _run_all(
+        self,
+        choices: list[Choice],
+        speculation: Speculation,
+        model: ModelInfo,
+        outlet: Outlet,
+        seconds: float,
+    ) -> None:
+        """The first choice goes ahead, so that the others find its prompt in KV."""
+        first, *others = choices
+
+        async def follow(choice: Choice) -> None:
+            await first.stream.begun.wait()
+            await self._generate(choice, speculation, model, seconds)
+            outlet.put(choice.stream.finished())
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for choice in others:
+                    tasks.create_task(follow(choice))
+                await self._generate(first, speculation, model, seconds)
+                outlet.put(first.stream.finished())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def _generate(
+        self, choice: Choice, speculation: Speculation, model: ModelInfo, seconds: float
+    ) -> None:
+        opening, stream = choice.opening, choice.stream
+        deadline = asyncio.get_running_loop().time() + seconds
+        length = self._settings.draft_length
+        if speculation is Speculation.OFF or length == 0:
+            alone = FixedPacer(0, 0.0)
+            await run_stream(self._targets, NoDraft(), alone, opening, stream, deadline)
+            return
+        pacer = self._pacer(speculation)
+        draft = Drafting(
+            self._drafts,
+            pacer,
+            model,
+            opening,
+            stream,
+            window=self._settings.window,
+            seconds=seconds,
+        )
+        stream.on_interruption, stream.on_target = pacer.interrupted, draft.use_target
+        drafting = asyncio.create_task(draft.run())
+        try:
+            await run_stream(self._targets, draft, pacer, opening, stream, deadline)
+        finally:
+            await _ended(drafting)
+            with harmless("pacing"):
+                pacer.end()
+                _log_pacing(pacer, speculation)
+
+    def _pacer(self, speculation: Speculation) -> PoolPacer:
+        settings = self._settings
+
+        def make(record: DraftRecord) -> Pacer:
+            if speculation is Speculation.FORCE:
+                return FixedPacer(settings.draft_length, settings.draft_wait_seconds)
+            return AdaptivePacer(record, settings.max_draft_length, settings.draft_wait_seconds)
+
+        return PoolPacer(make, DraftRecord(self._drafts.target), self._drafts.none)
+
+
+async def _ended(drafting: "asyncio.Task[None]") -> None:
+    """Cancel a stream's drafting; its session is freed then. A bug that ended it is logged."""
+    drafting.cancel()
+    [outcome] = await asyncio.gather(drafting, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        with harmless("the log"):
+            _log.error("drafting failed", exc_info=outcome)
+
+
+def _log_pacing(pacer: PoolPacer, speculation: Speculation) -> None:
+    explained = pacer.explain()
+    _log.info(
+        "stream paced", speculation=speculation.value, steps=explained.steps, **explained.numbers
+    )
+
+
+def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:
+    """Log one line for a stream that ended, with its statistics."""
+    _log.info(
+        "stream finished",
+        outcome=type(error).__name__ if error else stream.finish_reason.value,
+        speculation=speculation.value,
+        prompt_tokens=stream.usage.prompt_tokens,
+        cached_tokens=stream.usage.cached_tokens,
+        output_tokens=stream.usage.output_tokens,
+        **dataclasses.asdict(stream.statistics.result()),
+    )

@@ -1,0 +1,252 @@
+"""What Prometheus sees of the orchestrator; names and units in the style of vLLM's.
+
+Streams that still run are seen too: counters are read off the tallies when scraped.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orchestrator.backends.draft_pools import DraftPool, Drafts
+from orchestrator.backends.pool import Pool
+from orchestrator.serving.output import OutputStream
+from orchestrator.serving.statistics import StreamStatistics
+from orchestrator.serving.totals import RunningTotals
+from orchestrator.speculation.counts import Tally
+from paceline.errors import PacelineError
+from paceline.protocol.generation import Overhead
+
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_SHORT_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+_NO_POOL = ""
+"""Label of what streams did while they had no draft."""
+
+
+class OrchestratorMetrics:
+    """Histograms of streams and rounds, and all that is read when scraped."""
+
+    def __init__(
+        self, registry: CollectorRegistry, targets: Pool, drafts: Drafts, totals: RunningTotals
+    ) -> None:
+        """Register with `registry`."""
+        self._totals = totals
+        self._lock = threading.Lock()  # a scrape has a thread of its own
+        registry.register(_Scrape(self))  # before the histograms: it is scraped before them
+        registry.register(StreamCollector(targets, totals))
+        registry.register(DraftCollector(drafts))
+        self._streams = Counter(
+            "paceline_streams", "Streams that ended.", ["outcome"], registry=registry
+        )
+        self._prompt_tokens = Counter(
+            "paceline_prompt_tokens", "Prompt tokens of streams that ended.", registry=registry
+        )
+        self._ttft = Histogram(
+            "paceline_time_to_first_token_seconds",
+            "From the request's arrival to its first token.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._token_time = Histogram(
+            "paceline_time_per_output_token_seconds",
+            "Mean time of a stream's tokens after the first, of streams that ended.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._overhead = Histogram(
+            "paceline_round_overhead_seconds",
+            "A round, less the wait for the draft and the target's step.",
+            buckets=_SHORT_SECONDS,
+            registry=registry,
+        )
+        self._overhead_parts = Counter(
+            "paceline_round_overhead_part_seconds",
+            "The same, all rounds together: sampling, queue, wire, codec, emit.",
+            ["part"],
+            registry=registry,
+        )
+        self._round = Histogram(
+            "paceline_round_seconds",
+            "From one verdict to the next, over a round.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+
+    def observe_running(self) -> None:
+        """Observe what streams that run came to since the last scrape."""
+        for stream in list(self._totals.running):
+            self._observe(stream.statistics)
+
+    def finished(self, stream: OutputStream, error: PacelineError | None) -> None:
+        """Count a stream that ended."""
+        self._observe(stream.statistics)
+        self._streams.labels(type(error).__name__ if error else stream.finish_reason.value).inc()
+        self._prompt_tokens.inc(stream.usage.prompt_tokens)
+        if stream.generated > 1:
+            seconds = stream.statistics.result().decode_seconds
+            self._token_time.observe(seconds / (stream.generated - 1))
+
+    def _observe(self, statistics: StreamStatistics) -> None:
+        """Observe what a stream came to since it was observed last."""
+        with self._lock:
+            first = None if statistics.scraped_first else statistics.ttft_seconds
+            if first is not None:
+                statistics.scraped_first = True
+                self._ttft.observe(first)
+            rounds = statistics.rounds_since(statistics.scraped_rounds)
+            statistics.scraped_rounds += len(rounds)
+            for seconds, overhead in rounds:
+                self._round.observe(seconds)
+                self._overhead.observe(overhead.total)
+            self._count_parts([overhead for _, overhead in rounds])
+
+    def _count_parts(self, overheads: list[Overhead]) -> None:
+        for part in fields(Overhead):
+            seconds = sum(getattr(overhead, part.name) for overhead in overheads)
+            self._overhead_parts.labels(part.name).inc(max(0.0, seconds))
+
+
+class _Scrape(Collector):
+    """Has nothing of its own: brings the histograms up to date."""
+
+    def __init__(self, metrics: OrchestratorMetrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Nothing."""
+        self._metrics.observe_running()
+        return ()
+
+
+class StreamCollector(Collector):
+    """Counters of all streams together."""
+
+    def __init__(self, targets: Pool, totals: RunningTotals) -> None:
+        """Read them when scraped."""
+        self._targets = targets
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        found = self._totals.value
+        yield GaugeMetricFamily("paceline_streams_running", "Streams that run.", found.running)
+        yield CounterMetricFamily(
+            "paceline_generation_tokens", "Output tokens emitted.", found.tokens
+        )
+        yield CounterMetricFamily(
+            "paceline_spec_decode_num_rounds", "Rounds verified.", found.rounds
+        )
+        yield CounterMetricFamily(
+            "paceline_spec_decode_num_plain_steps", "Steps with no proposal.", found.plain_steps
+        )
+        yield GaugeMetricFamily(
+            "paceline_targets_ready", "Target servers at hand.", len(self._targets.ready)
+        )
+
+
+class DraftCollector(Collector):
+    """Counters and gauges of each draft pool."""
+
+    def __init__(self, drafts: Drafts) -> None:
+        """Read them when scraped."""
+        self._drafts = drafts
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        tallies = {pool.name: pool.tally for pool in self._drafts.pools}
+        yield from _draft_counters(tallies)
+        yield _pacing_steps({**tallies, _NO_POOL: self._drafts.none})
+        yield from _draft_gauges(self._drafts.pools)
+
+
+def _draft_counters(tallies: dict[str, Tally]) -> Iterator[Metric]:
+    drafted = CounterMetricFamily(
+        "paceline_spec_decode_num_draft_tokens",
+        "Draft tokens received, by what guessed them.",
+        labels=["draft", "drafter"],
+    )
+    for name, tally in tallies.items():
+        for drafter, count in tally.drafted.copy().items():
+            drafted.add_metric([name, drafter.value], count)
+    yield drafted
+    for kind in ("verified", "accepted"):
+        total = CounterMetricFamily(
+            f"paceline_spec_decode_num_{kind}_tokens", f"Draft tokens {kind}.", labels=["draft"]
+        )
+        places = CounterMetricFamily(
+            f"paceline_spec_decode_num_{kind}_tokens_per_pos",
+            f"Draft tokens {kind}, by place in the round.",
+            labels=["draft", "position"],
+        )
+        for name, tally in tallies.items():
+            total.add_metric([name], getattr(tally, kind))
+            for place, count in enumerate(getattr(tally, f"{kind}_by_place")):
+                places.add_metric([name, str(place)], count)
+        yield from (total, places)
+    streams = CounterMetricFamily(
+        "paceline_draft_streams", "Streams that were given a draft of the pool.", labels=["draft"]
+    )
+    moved = CounterMetricFamily(
+        "paceline_draft_streams_moved", "Streams that left it for another pool.", labels=["draft"]
+    )
+    for name, tally in tallies.items():
+        streams.add_metric([name], tally.streams)
+        moved.add_metric([name], tally.moved)
+    yield from (streams, moved)
+
+
+def _pacing_steps(tallies: dict[str, Tally]) -> Metric:
+    steps = CounterMetricFamily(
+        "paceline_pacing_steps",
+        "Steps planned by the pacer, by its reason.",
+        labels=["draft", "reason"],
+    )
+    for name, tally in tallies.items():
+        for reason, count in tally.reasons.copy().items():
+            steps.add_metric([name, reason], count)
+    return steps
+
+
+def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
+    gauges: dict[str, tuple[str, Callable[[DraftPool], float | None]]] = {
+        "drafts_ready": ("Draft servers at hand.", lambda pool: len(pool.ready)),
+        "draft_streams_running": ("Streams that have a draft.", lambda pool: pool.tally.running),
+        "draft_benched": (
+            "1: streams begin without, as it does not pay or its vocabulary is not the target's.",
+            lambda pool: pool.record.benched or pool.strange,
+        ),
+        "draft_acceptance_rate": (
+            "Accepted of recent draft tokens verified.",
+            lambda pool: pool.record.places.rate,
+        ),
+        "draft_gain_ratio": (
+            "Speed over that of the target alone at the same load.",
+            lambda pool: _gain(pool, "value"),
+        ),
+        "draft_gain_ratio_low": (
+            "Lower bound of its 95 % interval.",
+            lambda pool: _gain(pool, "low"),
+        ),
+        "draft_gain_ratio_high": (
+            "Upper bound of its 95 % interval.",
+            lambda pool: _gain(pool, "high"),
+        ),
+    }
+    for name, (text, read) in gauges.items():
+        gauge = GaugeMetricFamily(f"paceline_{name}", text, labels=["draft"])
+        for pool in pools:
+            if (value := read(pool)) is not None:  # else it is not known yet
+                gauge.add_metric([pool.name], value)
+        yield gauge
+
+
+def _gain(pool: DraftPool, which: str) -> float | None:
+    gain = pool.record.gain
+    return None if gain is None else float(getattr(gain, which))

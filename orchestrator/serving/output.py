@@ -1,0 +1,214 @@
+"""One choice of a call: from verdicts to tokens, text and statistics."""
+
+import asyncio
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.serving.detokenizer import Detokenizer
+from orchestrator.serving.event_buffer import Outlet
+from orchestrator.serving.statistics import StreamStatistics
+from orchestrator.serving.stop_strings import StopStrings
+from orchestrator.speculation.counts import Tally
+from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
+from paceline.protocol.model import ModelInfo
+from paceline.protocol.proposal import Drafter
+from paceline.protocol.session import Opening
+from paceline.protocol.verdict import PromptLogprobs, TokenLogprobs, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A verdict that came, and how long the round had waited for its draft."""
+
+    verdict: Verdict
+    draft_wait: float
+
+
+class OutputStream:
+    """Verdicts go in on the round's side, deltas come out at the outlet.
+
+    emit takes the tokens, so that the next step can be asked for at once; settle makes text
+    of them while the servers work.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        detokenizer: Detokenizer,
+        stop: tuple[str, ...],
+        arrived: float,
+        outlet: Outlet,
+        choice_index: int = 0,
+    ) -> None:
+        """Begin behind the opening's output tokens, as if they had been emitted here.
+
+        arrived: when the request came, on the event loop's clock. begun, which
+        others may wait for, is set with the first delta.
+        """
+        self._opening = opening
+        self._detokenizer = detokenizer
+        self._stop = StopStrings(stop)
+        self._outlet = outlet
+        self._choice_index = choice_index
+        self._output: list[int] = []
+        self._settled = 0
+        self._text_length = 0
+        self._arrivals: deque[_Arrival] = deque()
+        self._draft_wait = 0.0
+        self._prompt_logprobs = 0
+        self.statistics = StreamStatistics(arrived)
+        self.cached_tokens: int | None = None
+        self.begun = asyncio.Event()
+        self.on_interruption: Callable[[], None] = lambda: None
+        self.on_target: Callable[[ModelInfo], None] = lambda _: None
+        for token in opening.output_token_ids:
+            self._output.append(token)
+            self._text_length += len(self._text(token))
+            if self._stop.found:
+                break
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """Tokens decided so far."""
+        return tuple(self._output)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens to go; 0 when the output has ended."""
+        return 0 if self._stopped else self._opening.max_tokens - len(self._output)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the output is whole, and settled."""
+        return not self.remaining and not self._arrivals
+
+    def waited(self, seconds: float) -> None:
+        """The round waited for its draft."""
+        self._draft_wait += seconds
+
+    def received(self, drafter: Drafter, count: int) -> None:
+        """Draft tokens came."""
+        self.statistics.receive(drafter, count)
+
+    def count_in(self, counts: Tally) -> None:
+        """What the stream comes to is counted there from now on."""
+        self.statistics.tally = counts
+
+    def emit(self, verdict: Verdict) -> None:
+        """Take the verdict's tokens: the only place that emits. Never waits for the client."""
+        if self.cached_tokens is None:
+            self.cached_tokens = verdict.cached_tokens
+        self._output.extend(verdict.token_ids)
+        self._arrivals.append(_Arrival(verdict, self._draft_wait))
+        self._draft_wait = 0.0
+
+    def emit_prompt_logprobs(self, piece: PromptLogprobs) -> None:
+        """Pass a piece on, once: a target that takes over sends all pieces again."""
+        if piece.position > self._prompt_logprobs:
+            self._prompt_logprobs = piece.position + len(piece.tokens) - 1
+            tokens = tuple(self._with_texts(token) for token in piece.tokens)
+            self._outlet.put(PromptLogprobs(piece.position, tokens))
+
+    def settle(self) -> None:
+        """Make deltas of what was emitted. A stop string takes back the tokens behind it."""
+        while self._arrivals:
+            arrival = self._arrivals.popleft()
+            verdict = arrival.verdict
+            start = len(self._opening.output_token_ids) + self._settled
+            tokens = self._tokens(verdict, start)
+            if self._stop.found:
+                self._arrivals.clear()
+                del self._output[start + len(tokens) :]
+            if not self._arrivals and not self.remaining and not self._stop.found:
+                flushed = tokens[-1].text + self._flush()
+                tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
+            self._settled += len(tokens)
+            kept = verdict.head(len(tokens))
+            self.statistics.observe(kept, arrival.draft_wait)
+            delta = Delta(start, tuple(tokens), self._choice_index, self._text_length)
+            self._text_length += len(delta.text)
+            self._outlet.put(delta)
+            self.begun.set()
+
+    async def room(self) -> None:
+        """Wait until the client has read enough."""
+        if not self._outlet.has_room:
+            await self._outlet.room()
+            self.interrupted()
+
+    def interrupted(self) -> None:
+        """The time until the next verdict is none that a round takes: nobody is to learn of it."""
+        self._draft_wait = 0.0
+        self.statistics.interrupted()
+        self.on_interruption()
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        prompt = len(self._opening.prompt_token_ids)
+        accepted = self.statistics.accepted
+        return Usage(prompt, len(self._output), self.cached_tokens or 0, accepted)
+
+    @property
+    def generated(self) -> int:
+        """Output tokens made here, without those the stream came with."""
+        return len(self._output) - len(self._opening.output_token_ids)
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the output ended; when it has."""
+        return FinishReason.STOP if self._stopped else FinishReason.LENGTH
+
+    def finished(self) -> Finished:
+        """How the output ended; when it has."""
+        return Finished(
+            self.finish_reason,
+            self.usage,
+            self.statistics.result(),
+            self._choice_index,
+            self._stop.found,
+            self._stop_token_id,
+        )
+
+    @property
+    def _stopped(self) -> bool:
+        return self._stop.found is not None or self._stop_token_id is not None
+
+    @property
+    def _stop_token_id(self) -> int | None:
+        """The last token, when it is one that ends the output."""
+        last = self._output[-1] if self._output and self._stop.found is None else None
+        return last if last in self._opening.stop_token_ids else None
+
+    def _tokens(self, verdict: Verdict, index: int) -> list[Token]:
+        """The verdict's tokens, the first one `index` in the output, up to a stop string."""
+        tokens: list[Token] = []
+        logprobs = verdict.logprobs or (None,) * len(verdict.token_ids)
+        for token, origin, own in zip(verdict.token_ids, verdict.origins(), logprobs, strict=True):
+            text = self._text(token, index + len(tokens) + 1)
+            tokens.append(Token(token, origin, text, own and self._with_texts(own)))
+            if self._stop.found:
+                break
+        return tokens
+
+    def _text(self, token: int, count: int | None = None) -> str:
+        """What `token` lets through, as the output's token number `count`; no stop token's text."""
+        if token in self._opening.stop_token_ids:
+            return ""
+        count = len(self._output) if count is None else count
+        armed = count >= self._opening.sampling.min_tokens
+        return self._stop.feed(self._detokenizer.step(token), armed=armed)
+
+    def _flush(self) -> str:
+        """What was held back, in the order in which it came; for the end of the output."""
+        armed = len(self._output) >= self._opening.sampling.min_tokens
+        return self._stop.feed(self._detokenizer.flush(), armed=armed) + self._stop.flush()
+
+    def _with_texts(self, logprobs: TokenLogprobs) -> TokenLogprobs:
+        top = (
+            dataclasses.replace(one, text=self._detokenizer.alone(one.token_id))
+            for one in logprobs.top
+        )
+        return TokenLogprobs(logprobs.logprob, tuple(top))

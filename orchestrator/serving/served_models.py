@@ -1,0 +1,189 @@
+"""The models that can be asked for: their targets, tokenizers, and the drafts at hand."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.pool import Pool
+from orchestrator.backends.replica import NOT_ASKED, POLL_SECONDS, Replica
+from orchestrator.serving.tokenizer import TargetTokenizer
+from paceline.errors import (
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PacelineError,
+    Unavailable,
+    listed,
+    shown,
+)
+from paceline.protocol.generation import Model
+from paceline.protocol.model import KVSize, ModelInfo
+
+_log = structlog.get_logger(__name__)
+
+
+class Models:
+    """What the pools serve, by name."""
+
+    def __init__(self, targets: Pool, drafts: Drafts) -> None:
+        """The pools are watched by somebody else."""
+        self._targets = targets
+        self._drafts = drafts
+        self._tokenizers: dict[str, TargetTokenizer] = {}
+        self._missed: set[str] = set()
+        self._fetching: dict[str, asyncio.Task[TargetTokenizer]] = {}
+
+    async def pick(self, name: str) -> tuple[ModelInfo, TargetTokenizer]:
+        """The model called `name`, which may be empty when there is only one."""
+        models = {replica.model.name for replica in self._targets.ready if replica.model}
+        if not models:
+            raise Unavailable("no target is reachable")
+        if not name and len(models) > 1:
+            raise InvalidArgument.of("model", name, f"one of {listed(models)}")
+        if name and name not in models:
+            raise NotFound(f"model {shown(name)} is not served; there is {listed(models)}")
+        wanted = name or models.pop()
+        replica = self._pick(wanted)
+        if replica.model is None:
+            raise Internal("a ready target has no model")
+        return replica.model, await self._tokenizer(replica.model)
+
+    def _pick(self, name: str) -> Replica:
+        """A target of the model: one whose tokenizer is here already where there is one."""
+
+        def here(model: ModelInfo) -> bool:
+            return model.name == name and _tokenizer_key(model) in self._tokenizers
+
+        with contextlib.suppress(Unavailable):
+            return self._targets.pick(here, name)
+        return self._targets.pick(lambda model: model.name == name, f"target of {name}")
+
+    def kv_sizes(self, model: ModelInfo) -> Sequence[KVSize | None]:
+        """KV of all targets that are known to serve a model, whether they answer now or not.
+
+        None for one that does not say, or was not asked yet.
+        """
+        there = [replica for replica in self._targets.all if not replica.retired]
+        known = [replica.model for replica in there if replica.model is not None]
+        sizes = [one.kv for one in known if one.fingerprint == model.fingerprint]
+        return [*sizes, *(None for replica in there if replica.reason == NOT_ASKED)]
+
+    def list(self) -> list[Model]:
+        """The models of the targets that are there, once their tokenizers are too; by name."""
+        models = {
+            replica.model.name: replica.model
+            for replica in self._targets.ready
+            if replica.model and _tokenizer_key(replica.model) in self._tokenizers
+        }
+        return [self._describe(models[name]) for name in sorted(models)]
+
+    async def prepare(self) -> None:
+        """Have each new target's tokenizer ready before a client asks; until cancelled.
+
+        Outlives whatever goes wrong with one of them: it is looked at again a moment later.
+        """
+        try:
+            while True:
+                try:
+                    self._look()
+                except Exception:
+                    _log.exception("models not looked at")
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            for task in self._fetching.values():
+                task.cancel()
+
+    def _look(self) -> None:
+        models = [replica.model for replica in self._targets.ready if replica.model]
+        for model in models:
+            if _tokenizer_key(model) not in self._tokenizers:
+                self._fetch(model)
+        self._forget()
+        self._drafts.notice_models()
+
+    def _forget(self) -> None:
+        """Keep no tokenizer that no target has any more."""
+        known = {_tokenizer_key(replica.model) for replica in self._targets.all if replica.model}
+        for key in self._tokenizers.keys() - known:
+            del self._tokenizers[key]
+        self._missed &= known
+
+    async def _tokenizer(self, model: ModelInfo) -> TargetTokenizer:
+        """The model's tokenizer, fetched once for all that ask; who goes does not end that."""
+        key = _tokenizer_key(model)
+        if key in self._tokenizers:
+            return self._tokenizers[key]
+        try:
+            return await asyncio.shield(self._fetch(model))
+        except PacelineError:
+            raise
+        except Exception as error:
+            raise Internal(f"the tokenizer of {model.name} could not be had") from error
+
+    def _fetch(self, model: ModelInfo) -> asyncio.Task[TargetTokenizer]:
+        """The task that fetches it: one for each tokenizer, so that none waits for another's."""
+        key = _tokenizer_key(model)
+        if key not in self._fetching:
+            task = asyncio.create_task(self._fetch_from_any(key, model.name))
+            self._fetching[key] = task
+            task.add_done_callback(lambda _: self._fetched(key, task))
+        return self._fetching[key]
+
+    def _fetched(self, key: str, task: asyncio.Task[TargetTokenizer]) -> None:
+        del self._fetching[key]
+        if task.cancelled():
+            return
+        if error := task.exception():  # who asks is told; the log is told once
+            if key not in self._missed:
+                _log.warning("tokenizer not fetched", reason=type(error).__name__)
+            self._missed.add(key)
+        else:
+            self._missed.discard(key)
+            self._tokenizers[key] = task.result()
+
+    async def _fetch_from_any(self, key: str, name: str) -> TargetTokenizer:
+        """From the targets that have it, one after the other; raises what the last one did."""
+        error: PacelineError = Unavailable(f"no target of {name} is reachable")
+        for replica in self._targets.ready:
+            if replica.model is None or _tokenizer_key(replica.model) != key:
+                continue
+            try:
+                return await fetch_tokenizer(replica)
+            except PacelineError as raised:
+                error = raised
+        raise error
+
+    def _describe(self, model: ModelInfo) -> Model:
+        fits = self._drafts.vocabularies.fits
+        drafts = [draft for draft in self._drafts.ready if fits(draft.model, model)]
+        return Model(
+            model.name,
+            model.fingerprint,
+            model.max_positions,
+            model.vocabulary_size,
+            len(drafts),
+        )
+
+
+async def fetch_tokenizer(replica: Replica) -> TargetTokenizer:
+    """The tokenizer of a server's model; reading a large one takes a second, on a thread.
+
+    One for token ids alone where the model has no tokenizer.json, or none that can be read.
+    """
+    try:
+        files = await replica.tokenizer_files()
+    except NotFound:
+        return TargetTokenizer(None)
+    try:
+        return await asyncio.to_thread(TargetTokenizer, files)
+    except Exception as error:  # the library raises bare ones
+        _log.warning("tokenizer cannot be read", reason=str(error)[:200])
+        return TargetTokenizer(None)
+
+
+def _tokenizer_key(model: ModelInfo) -> str:
+    """Targets with equal files share a tokenizer; files that differ in anything are others."""
+    return f"{model.name} {model.vocabulary_hash} {model.tokenizer_hash}"

@@ -1,0 +1,119 @@
+"""Statistics of one stream, gathered verdict by verdict. Pure: times are handed in."""
+
+from collections import Counter
+from dataclasses import astuple
+from statistics import median
+
+from orchestrator.speculation.counts import Tally
+from paceline.protocol.generation import Overhead, Statistics
+from paceline.protocol.proposal import Drafter
+from paceline.protocol.verdict import Verdict
+
+
+class StreamStatistics:
+    """Counts and times of one stream; times are in seconds on any one monotonic clock."""
+
+    def __init__(self, arrived: float) -> None:
+        """`arrived`: when the request came."""
+        self._arrived = arrived
+        self._first_token: float | None = None
+        self._last_token = arrived
+        self.overheads: list[Overhead] = []
+        self._accepted: list[int] = []
+        self._verified: list[int] = []
+        self.round_seconds: list[float] = []
+        self.drafted: Counter[Drafter] = Counter()
+        self.rounds = 0
+        self.plain_steps = 0
+        self.tally = Tally()
+        """Counts the same for all streams of a draft pool, which may change."""
+        self.scraped_rounds = 0
+        self.scraped_first = False
+        self._interrupted = False
+        """What of this the metrics have seen already, while the stream runs."""
+
+    def receive(self, drafter: Drafter, count: int) -> None:
+        """Draft tokens came."""
+        self.drafted[drafter] += count
+        self.tally.drafted[drafter] += count
+
+    def rounds_since(self, first: int) -> list[tuple[float, Overhead]]:
+        """Seconds and overhead of each round from the one numbered `first` on."""
+        return list(zip(self.round_seconds[first:], self.overheads[first:], strict=False))
+
+    @property
+    def ttft_seconds(self) -> float | None:
+        """From the request to the first token; None before that."""
+        return None if self._first_token is None else self._first_token - self._arrived
+
+    @property
+    def accepted(self) -> int:
+        """Draft tokens accepted."""
+        return sum(self._accepted)
+
+    def interrupted(self) -> None:
+        """The time until the next verdict is none that a round takes."""
+        self._interrupted = True
+
+    def observe(self, verdict: Verdict, draft_wait: float) -> None:
+        """A verdict came, of a round that had waited `draft_wait` for its draft."""
+        now = verdict.arrived_seconds
+        self.tally.observe(verdict)
+        if self._first_token is None:
+            self._first_token = now
+        elif verdict.verified and not self._interrupted:
+            wall = now - self._last_token
+            self.round_seconds.append(wall)
+            self.overheads.append(_overhead(verdict, wall - draft_wait))
+        self._last_token = now
+        self._interrupted = False
+        if not verdict.verified:
+            self.plain_steps += 1
+            return
+        self.rounds += 1
+        _count_places(self._verified, verdict.verified)
+        _count_places(self._accepted, verdict.accepted)
+
+    def result(self) -> Statistics:
+        """The statistics so far."""
+        first = self._first_token if self._first_token is not None else self._last_token
+        places = len(self._verified)
+        return Statistics(
+            rounds=self.rounds,
+            drafted=self.drafted.total(),
+            verified=sum(self._verified),
+            accepted=self.accepted,
+            accepted_by_place=tuple(self._accepted + [0] * (places - len(self._accepted))),
+            verified_by_place=tuple(self._verified),
+            plain_steps=self.plain_steps,
+            ttft_seconds=first - self._arrived,
+            decode_seconds=self._last_token - first,
+            overhead_seconds=median(one.total for one in self.overheads) if self.overheads else 0.0,
+            overhead=_medians(self.overheads),
+        )
+
+
+def _overhead(verdict: Verdict, wall: float) -> Overhead:
+    """What of a round, less its wait for the draft, was not the forward pass."""
+    asked = verdict.arrived_seconds - verdict.asked_seconds
+    served = verdict.step_seconds + verdict.sampling_seconds + verdict.queue_seconds
+    return Overhead(
+        sampling=verdict.sampling_seconds,
+        queue=verdict.queue_seconds,
+        wire=asked - served,
+        codec=verdict.codec_seconds,
+        emit=wall - asked - verdict.codec_seconds,
+    )
+
+
+def _medians(overheads: list[Overhead]) -> Overhead:
+    if not overheads:
+        return Overhead()
+    return Overhead(*(median(part) for part in zip(*map(astuple, overheads), strict=True)))
+
+
+def _count_places(counts: list[int], length: int) -> None:
+    """Add 1 at each of the first `length` places."""
+    counts.extend([0] * (length - len(counts)))
+    for place in range(length):
+        counts[place] += 1

@@ -1,0 +1,106 @@
+"""The target's tokenizer and chat template, on Hugging Face tokenizers and Jinja; no torch."""
+
+import dataclasses
+import json
+
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+
+from orchestrator.serving.chat_template import ChatTemplates, Message
+from orchestrator.serving.detokenizer import NO_TEXT, Detokenizer, Vocabulary
+from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.protocol.generation import ChatMessage, Prompt
+from paceline.protocol.model import TokenizerFiles
+
+CACHED_WORDS = 1_000
+"""How words are split is kept for the first so many, by each thread; see docs/decisions.md."""
+
+
+class TargetTokenizer:
+    """Turns prompts into token ids, and token ids into text."""
+
+    def __init__(self, files: TokenizerFiles | None) -> None:
+        """Take the files as the target sent them; None: token ids alone are known."""
+        self._tokenizer = _load(files.tokenizer_json) if files else None
+        self._longest = _longest_token(self._tokenizer) if self._tokenizer else None
+        self._vocabulary = Vocabulary(self._tokenizer) if self._tokenizer else None
+        templates = {"default": files.chat_template, **files.named_templates} if files else {}
+        self._templates = ChatTemplates(
+            {name: source for name, source in templates.items() if source},
+            files.special_tokens if files else {},
+        )
+
+    @property
+    def has_text(self) -> bool:
+        """Whether tokens have text; else they are ids alone."""
+        return self._tokenizer is not None
+
+    def encode(self, prompt: Prompt, max_positions: int | None = None) -> tuple[int, ...]:
+        """Token ids of a prompt; ids are taken as they are, text gets the model's own specials.
+
+        Raises InvalidArgument for a conversation the model's template refuses, and for a text
+        that cannot fit max_positions whatever its tokens are, before it looks for them.
+        """
+        if isinstance(prompt, str):
+            return self._ids(prompt, max_positions, specials=True)
+        messages = [part for part in prompt if isinstance(part, ChatMessage)]
+        if messages:
+            turns = [dataclasses.asdict(message) for message in messages]
+            return self.encode_chat(turns, max_positions=max_positions)
+        return tuple(part for part in prompt if isinstance(part, int))
+
+    def encode_chat(
+        self,
+        messages: list[Message],
+        tools: list[Message] | None = None,
+        documents: list[Message] | None = None,
+        max_positions: int | None = None,
+    ) -> tuple[int, ...]:
+        """Token ids of a conversation: messages, tools and documents as templates take them."""
+        text = self._templates.render(messages, tools, documents)
+        return self._ids(text, max_positions, specials=False)
+
+    def detokenizer(self) -> Detokenizer:
+        """An incremental detokenizer at the beginning of an output."""
+        return self._vocabulary.detokenizer() if self._vocabulary else NO_TEXT
+
+    def _ids(self, text: str, max_positions: int | None, *, specials: bool) -> tuple[int, ...]:
+        if self._tokenizer is None:
+            raise FailedPrecondition("prompt: the model has no tokenizer.json; send token ids")
+        if max_positions and self._longest and len(text) > max_positions * self._longest:
+            limit = f"at most {max_positions * self._longest} characters, "
+            limit += f"{self._longest} for each of the model's {max_positions} positions"
+            raise InvalidArgument.of("prompt's length", len(text), limit)
+        # As a batch of one: without offsets, which nobody needs, and off Python's lock.
+        [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=specials)
+        return tuple(encoding.ids)
+
+
+def _load(content: bytes) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(content.decode())
+    # Saved with the file by who trained with it: they would clip and pad prompts.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if resize := getattr(tokenizer.model, "_resize_cache", None):  # some have no cache
+        resize(CACHED_WORDS)
+    return tokenizer
+
+
+def _longest_token(tokenizer: Tokenizer) -> int | None:
+    """Most characters that a token can stand for; None where a token stands for any number.
+
+    So it is where unknown characters share a token, where text is normalized, and where
+    added tokens take the blanks beside them.
+    """
+    vocabulary = tokenizer.get_vocab()
+    bytes_known = all(f"<0x{byte:02X}>" in vocabulary for byte in range(256)) or all(
+        letter in vocabulary for letter in ByteLevel.alphabet()
+    )
+    added = tokenizer.get_added_tokens_decoder().values()
+    if not bytes_known or any(token.lstrip or token.rstrip for token in added):
+        return None
+    kind = json.loads(tokenizer.normalizer.__getstate__())["type"] if tokenizer.normalizer else ""
+    if kind not in {"", "NFC"}:
+        return None
+    # NFC makes one character of four at most.
+    return max(map(len, vocabulary)) * (4 if kind else 1)

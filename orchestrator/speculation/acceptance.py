@@ -1,0 +1,140 @@
+"""How likely a guess is right: learned of verdicts, by how sure the drafter was. Pure."""
+
+import math
+from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from paceline.protocol.proposal import Drafter
+from paceline.protocol.verdict import Verdict
+
+_BOUNDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+_PRIOR_WEIGHT = 4.0
+_MEMORY = 400.0
+_STREAM_MEMORY = 24.0
+_STREAM_PRIOR = 6.0
+_OPTIMISM = 4.0
+_STEP = 0.25
+_MAX_OFFSET = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A draft token, as far as its chance is concerned."""
+
+    drafter: Drafter
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Guessed:
+    """A guess of which it is known whether it is right. confidence: on the drafter's own scale."""
+
+    right: bool
+    confidence: float
+    drafter: Drafter = Drafter.MODEL
+
+
+class Share:
+    """A share of successes among recent events; the latest `memory` or so count."""
+
+    def __init__(self, prior: float, prior_weight: float, memory: float) -> None:
+        """Begin as if `prior` had been seen so often."""
+        self.hits, self.seen = prior * prior_weight, prior_weight
+        self._kept = 1.0 - 1.0 / memory
+
+    def observe(self, success: bool) -> None:
+        """One more event."""
+        self.hits = self._kept * self.hits + success
+        self.seen = self._kept * self.seen + 1.0
+
+    def doubt(self, weight: float) -> None:
+        """Let what was seen so far weigh as little as `weight` events."""
+        self.hits, self.seen = self.value * weight, weight
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.hits / self.seen
+
+
+def _prior(confidence: float) -> float:
+    """Where nothing was seen yet: half of the guesses without any margin are right."""
+    return 1.0 - 0.5 * math.exp(-confidence / 2.0)
+
+
+class Calibration:
+    """Chances by confidence of all streams of one draft: a drafter's scale is its own."""
+
+    def __init__(self) -> None:
+        """Begin with a mild prior."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: what was learned so far was of another draft, or may have been."""
+        middles = [low + 0.1 for low in (0.0, *_BOUNDS)]
+        self._shares = {
+            drafter: [Share(_prior(middle), _PRIOR_WEIGHT, _MEMORY) for middle in middles]
+            for drafter in Drafter
+        }
+        # Optimistic, so that a draft is tried; a few rounds tell.
+        self.mean = Share(0.85, _OPTIMISM, _MEMORY)
+
+    def chance(self, guess: Guess) -> float:
+        """That such a guess is accepted when all before it were."""
+        return self._share(guess).value
+
+    def observe(self, guess: Guess, accepted: bool) -> None:
+        """A guess was verified, behind others that were all accepted."""
+        self._share(guess).observe(accepted)
+        self.mean.observe(accepted)
+
+    def _share(self, guess: Guess) -> Share:
+        return self._shares[guess.drafter][bisect(_BOUNDS, guess.confidence)]
+
+
+@dataclass(slots=True)
+class StreamAcceptance:
+    """Chances in one stream: those of all, moved by what this one's own guesses came to."""
+
+    calibration: Calibration
+    offset: float = 0.0
+    mean: Share = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin as the others go."""
+        self.mean = Share(self.calibration.mean.value, _STREAM_PRIOR, _STREAM_MEMORY)
+
+    def chance(self, guess: Guess) -> float:
+        """That a guess at hand is accepted when all before it are."""
+        return _moved(self.calibration.chance(guess), self.offset)
+
+    def all_right(self, guesses: Sequence[Guess]) -> float:
+        """That all of them are accepted."""
+        return math.prod(self.chance(guess) for guess in guesses)
+
+    @property
+    def next_chance(self) -> float:
+        """That a guess not made yet is accepted when all before it are."""
+        return self.mean.value
+
+    def doubt(self) -> None:
+        """Be ready to change one's mind: what was true before a pause need not be after it."""
+        self.mean.doubt(_OPTIMISM / 2)
+        self.offset = 0.0
+
+    def observe(self, guesses: tuple[Guess, ...], verdict: Verdict) -> None:
+        """Learn of the guesses that were verified; those behind the first wrong one say nothing."""
+        for place, guess in enumerate(guesses[: verdict.accepted + 1]):
+            accepted = place < verdict.accepted
+            error = float(accepted) - self.chance(guess)
+            self.offset = max(-_MAX_OFFSET, min(_MAX_OFFSET, self.offset + _STEP * error))
+            self.calibration.observe(guess, accepted)
+            self.mean.observe(accepted)
+
+
+def _moved(chance: float, offset: float) -> float:
+    """A chance, on the scale of log-odds moved by `offset`."""
+    odds = chance / (1.0 - chance) if chance < 1.0 else math.inf
+    moved = odds * math.exp(offset)
+    return moved / (1.0 + moved) if math.isfinite(moved) else 1.0

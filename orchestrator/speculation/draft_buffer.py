@@ -1,0 +1,164 @@
+"""What the draft has guessed and the target has not judged yet. Pure."""
+
+from itertools import accumulate, islice
+
+from orchestrator.speculation.acceptance import Guess
+from paceline.protocol.draft_path import AheadPath
+from paceline.protocol.hashing import mix
+from paceline.protocol.proposal import End, Proposal, continued, end_of
+
+MAX_ALTERNATIVE_TOKENS = 96
+"""Most that are kept beside the guesses: twice what a draft makes, some of it late."""
+
+REMEMBERED_TOKENS = 1024
+"""Draft tokens that are told from new ones when they come again: far more than come between an
+alternative and the word that it was taken."""
+
+
+class ReceivedTokens:
+    """Draft tokens that came, each by the digest of the path that ends with it.
+
+    A draft sends an alternative again as guesses once the target has picked it, for a buffer that
+    had no room for it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._digests: dict[int, None] = {}  # the oldest first
+
+    def knows(self, digest: int) -> bool:
+        """Whether the path with this digest is one that came."""
+        return digest in self._digests
+
+    def add(self, proposal: Proposal) -> int:
+        """Take all of `proposal`; returns how many of its tokens had not come before."""
+        digests = accumulate(proposal.token_ids, mix, initial=proposal.base_digest)
+        new = dict.fromkeys(one for one in islice(digests, 1, None) if one not in self._digests)
+        self._digests |= new
+        if (too_many := len(self._digests) - REMEMBERED_TOKENS) > 0:
+            for oldest in list(islice(self._digests, too_many)):
+                del self._digests[oldest]
+        return len(new)
+
+
+class Alternatives:
+    """Runs of draft tokens that begin on a path, among its guesses, and leave it."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._runs: dict[End, Proposal] = {}  # by their ends, in the order they came
+        self._tokens = 0
+
+    def add(self, proposal: Proposal, path: AheadPath) -> None:
+        """Keep one that leaves the path, or continues one that does; there is a bound."""
+        size = self._tokens + len(proposal.token_ids)
+        if not proposal.token_ids or size > MAX_ALTERNATIVE_TOKENS:
+            return
+        begin = (proposal.position, proposal.base_digest, proposal.drafter)
+        run = self._runs.pop(begin, None)
+        if run is not None:
+            self._runs[end_of(proposal)] = continued(run, proposal)
+        elif path.confirmed <= proposal.position < len(path) and path.leads_to(proposal):
+            self._runs[end_of(proposal)] = proposal
+        else:
+            return
+        self._tokens = sum(len(run.token_ids) for run in self._runs.values())
+
+    def forget(self, position: int) -> None:
+        """Drop what begins before `position`: something else was decided there."""
+        self._runs = {end: run for end, run in self._runs.items() if run.position >= position}
+        self._tokens = sum(len(run.token_ids) for run in self._runs.values())
+
+    def take_all(self) -> list[Proposal]:
+        """All of them, which are no longer kept."""
+        runs, self._runs, self._tokens = list(self._runs.values()), {}, 0
+        return runs
+
+
+class ProposalBuffer:
+    """Draft tokens that lie on the confirmed path, in order, ready to be verified."""
+
+    def __init__(self, confirmed: tuple[int, ...], vocabulary_size: int) -> None:
+        """Begin at the end of `confirmed`; ids of vocabulary_size and over are never kept."""
+        self._path = AheadPath(confirmed)
+        self._vocabulary_size = vocabulary_size
+        self._guesses: list[Guess] = []
+        self._alternatives = Alternatives()
+        self.taken = 0
+
+    def __len__(self) -> int:
+        """Tokens that are ready."""
+        return len(self._path) - self._path.confirmed
+
+    @property
+    def end(self) -> int:
+        """The position behind the last token that is ready."""
+        return len(self._path)
+
+    @property
+    def guesses(self) -> list[Guess]:
+        """What is known of the tokens that are ready."""
+        return self._guesses
+
+    @property
+    def last(self) -> int | None:
+        """The last token that is ready."""
+        return self._path.tokens[-1] if len(self) else None
+
+    def add(self, proposal: Proposal) -> int:
+        """Take what of `proposal` continues the guesses; returns how many tokens that is.
+
+        A proposal off the path, made before the draft knew of a rejection, adds nothing.
+        """
+        if any(token >= self._vocabulary_size for token in proposal.token_ids):
+            return 0
+        tokens = self._path.remainder(proposal)
+        if not tokens:
+            self._alternatives.add(proposal, self._path)
+            return 0
+        self._path.extend(tokens)
+        known = len(proposal.token_ids) - len(tokens)
+        confidences = proposal.confidences[known : known + len(tokens)]
+        confidences += (0.0,) * (len(tokens) - len(confidences))
+        self._guesses += [Guess(proposal.drafter, confidence) for confidence in confidences]
+        return len(tokens)
+
+    def has(self, proposal: Proposal) -> bool:
+        """Whether all of `proposal` is here or decided already."""
+        position, tokens = proposal.position, list(proposal.token_ids)
+        here = self._path.tokens[position : position + len(tokens)] == tokens
+        return here and self._path.digest_before(position) == proposal.base_digest
+
+    def leads_to(self, proposal: Proposal) -> bool:
+        """Whether `proposal` begins on the path."""
+        return self._path.leads_to(proposal)
+
+    def ends_at(self, proposal: Proposal) -> bool:
+        """Whether `proposal` begins just behind what is here."""
+        return proposal.position == len(self._path) and proposal.base_digest == self._path.digest
+
+    def confirm(self, tokens: tuple[int, ...]) -> bool:
+        """Confirm tokens the target decided; guesses that differ go, with all behind them.
+
+        What was an alternative to them until now may follow the path, and is ready then.
+        Returns whether none differed.
+        """
+        length = len(self._path)
+        stayed = self._path.confirm(tokens) == length
+        ready = len(self)
+        self._guesses = self._guesses[-ready:] if ready else []
+        if stayed:
+            self._alternatives.forget(self._path.confirmed)
+        else:
+            self.taken += sum(self.add(one) > 0 for one in self._alternatives.take_all())
+        return stayed
+
+    def offer(self, at_most: int) -> Proposal:
+        """The first `at_most` tokens as a proposal, which may be empty. They stay in the buffer."""
+        start = self._path.confirmed
+        return Proposal(
+            position=start,
+            base_digest=self._path.digest_before(start),
+            token_ids=tuple(self._path.tokens[start : start + at_most]),
+            confidences=tuple(guess.confidence for guess in self._guesses[:at_most]),
+        )

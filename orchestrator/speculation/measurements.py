@@ -1,0 +1,293 @@
+"""What all streams know together of one draft: how good it is, and how long things take. Pure.
+
+What a plain step takes is the target's, so that the records of several drafts share it.
+"""
+
+from itertools import zip_longest
+
+from orchestrator.speculation.acceptance import Calibration, Share
+from orchestrator.speculation.counts import by_place
+from orchestrator.speculation.speedup import GainEstimate
+from paceline.averages import LEAST_SECONDS, Stalls
+from paceline.protocol.proposal import Drafter
+from paceline.protocol.status import Gain
+from paceline.protocol.verdict import Verdict
+
+_ROUND_MEMORY = 20.0
+_GAIN_MEMORY = 400.0
+_TIME_MEMORY = 12.0
+BENCH_STREAMS = 2
+"""Streams in a row that gave speculation up, after which new ones begin without."""
+BENCH_PROBE_TOKENS = 1024
+"""Tokens, of all streams together, between probes of a draft that is benched. A better one in
+its place is found by the first stream after so many; where another pool's drafts are in use, by
+the first after so many that explores, see orchestrator.speculation.pool_choice."""
+GAIN_DRIFT_TOKENS = 65536
+"""Tokens of all streams, in which the gain of a draft that nobody uses may change by 1."""
+PLAIN_ROUNDS = 256
+"""Rounds, of each stream there is, after which what a plain step takes is measured again."""
+WAIT_ROUNDS, WAIT_STEPS = 16, 2
+"""Of so many rounds of all streams, and of so many steps that all of them share, one round has its
+guesses each at once: what they take is seen."""
+_PLACES_MEMORY = 512
+_ANSWERS_PRIOR, _ANSWERS_MEMORY = 4.0, 100.0
+
+
+class Rate:
+    """Tokens per second over the recent rounds."""
+
+    def __init__(self, memory: float = _ROUND_MEMORY) -> None:
+        """The latest `memory` rounds or so count."""
+        self._kept = 1.0 - 1.0 / memory
+        self._tokens = self._seconds = 0.0
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """One more round."""
+        self._tokens = self._kept * self._tokens + tokens
+        self._seconds = self._kept * self._seconds + seconds
+
+    @property
+    def value(self) -> float | None:
+        """The rate; None before the first round."""
+        return self._tokens / self._seconds if self._seconds > 0 else None
+
+
+class Mean:
+    """A mean of times that forgets: the latest dozen or so count, those that stood still do not."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.value: float | None = None
+        self._seen = 0
+        self._stalls = Stalls()
+
+    def observe(self, value: float, least_stall: float = LEAST_SECONDS) -> bool:
+        """One more; returns whether it counts. least_stall: see Stalls."""
+        if self._stalls.is_one(value, self.value, least_stall):
+            return False
+        self._seen += 1
+        before = value if self.value is None else self.value
+        self.value = before + (value - before) / min(self._seen, _TIME_MEMORY)
+        return True
+
+    def doubt(self) -> None:
+        """The next one counts alone."""
+        self._seen = 0
+        self._stalls = Stalls(expects=True)
+
+
+def crowd(others: int) -> int:
+    """Loads that count as equal: 0, 1, 2 to 3, 4 to 7 other streams, and so on."""
+    return others.bit_length()
+
+
+class TargetRecord:
+    """Shared by all streams: what a plain step takes, and how many tokens they made."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.tokens = self.rounds = 0
+        self._plain: dict[int, Mean] = {}
+        self._measured_at: dict[int, int] = {}
+
+    def plain_seconds(self, others: int) -> float | None:
+        """Of a plain step beside so many other streams, as the orchestrator sees it."""
+        plain = self._plain.get(crowd(others))
+        return None if plain is None else plain.value
+
+    def observe_plain(self, seconds: float, others: int) -> None:
+        """A plain step of a stream beside so many others."""
+        self._plain.setdefault(crowd(others), Mean()).observe(seconds)
+        self._measured_at[crowd(others)] = self.rounds
+
+    def count(self, tokens: int) -> None:
+        """A verdict of any stream."""
+        self.tokens += tokens
+        self.rounds += 1
+
+    def plain_is_stale(self, others: int) -> bool:
+        """Whether it was not measured at such a load, or so long ago that all should do so now."""
+        at = self._measured_at.get(crowd(others))
+        return at is None or self.rounds - at >= PLAIN_ROUNDS * (1 + others)
+
+
+class RecentPlaces:
+    """Draft tokens verified and accepted in the recent rounds, by place; old rounds fade."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._rounds = 0
+        self._verified: dict[int, float] = {}
+        self._accepted: dict[int, float] = {}
+
+    def observe(self, verdict: Verdict) -> None:
+        """A round."""
+        for counts, length in (
+            (self._verified, verdict.verified),
+            (self._accepted, verdict.accepted),
+        ):
+            counts[length] = counts.get(length, 0.0) + 1.0
+        self._rounds += 1
+        if self._rounds >= _PLACES_MEMORY:
+            self._rounds = 0
+            for counts in (self._verified, self._accepted):
+                counts.update({length: count / 2 for length, count in counts.items()})
+
+    @property
+    def rate(self) -> float | None:
+        """Accepted of verified draft tokens; None before the first round."""
+        verified, accepted = (
+            sum(length * count for length, count in counts.copy().items())
+            for counts in (self._verified, self._accepted)
+        )
+        return accepted / verified if verified else None
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The same by place in the round."""
+        verified, accepted = by_place(self._verified), by_place(self._accepted)
+        pairs = zip_longest(accepted, verified, fillvalue=0.0)
+        return tuple(right / asked for right, asked in pairs)
+
+
+class DraftRecord:
+    """Shared by all streams that use a draft, or the drafts of one pool.
+
+    answers: how often there is a guess at all, where one is asked for: lookup often has none.
+    shared_length: what streams that share the target's steps wait for.
+    """
+
+    def __init__(self, target: TargetRecord | None = None) -> None:
+        """Begin with priors. target: shared with the records of other drafts."""
+        self.target = target or TargetRecord()
+        self.calibration = Calibration()
+        self.answers = Share(1.0, _ANSWERS_PRIOR, _ANSWERS_MEMORY)
+        self.places = RecentPlaces()
+        self.gains = GainEstimate()
+        self.shared_length: int | None = None
+        self._observed_at = 0
+        self._speculating = Rate(_GAIN_MEMORY)
+        self._waits: dict[tuple[Drafter, bool], Mean] = {}
+        self._waited_at = 0
+        self._prompt_row = Mean()
+        self._given_up = 0
+        self._probed_at = self.target.tokens
+        self._probing = False
+
+    def plain_seconds(self, others: int) -> float | None:
+        """See TargetRecord."""
+        return self.target.plain_seconds(others)
+
+    @property
+    def gain(self) -> Gain | None:
+        """Speed of streams over that of the target alone at the same load; None while unknown.
+
+        Rounds count in which the draft had a part, or was left out because it did not pay. The
+        longer nothing was seen of it the wider is the interval.
+        """
+        return self.gains.value((self.target.tokens - self._observed_at) / GAIN_DRIFT_TOKENS)
+
+    @property
+    def speculating_gain(self) -> float | None:
+        """Speed of speculating rounds over that of plain steps, in streams that were alone."""
+        rate, plain = self._speculating.value, self.plain_seconds(0)
+        return None if rate is None or plain is None else rate * plain
+
+    @property
+    def benched(self) -> bool:
+        """Whether one stream after the other gave it up."""
+        return self._given_up >= BENCH_STREAMS
+
+    def observe_plain(self, seconds: float, others: int) -> None:
+        """A plain step of a stream beside so many others."""
+        self.target.observe_plain(seconds, others)
+
+    def observe_gain(self) -> None:
+        """A block of rounds went into `gains`."""
+        self._observed_at = self.target.tokens
+
+    def observe_speculating(self, tokens: int, seconds: float) -> None:
+        """A round that was planned to speculate, of a stream that was alone."""
+        self._speculating.observe(tokens, seconds)
+
+    def observe_wait(self, seconds: float, drafter: Drafter, *, restart: bool) -> None:
+        """A guess came so long after the one before, or, at a restart, after the news."""
+        self._waits.setdefault((drafter, restart), Mean()).observe(seconds)
+
+    def may_observe_waits(self, sessions: int = 1) -> bool:
+        """Whether a round's guesses had better come each at once: one of so many, until known.
+
+        sessions: that the target has.
+        """
+        known = None not in {self.wait(restart=False), self.wait(restart=True)}
+        rounds = max(WAIT_ROUNDS, WAIT_STEPS * sessions)
+        due = not known or self.target.rounds - self._waited_at >= rounds
+        if due:
+            self._waited_at = self.target.rounds
+        return due
+
+    def observe_opening(self, prompt_tokens: int, seconds: float) -> None:
+        """The first guess of a session with such a prompt."""
+        self._prompt_row.observe(seconds / prompt_tokens, LEAST_SECONDS / prompt_tokens)
+
+    def wait(self, *, restart: bool) -> float | None:
+        """Seconds until the next guess, expected; None while not known.
+
+        Of the model's, where there is one: what lookup knows is there at once.
+        """
+        found = self._waits.get((Drafter.MODEL, restart)) or self._waits.get(
+            (Drafter.NGRAM, restart)
+        )
+        return None if found is None else found.value
+
+    def opening_seconds(self, prompt_tokens: int) -> float | None:
+        """Seconds until the first guess of a session, expected."""
+        row = self._prompt_row.value
+        return None if row is None else row * prompt_tokens
+
+    def observe_outcome(self, *, given_up: bool) -> None:
+        """A stream paused speculation for the first time, or it pays for it."""
+        was_benched = self.benched
+        self._given_up = self._given_up + 1 if given_up else 0
+        if was_benched and not self.benched:
+            self.gains.doubt()
+        self._probed_at = self.target.tokens
+        self.end_probe()
+
+    @property
+    def probing(self) -> bool:
+        """Whether a stream tries the draft although it is benched, and has not decided yet."""
+        return self._probing
+
+    @property
+    def tokens_to_probe(self) -> int:
+        """Tokens of all streams until a new one may try a draft that is benched."""
+        return max(0, self._probed_at + BENCH_PROBE_TOKENS - self.target.tokens)
+
+    def end_probe(self) -> None:
+        """The stream that tried the draft has ended, decided or not."""
+        self._probing = False
+
+    def may_probe(self) -> bool:
+        """Whether a new stream may try a benched draft: one in so many tokens."""
+        due = not self.tokens_to_probe
+        if due:
+            self._probed_at = self.target.tokens
+            self._probing = True
+            self._doubt()
+        return due
+
+    def _doubt(self) -> None:
+        """Forget what is known of guesses and waits: it may be another draft by now.
+
+        Streams hold the calibration, so that it stays the same one.
+        """
+        self.calibration.forget()
+        self.answers.doubt(_ANSWERS_PRIOR)
+        self._prompt_row.doubt()
+        for wait in self._waits.values():
+            wait.doubt()
+
+    def count(self, tokens: int) -> None:
+        """Tokens of a verdict of any stream."""
+        self.target.count(tokens)

@@ -1,0 +1,80 @@
+"""What paces a stream, and the simplest that does: always the same. Pure."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.speculation.acceptance import Guess
+from orchestrator.speculation.plan import ALTERNATIVES, DraftState, FixedPlan, Plan, plain_steps
+from paceline.protocol.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How many steps a stream's pacer planned for which reason, and its latest numbers."""
+
+    steps: dict[str, int]
+    numbers: dict[str, float]
+
+
+class Pacer(Protocol):
+    """Plans the rounds of one stream."""
+
+    @property
+    def eager(self) -> bool:
+        """Whether the draft should read the prompt while the target does."""
+
+    def explain(self) -> Explanation:
+        """Why rounds went as they did."""
+
+    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+        """Learn of a verdict, and of the guesses that it verified."""
+
+    def interrupted(self) -> None:
+        """The time until the next verdict is none that a round takes: it is not to be learned of.
+
+        The target was lost, the client did not read, or a draft was lost that was waited for.
+        """
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        """Plan the next step of a stream that has `remaining` tokens to go.
+
+        The target adds a token of its own to each round: the last one is never drafted.
+        """
+
+
+@dataclass(slots=True)
+class FixedPacer:
+    """The same draft length in every round.
+
+    draft_length: 0 is the target alone. wait_seconds: bound of the wait for the draft.
+    """
+
+    draft_length: int
+    wait_seconds: float
+    _alone: bool = True
+
+    @property
+    def eager(self) -> bool:
+        """See Pacer."""
+        return self.draft_length > 0
+
+    def explain(self) -> Explanation:
+        """See Pacer."""
+        return Explanation({}, {"draft_length": self.draft_length})
+
+    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+        """See whether there are others."""
+        self._alone = verdict.load.sessions <= 1
+
+    def interrupted(self) -> None:
+        """Times are nothing to it."""
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        """See Pacer."""
+        length = max(0, min(self.draft_length, remaining - 1))
+        ahead = 0 if draft.shares_cores or not length else self.draft_length + 2
+        window = length + ahead
+        if not (length and draft.ready):
+            return FixedPlan(0, length, 0.0, plain_steps(remaining), window)
+        alternatives = ALTERNATIVES if self._alone and not draft.shares_cores else 0
+        return FixedPlan(length, length, self.wait_seconds, 0, window, alternatives=alternatives)

@@ -1,0 +1,134 @@
+"""Pacing a stream whose draft may come from one pool now and from another later. Pure."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from orchestrator.speculation.acceptance import Guess
+from orchestrator.speculation.adaptive_pacer import LEAST_GAIN, AdaptivePacer, Reason
+from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.pacer import Explanation, Pacer
+from orchestrator.speculation.plan import DraftState, Plan
+from orchestrator.speculation.pool_choice import Holding
+from orchestrator.speculation.round_times import Intervals
+from orchestrator.speculation.speedup import StreamGain
+from paceline.protocol.verdict import Verdict
+
+_DRAFT_COUNTS = {
+    Reason.SPECULATING,
+    Reason.OPENING,
+    Reason.PROBING,
+    Reason.PAUSED_ACCEPTANCE,
+    Reason.PAUSED_GAIN,
+}
+"""Rounds in which the draft had a part, or was left out because it did not pay."""
+_IDLE = {
+    Reason.PAUSED_ACCEPTANCE,
+    Reason.PAUSED_BENCHED,
+    Reason.PAUSED_GAIN,
+    Reason.PROBING,
+    Reason.NO_DRAFT,
+}
+"""Rounds in which the stream made nothing of the pool it has."""
+
+
+class PoolPacer:
+    """Plans by the record of whichever pool drafts, and tells it what the stream gains."""
+
+    def __init__(
+        self, make: Callable[[DraftRecord], Pacer], record: DraftRecord, tally: Tally
+    ) -> None:
+        """Begin without a pool. make: a pacer that plans by a record."""
+        self._make = make
+        self._steps: Counter[str] = Counter()
+        self._intervals = Intervals()
+        self._pools = 0
+        self._begin(record, tally)
+
+    def use(self, record: DraftRecord, tally: Tally) -> None:
+        """A pool drafts from now on; with the same record as before the pacer goes on."""
+        if record is not self._record:
+            self.end()
+            self._begin(record, tally)
+            self._pools += 1
+
+    def holding(self, remaining: int, read_tokens: int) -> Holding:
+        """What is known for the choice whether to move to another pool."""
+        others = self._adaptive.others if self._adaptive is not None else 0
+        return Holding(
+            moves=max(0, self._pools - 1),
+            tokens=self._tokens,
+            idle_tokens=self._idle_tokens,
+            probes=self._probes and self._record.probing,
+            plain_seconds=self._record.plain_seconds(others),
+            remaining=remaining,
+            read_tokens=read_tokens,
+        )
+
+    def end(self) -> None:
+        """The pool drafts no more for this stream. Short ones too can clear its name."""
+        self._count_gain(full=self._gain.flush())
+        if self._record.benched and self._gain.at_least(1.0 / LEAST_GAIN):
+            self._record.observe_outcome(given_up=False)
+        if self._probes:
+            self._record.end_probe()
+        self._steps.update(self._pacer.explain().steps)
+
+    def _begin(self, record: DraftRecord, tally: Tally) -> None:
+        self._record, self._tally = record, tally
+        probed = record.probing
+        self._pacer = self._make(record)
+        self._adaptive = self._pacer if isinstance(self._pacer, AdaptivePacer) else None
+        self._probes = record.probing and not probed
+        self._gain = StreamGain(record.gains)
+        self._tokens = self._idle_tokens = 0
+
+    @property
+    def eager(self) -> bool:
+        """See Pacer."""
+        return self._pacer.eager
+
+    def explain(self) -> Explanation:
+        """See Pacer. Steps with all pools, once ended; numbers with the latest one."""
+        return Explanation(dict(self._steps), self._pacer.explain().numbers)
+
+    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+        """See Pacer."""
+        counts = self._adaptive is not None and self._adaptive.reason in _DRAFT_COUNTS
+        self._count_tokens(len(verdict.token_ids))
+        self._pacer.observe(verdict, guesses)
+        if verdict.verified:
+            self._record.places.observe(verdict)
+        seconds = self._intervals.observe(verdict)
+        if counts and self._adaptive is not None and seconds is not None:
+            plain = self._record.plain_seconds(self._adaptive.others)
+            self._observe_gain(len(verdict.token_ids), seconds, plain)
+
+    def interrupted(self) -> None:
+        """See Pacer."""
+        self._intervals.interrupted()
+        self._pacer.interrupted()
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        """See Pacer."""
+        plan = self._pacer.plan(remaining, draft)
+        if self._adaptive is not None:
+            self._tally.reasons[self._adaptive.reason.value] += 1
+        return plan
+
+    def _count_tokens(self, tokens: int) -> None:
+        self._tokens += tokens
+        reason = self._adaptive.reason if self._adaptive is not None else Reason.SPECULATING
+        if reason in _IDLE:
+            self._idle_tokens += tokens
+        elif reason is Reason.SPECULATING:
+            self._idle_tokens = 0
+
+    def _observe_gain(self, tokens: int, seconds: float, plain: float | None) -> None:
+        """A round. plain: seconds of a plain step at its load."""
+        if plain:
+            self._count_gain(full=self._gain.observe(tokens, seconds / plain))
+
+    def _count_gain(self, *, full: bool) -> None:
+        if full:
+            self._record.observe_gain()

@@ -1,0 +1,40 @@
+"""What a round took: from one verdict of a stream to the next, where nothing stood still. Pure."""
+
+from orchestrator.speculation.measurements import Mean
+from paceline.protocol.verdict import Verdict
+
+_AT_ONCE = 0.5
+"""A verdict that comes sooner than within this share of its step was there already, unread."""
+
+
+class Intervals:
+    """Times between verdicts of one stream, without those that say nothing of what rounds take.
+
+    A time in which the target was lost, the client did not read or a process stood still is left
+    out, and so are those of verdicts that came meanwhile and are read all at once behind it.
+    """
+
+    def __init__(self) -> None:
+        """Begin before the first verdict."""
+        self._last: float | None = None
+        self._answer = Mean()
+        self._catches_up = False
+
+    def interrupted(self) -> None:
+        """The time until the next verdict does not count."""
+        self._last = None
+        self._catches_up = True
+
+    def observe(self, verdict: Verdict) -> float | None:
+        """Seconds since the verdict before; None where they do not count."""
+        now, last = verdict.arrived_seconds, self._last
+        self._last = now
+        if last is None:
+            return None
+        seconds = now - last
+        if self._catches_up and seconds < _AT_ONCE * verdict.step_seconds:
+            return None
+        # Of the target alone: a wait for the draft is what it costs, however long it was.
+        counts = self._answer.observe(now - max(last, verdict.asked_seconds))
+        self._catches_up = not counts
+        return seconds if counts else None

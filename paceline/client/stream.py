@@ -1,0 +1,163 @@
+"""One generate call: its deltas, and what it takes to go on after a broken connection."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+
+import grpc
+
+from paceline.client.result import Choice, Result
+from paceline.client.retry import Backoff
+from paceline.errors import PacelineError, Unavailable
+from paceline.protocol.generation import Delta, Finished, GenerateEvent, GenerateRequest, Started
+from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
+from paceline.rpc.codec.generation import event_from_proto, request_to_proto
+from paceline.v1 import generation_pb2_grpc
+
+
+@dataclass(slots=True)
+class _Received:
+    """What has come of one choice."""
+
+    index: int
+    deltas: list[Delta] = field(default_factory=list)
+    finished: Finished | None = None
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return tuple(token.id for delta in self.deltas for token in delta.tokens)
+
+
+class Generation:
+    """Outputs under way: iterate over their deltas. What came beside them stays here.
+
+    When the connection breaks each choice goes on from the tokens it has: those that are
+    not finished one after another, as outputs of their own.
+
+    started: set before the first delta. prompt_logprobs: of positions from 1, set before
+    the first delta when asked for.
+    """
+
+    def __init__(
+        self,
+        stub: "generation_pb2_grpc.GenerationServiceAsyncStub",
+        request: GenerateRequest,
+        request_id: str | None,
+        backoff: Backoff,
+        explain: Callable[[grpc.aio.AioRpcError], PacelineError],
+    ) -> None:
+        """Nothing is sent before the first delta is asked for. `explain` makes our errors."""
+        self._stub = stub
+        self._request = request
+        self._request_id = request_id
+        self._backoff = backoff
+        self._explain = explain
+        self._choices = [_Received(index) for index in range(max(1, request.n))]
+        self._prompt_logprobs: list[TokenLogprobs] = []
+        self._cancel: Callable[[], object] = bool
+        self._cancelled = False
+        self.started: Started | None = None
+
+    @property
+    def finished(self) -> Finished | None:
+        """How the first choice ended; None before it has."""
+        return self._choices[0].finished
+
+    @property
+    def prompt_logprobs(self) -> tuple[TokenLogprobs, ...]:
+        """Of the prompt's tokens, from the second one on."""
+        return tuple(self._prompt_logprobs)
+
+    def cancel(self) -> None:
+        """Stop; the servers free what they hold for it."""
+        self._cancelled = True
+        self._cancel()
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        """Deltas as they come; leaving the loop early cancels the rest."""
+        while unfinished := [choice for choice in self._choices if choice.finished is None]:
+            whole = self.started is None
+            request = self._request if whole else self._rest_of(unfinished[0])
+            try:
+                async for event in self._call(request):
+                    if (delta := self._take(event, None if whole else unfinished[0])) is not None:
+                        yield delta
+                        self._backoff.reset()
+                self._check_finished(self._choices if whole else unfinished[:1])
+            except PacelineError as error:
+                if self._cancelled:
+                    raise
+                await self._backoff.pause(error)
+
+    async def result(self) -> Result:
+        """Wait for the whole output."""
+        async for _ in self:
+            pass
+        choices = [
+            Choice(tuple(choice.deltas), choice.finished)
+            for choice in self._choices
+            if choice.finished is not None
+        ]
+        if self.started is None:
+            raise Unavailable("the stream ended before it was finished")
+        return Result(self.started, tuple(choices), self.prompt_logprobs)
+
+    async def _call(self, request: GenerateRequest) -> AsyncIterator[GenerateEvent]:
+        """Events of one call; leaving early cancels it."""
+        metadata = (("x-request-id", self._request_id),) if self._request_id else ()
+        call = self._stub.Generate(
+            request_to_proto(request), timeout=self._backoff.remaining, metadata=metadata
+        )
+        self._cancel = call.cancel
+        try:
+            async for response in call:
+                yield event_from_proto(response)
+        except grpc.aio.AioRpcError as error:
+            raise self._explain(error) from error
+        finally:
+            call.cancel()
+
+    def _take(self, event: GenerateEvent, resumed: _Received | None) -> Delta | None:
+        """Keep what an event says; returns a delta for the caller."""
+        if isinstance(event, Started):
+            self.started = self.started or event
+            self._request_id = self.started.request_id
+            return None
+        if isinstance(event, PromptLogprobs):
+            known = 1 + len(self._prompt_logprobs) - event.position
+            self._prompt_logprobs += event.tokens[max(0, known) :]
+            return None
+        choice = resumed or self._choices[event.choice_index]
+        event = replace(event, choice_index=choice.index)
+        if isinstance(event, Finished):
+            choice.finished = _whole(event, choice)
+            return None
+        choice.deltas.append(event)
+        return event
+
+    def _rest_of(self, choice: _Received) -> GenerateRequest:
+        """What is missing of a choice, as a request for an output of its own."""
+        if self.started is None:
+            return self._request
+        logprobs_missing = choice.index == 0 and not choice.deltas
+        return replace(
+            self._request,
+            model=self.started.model,
+            prompt=self.started.prompt_token_ids,
+            seed=self.started.choice_seeds[choice.index],
+            n=1,
+            max_tokens=self.started.max_tokens,
+            output_token_ids=self._request.output_token_ids + choice.token_ids,
+            fingerprint=self.started.fingerprint,
+            prompt_logprobs=self._request.prompt_logprobs if logprobs_missing else None,
+        )
+
+    def _check_finished(self, choices: list[_Received]) -> None:
+        if any(choice.finished is None for choice in choices):
+            raise Unavailable("the stream ended before it was finished")
+
+
+def _whole(finished: Finished, choice: _Received) -> Finished:
+    """`finished` of a stream that was resumed, perhaps: usage counts all its calls."""
+    tokens = [token for delta in choice.deltas for token in delta.tokens]
+    accepted = sum(token.origin is Origin.ACCEPTED for token in tokens)
+    return replace(finished, usage=replace(finished.usage, speculated_tokens=accepted))

@@ -1,0 +1,1 @@
+"""What an engine decides without running anything. Pure."""

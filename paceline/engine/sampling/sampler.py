@@ -1,0 +1,217 @@
+"""The law of sampling: one function of (logits, parameters, seed, history) for draft and target.
+
+pick = argmax(filter(penalize(logits) / temperature) + gumbel(seed, position)); ties go to the
+lowest id.
+
+The noise is shared: the draft applies the same noise to its own logits, so that it often
+picks what the target will, and the output does not depend on which draft guessed (Daliri
+et al. 2024, arXiv 2408.07978). There is no generator state: nothing to save or to lose.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paceline.engine.sampling.history import History
+from paceline.protocol.hashing import mix
+from paceline.protocol.sampling import SamplingParams
+
+LAW_VERSION = 1
+"""Part of the fingerprint: raise it with every change that can change a token."""
+
+Row = NDArray[np.floating]
+Ids = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+NOISE_MIN, NOISE_MAX = -3.14, 22.88
+"""Bounds of gumbel()."""
+REACH = 26.1
+"""An id whose scaled logit is further below the best one cannot win: the noise spans less."""
+_NEAR = 10.0
+_LARGE = 1e9
+_FACTORS, _LARGEST_FACTOR = (1e-6, 1e6), 1e260
+_FAR_HASH = np.uint32(-math.expm1(-math.exp(-(_NEAR + NOISE_MIN))) * 2**32)
+
+
+def pick(row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]) -> int:
+    """Token for the position after `history`, from its raw logits, [vocabulary]."""
+    if params.greedy:  # as below, without looking at all that come near
+        return _best(penalize(row, params, history, stop), params, history, stop)
+    ids, scores = noisy_scores(row, params, seed, history, stop)
+    return int(ids[scores.argmax()])
+
+
+def pick_with_second(
+    row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]
+) -> tuple[int, float, int | None]:
+    """As pick, with the margin of its noisy score over the second best, and the id of that.
+
+    The margin is at most REACH; with no second that can win it is REACH, and the id None.
+    """
+    if params.greedy:
+        return _two_best(_numbers(penalize(row, params, history, stop), params, history, stop))
+    ids, scores = noisy_scores(row, params, seed, history, stop)
+    best = int(scores.argmax())
+    if scores.size == 1:
+        return int(ids[best]), REACH, None
+    rest = scores.copy()
+    rest[best] = -np.inf
+    second = int(rest.argmax())
+    return int(ids[best]), min(float(scores[best] - scores[second]), REACH), int(ids[second])
+
+
+def _two_best(row: Row) -> tuple[int, float, int | None]:
+    """Of pick_with_second, without noise."""
+    best = int(row.argmax())
+    parts = (row[:best], 0), (row[best + 1 :], best + 1)
+    others = [int(part.argmax()) + start for part, start in parts if part.size]
+    second = max(others, key=row.__getitem__, default=best)
+    margin = float(row[best]) - float(row[second])
+    return (best, margin, second) if margin <= _NEAR and others else (best, REACH, None)
+
+
+def noisy_scores(
+    row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]
+) -> tuple[Ids, Scores]:
+    """The ids that can win, ascending, and their scores, float64.
+
+    `stop` are the ids that min_tokens forbids.
+    """
+    row = _numbers(penalize(row, params, history, stop), params, history, stop)
+    best = row.max()
+    if params.greedy:
+        ids = np.flatnonzero(row >= best - _NEAR)
+        return ids, row[ids].astype(np.float64)
+    ids = np.flatnonzero(row >= best - REACH * params.temperature)
+    scores = row[ids].astype(np.float64)
+    if abs(float(best)) > _LARGE * params.temperature:  # the noise would be lost in rounding
+        scores -= best
+    scores /= params.temperature
+    if params.filters:
+        kept = keep(scores, params)
+        ids, scores = ids[kept], scores[kept]
+    hashes = noise_hash(seed, len(history), ids)
+    # An id far below the best wins only with a large noise, that is a small hash: the
+    # logarithms are needed for few of a large vocabulary.
+    contend = (scores >= scores.max() - _NEAR) | (hashes <= _FAR_HASH)
+    return ids[contend], scores[contend] + gumbel(hashes[contend])
+
+
+def _best(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> int:
+    best = int(row.argmax())  # the first that is not a number, where there is one
+    return best if math.isfinite(row[best]) else int(_made(row, params, history, stop).argmax())
+
+
+def _numbers(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
+    """Penalized logits of which the best is a number."""
+    return row if math.isfinite(row.max()) else _made(row, params, history, stop)
+
+
+def _made(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
+    """As _numbers, where a model, or a penalty, made them infinite or no numbers.
+
+    What is no number cannot be taken. Where nothing can, all that min_tokens allows are equal.
+    """
+    row = numbers(row)
+    if row.max() == -np.inf:
+        row = np.zeros_like(row)
+        if history.output_tokens < params.min_tokens:
+            row[list(stop)] = np.finfo(row.dtype).min
+    return row
+
+
+def numbers(row: Row) -> Row:
+    """Logits without infinity, for which the largest number stands, and what is no number."""
+    return np.minimum(np.where(np.isnan(row), -np.inf, row), np.finfo(row.dtype).max)
+
+
+def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
+    """Logits after penalties, bias and min_tokens: a copy, or `row` itself when none applies."""
+    too_short = history.output_tokens < params.min_tokens
+    if not (params.penalizes or params.logit_bias or too_short):
+        return row
+    row = row.copy()
+    if params.repetition_penalty != 1.0:
+        row = _penalize_seen(row, history.seen_ids(), params.repetition_penalty)
+    ids, counts = history.output_counts()
+    row[ids] -= params.presence_penalty + params.frequency_penalty * counts
+    for token, bias in params.logit_bias.items():
+        row[token] += bias
+    if too_short:
+        row[list(stop)] = -np.inf
+    return row
+
+
+def _penalize_seen(row: Row, ids: Ids, factor: float) -> Row:
+    """Repetition penalty. `row` itself is changed; for a factor beyond _FACTORS, a float64 copy."""
+    least, most = _FACTORS
+    if not least <= factor <= most:
+        row = row.astype(np.float64)
+        # As good as any beyond: what it is for has left the noise, and all other logits, behind.
+        factor = min(max(factor, 1 / _LARGEST_FACTOR), _LARGEST_FACTOR)
+    values = row[ids]
+    with np.errstate(over="ignore"):
+        changed = np.where(values > 0, values / factor, values * factor)
+    limits = np.finfo(row.dtype)  # of what was a number, and stays one
+    row[ids] = np.where(np.isfinite(values), changed.clip(limits.min, limits.max), changed)
+    return row
+
+
+def keep(scores: Scores, params: SamplingParams) -> Ids:
+    """Indices, ascending, of the scores that top-k, min-p and top-p leave, in this order.
+
+    Each leaves the best ones, equal ones by ascending id; probabilities are renormalized
+    over what the filter before it left. The best score always stays.
+    """
+    kept = np.arange(scores.size)
+    if 0 < params.top_k < scores.size:
+        kept = _top_k(scores, params.top_k)
+    if params.min_p > 0.0:
+        kept = kept[scores[kept] >= scores.max() + math.log(params.min_p)]
+    if params.top_p < 1.0:
+        kept = kept[_top_p(scores[kept], params.top_p)]
+    return kept
+
+
+def _top_k(scores: Scores, k: int) -> Ids:
+    last = np.partition(scores, -k)[-k]
+    better = np.flatnonzero(scores > last)
+    ties = np.flatnonzero(scores == last)[: k - better.size]
+    return np.union1d(better, ties)
+
+
+def _top_p(scores: Scores, p: float) -> Ids:
+    weights = np.exp(scores - scores.max())
+    total = weights.sum()
+    # All that this leaves out weighs less than 1 - p: it is never in, and need not be sorted.
+    likely = np.flatnonzero(weights > (1.0 - p) * total / weights.size)
+    if not likely.size:  # p is nothing beside 1, and all are equal
+        return np.array([scores.argmax()])
+    order = likely[np.argsort(-scores[likely], kind="stable")]
+    count = np.searchsorted(np.cumsum(weights[order]), p * total) + 1
+    return np.sort(order[:count])
+
+
+def gumbel(hashes: NDArray[np.uint32]) -> Scores:
+    """Gumbel noise, float64, within NOISE_MIN and NOISE_MAX, of uniform 32-bit hashes.
+
+    In float32 a uniform can round to 1 and its noise to infinity.
+    """
+    uniform = (hashes + 0.5) / 2.0**32
+    noise: Scores = -np.log(-np.log1p(-uniform))
+    return noise
+
+
+def noise_hash(seed: int, position: int, ids: Ids) -> NDArray[np.uint32]:
+    """32-bit hashes of (seed, position, id): two rounds of lowbias32 (Wellons 2018), keyed."""
+    key = mix(mix(0, seed), position)
+    hashes = ids.astype(np.uint32) ^ np.uint32(key & 0xFFFFFFFF)
+    return _lowbias32(_lowbias32(hashes) ^ np.uint32(key >> 32))
+
+
+def _lowbias32(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))

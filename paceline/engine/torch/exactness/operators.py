@@ -1,0 +1,269 @@
+"""Operators whose rows have the same bits whatever else is in the batch.
+
+Two kinds need care. Products with weights run in pieces (pieces). Elementwise
+functions of exp and its kin have other bits in a vector than in what is left over at its end, and
+where that lies depends on the whole tensor's size, layout and threads: where it makes a
+difference they run row by row.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from paceline.engine.torch.attention import SpanRows
+from paceline.engine.torch.linear import Linear, MakeLinear
+from paceline.engine.torch.pieces import (
+    ENOUGH,
+    Operator,
+    Pieces,
+    find_pieces,
+    fixed_rows,
+    in_pieces,
+)
+from paceline.engine.torch.runner import Decoder
+
+Function = Callable[[Tensor], Tensor]
+
+_FOUND: dict[tuple[Any, ...], Pieces | None] = {}
+_SAME: dict[tuple[Any, ...], bool] = {}
+"""What was found in this process: it depends on nothing but the keys."""
+_SAMPLES = 2**16
+
+
+class ExactOperators:
+    """The operators of one model, as they were found to be exact on this machine."""
+
+    def __init__(self, step_rows: int) -> None:
+        """step_rows: the most rows of a step."""
+        self._step_rows = step_rows
+        self._found: dict[str, Pieces | None] = {}
+        self._bits: dict[str, str] = {}
+        self._by_threads = False
+
+    @property
+    def numerics(self) -> str:
+        """What decides the bits of all operators, and some: for the fingerprint.
+
+        With the number of threads where another gives other bits.
+        """
+        threads = f"threads {torch.get_num_threads()}" if self._by_threads else ""
+        layout = (
+            f"{name} {pieces and pieces.layout(self._step_rows)} {self._bits[name]}"
+            for name, pieces in self._found.items()
+        )
+        return "\n".join((threads, *sorted(layout)))
+
+    @property
+    def inexact(self) -> tuple[str, ...]:
+        """Operators for which no counts of rows agree."""
+        return tuple(sorted(name for name, pieces in self._found.items() if pieces is None))
+
+    def making(self, make: MakeLinear) -> MakeLinear:
+        """Layers as `make` makes them, in pieces."""
+
+        def made(weight: Tensor, bias: Tensor | None) -> Linear:
+            layer = make(weight, bias)
+            outputs, inputs = weight.shape
+            like = weight.new_empty(1, inputs)
+            pieces = self._pieces(type(layer).__name__, layer, like, outputs, bias is not None)
+            return layer if pieces is None else _PieceLinear(layer, pieces)
+
+        return made
+
+    def product(self, name: str, operator: Operator, x: Tensor, outputs: int) -> Tensor:
+        """`operator` of [..., in], which multiplies with [in, outputs], in pieces."""
+        rows = x.flatten(0, -2) if x.dim() > 1 else x[None]
+        pieces = self._pieces(name, operator, rows, outputs)
+        given = operator(rows) if pieces is None else in_pieces(operator, rows, pieces)
+        return given.view(*x.shape[:-1], outputs)
+
+    def running(self, decoder: Decoder) -> Decoder:
+        """`decoder` with all that it calls of torch made exact."""
+        mode = _ExactFunctions(self)
+
+        def run(
+            tokens: Tensor, positions: Tensor, spans: Sequence[SpanRows], wanted: Tensor
+        ) -> Tensor:
+            with mode:
+                return decoder(tokens, positions, spans, wanted)
+
+        return run
+
+    def _pieces(
+        self, name: str, operator: Operator, like: Tensor, outputs: int, *kind: Any
+    ) -> Pieces | None:
+        key = (name, like.shape[-1], outputs, like.dtype, like.device.type, *kind)
+        called = " ".join(map(str, key))
+        if called not in self._found:
+            known = (*key, torch.get_num_threads(), self._step_rows)
+            if known not in _FOUND:
+                _FOUND[known] = find_pieces(operator, like, outputs, self._step_rows)
+            self._found[called] = _FOUND[known]
+            self._note_bits(called, operator, like)
+        return self._found[called]
+
+    def _note_bits(self, called: str, operator: Operator, like: Tensor) -> None:
+        """Of the first such operator of the model, and whether one thread alone gives them too."""
+        pieces = self._found[called]
+        rows = fixed_rows(like, pieces.up(min(ENOUGH, pieces.largest)) if pieces else ENOUGH)
+        bits = operator(rows)
+        self._bits[called] = _hash(bits)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        self._by_threads |= not torch.equal(operator(rows), bits)
+        torch.set_num_threads(threads)
+
+
+class _PieceLinear:
+    """A layer that runs in pieces."""
+
+    def __init__(self, linear: Linear, pieces: Pieces) -> None:
+        self._linear, self._pieces = linear, pieces
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[rows, in] to [rows, out]."""
+        return in_pieces(self._linear, x, self._pieces)
+
+
+def _hash(x: Tensor) -> str:
+    data = x.contiguous().view(torch.uint8).cpu().numpy().data
+    return hashlib.sha256(data).hexdigest()
+
+
+def elementwise(function: Function, like: Tensor) -> Function:
+    """`function` of [..., width], such that a row has the same bits wherever it lies.
+
+    like: of its dtype and device.
+    """
+    if same_everywhere(function, like):
+        return function
+    return lambda x: by_rows(function, x)
+
+
+def by_rows(function: Function, x: Tensor) -> Tensor:
+    """`function` of each row of [..., width] for itself: always one contiguous vector."""
+    rows = x.reshape(-1, x.shape[-1] if x.dim() > 1 else 1).contiguous()
+    given = [function(row) for row in rows]
+    return torch.stack(given).view(x.shape) if given else function(x)
+
+
+def same_everywhere(function: Function, like: Tensor, key: Any = None) -> bool:
+    """Whether an elementwise function gives a number the same bits wherever it lies.
+
+    Tried on all finite numbers of 16 bits, else on many: in one vector, in vectors that leave
+    some over, strided, and alone.
+    """
+    known = (key or function, like.dtype, like.device.type, torch.get_num_threads())
+    if known not in _SAME:
+        _SAME[known] = _same_everywhere(function, _samples(like.dtype).to(like.device))
+    return _SAME[known]
+
+
+def _same_everywhere(function: Function, x: Tensor) -> bool:
+    whole = function(x)
+    strided = function(torch.stack((x, x), dim=1)[:, 0])
+    left_over = torch.cat([function(part) for part in x.split(127)])
+    alone = torch.cat([function(one) for one in x[:4096].split(1)])
+    bits = [_bits(one) for one in (whole, strided, left_over, alone)]
+    return all(torch.equal(one, bits[0][: one.shape[0]]) for one in bits[1:])
+
+
+def _bits(x: Tensor) -> Tensor:
+    """`x` with one NaN for all."""
+    return torch.where(x.isnan(), 0.0, x)
+
+
+def _samples(dtype: torch.dtype) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    if dtype.itemsize == 2:
+        shuffled = torch.randperm(_SAMPLES, generator=generator).to(torch.int16).view(dtype)
+        return shuffled[shuffled.isfinite()]
+    return torch.randn(_SAMPLES, generator=generator, dtype=dtype) * 4
+
+
+_ELEMENTWISE = {
+    *(functional.silu, functional.gelu, functional.softplus, functional.mish, functional.elu),
+    *(functional.selu, functional.celu, functional.logsigmoid, functional.hardswish),
+    *(functional.sigmoid, functional.tanh, torch.selu, torch.celu),
+    *(torch.sigmoid, torch.tanh, torch.exp, torch.expm1, torch.erf, torch.rsqrt),
+    *(torch.log, torch.log1p, torch.pow, torch.cos, torch.sin),
+    *(Tensor.sigmoid, Tensor.tanh, Tensor.exp, Tensor.expm1, Tensor.erf, Tensor.rsqrt),
+    *(Tensor.log, Tensor.log1p, Tensor.pow, Tensor.__pow__, Tensor.cos, Tensor.sin),
+}
+"""Functions of one tensor, and numbers, that are computed by other code in vectors than alone."""
+_LINEAR = functional.linear
+_PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
+
+
+class _ExactFunctions(TorchFunctionMode):
+    """Has the functions that modules of transformers call computed exactly."""
+
+    def __init__(self, exact: ExactOperators) -> None:
+        super().__init__()
+        self._exact = exact
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Compute func; what it calls itself comes by here no more."""
+        kwargs = kwargs or {}
+        if func is _LINEAR and not kwargs.keys() - {"weight", "bias"}:
+            return self._linear(*args, **kwargs)
+        if func in _PRODUCTS and _multiplies_rows(*args):
+            return self._product(args[0], args[1])
+        if func is torch.addmm and not kwargs:
+            bias, x, weight = args
+            return self._product(x, weight, bias)
+        if func in _ELEMENTWISE and _is_elementwise(args, kwargs):
+            return _elementwise(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        def operator(rows: Tensor) -> Tensor:
+            return functional.linear(rows, weight, bias)
+
+        return self._exact.product(f"linear {bias is not None}", operator, x, weight.shape[0])
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        def operator(rows: Tensor) -> Tensor:
+            return rows @ weight if bias is None else torch.addmm(bias, rows, weight)
+
+        name = f"product {bias is not None} {weight.stride()}"
+        return self._exact.product(name, operator, x, weight.shape[1])
+
+
+def _multiplies_rows(x: Any, weight: Any, *rest: Any) -> bool:
+    """Whether this is rows times a weight, [..., in] @ [in, out]."""
+    return not rest and x.dim() >= 2 and weight.dim() == 2 and x.dtype.is_floating_point
+
+
+def _is_elementwise(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether this is a function of one tensor of floating point, written to a new one."""
+    x, *rest = args or (None,)
+    others = (*rest, *kwargs.values())
+    return (
+        isinstance(x, Tensor)
+        and x.dtype.is_floating_point
+        and x.numel() > 0
+        and not any(isinstance(one, Tensor) for one in others)
+        and kwargs.get("inplace") is not True
+    )
+
+
+def _elementwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    x, *rest = args
+
+    def function(part: Tensor) -> Tensor:
+        return func(part, *rest, **kwargs)  # type: ignore[no-any-return]
+
+    key = (func, repr(rest), repr(sorted(kwargs.items())))
+    return function(x) if same_everywhere(function, x, key) else by_rows(function, x)

@@ -1,0 +1,128 @@
+"""The probe: whether rows have the same bits however steps are cut, shared, copied and resumed."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paceline.engine.interfaces import KVCache, Logits, Runner, Span
+
+WINDOW = 24
+"""Rows at the end of each piece whose logits are compared: all would be a vocabulary each."""
+BEYOND = 18
+"""Tokens of the prompt behind the first page of KV, or the first step if that is longer."""
+BLOCK = 5
+"""Rows of a verify block."""
+ALONE = 4
+"""Rows that are decoded one by one, at the prompt's beginning and over the page's border."""
+RESUMED = BEYOND + ALONE // 2
+"""Tokens before the prompt's end from which on it is decoded from a copy of its beginning."""
+OTHERS = (3, 9)
+"""Rows that sessions before and behind the one that is looked at have in each of its steps."""
+
+Tokens = tuple[int, ...]
+Rows = dict[int, NDArray[np.floating]]
+"""Logits by position."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """A session that has run up to `position`."""
+
+    tokens: Tokens
+    cache: KVCache
+    position: int = 0
+    rows: Rows = field(default_factory=dict)
+
+    def span(self, count: int) -> Span:
+        """The next `count` tokens."""
+        piece = self.tokens[self.position : self.position + count]
+        return Span(self.position, piece, min(WINDOW, len(piece)))
+
+    def take(self, span: Span, logits: Logits) -> None:
+        """Note the rows of a span that was run."""
+        self.position += len(span.token_ids)
+        self.rows |= zip(range(self.position - len(logits), self.position), logits, strict=True)
+
+
+def probe(runner: Runner, vocabulary_size: int, positions: int, step_rows: int) -> tuple[str, ...]:
+    """Run a prompt, longer than a page of KV and than a step, in the ways that a server does.
+
+    positions: the most tokens that the model takes. step_rows: the most rows of a step. Returns
+    in words which ways gave other bits.
+    """
+    length = min(positions, max(runner.page_rows, step_rows) + BEYOND)
+    tokens = _tokens(vocabulary_size, length)
+    steps = [min(step_rows, length - start) for start in range(0, length, step_rows)]
+    whole, beginning = (_Session(tokens, runner.new_cache()) for _ in range(2))
+    _run(runner, whole, steps)
+    _run(runner, beginning, [min(WINDOW, length)])
+    expected = {**whole.rows, **beginning.rows}
+    ways: dict[str, Callable[[], Rows]] = {
+        "in other steps beside other sessions": lambda: _in_company(runner, tokens, steps),
+        "behind a copied prefix and drafts that were rolled back": lambda: _resumed(runner, whole),
+    }
+    return tuple(name for name, rows in ways.items() if not _agree(expected, rows()))
+
+
+def first_bits(runner: Runner, vocabulary_size: int) -> str:
+    """A hash of a short prompt's rows."""
+    session = _Session(_tokens(vocabulary_size, WINDOW), runner.new_cache())
+    _run(runner, session, [WINDOW])
+    bits = b"".join(row.tobytes() for row in session.rows.values())
+    return hashlib.sha256(bits).hexdigest()
+
+
+def _in_company(runner: Runner, tokens: Tokens, steps: Sequence[int]) -> Rows:
+    """What was one step is now many: token by token, verify blocks and long pieces."""
+    session = _Session(tokens, runner.new_cache())
+    pieces = _cut(steps[0], [1] * ALONE + [BLOCK])
+    for rows in steps[1:]:
+        pieces += _cut(rows, [rows // 3])
+    _run(runner, session, pieces, OTHERS)
+    return session.rows
+
+
+def _resumed(runner: Runner, whole: _Session) -> Rows:
+    """From a copy of all but the last tokens, behind drafts that were wrong."""
+    at = max(1, len(whole.tokens) - RESUMED)
+    session = _Session(whole.tokens, whole.cache.copy(at), at)
+    wrong = tuple(reversed(whole.tokens[:BLOCK]))
+    runner.forward([(session.cache, Span(at, wrong, len(wrong)))])
+    _run(runner, session, _cut(len(whole.tokens) - at, [1] * ALONE), OTHERS)
+    return session.rows
+
+
+def _cut(rows: int, first: Sequence[int]) -> list[int]:
+    """`first`, all but a block of what is left, and this: as far as they fit."""
+    pieces: list[int] = []
+    for piece in (*first, rows - sum(first) - BLOCK, BLOCK, rows):
+        if (fits := min(piece, rows - sum(pieces))) > 0:
+            pieces.append(fits)
+    return pieces
+
+
+def _run(
+    runner: Runner, session: _Session, pieces: Sequence[int], others: Sequence[int] = ()
+) -> None:
+    """Run the session on in pieces; each of `others` has so many rows in each step."""
+    beside = [_Session(session.tokens[::-1], runner.new_cache()) for _ in others]
+    for piece in pieces:
+        spans = [other.span(count) for other, count in zip(beside, others, strict=True)]
+        batch = list(zip(beside, spans, strict=True))
+        batch.insert(1, (session, session.span(piece)))
+        logits = runner.forward([(one.cache, span) for one, span in batch])
+        for (one, span), rows in zip(batch, logits, strict=True):
+            one.take(span, rows)
+
+
+def _tokens(vocabulary_size: int, length: int) -> Tokens:
+    return tuple(np.random.default_rng(0).integers(0, vocabulary_size, length).tolist())
+
+
+def _agree(expected: Rows, found: Rows) -> bool:
+    """Whether all that both have is equal."""
+    common = expected.keys() & found.keys()
+    return all(np.array_equal(expected[at], found[at]) for at in common)

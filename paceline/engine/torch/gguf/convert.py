@@ -1,0 +1,91 @@
+"""GGUF files into folders that load quickly: bf16 safetensors, tokenizer, chat template."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from paceline.catalog import write_version
+from paceline.engine.torch.gguf.config import make_config
+from paceline.engine.torch.gguf.source import GgufSource, open_gguf
+from paceline.engine.torch.gguf.tokenizer import make_tokenizer
+from paceline.engine.torch.gguf.vocabulary import Vocabulary, read_vocabulary
+from paceline.engine.torch.gguf.weights import empty_model, read_weights
+from paceline.errors import FailedPrecondition, PacelineError, in_a_line
+
+Say = Callable[[str], None]
+
+
+def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
+    """Write `folder` from a GGUF file and its other parts; it appears whole or not at all.
+
+    `say` is told each phase. Takes a minute or so, and memory for the weights in bf16.
+    Raises FailedPrecondition for a file that could not be served as it was meant.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        with _refusing(gguf):
+            _write(open_gguf(gguf), work, say)
+        write_version(work)
+        for path in (work, *work.rglob("*")):  # a temporary folder is closed to others
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _refusing(gguf: Path) -> Iterator[None]:
+    """Say in a line what values that are not of their key's kind end in, wherever they do."""
+    try:
+        yield
+    except (PacelineError, OSError):
+        raise
+    except Exception as error:
+        raise FailedPrecondition(f"{gguf.name} cannot be converted: {in_a_line(error)}") from error
+
+
+def _write(source: GgufSource, work: Path, say: Say) -> None:
+    vocabulary = read_vocabulary(source)
+    if vocabulary is not None:  # first, as it takes seconds to refuse
+        say("reading tokenizer")
+        _write_tokenizer(source, vocabulary, work)
+    _write_model(source, vocabulary, work, say)
+
+
+def _write_model(source: GgufSource, vocabulary: Vocabulary | None, folder: Path, say: Say) -> None:
+    """Weights, config, and every token that ends a turn."""
+    model = empty_model(make_config(source, vocabulary))
+    say("reading weights")
+    weights = read_weights(source, model)
+    say("writing weights")
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, folder / "model.safetensors", metadata={"format": "pt"})
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = "bfloat16"
+    model.config.save_pretrained(folder)
+    _write_generation(vocabulary, folder)
+
+
+def _write_tokenizer(source: GgufSource, vocabulary: Vocabulary, folder: Path) -> None:
+    """tokenizer.json and its settings, under a class name that every transformers knows."""
+    make_tokenizer(source, vocabulary).save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False))
+
+
+def _write_generation(vocabulary: Vocabulary | None, folder: Path) -> None:
+    settings: dict[str, int | list[int]] = {}
+    if vocabulary is not None:
+        ids = {f"{role}_token_id": vocabulary.ids.get(role) for role in ("bos", "pad")}
+        settings |= {name: value for name, value in ids.items() if value is not None}
+        if ends := vocabulary.ends():  # transformers fails at an empty list
+            settings["eos_token_id"] = ends
+    (folder / "generation_config.json").write_text(json.dumps(settings, indent=2))

@@ -1,0 +1,161 @@
+"""Models from a local folder: any attention-only decoder that transformers loads."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from paceline.engine.torch.architectures import max_positions, read_config, refusing
+from paceline.engine.torch.attention import NAME
+from paceline.engine.torch.exactness.operators import ExactOperators, elementwise
+from paceline.engine.torch.exactness.reference import Reference
+from paceline.engine.torch.fused import LeanDecoder, knows
+from paceline.engine.torch.generic import PlainDecoder
+from paceline.engine.torch.linear import MakeLinear, make_linear, swap_linears
+from paceline.engine.torch.rotary import Reach, follow_sessions
+from paceline.engine.torch.runner import Decoder
+from paceline.engine.torch.tokenizer_files import read_tokenizer, vocabulary_hash
+from paceline.engine.torch.weights import check_dtypes, check_weights
+from paceline.protocol.model import TokenizerFiles
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run, and what its files say of it. kind: the decoder's class."""
+
+    decoder: Decoder
+    kind: str
+    config: dict[str, Any]
+    device: torch.device
+    weights_hash: str
+    vocabulary_hash: str
+    vocabulary_size: int
+    max_positions: int
+    reach: Reach
+    eos_token_ids: tuple[int, ...]
+    tokenizer: TokenizerFiles | None
+
+
+def load_model(
+    folder: Path,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    weights: str = "bf16",
+    exact: ExactOperators | None = None,
+) -> LoadedModel:
+    """Load a folder of config.json, safetensors and tokenizer.json.
+
+    weights: as in the settings; the target's own are bf16. exact: runs operators such that rows
+    have the same bits in all batches; None: nobody needs that. Raises FailedPrecondition,
+    naming it, for a model whose layers are not all attention, or that is not computed as
+    transformers computes it.
+    """
+    config = read_config(folder)
+    model = _read_model(folder, dtype, device, config)
+    weights_hash = _hash_weights(model)
+    with refusing(config, "has a tokenizer that cannot be read"):
+        tokenizer = read_tokenizer(folder)
+        vocabulary = vocabulary_hash(tokenizer, config.vocab_size)
+    with refusing(config, "has a generation_config.json that cannot be read"):
+        ends = eos_token_ids(folder, config)
+    with refusing(config, "cannot be served"):
+        reference = Reference.of(model)
+        reach = Reach(config)
+        follow_sessions(model, reach)
+        decoder = _make_decoder(model, weights, exact)
+        reference.check(decoder, model.device, reach.of)
+    return LoadedModel(
+        decoder=decoder,
+        kind=(LeanDecoder if isinstance(decoder, LeanDecoder) else PlainDecoder).__name__,
+        config=model.config.to_dict(),
+        device=model.device,
+        weights_hash=weights_hash,
+        vocabulary_hash=vocabulary,
+        vocabulary_size=config.vocab_size,
+        max_positions=max_positions(config),
+        reach=reach,
+        eos_token_ids=ends,
+        tokenizer=tokenizer,
+    )
+
+
+def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> PreTrainedModel:
+    """The model as transformers has it, with weights that are all its own."""
+    with refusing(config, "cannot be loaded"):
+        if getattr(config, "quantization_config", None) is None:
+            check_dtypes(folder)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=NAME,
+            # Experts one by one, as others multiply all at once, in ways of their own.
+            experts_implementation="eager",
+            device_map=device,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
+        )
+    model, info = loaded
+    check_weights(model, info)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _make_decoder(model: PreTrainedModel, weights: str, exact: ExactOperators | None) -> Decoder:
+    """The model as fast as it can be run here."""
+    make = make_linear(weights)
+    if exact is None:
+        return _decoder(model, make, functional.silu)
+    decoder = _decoder(
+        model, exact.making(make), elementwise(functional.silu, next(model.parameters()))
+    )
+    return decoder if isinstance(decoder, LeanDecoder) else exact.running(decoder)
+
+
+def _decoder(
+    model: PreTrainedModel, make: MakeLinear, silu: Callable[[Tensor], Tensor]
+) -> LeanDecoder | PlainDecoder:
+    if knows(model):
+        return LeanDecoder(model, make, silu)
+    swap_linears(model, make)
+    return PlainDecoder(model)
+
+
+def eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
+    """generation_config.json's, else the model's own; one id or a list.
+
+    Those that are no ids of the vocabulary are left out: no output would ever end with them.
+    """
+    named = [getattr(config, "eos_token_id", None)]
+    if (folder / "generation_config.json").exists():
+        named.insert(0, GenerationConfig.from_pretrained(folder).eos_token_id)
+    for found in named:
+        if ids := _in_vocabulary(found, config.vocab_size):
+            return ids
+    return ()
+
+
+def _in_vocabulary(found: Any, size: int) -> tuple[int, ...]:
+    named = found if isinstance(found, list | tuple) else [found]
+    given = [token for token in named if token is not None]
+    kept = [token for token in given if type(token) is int and 0 <= token < size]
+    if len(kept) < len(given):
+        left = [token for token in given if token not in kept]
+        _log.warning("end tokens are not in the vocabulary", token_ids=left, vocabulary_size=size)
+    return tuple(dict.fromkeys(kept))
+
+
+def _hash_weights(model: PreTrainedModel) -> str:
+    """Hash of all tensors, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

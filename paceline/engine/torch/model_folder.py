@@ -1,0 +1,94 @@
+"""Which folder a model's name stands for, made where it is not there yet."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from paceline.catalog import CATALOG, CONVERTER, is_current, is_model, model_folder
+from paceline.errors import FailedPrecondition, NotFound
+
+_log = structlog.get_logger(__name__)
+_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
+
+
+def renew(name: str) -> None:
+    """Mend the folder of a pulled model that an older version converted; its weights stay."""
+    folder = model_folder(name)
+    if is_current(folder) or not (folder / "tokenizer.json").is_file():
+        return
+    from paceline.engine.torch.gguf.renew import renew_folder  # torch, needed here only
+
+    try:
+        renew_folder(folder, CATALOG[name].pre)
+    except OSError as error:
+        _log.warning(
+            "A folder of an older version cannot be mended, so its tokenizer is not the model's",
+            folder=str(folder),
+            error=error.strerror,
+        )
+
+
+def resolve_model(model: str) -> Path:
+    """The folder that `model` stands for: a pulled name, a folder, a .gguf file or a hub id.
+
+    A .gguf file is converted once; a hub id is downloaded. Raises NotFound saying what to do.
+    """
+    if model in CATALOG:
+        if not is_model(model_folder(model)):
+            raise NotFound(f"{model} is not here yet; run: paceline pull {model}")
+        renew(model)
+        return model_folder(model)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not is_model(path):
+            raise NotFound(f"{path} has no config.json")
+        return path
+    if path.suffix == ".gguf":
+        return _converted(path)
+    if path.is_absolute() or model.count("/") != 1:
+        names = ", ".join(CATALOG)
+        raise NotFound(f"{model!r} is no folder, no .gguf file, no hub id and none of {names}")
+    return _downloaded(model)
+
+
+def convert(gguf: Path, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
+    """Make `folder` of a GGUF file, telling `say` each phase. Needs the engine extra."""
+    from paceline.engine.torch.gguf.convert import convert_gguf  # torch, needed here only
+
+    convert_gguf(gguf, folder, say)
+
+
+def _converted(gguf: Path) -> Path:
+    """The folder made of a GGUF file, made now if the file is new or has changed."""
+    if not gguf.is_file():
+        raise NotFound(f"{gguf} does not exist")
+    states = [(part.name, part.stat()) for part in _parts(gguf)]
+    files = [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
+    key = f"{CONVERTER} {gguf.parent.resolve()} {files}"
+    folder = model_folder(f"{gguf.stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}")
+    if not is_model(folder):
+        convert(gguf, folder)
+    return folder
+
+
+def _parts(gguf: Path) -> list[Path]:
+    """The file, or all parts that are here of the split model it belongs to."""
+    match = _PART.fullmatch(gguf.name)
+    if match is None:
+        return [gguf]
+    names = (f"{match[1]}-{n:05}-of-{match[3]}.gguf" for n in range(1, int(match[3]) + 1))
+    return [path for name in names if (path := gguf.with_name(name)).is_file()]
+
+
+def _downloaded(hub_id: str) -> Path:
+    import huggingface_hub  # of the engine extra, needed here only
+
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id))
+    except (OSError, huggingface_hub.errors.HfHubHTTPError) as error:
+        raise FailedPrecondition(
+            f"the hub does not give {hub_id}: {error}. Without a hub name a folder or a .gguf file"
+        ) from error

@@ -1,0 +1,57 @@
+"""What batches and caches are padded to, so that a row has the same bits in all of them.
+
+What linear layers make of it is found at start (pieces), and so is how many
+queries attention may see at once (queries); the probe tells whether all holds.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """Linear layers see at least min_rows rows and a multiple of row_multiple.
+
+    Attention sees keys in multiples of key_multiple and queries in those of query_multiple.
+    step_rows: of the largest step, if what attention sees at once is to be bounded; else 0.
+    """
+
+    min_rows: int
+    row_multiple: int
+    key_multiple: int
+    query_multiple: int
+    step_rows: int = 0
+
+    def rows(self, count: int) -> int:
+        """Rows of a batch of `count`."""
+        return round_up(max(self.min_rows, count), self.row_multiple)
+
+    def keys(self, count: int) -> int:
+        """Keys that attention sees of `count`."""
+        return round_up(count, self.key_multiple)
+
+    def queries(self, count: int) -> int:
+        """Queries that attention sees of `count`."""
+        return round_up(count, self.query_multiple)
+
+
+NONE = Padding(min_rows=1, row_multiple=1, key_multiple=1, query_multiple=1)
+"""For a draft: what it guesses need not have the same bits twice."""
+
+
+def exact(dtype: torch.dtype, step_rows: int = 0) -> Padding:
+    """For a target.
+
+    In other counts of rows the last ones take another kernel and get other bits; and fewer
+    than 4 rows take longer than 4, a fifth or more in bf16. Attention's bits depend on the
+    length of the keys, and on small or uneven counts of queries.
+    """
+    multiple = 2 if dtype == torch.bfloat16 else 4
+    return Padding(4, multiple, key_multiple=512, query_multiple=8, step_rows=step_rows)
+
+
+def round_up(count: int, multiple: int) -> int:
+    """The least multiple that holds `count`."""
+    return math.ceil(count / multiple) * multiple

@@ -1,0 +1,168 @@
+"""Pieces of rows in which an operator gives each row the same bits: found by trying.
+
+A matrix product takes another kernel, or blocks its sums otherwise, by how many rows it is given:
+which counts agree is a property of machine, operator and shape. On AMX 2 to 32 rows agree and
+33 do not; with AVX-512 and no bf16 even counts do and some odd ones do not. So nothing is assumed:
+counts are tried at start, bit by bit, and larger batches run in pieces of counts that agree.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from paceline.engine.torch.padding import round_up
+
+Operator = Callable[[Tensor], Tensor]
+"""Of rows, [n, in] to [n, out]."""
+
+MIN_ROWS = 4
+"""Fewer take longer, a fifth or more in bf16."""
+FINE_ROWS = 64
+"""Up to here all multiples are tried, beyond only those of COARSE, where padding costs less."""
+COARSE = 8
+MULTIPLES = (2, 4, 8, 16, 32)
+ENOUGH = 32
+"""A piece of so many rows is not worth a larger multiple."""
+WEIGHTS = 15
+"""Rows that take as long as reading the weights, which each piece does anew."""
+COMPARED = 2**18
+"""Numbers compared for each count: sums in another order differ in one of some thousand."""
+OPERATIONS = 3e11
+"""Multiplications that the search may cost a shape, about: a second on two cores."""
+_SHIFT = 1
+"""Rows are tried at other places than those they have in what they are compared with."""
+_MOST_ROWS = 512
+_LONG_SUM = 256
+"""Shorter ones, of toys, differ seldom, and are not worth many rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Counts of rows that agree: multiples of `multiple` from `smallest` to `largest`.
+
+    Beyond FINE_ROWS only multiples of COARSE.
+    """
+
+    multiple: int
+    smallest: int
+    largest: int
+
+    def up(self, rows: int) -> int:
+        """The least count that holds `rows`, which are at most `largest`."""
+        fine = round_up(max(rows, self.smallest), self.multiple)
+        return fine if fine <= FINE_ROWS else min(round_up(rows, self._coarse), self.largest)
+
+    def cut(self, rows: int) -> list[int]:
+        """Counts that together hold `rows`: the last may hold more."""
+        whole, rest = divmod(rows, self.largest)
+        return [self.largest] * whole + ([self.up(rest)] if rest else [])
+
+    def layout(self, limit: int) -> str:
+        """In words; all, where nothing is known to differ up to the `limit` that was asked for."""
+        largest = "all" if self.largest >= limit else str(self.largest)
+        return f"multiples of {self.multiple} from {self.smallest} to {largest}"
+
+    @property
+    def cost(self) -> float:
+        """Time of a step of the fewest rows, and of a row in a prompt; 1 each at best."""
+        return (WEIGHTS + self.smallest) / (WEIGHTS + MIN_ROWS) + WEIGHTS / self.largest + 1
+
+    @property
+    def _coarse(self) -> int:
+        return max(COARSE, self.multiple)
+
+
+def in_pieces(operator: Operator, x: Tensor, pieces: Pieces) -> Tensor:
+    """`operator` of rows [n, in], in pieces; rows that fill a piece up are zero."""
+    rows = x.shape[0]
+    if rows <= pieces.largest and pieces.up(rows) == rows:
+        return operator(x)
+    given: list[Tensor] = []
+    for start, count in _starts(pieces.cut(rows)):
+        piece = x[start : start + count]
+        short = count - piece.shape[0]
+        padded = functional.pad(piece, (0, 0, 0, short)) if short else piece
+        given.append(operator(padded)[: piece.shape[0]])
+    return torch.cat(given) if given else operator(x)
+
+
+def find_pieces(operator: Operator, like: Tensor, outputs: int, limit: int) -> Pieces | None:
+    """The counts of rows up to `limit` for which `operator` gives rows the same bits.
+
+    like: a tensor of the inputs' width, dtype and device; its values do not matter. None
+    where no count does.
+    """
+    search = _Search(operator, like, outputs, limit)
+    candidates: list[Pieces] = []
+    for multiple in MULTIPLES:
+        found = search.pieces(multiple)
+        if found is not None:
+            candidates.append(found)
+            if found.largest >= ENOUGH:
+                break
+    return min(candidates, key=lambda found: found.cost, default=None)
+
+
+class _Search:
+    """Tries counts of one operator on rows that are always the same."""
+
+    def __init__(self, operator: Operator, like: Tensor, outputs: int, limit: int) -> None:
+        self._operator = operator
+        inputs = like.shape[-1]
+        self._limit = max(ENOUGH, min(limit, _affordable(inputs * outputs)))
+        most = _MOST_ROWS if inputs >= _LONG_SUM else FINE_ROWS
+        self._enough = min(most, math.ceil(COMPARED / outputs))
+        rows = max(self._enough, self._limit + MULTIPLES[-1]) + _SHIFT + self._limit
+        self._rows = fixed_rows(like, rows)
+
+    def pieces(self, multiple: int) -> Pieces | None:
+        """All counts that agree with the smallest, as far as there is no gap."""
+        smallest = round_up(MIN_ROWS, multiple)
+        expected = self._run(0, smallest, self._enough + smallest)
+        largest = 0
+        for count in self._counts(multiple):
+            missing = count + _SHIFT - expected.shape[0]
+            if missing > 0:
+                expected = torch.cat((expected, self._run(expected.shape[0], largest, missing)))
+            if not self._agrees(count, expected):
+                break
+            largest = count
+        return Pieces(multiple, smallest, largest) if largest else None
+
+    def _counts(self, multiple: int) -> Iterator[int]:
+        yield from range(round_up(MIN_ROWS, multiple), FINE_ROWS + 1, multiple)
+        step = max(COARSE, multiple)
+        yield from range(FINE_ROWS + step, self._limit + 1, step)
+
+    def _agrees(self, count: int, expected: Tensor) -> bool:
+        """Whether rows in batches of `count` have the bits of `expected`."""
+        usable = min(expected.shape[0] - _SHIFT, max(self._enough, count)) // count * count
+        found = self._run(_SHIFT, count, usable)
+        return torch.equal(found[:usable], expected[_SHIFT : _SHIFT + usable])
+
+    def _run(self, start: int, count: int, rows: int) -> Tensor:
+        """At least `rows` rows from `start` on, in batches of `count`."""
+        starts = range(start, start + rows, count)
+        return torch.cat([self._operator(self._rows[at : at + count]) for at in starts])
+
+
+def fixed_rows(like: Tensor, rows: int) -> Tensor:
+    """The same random rows at every start, of the width, dtype and device of `like`."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(rows, like.shape[-1], generator=generator).to(like.device, like.dtype)
+
+
+def _affordable(operations: int) -> int:
+    """Rows up to which the search costs about OPERATIONS."""
+    return int(math.sqrt(2 * COARSE * OPERATIONS / operations)) // COARSE * COARSE
+
+
+def _starts(counts: list[int]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for count in counts:
+        yield start, count
+        start += count

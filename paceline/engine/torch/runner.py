@@ -1,0 +1,84 @@
+"""The forward pass over a ragged batch."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.torch.attention import SpanRows
+from paceline.engine.torch.kv_cache import PAGE_ROWS, SessionCache
+from paceline.engine.torch.padding import Padding
+
+Decoder = Callable[[Tensor, Tensor, Sequence[SpanRows], Tensor], Tensor]
+"""A model: tokens [rows], positions [rows], where spans lie, and the rows wanted, to logits."""
+
+
+class ModelRunner:
+    """Runs spans of many sessions as one flat row of tokens. One thread owns it."""
+
+    page_rows = PAGE_ROWS
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        device: torch.device,
+        padding: Padding,
+        reach: Callable[[int], int] = lambda _: 0,
+    ) -> None:
+        """Run `decoder`, whose weights lie on `device`. reach: see paceline.engine.torch.rotary."""
+        self._reach = reach
+        self._decoder = decoder
+        self._device = device
+        self._padding = padding
+
+    def new_cache(self, max_length: int = 0) -> SessionCache:
+        """An empty cache."""
+        return SessionCache(self._padding, self._reach(max_length))
+
+    @torch.inference_mode()
+    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
+        """See paceline.engine.interfaces.Runner."""
+        rows, tokens, positions = _flatten(batch)
+        wanted = [
+            row
+            for span_rows, (_, span) in zip(rows, batch, strict=True)
+            for row in range(span_rows.stop - span.logit_rows, span_rows.stop)
+        ]
+        logits = self._decoder(
+            self._tensor(tokens), self._tensor(positions), rows, self._tensor(wanted)
+        )[: len(wanted)]
+        for span_rows in rows:
+            span_rows.cache.extend(span_rows.stop - span_rows.start)
+        return _split(logits, [span.logit_rows for _, span in batch])
+
+    def _tensor(self, values: list[int]) -> Tensor:
+        """`values`, with zeros appended for rows that nobody reads."""
+        unread = self._padding.rows(len(values)) - len(values)
+        return torch.tensor(values + [0] * unread, device=self._device)
+
+
+def _flatten(
+    batch: Sequence[tuple[KVCache, Span]],
+) -> tuple[list[SpanRows], list[int], list[int]]:
+    """Where each span lies in the flat batch, its tokens, and their positions."""
+    rows: list[SpanRows] = []
+    tokens: list[int] = []
+    positions: list[int] = []
+    for cache, span in batch:
+        if not isinstance(cache, SessionCache):
+            raise TypeError(f"{type(cache).__name__} is not of this runner")
+        cache.truncate(span.position)
+        start = len(tokens)
+        tokens += span.token_ids
+        positions += range(span.position, span.position + len(span.token_ids))
+        rows.append(SpanRows(cache, span.position, start, len(tokens)))
+    return rows, tokens, positions
+
+
+def _split(logits: Tensor, counts: list[int]) -> list[Logits]:
+    """Rows of each span, as numpy's float32 or float64."""
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    array = exact.cpu().numpy()
+    ends = [sum(counts[: index + 1]) for index in range(len(counts))]
+    return [array[end - count : end] for end, count in zip(ends, counts, strict=True)]

@@ -1,0 +1,113 @@
+"""From settings to a running engine: load, probe, start."""
+
+import dataclasses
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+from prometheus_client import CollectorRegistry
+
+from paceline.engine.sampling.sampler import LAW_VERSION
+from paceline.engine.settings import EngineSettings
+from paceline.engine.started_engine import StartedEngine, run_engine
+from paceline.engine.torch.exactness.fingerprint import fingerprint, forward_config
+from paceline.engine.torch.exactness.instructions import instruction_set
+from paceline.engine.torch.exactness.operators import ExactOperators
+from paceline.engine.torch.exactness.probe import first_bits, probe
+from paceline.engine.torch.loading import LoadedModel, load_model
+from paceline.engine.torch.model_folder import resolve_model
+from paceline.engine.torch.padding import NONE, Padding, exact
+from paceline.engine.torch.runner import ModelRunner
+from paceline.errors import FailedPrecondition
+from paceline.machine import own_cores
+from paceline.protocol.model import ModelInfo
+
+FEATURES = ("logprobs", "prompt_logprobs")
+"""What Open.required_features may name."""
+
+_log = structlog.get_logger(__name__)
+
+
+def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> StartedEngine:
+    """Load the model, probe its numerics and start the engine; takes seconds to minutes.
+
+    Raises FailedPrecondition for a model that cannot be served, or whose rows depend on their
+    batch where they should not.
+    """
+    torch.set_num_threads(settings.threads)
+    loaded, runner, numerics = _load(settings)
+    model = ModelInfo(
+        name=settings.model_name or Path(settings.model).name,
+        fingerprint=numerics.fingerprint,
+        vocabulary_hash=loaded.vocabulary_hash,
+        vocabulary_size=loaded.vocabulary_size,
+        max_positions=loaded.max_positions,
+        eos_token_ids=loaded.eos_token_ids,
+        law_version=LAW_VERSION,
+        row_exact=numerics.row_exact,
+        host=socket.gethostname(),
+        cores=own_cores(settings.device),
+        features=FEATURES,
+    )
+    engine = run_engine(settings, runner, registry)
+    _log.info(
+        "engine started",
+        model=model.name,
+        fingerprint=model.fingerprint,
+        row_exact=model.row_exact,
+    )
+    return StartedEngine(engine, model, loaded.tokenizer, settings.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """What model info says of the bits."""
+
+    fingerprint: str
+    row_exact: bool
+
+
+def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]:
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    folder = resolve_model(settings.model)
+    exact_rows = settings.needs_exact_rows
+    operators = ExactOperators(settings.step_rows) if exact_rows else None
+    loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
+    padding = exact(dtype, settings.step_rows) if exact_rows else NONE
+    runner = ModelRunner(loaded.decoder, loaded.device, padding, loaded.reach.of)
+    bits = first_bits(runner, loaded.vocabulary_size)
+    parts = (*numerics_parts(loaded, settings.weights, padding), bits)
+    if operators is None:
+        return loaded, runner, Numerics(fingerprint(parts), row_exact=False)
+    seen = probe(runner, loaded.vocabulary_size, loaded.max_positions, settings.step_rows)
+    differing = (*operators.inexact, *seen)
+    if differing:
+        _refuse(settings, loaded, differing)
+    name = fingerprint((*parts, operators.numerics))
+    return loaded, runner, Numerics(name, row_exact=not differing)
+
+
+def numerics_parts(loaded: LoadedModel, weights: str, padding: Padding) -> tuple[str, ...]:
+    """What decides the bits of a model, beside what was measured."""
+    return (
+        loaded.weights_hash,
+        forward_config(loaded.config),
+        f"weights {weights}",
+        f"decoder {loaded.kind}",
+        f"device {loaded.device.type}",
+        f"padding {dataclasses.replace(padding, step_rows=0)}",
+        instruction_set(),
+    )
+
+
+def _refuse(settings: EngineSettings, loaded: LoadedModel, differing: tuple[str, ...]) -> None:
+    """Unless it is asked for all the same."""
+    what = (
+        f"model type {loaded.config.get('model_type')!r} has rows whose bits depend on their batch "
+        f"here: {'; '.join(differing)}"
+    )
+    if not settings.serves_inexact:
+        raise FailedPrecondition(f"{what}; --allow-inexact serves it all the same")
+    _log.warning("rows are not exact", reason=what)

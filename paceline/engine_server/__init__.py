@@ -1,0 +1,1 @@
+"""What draft and target servers share: a process that owns an engine."""

@@ -1,0 +1,192 @@
+"""What clients ask for and get, as plain values: paceline.v1.GenerationService's vocabulary."""
+
+import enum
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
+
+
+class Speculation(enum.Enum):
+    """Whether draft tokens are used; the output is the same whatever is chosen."""
+
+    OFF = "off"
+    AUTO = "auto"
+    FORCE = "force"
+
+
+class FinishReason(enum.Enum):
+    """Why an output ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a conversation."""
+
+    role: str
+    content: str
+
+
+Prompt: TypeAlias = str | tuple[int, ...] | tuple[ChatMessage, ...]
+"""Text, token ids or a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """An output asked for. Fields and limits are those of paceline.v1.GenerateRequest."""
+
+    prompt: Prompt
+    model: str = ""
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    seed: int | None = None
+    max_tokens: int | None = None
+    n: int = 1
+    speculation: Speculation = Speculation.AUTO
+    ignore_eos: bool = False
+    required_features: tuple[str, ...] = ()
+    output_token_ids: tuple[int, ...] = ()
+    fingerprint: str = ""
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    priority: int = 0
+    cache_salt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What is needed to repeat or resume a stream; comes before any token.
+
+    choice_seeds: with its own seed a choice is repeated, or resumed, as an output of its own.
+    """
+
+    request_id: str
+    model: str
+    fingerprint: str
+    seed: int
+    prompt_token_ids: tuple[int, ...]
+    max_tokens: int
+    choice_seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token: its id, where it came from, the text it completed, logprobs if asked for."""
+
+    id: int
+    origin: Origin
+    text: str
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Tokens of one verdict; token_index is the first one's index in the output.
+
+    text_offset: characters of the output's text before this delta.
+    """
+
+    token_index: int
+    tokens: tuple[Token, ...]
+    choice_index: int = 0
+    text_offset: int = 0
+
+    @property
+    def text(self) -> str:
+        """Text of all its tokens."""
+        return "".join(token.text for token in self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, counted."""
+
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    speculated_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """Where a round's time goes beside the forward pass and the wait for the draft; seconds.
+
+    sampling: choosing the tokens. queue: in the target server, for other sessions' steps.
+    wire: gRPC and network, both ways. codec: to and from messages, in the orchestrator.
+    emit: the rest of the orchestrator, from one verdict to the next request.
+    """
+
+    sampling: float = 0.0
+    queue: float = 0.0
+    wire: float = 0.0
+    codec: float = 0.0
+    emit: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.sampling + self.queue + self.wire + self.codec + self.emit
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How a stream went, as the orchestrator saw it; times in seconds."""
+
+    rounds: int = 0
+    drafted: int = 0
+    verified: int = 0
+    accepted: int = 0
+    accepted_by_place: tuple[int, ...] = ()
+    verified_by_place: tuple[int, ...] = ()
+    plain_steps: int = 0
+    ttft_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    overhead_seconds: float = 0.0
+    overhead: Overhead = field(default_factory=Overhead)
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted of verified draft tokens; 0 when none was verified."""
+        return self.accepted / self.verified if self.verified else 0.0
+
+    @property
+    def mean_accepted(self) -> float:
+        """Accepted draft tokens per round; 0 without rounds."""
+        return self.accepted / self.rounds if self.rounds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a choice. stop_string or stop_token_id: what ended it, if one did."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    statistics: Statistics
+    choice_index: int = 0
+    stop_string: str | None = None
+    stop_token_id: int | None = None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Output tokens after the first, per second from the first to the last; 0 for one token."""
+        seconds = self.statistics.decode_seconds
+        return (self.usage.output_tokens - 1) / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that can be asked for."""
+
+    name: str
+    fingerprint: str
+    max_positions: int
+    vocabulary_size: int
+    drafts: int
+
+
+GenerateEvent: TypeAlias = Started | PromptLogprobs | Delta | Finished

@@ -1,0 +1,165 @@
+"""What a model can be asked for: every limit that is not of the sampling parameters."""
+
+from collections.abc import Iterable, Sequence
+
+from paceline.errors import FailedPrecondition, InvalidArgument, listed, shown
+from paceline.protocol.generation import GenerateRequest
+from paceline.protocol.model import ModelInfo
+from paceline.protocol.session import Opening
+from paceline.protocol.vocabulary import FEATURE as VOCABULARY_MAP
+from paceline.protocol.vocabulary import VocabularyMap
+
+MAX_CHOICES = 16
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 256
+MAX_LOGPROBS = 20
+MAX_PRIORITY = 100
+MAX_SALT_CHARACTERS = 128
+MAX_MOMENTS = 4
+MAX_VOCABULARY = 2**24
+
+
+def check_request(request: GenerateRequest) -> None:
+    """Raise InvalidArgument naming the first field of `request` out of its limits.
+
+    What depends on the model is checked with the opening made of it.
+    """
+    _check("n", request.n, f"from 1 to {MAX_CHOICES}", 1 <= request.n <= MAX_CHOICES)
+    if request.max_tokens is not None:
+        _check("max_tokens", request.max_tokens, "at least 1", request.max_tokens >= 1)
+    for field in ("logprobs", "prompt_logprobs"):
+        check_logprobs(field, getattr(request, field))
+    _check_stop(request.stop)
+    check_priority(request.priority)
+    salt = len(request.cache_salt)
+    limit = f"at most {MAX_SALT_CHARACTERS} characters"
+    _check("cache_salt's length", salt, limit, salt <= MAX_SALT_CHARACTERS)
+    if request.output_token_ids:
+        _check_resume(request)
+
+
+def _check_stop(stop: tuple[str, ...]) -> None:
+    limit = f"at most {MAX_STOP_STRINGS} strings"
+    _check("stop's length", len(stop), limit, len(stop) <= MAX_STOP_STRINGS)
+    for text in stop:
+        limit = f"from 1 to {MAX_STOP_CHARACTERS} characters"
+        _check("a string of stop", "", limit, bool(text))
+        length = len(text)  # all that is said of it: like a prompt it is not quoted
+        _check("the length of a string of stop", length, limit, length <= MAX_STOP_CHARACTERS)
+
+
+def _check_resume(request: GenerateRequest) -> None:
+    """A resumed stream must name what it resumes: ids, not text, and the seed."""
+    text = isinstance(request.prompt, str) or not isinstance(request.prompt[0], int)
+    _check("prompt", "text", "the token ids of started, to resume", not text)
+    _check("seed", request.seed, "the seed of started, to resume", request.seed is not None)
+    _check("n", request.n, "1, to resume: each choice is resumed by itself", request.n == 1)
+
+
+def check_logprobs(field: str, count: int | None) -> None:
+    """InvalidArgument for more best tokens than are sent."""
+    holds = count is None or count <= MAX_LOGPROBS
+    _check(field, count, f"from 0 to {MAX_LOGPROBS}", holds)
+
+
+def check_priority(priority: int) -> None:
+    """InvalidArgument for a priority out of its limits."""
+    limit = f"from {-MAX_PRIORITY} to {MAX_PRIORITY}"
+    _check("priority", priority, limit, abs(priority) <= MAX_PRIORITY)
+
+
+def _check(field: str, value: object, limit: str, holds: bool) -> None:
+    if not holds:
+        raise InvalidArgument.of(field, value, limit)
+
+
+def check_opening(opening: Opening, model: ModelInfo) -> None:
+    """Raise InvalidArgument or FailedPrecondition when `model` cannot serve `opening`."""
+    check_features(opening.required_features, model.features)
+    check_fingerprint(opening.fingerprint, model)
+    check_length(opening, model)
+    size = model.vocabulary_size
+    if opening.vocabulary is not None:
+        check_features((VOCABULARY_MAP,), model.features)
+        check_vocabulary(opening.vocabulary, size)
+        size = opening.vocabulary.size
+    for field in ("prompt_token_ids", "output_token_ids", "stop_token_ids"):
+        check_token_ids(field, getattr(opening, field), size)
+    check_token_ids("sampling.logit_bias", opening.sampling.logit_bias, size)
+    check_min_tokens(opening, size)
+    for field in ("logprobs", "prompt_logprobs"):
+        check_logprobs(field, getattr(opening, field))
+    check_priority(opening.priority)
+
+
+def check_features(required: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """FailedPrecondition for the first feature that is not known here."""
+    for feature in required:
+        if feature not in known:
+            raise FailedPrecondition(
+                f"required_features has {shown(feature)}; known are {listed(known)}"
+            )
+
+
+def check_fingerprint(wanted: str, model: ModelInfo) -> None:
+    """FailedPrecondition when another fingerprint is wanted than the model's."""
+    if wanted and wanted != model.fingerprint:
+        raise FailedPrecondition(
+            f"fingerprint {shown(wanted)} is wanted; "
+            f"{listed([model.name])} here is {shown(model.fingerprint)}"
+        )
+
+
+def check_length(opening: Opening, model: ModelInfo) -> None:
+    """InvalidArgument for an empty or too long prompt, or a max_tokens without room."""
+    if not opening.prompt_token_ids:
+        raise InvalidArgument.of("prompt", (), "at least one token")
+    prompt = len(opening.prompt_token_ids)
+    if prompt >= model.max_positions:
+        limit = f"under {model.max_positions} tokens, the model's positions"
+        raise InvalidArgument.of("prompt's length", prompt, limit)
+    room = model.max_positions - prompt
+    if not 1 <= opening.max_tokens <= room:
+        limit = f"from 1 to {room}, what the prompt of {prompt} tokens leaves"
+        raise InvalidArgument.of("max_tokens", opening.max_tokens, limit)
+    if len(opening.output_token_ids) > opening.max_tokens:
+        limit = f"at most max_tokens, {opening.max_tokens}"
+        raise InvalidArgument.of("output_token_ids' length", len(opening.output_token_ids), limit)
+
+
+def check_token_ids(field: str, ids: Iterable[int], vocabulary_size: int) -> None:
+    """InvalidArgument for the first id outside the vocabulary."""
+    for token in ids:
+        if token >= vocabulary_size:
+            limit = f"under {vocabulary_size}, the size of the vocabulary"
+            raise InvalidArgument.of(f"a token id in {field}", token, limit)
+
+
+def check_vocabulary(vocabulary: VocabularyMap, draft_size: int) -> None:
+    """InvalidArgument for a map that leads out of either vocabulary, or has an id twice."""
+    limit = f"at most {MAX_VOCABULARY}"
+    _check("vocabulary.size", vocabulary.size, limit, vocabulary.size <= MAX_VOCABULARY)
+    known = f"under {draft_size}, the size of the vocabulary"
+    _check("vocabulary.unknown_id", vocabulary.unknown, known, vocabulary.unknown < draft_size)
+    end = 0
+    for run in vocabulary.runs:
+        ascends = end <= run.target
+        end = run.target + run.count
+        inside = run.count > 0 and end <= vocabulary.size and run.draft + run.count <= draft_size
+        _check("a run of vocabulary", run, "ascending, and in both", ascends and inside)
+
+
+def check_min_tokens(opening: Opening, vocabulary_size: int) -> None:
+    """InvalidArgument where min_tokens leaves no token to begin with."""
+    minimum = opening.sampling.min_tokens
+    some = len(opening.stop_token_ids) < vocabulary_size
+    limit = "0 where every token of the vocabulary ends the output"
+    _check("sampling.min_tokens", minimum, limit, some or minimum <= len(opening.output_token_ids))
+
+
+def check_due_seconds(moments: Sequence[float]) -> None:
+    """InvalidArgument for moments that an Advance may not name."""
+    limit = f"at most {MAX_MOMENTS} moments"
+    _check("advance.due_seconds' length", len(moments), limit, len(moments) <= MAX_MOMENTS)
+    for moment in moments:
+        _check("advance.due_seconds", moment, "from 0 to 1", 0.0 <= moment <= 1.0)

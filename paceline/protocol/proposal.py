@@ -1,0 +1,72 @@
+"""What a draft proposes, as plain values."""
+
+import enum
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from paceline.protocol.hashing import mix
+
+
+class Drafter(enum.Enum):
+    """What proposes: a draft model, or lookup of what followed the same tokens before."""
+
+    MODEL = "model"
+    NGRAM = "ngram"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A run of draft tokens on the path whose digest before `position` is `base_digest`.
+
+    confidences: per token how sure the drafter is, on its own scale. A model: the margin
+    between its two best noisy scores. Lookup: tokens that matched.
+    One that begins before the end of the guesses and differs from them is an alternative to
+    them: it is for the case that the target rejects the guess at its position.
+    """
+
+    position: int
+    base_digest: int
+    token_ids: tuple[int, ...]
+    confidences: tuple[float, ...] = ()
+    drafter: Drafter = Drafter.MODEL
+
+
+End = tuple[int, int, Drafter]
+"""Position and digest behind a proposal, and who made it."""
+
+
+def joined(proposals: list[Proposal]) -> list[Proposal]:
+    """The same guesses in as few proposals as can be: of one path and one drafter each.
+
+    An empty one stays where it is: it speaks of what came before it.
+    """
+    result: list[Proposal] = []
+    ends: dict[End, int] = {}
+    for proposal in proposals:
+        begin = (proposal.position, proposal.base_digest, proposal.drafter)
+        if not proposal.token_ids:
+            ends.clear()
+            result.append(proposal)
+            continue
+        index = ends.pop(begin, len(result))
+        if index == len(result):
+            result.append(proposal)
+        else:
+            result[index] = continued(result[index], proposal)
+        ends[end_of(proposal)] = index
+    return result
+
+
+def continued(first: Proposal, second: Proposal) -> Proposal:
+    """Both as one; `second` begins where `first` ends."""
+    return replace(
+        first,
+        token_ids=first.token_ids + second.token_ids,
+        confidences=first.confidences + second.confidences,
+    )
+
+
+def end_of(proposal: Proposal) -> End:
+    """Position and digest behind a proposal, which one that continues it begins with."""
+    digest = reduce(mix, proposal.token_ids, proposal.base_digest)
+    return proposal.position + len(proposal.token_ids), digest, proposal.drafter

@@ -1,0 +1,85 @@
+"""What is said of one session on the wire, as plain values."""
+
+from dataclasses import dataclass
+
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.vocabulary import VocabularyMap
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A session to open: paceline.v1.Open. vocabulary: a draft's, where ids are not the same."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    seed: int
+    max_tokens: int
+    output_token_ids: tuple[int, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    required_features: tuple[str, ...] = ()
+    fingerprint: str = ""
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    cache_salt: str = ""
+    priority: int = 0
+    vocabulary: VocabularyMap | None = None
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of prompt and output together."""
+        return len(self.prompt_token_ids) + self.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session that was opened."""
+
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Tokens confirmed from `position` on, and how far beyond them the draft may run.
+
+    lookup_window: the same for what lookup guesses, which costs next to nothing. due_seconds:
+    when guesses are wanted; until the next of these moments they may wait for each other.
+    awaited: guesses that are waited for; so many go at once. alternatives: so many the draft
+    may work on at a time, beside its guesses.
+    """
+
+    position: int
+    token_ids: tuple[int, ...]
+    window: int
+    lookup_window: int = 0
+    due_seconds: tuple[float, ...] = ()
+    awaited: int = 0
+    alternatives: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a server has on its hands."""
+
+    sessions: int = 0
+    queued: int = 0
+    step_rows: int = 0
+    kv_pages_used: int = 0
+    kv_pages_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """Seconds of a step: step_seconds + row_seconds * rows."""
+
+    step_seconds: float
+    row_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A sign of life."""
+
+    engine_steps: int
+    rows_prefilled: int
+    load: Load

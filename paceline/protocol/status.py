@@ -1,0 +1,128 @@
+"""What an orchestrator knows of the servers it draws on, as plain values."""
+
+import enum
+from dataclasses import dataclass, fields, replace
+
+from paceline.protocol.model import Machine, ModelInfo
+from paceline.protocol.session import Load
+
+
+class Role(enum.Enum):
+    """What a server does."""
+
+    TARGET = "target"
+    DRAFT = "draft"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A target or draft server: paceline.v1.Server. Times in seconds. pool: a draft's.
+
+    vocabulary: what a draft has of a target's, in words; empty where all. strange: too little.
+    """
+
+    role: Role
+    address: str
+    reachable: bool
+    reason: str
+    model: ModelInfo | None
+    load: Load
+    draining: bool
+    machine: Machine | None
+    round_trip_seconds: float
+    clock_offset_seconds: float
+    pool: str = ""
+    vocabulary: str = ""
+    strange: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts since the orchestrator began, streams that still run included."""
+
+    running: int = 0
+    streams: int = 0
+    tokens: int = 0
+    rounds: int = 0
+    plain_steps: int = 0
+    drafted: int = 0
+    verified: int = 0
+    accepted: int = 0
+
+    def since(self, earlier: "Totals") -> "Totals":
+        """What came since `earlier`; running is as it is now."""
+        counts = {
+            field.name: getattr(self, field.name) - getattr(earlier, field.name)
+            for field in fields(self)
+        }
+        return replace(Totals(**counts), running=self.running)
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted of verified draft tokens; 0 when none was verified."""
+        return self.accepted / self.verified if self.verified else 0.0
+
+
+class PoolState(enum.Enum):
+    """How a draft pool stands."""
+
+    IN_USE = "in use"
+    STANDBY = "standby"
+    BENCHED = "benched"
+    PROBING = "probing"
+    FULL = "full"
+    UNREACHABLE = "not reachable"
+    WRONG_VOCABULARY = "wrong vocabulary"
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Speed over that of the target alone at the same load, with an interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class DraftPool:
+    """A pool of drafts, and what its streams came to; times in seconds, None while unknown.
+
+    reason: of the state, in words. acceptance_rate: of recent draft tokens verified, also by
+    place in the round. streams: that were given its drafts, of which `running` run. wasted: draft
+    tokens that were not accepted. wait_seconds: for the next guess; restart_seconds: for the
+    first one after a wrong one; plain_seconds: of a plain step.
+    """
+
+    name: str
+    addresses: tuple[str, ...] = ()
+    replicas: int = 0
+    replicas_ready: int = 0
+    state: PoolState = PoolState.UNREACHABLE
+    reason: str = ""
+    acceptance_rate: float | None = None
+    acceptance_by_place: tuple[float, ...] = ()
+    gain: Gain | None = None
+    streams: int = 0
+    running: int = 0
+    drafted: int = 0
+    verified: int = 0
+    accepted: int = 0
+    wasted: int = 0
+    plain_seconds: float | None = None
+    wait_seconds: float | None = None
+    restart_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The orchestrator's machine, every server it knows an address of, and how it goes."""
+
+    machine: Machine
+    servers: tuple[Server, ...]
+    totals: Totals = Totals()
+    draft_pools: tuple[DraftPool, ...] = ()
+
+    def of(self, role: Role) -> list[Server]:
+        """Servers that do this."""
+        return [server for server in self.servers if server.role is role]

@@ -1,0 +1,100 @@
+"""What the target decides, as plain values."""
+
+import enum
+from dataclasses import dataclass, field, replace
+
+from paceline.protocol.proposal import Proposal
+from paceline.protocol.session import CostModel, Load
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token that could have been there. text: taken alone, for clients only."""
+
+    token_id: int
+    logprob: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-softmax of the target's raw logits at one position: the token there, and the best."""
+
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Logprobs of the prompt's tokens from `position` on; position 0 has none."""
+
+    position: int
+    tokens: tuple[TokenLogprobs, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """One step asked of the target, then `continue_steps` plain ones."""
+
+    proposals: tuple[Proposal, ...] = ()
+    continue_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of one step: accepted tokens, then the target's own.
+
+    proposal_index is None for a plain step. The target's own token is absent only when
+    an accepted token ended the output. logprobs: of each token, when asked for.
+    cached_tokens: of the prompt, that needed no prefill; on the first verdict only.
+    Of the receiver alone, not on the wire: arrived_seconds, when it came, on its own clock;
+    asked_seconds, when the step was asked for; codec_seconds, to and from messages.
+    """
+
+    position: int
+    token_ids: tuple[int, ...]
+    verified: int = 0
+    accepted: int = 0
+    proposal_index: int | None = None
+    step_seconds: float = 0.0
+    load: Load = field(default_factory=Load)
+    cost_model: CostModel | None = None
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    cached_tokens: int = 0
+    sampling_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    arrived_seconds: float = 0.0
+    asked_seconds: float = 0.0
+    codec_seconds: float = 0.0
+
+    def head(self, count: int) -> "Verdict":
+        """As if it had decided only the first `count` of its tokens: those behind do not count."""
+        if count == len(self.token_ids):
+            return self
+        return replace(
+            self,
+            token_ids=self.token_ids[:count],
+            verified=min(self.verified, count),
+            accepted=min(self.accepted, count),
+            logprobs=self.logprobs[:count],
+        )
+
+    def origins(self) -> "tuple[Origin, ...]":
+        """Where each of token_ids came from."""
+        own = len(self.token_ids) - self.accepted
+        return (Origin.ACCEPTED,) * self.accepted + (self._own_origin,) * own
+
+    @property
+    def _own_origin(self) -> "Origin":
+        if not self.verified:
+            return Origin.PLAIN
+        return Origin.BONUS if self.accepted == self.verified else Origin.RECOVERED
+
+
+class Origin(enum.Enum):
+    """Where a token came from."""
+
+    ACCEPTED = "accepted"
+    RECOVERED = "recovered"
+    BONUS = "bonus"
+    PLAIN = "plain"

@@ -1,0 +1,1 @@
+"""Protobuf messages to and from the values of paceline.protocol."""

@@ -1,0 +1,335 @@
+"""GenerationService's messages to and from the values of paceline.protocol.generation: pure."""
+
+import dataclasses
+from typing import TypeVar
+
+from paceline.errors import InvalidArgument
+from paceline.protocol.generation import (
+    ChatMessage,
+    Delta,
+    Finished,
+    FinishReason,
+    GenerateEvent,
+    GenerateRequest,
+    Model,
+    Overhead,
+    Prompt,
+    Speculation,
+    Started,
+    Statistics,
+    Token,
+    Usage,
+)
+from paceline.protocol.limits import check_request
+from paceline.protocol.verdict import Origin, PromptLogprobs
+from paceline.rpc.codec.session import (
+    logprobs_from_proto,
+    logprobs_to_proto,
+    prompt_logprobs_from_proto,
+    prompt_logprobs_to_proto,
+    sampling_from_proto,
+    sampling_to_proto,
+)
+from paceline.rpc.sendable import unsendable, unsendable_prompt
+from paceline.v1 import generation_pb2 as pb
+
+Value = TypeVar("Value")
+Number = TypeVar("Number")
+
+_SPECULATION = {
+    Speculation.OFF: pb.SPECULATION_OFF,
+    Speculation.AUTO: pb.SPECULATION_AUTO,
+    Speculation.FORCE: pb.SPECULATION_FORCE,
+}
+_ORIGIN = {
+    Origin.ACCEPTED: pb.ORIGIN_ACCEPTED,
+    Origin.RECOVERED: pb.ORIGIN_RECOVERED,
+    Origin.BONUS: pb.ORIGIN_BONUS,
+    Origin.PLAIN: pb.ORIGIN_PLAIN,
+}
+_FINISH = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+}
+
+_CANNOT_CARRY = (ValueError, TypeError, OverflowError)
+"""What protobuf raises; it may quote the value."""
+
+
+def _reverse(table: dict[Value, Number]) -> dict[Number, Value]:
+    return {number: value for value, number in table.items()}
+
+
+_SPECULATION_OF = {**_reverse(_SPECULATION), pb.SPECULATION_UNSPECIFIED: Speculation.AUTO}
+_ORIGIN_OF = _reverse(_ORIGIN)
+_FINISH_OF = _reverse(_FINISH)
+
+
+def prompt_to_proto(prompt: Prompt) -> pb.Prompt:
+    """Text, token ids or a conversation; an empty tuple is taken as no token ids.
+
+    Raises InvalidArgument for what no message can carry.
+    """
+    try:
+        return _prompt_to_proto(prompt)
+    except _CANNOT_CARRY:
+        raise unsendable_prompt(prompt) from None
+
+
+def _prompt_to_proto(prompt: Prompt) -> pb.Prompt:
+    if isinstance(prompt, str):
+        return pb.Prompt(text=prompt)
+    messages = [part for part in prompt if isinstance(part, ChatMessage)]
+    if messages:
+        chat = [pb.ChatMessage(role=part.role, content=part.content) for part in messages]
+        return pb.Prompt(chat=pb.Chat(messages=chat))
+    ids = [part for part in prompt if isinstance(part, int)]
+    return pb.Prompt(token_ids=pb.TokenIds(ids=ids))
+
+
+def prompt_from_proto(message: pb.Prompt) -> Prompt:
+    """Checked: InvalidArgument when it is left out or empty."""
+    prompt: Prompt = ""
+    if message.WhichOneof("input") == "text":
+        prompt = message.text
+    elif message.WhichOneof("input") == "token_ids":
+        prompt = tuple(message.token_ids.ids)
+    elif message.WhichOneof("input") == "chat":
+        prompt = tuple(ChatMessage(part.role, part.content) for part in message.chat.messages)
+    if not prompt:
+        raise InvalidArgument.of("prompt", prompt, "text, token ids or messages, and not empty")
+    return prompt
+
+
+def request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
+    """paceline.v1.GenerateRequest; InvalidArgument for a field of a value it cannot carry."""
+    try:
+        return _request_to_proto(request)
+    except _CANNOT_CARRY:
+        raise unsendable(request) from None
+
+
+def _request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
+    return pb.GenerateRequest(
+        model=request.model,
+        prompt=_prompt_to_proto(request.prompt),
+        sampling=sampling_to_proto(request.sampling),
+        seed=request.seed,
+        max_tokens=request.max_tokens,
+        n=request.n,
+        speculation=_SPECULATION[request.speculation],
+        ignore_eos=request.ignore_eos,
+        required_features=request.required_features,
+        output_token_ids=request.output_token_ids,
+        fingerprint=request.fingerprint,
+        stop=request.stop,
+        stop_token_ids=request.stop_token_ids,
+        logprobs=request.logprobs,
+        prompt_logprobs=request.prompt_logprobs,
+        priority=request.priority,
+        cache_salt=request.cache_salt,
+    )
+
+
+def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
+    """Checked as far as that needs no model: InvalidArgument names the first bad field."""
+    if message.speculation not in _SPECULATION_OF:
+        limit = f"one of {', '.join(pb.Speculation.keys())}"
+        raise InvalidArgument.of("speculation", message.speculation, limit)
+    request = GenerateRequest(
+        prompt=prompt_from_proto(message.prompt),
+        model=message.model,
+        sampling=sampling_from_proto(message.sampling),
+        seed=message.seed if message.HasField("seed") else None,
+        max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
+        n=message.n if message.HasField("n") else 1,
+        speculation=_SPECULATION_OF[message.speculation],
+        ignore_eos=message.ignore_eos,
+        required_features=tuple(message.required_features),
+        output_token_ids=tuple(message.output_token_ids),
+        fingerprint=message.fingerprint,
+        stop=tuple(message.stop),
+        stop_token_ids=tuple(message.stop_token_ids),
+        logprobs=message.logprobs if message.HasField("logprobs") else None,
+        prompt_logprobs=message.prompt_logprobs if message.HasField("prompt_logprobs") else None,
+        priority=message.priority,
+        cache_salt=message.cache_salt,
+    )
+    check_request(request)
+    return request
+
+
+def event_to_proto(event: GenerateEvent) -> pb.GenerateResponse:
+    """paceline.v1.GenerateResponse."""
+    if isinstance(event, Started):
+        return pb.GenerateResponse(started=_started_to_proto(event))
+    if isinstance(event, Delta):
+        return pb.GenerateResponse(delta=_delta_to_proto(event))
+    if isinstance(event, PromptLogprobs):
+        return pb.GenerateResponse(prompt_logprobs=prompt_logprobs_to_proto(event))
+    return pb.GenerateResponse(finished=_finished_to_proto(event))
+
+
+def event_from_proto(message: pb.GenerateResponse) -> GenerateEvent:
+    """paceline.v1.GenerateResponse."""
+    kind = message.WhichOneof("event")
+    if kind == "started":
+        return _started_from_proto(message.started)
+    if kind == "delta":
+        return _delta_from_proto(message.delta)
+    if kind == "prompt_logprobs":
+        return prompt_logprobs_from_proto(message.prompt_logprobs)
+    return _finished_from_proto(message.finished)
+
+
+def _started_to_proto(started: Started) -> pb.Started:
+    return pb.Started(
+        request_id=started.request_id,
+        model=started.model,
+        fingerprint=started.fingerprint,
+        seed=started.seed,
+        prompt_token_ids=started.prompt_token_ids,
+        max_tokens=started.max_tokens,
+        choice_seeds=started.choice_seeds,
+    )
+
+
+def _started_from_proto(message: pb.Started) -> Started:
+    return Started(
+        request_id=message.request_id,
+        model=message.model,
+        fingerprint=message.fingerprint,
+        seed=message.seed,
+        prompt_token_ids=tuple(message.prompt_token_ids),
+        max_tokens=message.max_tokens,
+        choice_seeds=tuple(message.choice_seeds),
+    )
+
+
+def _delta_to_proto(delta: Delta) -> pb.Delta:
+    tokens = [
+        pb.Token(
+            id=token.id,
+            origin=_ORIGIN[token.origin],
+            text=token.text,
+            logprobs=logprobs_to_proto(token.logprobs) if token.logprobs else None,
+        )
+        for token in delta.tokens
+    ]
+    return pb.Delta(
+        token_index=delta.token_index,
+        tokens=tokens,
+        choice_index=delta.choice_index,
+        text_offset=delta.text_offset,
+    )
+
+
+def _delta_from_proto(message: pb.Delta) -> Delta:
+    tokens = (
+        Token(
+            token.id,
+            _ORIGIN_OF[token.origin],
+            token.text,
+            logprobs_from_proto(token.logprobs) if token.HasField("logprobs") else None,
+        )
+        for token in message.tokens
+    )
+    return Delta(message.token_index, tuple(tokens), message.choice_index, message.text_offset)
+
+
+def _finished_to_proto(finished: Finished) -> pb.Finished:
+    usage = finished.usage
+    return pb.Finished(
+        finish_reason=_FINISH[finished.finish_reason],
+        usage=pb.Usage(
+            prompt_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            speculated_tokens=usage.speculated_tokens,
+        ),
+        choice_index=finished.choice_index,
+        stop_string=finished.stop_string,
+        stop_token_id=finished.stop_token_id,
+        statistics=_statistics_to_proto(finished.statistics),
+    )
+
+
+def _statistics_to_proto(statistics: Statistics) -> pb.Statistics:
+    return pb.Statistics(
+        rounds=statistics.rounds,
+        drafted=statistics.drafted,
+        verified=statistics.verified,
+        accepted=statistics.accepted,
+        accepted_by_place=statistics.accepted_by_place,
+        verified_by_place=statistics.verified_by_place,
+        plain_steps=statistics.plain_steps,
+        ttft_seconds=statistics.ttft_seconds,
+        decode_seconds=statistics.decode_seconds,
+        overhead_seconds=statistics.overhead_seconds,
+        overhead=pb.Overhead(
+            **{
+                f"{part}_seconds": value
+                for part, value in dataclasses.asdict(statistics.overhead).items()
+            }
+        ),
+    )
+
+
+def _finished_from_proto(message: pb.Finished) -> Finished:
+    usage = message.usage
+    return Finished(
+        finish_reason=_FINISH_OF[message.finish_reason],
+        usage=Usage(
+            usage.prompt_tokens,
+            usage.output_tokens,
+            usage.cached_tokens,
+            usage.speculated_tokens,
+        ),
+        choice_index=message.choice_index,
+        stop_string=message.stop_string if message.HasField("stop_string") else None,
+        stop_token_id=message.stop_token_id if message.HasField("stop_token_id") else None,
+        statistics=_statistics_from_proto(message.statistics),
+    )
+
+
+def _statistics_from_proto(message: pb.Statistics) -> Statistics:
+    return Statistics(
+        rounds=message.rounds,
+        drafted=message.drafted,
+        verified=message.verified,
+        accepted=message.accepted,
+        accepted_by_place=tuple(message.accepted_by_place),
+        verified_by_place=tuple(message.verified_by_place),
+        plain_steps=message.plain_steps,
+        ttft_seconds=message.ttft_seconds,
+        decode_seconds=message.decode_seconds,
+        overhead_seconds=message.overhead_seconds,
+        overhead=Overhead(
+            **{
+                field.name: getattr(message.overhead, f"{field.name}_seconds")
+                for field in dataclasses.fields(Overhead)
+            }
+        ),
+    )
+
+
+def model_to_proto(model: Model) -> pb.Model:
+    """paceline.v1.Model."""
+    return pb.Model(
+        name=model.name,
+        fingerprint=model.fingerprint,
+        max_positions=model.max_positions,
+        vocabulary_size=model.vocabulary_size,
+        drafts=model.drafts,
+    )
+
+
+def model_from_proto(message: pb.Model) -> Model:
+    """paceline.v1.Model."""
+    return Model(
+        name=message.name,
+        fingerprint=message.fingerprint,
+        max_positions=message.max_positions,
+        vocabulary_size=message.vocabulary_size,
+        drafts=message.drafts,
+    )

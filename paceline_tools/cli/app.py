@@ -1,0 +1,104 @@
+"""The paceline command: one class for each subcommand, and nothing else here."""
+
+import contextlib
+import os
+import sys
+
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSubCommand,
+    SettingsConfigDict,
+    SettingsError,
+)
+from rich.text import Text
+
+from paceline import __version__
+from paceline.errors import PacelineError
+from paceline.settings import describe
+from paceline_tools.cli.bench import Bench
+from paceline_tools.cli.chat import Chat
+from paceline_tools.cli.demo import Demo
+from paceline_tools.cli.doctor import Doctor
+from paceline_tools.cli.evaluate import Evaluate
+from paceline_tools.cli.flags import source
+from paceline_tools.cli.generate import Generate
+from paceline_tools.cli.pull import Pull
+from paceline_tools.cli.simulate import Simulate
+from paceline_tools.cli.top import Status, Top
+from paceline_tools.cli.up import Up
+from paceline_tools.terminal import BadInput, console, flush, plain, prepare_streams
+
+
+class Paceline(BaseSettings):
+    """Speculative decoding across processes: the target's exact tokens, only sooner."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PACELINE_",
+        cli_prog_name="paceline",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_enforce_required=True,
+    )
+
+    pull: CliSubCommand[Pull]
+    up: CliSubCommand[Up]
+    generate: CliSubCommand[Generate]
+    chat: CliSubCommand[Chat]
+    doctor: CliSubCommand[Doctor]
+    status: CliSubCommand[Status]
+    top: CliSubCommand[Top]
+    bench: CliSubCommand[Bench]
+    evaluate: CliSubCommand[Evaluate]
+    simulate: CliSubCommand[Simulate]
+    demo: CliSubCommand[Demo]
+
+    def cli_cmd(self) -> None:
+        """Run the subcommand."""
+        CliApp.run_subcommand(self)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command. Exits with 2 for bad arguments, 1 for what went wrong, 130 for Ctrl-C."""
+    prepare_streams()
+    try:
+        try:
+            _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            flush(sys.stdout)
+    except (ValidationError, SettingsError) as error:
+        _fail(describe(error), 2)
+    except BadInput as error:
+        _fail(str(error), 2)
+    except PacelineError as error:
+        _fail(str(error), 1)
+    except BrokenPipeError:  # who read has seen enough
+        raise SystemExit(1) from None
+    except OSError as error:
+        _fail(_reason(error), 1)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        print(f"paceline {__version__}")
+        return
+    arguments = arguments or ["--help"]
+    CliApp.run(Paceline, cli_args=arguments, cli_settings_source=source(Paceline))
+
+
+def _reason(error: OSError) -> str:
+    """What cannot be read or written, and why."""
+    why = error.strerror or str(error)
+    return why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}"
+
+
+def _fail(message: str, status: int) -> None:
+    with contextlib.suppress(OSError):  # there is nobody left to tell
+        line = Text.assemble(("paceline:", "red"), " ", plain(message))
+        console(stderr=True).print(line, soft_wrap=True)
+    raise SystemExit(status)

@@ -1,0 +1,309 @@
+"""paceline bench: our servers beside transformers, in one run and in turn."""
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
+from paceline.client import Client
+from paceline.protocol.generation import Speculation
+from paceline_tools.bench.delay import delayed
+from paceline_tools.bench.report import TARGET_ONLY, Report
+from paceline_tools.bench.samples import PROMPTS, Prompt, Sample, choose, read_prompts
+from paceline_tools.bench.steady import LoadRun, median_rates
+from paceline_tools.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
+from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS, Finite
+from paceline_tools.local_servers import answers, running
+from paceline_tools.server_commands import (
+    UNWATCHED,
+    draft_command,
+    orchestrator_command,
+    target_command,
+)
+from paceline_tools.terminal import check_outputs, console, plain
+
+Drafter = Literal["model", "ngram", "hybrid"]
+
+
+DRAFT_LENGTH = 4
+"""Of forced speculation, which is not measured here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """An orchestrator: what is compared, and where it listens."""
+
+    name: str
+    drafter: Drafter
+    delay_seconds: float
+    port: int
+
+    def draft_socket(self, sockets: Path) -> Path:
+        """Where its draft is for it: behind a slow wire, or the draft itself."""
+        return sockets / (f"{self.name}-wire" if self.delay_seconds else self.drafter)
+
+
+class Bench(BaseModel):
+    """Compare speeds in one run: each prompt by all variants, then by all in reverse.
+
+    Same weights, dtype, threads and prompts for all; outputs of equal length.
+    """
+
+    target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
+    draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
+    drafters: list[Drafter] = Field(
+        ["hybrid", "model", "ngram"],
+        description="What guesses, one variant each; the first is the speculative one.",
+    )
+    delays: list[Annotated[Finite, Field(ge=0)]] = Field(
+        [0.0],
+        min_length=1,
+        description="Round trips to the draft, in milliseconds beyond its own; a variant each.",
+    )
+    concurrency: list[Annotated[int, Field(ge=1)]] = Field(
+        [],
+        description="Instead: so many streams at once, in steady state, beside transformers' "
+        "continuous batching.",
+    )
+    prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
+    kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
+    max_tokens: int = Field(64, ge=2, le=MOST_TOKENS, description="Tokens of each output.")
+    temperature: float = Field(
+        0.0, ge=0, le=100, description="Of our variants; transformers is greedy."
+    )
+    transformers: bool = Field(True, description="Measure transformers too.")
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=MOST_THREADS,
+        description="Threads of each model.",
+    )
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Numbers of weights.")
+    draft_weights: Literal["bf16", "int8", "int4"] = Field(
+        "int4", description="Weights of the draft."
+    )
+    port: int = Field(7870, ge=1, le=60000, description="First port; one for each variant.")
+    json_: Path | None = Field(None, alias="json", description="Write all figures there.")
+    plot: Path | None = Field(None, description="Draw the figures there, as PNG.")
+
+    def cli_cmd(self) -> None:
+        """Run the command; exits with 1 when a token differs."""
+        output = console()
+        check_outputs({"--json": self.json_, "--plot": self.plot})
+        _ = self._chosen  # said before the models are loaded, when there is none
+        if self.concurrency:
+            self._sweep(output)
+            return
+        report = asyncio.run(self._run(console(stderr=True)))
+        for table in tables(report):
+            output.print(table)
+        if self.json_:
+            self.json_.write_text(json.dumps(report.as_json(), indent=1))
+        if self.plot:
+            from paceline_tools.bench.plot import draw  # matplotlib, needed here only
+
+            draw(report, self.plot)
+        if any(report.speed(variant).differing_tokens for variant in report.variants):
+            raise SystemExit(1)
+
+    def _sweep(self, output: Console) -> None:
+        loads = asyncio.run(self._load(console(stderr=True)))
+        rates = median_rates(loads)
+        output.print(rates_table(rates))
+        if self.json_:
+            self.json_.write_text(json.dumps({"tokens_per_second": rates}, indent=1))
+        if self.plot:
+            from paceline_tools.bench.plot import draw_rates  # matplotlib, needed here only
+
+            draw_rates(rates, self.plot)
+
+    async def _run(self, console: Console) -> Report:
+        async with self._variants(console) as variants:
+            samples = await _measure(variants, self._chosen, self.max_tokens, console)
+        return Report(tuple(samples), self._servers[0].name)
+
+    async def _load(self, console: Console) -> list[LoadRun]:
+        async with self._variants(console, alone=False) as variants:
+            return await _measure_loads(
+                variants, self._chosen, self.concurrency, self.max_tokens, console
+            )
+
+    @property
+    def _chosen(self) -> list[Prompt]:
+        return choose(read_prompts(self.prompts), self.kinds)
+
+    @property
+    def _servers(self) -> list[_Server]:
+        """An orchestrator, on a port of its own, for each drafter and delay."""
+        pairs = [(drafter, delay) for drafter in self.drafters for delay in self.delays]
+        several = len(self.delays) > 1
+        return [
+            _Server(
+                f"paceline_{drafter}" + (f"_{delay:g}ms" if several else ""),
+                drafter,
+                delay / 1e3,
+                self.port + index,
+            )
+            for index, (drafter, delay) in enumerate(pairs)
+        ]
+
+    @contextlib.asynccontextmanager
+    async def _variants(
+        self, console: Console, *, alone: bool = True
+    ) -> AsyncIterator[list[Variant]]:
+        """Ready to be measured. alone: one stream at a time."""
+        servers = self._servers
+        async with contextlib.AsyncExitStack() as stack:
+            sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paceline-")))
+
+            async def ready() -> None:
+                for server in servers:
+                    await answers(server.port, drafts=1)
+
+            with console.status("loading models"):
+                for server in servers:
+                    if server.delay_seconds:
+                        listen, draft = server.draft_socket(sockets), sockets / server.drafter
+                        wire = delayed(listen, draft, server.delay_seconds)
+                        await stack.enter_async_context(wire)
+                commands = self._commands(sockets)
+                await stack.enter_async_context(running(commands, ready, console, show_logs=False))
+                clients = [
+                    await stack.enter_async_context(Client(f"127.0.0.1:{server.port}"))
+                    for server in servers
+                ]
+                variants: list[Variant] = []
+                if self.transformers:
+                    names = BASELINES if alone else BATCH_BASELINES
+                    models = (self.target, self.draft)
+                    transformers = baselines(names, models, self.threads, self.dtype, clients[0])
+                    variants += await stack.enter_async_context(transformers)
+            variants.append(Served(TARGET_ONLY, clients[0], Speculation.OFF, self.temperature))
+            variants += [
+                Served(server.name, client, Speculation.AUTO, self.temperature)
+                for server, client in zip(servers, clients, strict=True)
+            ]
+            yield variants
+
+    def _commands(self, sockets: Path) -> dict[str, list[str]]:
+        """One target; a draft for each drafter; an orchestrator for each of them and each delay."""
+        model = [f"--threads={self.threads}", f"--dtype={self.dtype}", *UNWATCHED]
+        commands = {"target": target_command(self.target, sockets / "target", model)}
+        flags = [*model, f"--weights={self.draft_weights}"]
+        for drafter in self.drafters:
+            draft = draft_command(self.draft, drafter, sockets / drafter, flags)
+            commands[f"draft {drafter}"] = draft
+        for server in self._servers:
+            commands[f"orchestrator {server.name}"] = orchestrator_command(
+                server.port,
+                sockets / "target",
+                server.draft_socket(sockets),
+                DRAFT_LENGTH,
+                UNWATCHED,
+            )
+        return commands
+
+
+_COLUMNS = (
+    TextColumn("{task.description}", markup=False),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(),
+)
+
+
+async def _measure(
+    variants: list[Variant], prompts: list[Prompt], max_tokens: int, console: Console
+) -> list[Sample]:
+    """Each prompt by all variants, A B B A; what they said first, to warm up, does not count."""
+    samples = []
+    with Progress(*_COLUMNS, console=console) as progress:
+        warming = progress.add_task("warming up", total=len(variants))
+        for variant in variants:
+            await variant.run(prompts[0], 8)
+            progress.advance(warming)
+        measuring = progress.add_task("measuring", total=2 * len(prompts) * len(variants))
+        for prompt in prompts:
+            for variant in [*variants, *reversed(variants)]:
+                progress.update(measuring, description=f"{prompt.kind:5} {variant.name}")
+                samples.append(await variant.run(prompt, max_tokens))
+                progress.advance(measuring)
+    return samples
+
+
+async def _measure_loads(
+    variants: list[Variant],
+    prompts: list[Prompt],
+    concurrency: list[int],
+    max_tokens: int,
+    console: Console,
+) -> list[LoadRun]:
+    """So many prompts at once, by each variant, A B B A."""
+    loads = []
+    with Progress(*_COLUMNS, console=console) as progress:
+        measuring = progress.add_task("", total=2 * len(concurrency) * len(variants))
+        for streams in concurrency:
+            asked = [prompts[index % len(prompts)] for index in range(streams)]
+            for variant in [*variants, *reversed(variants)]:
+                progress.update(measuring, description=f"{streams:2} x {variant.name}")
+                samples = await variant.run_many(asked, max_tokens)
+                loads.append(LoadRun(variant.name, tuple(samples)))
+                progress.advance(measuring)
+    return loads
+
+
+def rates_table(rates: dict[int, dict[str, float]]) -> Table:
+    """Tokens per second of all streams together, by how many there are."""
+    table = Table(title="Tokens per second in steady state")
+    table.add_column("streams", justify="right")
+    variants = list(next(iter(rates.values())))
+    for variant in variants:
+        table.add_column(variant, justify="right")
+    for streams, by_variant in rates.items():
+        cells = [f"{by_variant[variant]:.1f}" for variant in variants]
+        table.add_row(str(streams), *cells)
+    return table
+
+
+def tables(report: Report) -> list[Table]:
+    """Speeds, then ratios."""
+    speeds = Table(title="Speeds, by kind of prompt")
+    for heading in ("variant", "kind"):
+        speeds.add_column(heading, no_wrap=True, min_width=5)
+    for heading in ("tokens/s", "first ms", "gap p50", "p95", "accepted", "differ"):
+        speeds.add_column(heading, justify="right")
+    for variant in report.variants:
+        for kind in report.kinds:
+            found = report.speed(variant, kind)
+            speeds.add_row(
+                variant.removeprefix("paceline_") if kind == "all" else "",
+                plain(kind),
+                f"{found.tokens_per_second:.2f}",
+                f"{found.first_token * 1e3:.0f}",
+                f"{found.gap_p50 * 1e3:.0f}",
+                f"{found.gap_p95 * 1e3:.0f}",
+                f"{found.acceptance_rate:.2f}" if found.acceptance_rate else "",
+                str(found.differing_tokens),
+                end_section=kind == report.kinds[-1],
+            )
+    ratios = Table(title="Ratios of tokens per second, with 95 % intervals over prompts")
+    ratios.add_column("ratio")
+    for kind in report.kinds:
+        ratios.add_column(plain(kind), justify="right")
+    for name, by_kind in report.ratios().items():
+        cells = [
+            f"{one.ratio:.2f} [dim]{one.low:.2f}-{one.high:.2f}[/]" for one in by_kind.values()
+        ]
+        ratios.add_row(name.replace("paceline_", "").replace("_", " "), *cells)
+    return [speeds, ratios]

@@ -1,0 +1,96 @@
+"""paceline chat: a conversation in the terminal."""
+
+import contextlib
+
+from pydantic import Field
+from rich.console import Console
+
+from paceline.client import SyncClient
+from paceline.errors import NotFound, PacelineError, Unavailable
+from paceline.protocol.generation import ChatMessage
+from paceline_tools.cli.asking import Asking
+from paceline_tools.cli.flags import Text
+from paceline_tools.cli.show import show_delta, summary
+from paceline_tools.terminal import console, plain
+
+HELP = "[dim]/reset forgets the conversation, /undo the last turn, /exit or Ctrl-D ends it[/]"
+
+
+class Chat(Asking):
+    """Talk with the model; it remembers the conversation. Ctrl-C stops an answer."""
+
+    system: Text = Field("", description="What the model is told before the conversation.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  line editing and history, where there is any
+        output = console()
+        with SyncClient(self.address) as client:
+            output.print(plain(self._served(client), "bold"), HELP, highlight=False)
+            Conversation(self, client, output).run()
+
+    def _served(self, client: SyncClient) -> str:
+        """Who is talked with; raises when nobody answers."""
+        names = [model.name for model in client.models()]
+        if not names:
+            raise Unavailable(f"the orchestrator at {self.address} has no target to talk with")
+        if self.model and self.model not in names:
+            raise NotFound(f"--model is {self.model!r}; it must be one of {', '.join(names)}")
+        return self.model or names[0]
+
+
+class Conversation:
+    """Turns of a user and the model."""
+
+    def __init__(self, asking: Chat, client: SyncClient, console: Console) -> None:
+        """Begin with what the system says, if anything."""
+        self._asking = asking
+        self._client = client
+        self._console = console
+        self._beginning = [ChatMessage("system", asking.system)] if asking.system else []
+        self.messages = list(self._beginning)
+
+    def run(self) -> None:
+        """Read turns until the input ends."""
+        while True:
+            try:
+                text = self._console.input("[bold cyan]>[/] ").strip()
+            except (EOFError, KeyboardInterrupt):
+                self._console.print()
+                return
+            if text == "/exit":
+                return
+            if text.startswith("/"):
+                self._command(text)
+            elif text:
+                self.turn(text)
+
+    def turn(self, text: str) -> None:
+        """Ask, and stream the answer. One that is stopped stays as far as it came."""
+        self.messages.append(ChatMessage("user", text))
+        generation = self._client.generate(self._asking.asking(tuple(self.messages)))
+        answer = []
+        try:
+            for delta in generation:
+                show_delta(self._console, delta)
+                answer.append(delta.text)
+        except KeyboardInterrupt:
+            self._console.print(" [dim](stopped)[/]", end="")
+        except PacelineError as error:
+            self._console.print(plain(str(error), "red"), soft_wrap=True)
+        self._console.print()
+        if generation.finished is not None:
+            self._console.print(summary(generation.finished), highlight=False)
+        if answer:
+            self.messages.append(ChatMessage("assistant", "".join(answer)))
+        else:
+            self.messages.pop()
+
+    def _command(self, text: str) -> None:
+        if text == "/reset":
+            self.messages = list(self._beginning)
+        elif text == "/undo":
+            del self.messages[max(len(self._beginning), len(self.messages) - 2) :]
+        else:
+            self._console.print(HELP)

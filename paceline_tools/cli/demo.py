@@ -1,0 +1,118 @@
+"""paceline demo: the real pair, with speculation off and on, side by side."""
+
+import asyncio
+
+from pydantic import BaseModel, Field
+from rich.console import Console
+from rich.table import Table
+
+from paceline.catalog import CATALOG, DEFAULT_DRAFT, DEFAULT_TARGET
+from paceline.client import Client, Result
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline_tools.cli.flags import MOST_TOKENS
+from paceline_tools.cli.pull import pull
+from paceline_tools.cli.show import legend, show_delta, statistics
+from paceline_tools.cli.up import Up, up_running
+from paceline_tools.terminal import console
+
+PROMPTS = {
+    "code, greedy": (
+        "Write a Python class for a binary search tree with insert, search and in-order traversal.",
+        0.0,
+    ),
+    "explanation, T=0.8": ("Explain in a few sentences how a hash table resolves collisions.", 0.8),
+}
+
+
+class Demo(BaseModel):
+    """Fetch the pair, start it, and answer two prompts with speculation off and on."""
+
+    target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
+    draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
+    draft_length: int = Field(4, ge=1, le=32, description="Draft tokens verified in a round.")
+    max_tokens: int = Field(128, ge=1, le=MOST_TOKENS, description="Most tokens of each answer.")
+    port: int = Field(7070, ge=1, le=65000, description="Port of the orchestrator.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        output = console()
+        for model in (self.target, self.draft):
+            if model in CATALOG:
+                pull(model, output)
+        asyncio.run(self._run(output))
+
+    async def _run(self, console: Console) -> None:
+        up = Up(
+            target=self.target, draft=self.draft, draft_length=self.draft_length, port=self.port
+        )
+        status = console.status("starting draft, target and orchestrator")
+        status.start()
+        async with (
+            up_running(up, console, show_logs=False),
+            Client(f"127.0.0.1:{up.port}") as client,
+        ):
+            status.stop()
+            table = _table()
+            for name, (prompt, temperature) in PROMPTS.items():
+                console.rule(name)
+                console.print(f"[dim]{prompt}[/]\n", highlight=False)
+                results = [
+                    await self._answer(client, console, prompt, temperature, speculation)
+                    for speculation in (Speculation.OFF, Speculation.AUTO)
+                ]
+                _compare(table, name, *results)
+            console.print(table)
+
+    async def _answer(
+        self,
+        client: Client,
+        console: Console,
+        prompt: str,
+        temperature: float,
+        speculation: Speculation,
+    ) -> Result:
+        request = GenerateRequest(
+            prompt=(ChatMessage("user", prompt),),
+            sampling=SamplingParams(temperature=temperature),
+            seed=7,
+            max_tokens=self.max_tokens,
+            speculation=speculation,
+        )
+        console.print(f"[bold]speculation {speculation.value}[/]", legend(), highlight=False)
+        generation = client.generate(request)
+        async for delta in generation:
+            show_delta(console, delta)
+        console.print("\n")
+        return await generation.result()
+
+
+def _table() -> Table:
+    table = Table(title="The target alone, and with its draft")
+    table.add_column("prompt")
+    for heading in (
+        "off tokens/s",
+        "on tokens/s",
+        "speed-up",
+        "accepted",
+        "per round",
+        "first token off / on",
+    ):
+        table.add_column(heading, justify="right")
+    table.add_column("same tokens")
+    return table
+
+
+def _compare(table: Table, name: str, off: Result, on: Result) -> None:
+    off_found, on_found = statistics(off.finished), statistics(on.finished)
+    same = off.token_ids == on.token_ids
+    table.add_row(
+        name,
+        f"{off_found['tokens_per_s']:.1f}",
+        f"{on_found['tokens_per_s']:.1f}",
+        f"{on_found['tokens_per_s'] / max(off_found['tokens_per_s'], 1e-9):.2f}x",
+        f"{on_found['acceptance_rate']:.0%}",
+        f"{on_found['mean_accepted']:.1f} of {len(on_found['verified_by_place'])}",
+        f"{off_found['ttft_ms']:.0f} / {on_found['ttft_ms']:.0f} ms",
+        "[green]yes, all[/]" if same else "[red]NO[/]",
+    )

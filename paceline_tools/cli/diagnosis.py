@@ -1,0 +1,162 @@
+"""What is wrong with a deployment, and what to do, as far as its status tells. Pure."""
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from paceline.protocol.model import Machine
+from paceline.protocol.status import PoolState, Role, Server, Status
+
+CLOCK_SECONDS = 1.0
+"""Clocks that are further apart make logs and certificates hard to trust."""
+LEAST_MEMORY = 1024**3
+SLOW_ROUND_TRIP = 0.005
+
+
+class Level(enum.Enum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. advice: what to do; empty when nothing is."""
+
+    level: Level
+    subject: str
+    what: str
+    advice: str = ""
+
+
+def diagnose(status: Status, version: str) -> Iterator[Finding]:
+    """All there is to say. version: the one of who asks."""
+    yield from _versions(status, version)
+    for server in status.servers:
+        yield _reachability(server)
+    yield from _targets(status)
+    yield from _drafts(status)
+    for server in status.servers:
+        if server.machine is not None:
+            yield from _machine(f"{server.role.value} {server.address}", server, server.machine)
+    yield from _shared_cores(status)
+
+
+def _versions(status: Status, version: str) -> Iterator[Finding]:
+    machines = {f"{one.role.value} {one.address}": one.machine for one in status.servers}
+    machines["orchestrator"] = status.machine
+    other = [
+        f"{name} has {machine.version}"
+        for name, machine in machines.items()
+        if machine is not None and machine.version != version
+    ]
+    if other:
+        what = f"this command has {version}, {', '.join(other)}"
+        yield Finding(Level.NOTE, "versions", what, "deploy one version everywhere")
+    else:
+        yield Finding(Level.OK, "versions", f"all {version}")
+
+
+def _reachability(server: Server) -> Finding:
+    subject = f"{server.role.value} {server.address}"
+    if not server.reachable:
+        what = f"does not answer the orchestrator: {server.reason}"
+        return Finding(
+            Level.WRONG, subject, what, "is it running, ready, and is the address right?"
+        )
+    if server.draining:
+        return Finding(Level.NOTE, subject, "is draining", "it stops when its streams have ended")
+    name = server.model.name if server.model else "?"
+    milliseconds = server.round_trip_seconds * 1e3
+    what = f"serves {name}, {server.load.sessions} sessions, {milliseconds:.1f} ms away"
+    if server.round_trip_seconds > SLOW_ROUND_TRIP:
+        advice = "every round pays this: move it closer to the orchestrator"
+        return Finding(Level.NOTE, subject, what, advice)
+    return Finding(Level.OK, subject, what)
+
+
+def _targets(status: Status) -> Iterator[Finding]:
+    targets = [one for one in status.of(Role.TARGET) if one.reachable and one.model]
+    if not targets:
+        advice = "start a target server, and name its address in the orchestrator's --target"
+        yield Finding(Level.WRONG, "targets", "none is reachable: nothing can be served", advice)
+    numerics: dict[str, set[str]] = defaultdict(set)
+    for one in targets:
+        if one.model is not None:
+            numerics[one.model.name].add(one.model.fingerprint)
+            if not one.model.row_exact:
+                yield Finding(
+                    Level.WRONG,
+                    f"target {one.address}",
+                    "its rows are not exact: outputs may depend on the batch",
+                    "serve on a device whose start-up probe passes, or accept that",
+                )
+    for name, fingerprints in numerics.items():
+        if len(fingerprints) > 1:
+            what = f"replicas have {len(fingerprints)} different numerics"
+            advice = "streams do not fail over between them: same image, dtype and instruction set"
+            yield Finding(Level.WRONG, f"model {name}", what, advice)
+        else:
+            yield Finding(Level.OK, f"model {name}", f"fingerprint {min(fingerprints)}")
+
+
+def _drafts(status: Status) -> Iterator[Finding]:
+    drafts = [one for one in status.of(Role.DRAFT) if one.reachable and one.model]
+    if not drafts:
+        advice = "start a draft server, and name its address in the orchestrator's --draft"
+        yield Finding(Level.NOTE, "drafts", "none is reachable: the target works alone", advice)
+    for one in drafts:
+        if one.strange:
+            what = f"its vocabulary is not the target's: {one.vocabulary}: it is benched"
+            advice = "take a draft with the target's tokenizer, of the same model family"
+            yield Finding(Level.WRONG, f"draft {one.address}", what, advice)
+        elif one.vocabulary:
+            what = f"{one.vocabulary} as the target's; others are never drafted"
+            yield Finding(Level.OK, f"draft {one.address}", what)
+    for pool in status.draft_pools:
+        if pool.state in {PoolState.BENCHED, PoolState.PROBING}:
+            advice = "put a better draft in its place, or take it away"
+            yield Finding(Level.NOTE, f"draft pool {pool.name}", pool.reason, advice)
+
+
+def _machine(subject: str, server: Server, machine: Machine) -> Iterator[Finding]:
+    offset = abs(server.clock_offset_seconds) - server.round_trip_seconds
+    if offset > CLOCK_SECONDS:
+        what = f"its clock is {server.clock_offset_seconds:+.1f} s off the orchestrator's"
+        yield Finding(Level.NOTE, subject, what, "let the machines keep time by NTP")
+    if machine.threads > machine.cores:
+        what = f"{machine.threads} threads on {machine.cores} cores"
+        yield Finding(Level.WRONG, subject, what, f"set --threads {machine.cores}")
+    if machine.memory_available_bytes < LEAST_MEMORY:
+        left = machine.memory_available_bytes / 1024**2
+        yield Finding(
+            Level.WRONG,
+            subject,
+            f"{left:.0f} MiB of memory are left beside its {machine.memory_bytes / 1024**2:.0f}",
+            "give it more, or lower --kv-tokens",
+        )
+
+
+def _shared_cores(status: Status) -> Iterator[Finding]:
+    """Servers on one machine take turns as draft and target, but not as two of a kind."""
+    for role in Role:
+        together: dict[str, list[Machine]] = defaultdict(list)
+        for server in status.of(role):
+            if server.reachable and server.machine is not None and server.machine.threads:
+                together[_machine_of(server, server.machine)].append(server.machine)
+        for machines in together.values():
+            host = machines[0].host
+            threads = sum(machine.threads for machine in machines)
+            if len(machines) > 1 and threads > machines[0].cores:
+                what = f"{len(machines)} {role.value}s share {machines[0].cores} cores"
+                advice = f"set --threads so that they add up to {machines[0].cores}, not {threads}"
+                yield Finding(Level.WRONG, f"machine {host}", what, advice)
+
+
+def _machine_of(server: Server, machine: Machine) -> str:
+    """Which one it is: by its start where that is known, as names are those of containers."""
+    cores = server.model.cores if server.model is not None else None
+    return (cores.boot_id if cores is not None else "") or machine.host

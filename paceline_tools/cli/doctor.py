@@ -1,0 +1,111 @@
+"""paceline doctor: what is wrong with a deployment, and what to do."""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import statistics
+import time
+
+from pydantic import BaseModel, Field
+from rich.table import Table
+
+from paceline import __version__
+from paceline.addresses import checked, split
+from paceline.client import Client
+from paceline.errors import PacelineError
+from paceline.protocol.status import Status
+from paceline.rpc.channels import resolve
+from paceline_tools.cli.diagnosis import Finding, Level, diagnose
+from paceline_tools.cli.flags import Address
+from paceline_tools.terminal import console, plain
+
+ROUND_TRIPS = 5
+HANDSHAKE_SECONDS = 2.0
+_STYLES = {Level.OK: "green", Level.NOTE: "yellow", Level.WRONG: "bold red"}
+
+
+class Doctor(BaseModel):
+    """Look at a deployment and say what is wrong and what to do. Exits with 1 when something is."""
+
+    address: Address = Field(
+        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
+    )
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        findings = asyncio.run(examine(self.address))
+        console().print(_table(findings))
+        if any(finding.level is Level.WRONG for finding in findings):
+            raise SystemExit(1)
+
+
+async def examine(address: str) -> list[Finding]:
+    """All there is to say of the orchestrator at `address` and of its servers."""
+    address = checked(address)
+    try:
+        addresses = await resolve(address)
+    except PacelineError as error:
+        return [Finding(Level.WRONG, "orchestrator", str(error), "is the name right?")]
+    found = [Finding(Level.OK, "name", f"{address} is {', '.join(addresses)}")]
+    try:
+        status, seconds = await _ask(address)
+    except PacelineError as error:
+        advice = "is it running? paceline up, or python -m orchestrator"
+        if await asyncio.to_thread(lambda: any(map(_speaks_tls, addresses))):
+            advice = "it speaks TLS, and this command does not: ask its plaintext port"
+        return [*found, Finding(Level.WRONG, "orchestrator", str(error), advice)]
+    found.append(Finding(Level.OK, "orchestrator", f"answers in {seconds * 1e3:.1f} ms"))
+    found.append(_transport(addresses))
+    return [*found, *diagnose(status, __version__)]
+
+
+async def _ask(address: str) -> tuple[Status, float]:
+    """The status, and the median round trip in seconds."""
+    async with Client(address) as client:
+        status = await client.status()
+        seconds = []
+        for _ in range(ROUND_TRIPS):
+            started = time.perf_counter()
+            status = await client.status()
+            seconds.append(time.perf_counter() - started)
+    return status, statistics.median(seconds)
+
+
+def _transport(addresses: list[str]) -> Finding:
+    if all(map(_is_near, addresses)):
+        return Finding(Level.OK, "TLS", "none, and the connection stays on this machine")
+    advice = "prompts and outputs can be read on the way: keep to a network you trust"
+    return Finding(Level.NOTE, "TLS", "none: the connection is plaintext", advice)
+
+
+def _is_near(address: str) -> bool:
+    if address.startswith("unix:"):
+        return True
+    return ipaddress.ip_address(split(address)[0]).is_loopback
+
+
+def _speaks_tls(address: str) -> bool:
+    """Whether a TLS handshake succeeds, whoever signed the certificate."""
+    if address.startswith("unix:"):
+        return False
+    host, port = split(address)
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, int(port)), HANDSHAKE_SECONDS) as plain:
+            context.wrap_socket(plain).close()
+    except OSError:
+        return False
+    return True
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "what", "finding", "what to do"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        level = plain(finding.level.value, _STYLES[finding.level])
+        table.add_row(level, *map(plain, (finding.subject, finding.what, finding.advice)))
+    return table

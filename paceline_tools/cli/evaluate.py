@@ -1,0 +1,223 @@
+"""paceline evaluate: choose a draft before it sees traffic."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
+from paceline.errors import FailedPrecondition
+from paceline.log import configure
+from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
+from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS, Finite
+from paceline_tools.evaluation.candidates import GRAMMAR, Candidate, parse_candidates
+from paceline_tools.evaluation.driver import Task, gather
+from paceline_tools.evaluation.prediction import REPLAYS, Place, Prediction, predict
+from paceline_tools.evaluation.recommendation import Choice
+from paceline_tools.evaluation.recording import Recording, Recordings, load_recordings
+from paceline_tools.evaluation.results import HERE, Evaluated, Gathered, evaluated
+from paceline_tools.evaluation.tables import Figures, all_tables
+from paceline_tools.terminal import check_outputs, console, plain
+
+DO_NOT_USE_STATUS = 3
+_COLORS = {Choice.USE: "green", Choice.USE_FOR_SOME: "yellow", Choice.DO_NOT_USE: "red"}
+
+
+class Evaluate(BaseModel):
+    """Say which drafts to use for a target, and for what: recorded, predicted and measured.
+
+    Exits with 0 when one is worth using, with 3 when none is, and with 1 when a token differs.
+    """
+
+    target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
+    candidate: list[str] = Field(
+        [DEFAULT_DRAFT, f"hybrid:{DEFAULT_DRAFT}", "ngram"],
+        description=f"What may draft: {GRAMMAR}. The model as for up; weights bf16, int8 or int4, "
+        "which is the default. Once for each candidate.",
+    )
+    prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
+    kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
+    max_tokens: int = Field(64, ge=2, le=MOST_TOKENS, description="Most tokens of each output.")
+    temperature: float = Field(
+        0.0, ge=0, le=100, description="Of all outputs; their seed is fixed."
+    )
+    round_trip_ms: Finite | None = Field(
+        None, ge=0, description="Round trip to the draft where it is to run. Unless given: as here."
+    )
+    shared: bool | None = Field(
+        None,
+        description="Draft and target will share their cores, or will not. Unless given: as here.",
+    )
+    measure: bool = Field(True, description="Measure speculation too, off and auto in turn.")
+    alone: bool = Field(True, description="Serve each model alone, too, and compare.")
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=MOST_THREADS,
+        description="Threads of each model.",
+    )
+    dtype: Literal["bfloat16", "float32", "float64"] = Field(
+        "bfloat16", description="Numbers of weights."
+    )
+    port: int = Field(7890, ge=1, le=65535, description="Port of the orchestrator.")
+    recording: Path | None = Field(None, description="Write what was recorded there, as JSON.")
+    replay: Path | None = Field(
+        None, description="Predict from such a file alone: no servers, no candidates."
+    )
+    json_: Path | None = Field(None, alias="json", description="Write all figures there.")
+    plot: Path | None = Field(None, description="Draw the figures there, as PNG.")
+    page: Path | None = Field(None, description="Write a page to show there, as HTML.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        progress = console(stderr=True)
+        configure("error", "console")
+        self._check_outputs()
+        gathered = self._replayed() if self.replay else self._gathered(progress)
+        if self.recording:
+            _save(gathered, self.recording)
+        found = self._evaluate(gathered, progress)
+        self._show(found, console())
+        if any(one.gathered.differing_tokens for one in found):
+            raise SystemExit(1)
+        if not any(one.recommendation.use for one in found):
+            raise SystemExit(DO_NOT_USE_STATUS)
+
+    def _check_outputs(self) -> None:
+        """Say what cannot be written before the work, not behind it."""
+        names = ("recording", "json_", "plot", "page")
+        check_outputs({f"--{name.rstrip('_')}": getattr(self, name) for name in names})
+        if (self.plot or self.page) and find_spec("matplotlib") is None:
+            raise FailedPrecondition("--plot and --page need matplotlib: pip install matplotlib")
+
+    def _gathered(self, console: Console) -> list[Gathered]:
+        task = Task(
+            target=self.target,
+            candidates=tuple(parse_candidates(self.candidate)),
+            prompts=tuple(self._chosen),
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            threads=self.threads,
+            dtype=self.dtype,
+            port=self.port,
+            measure=self.measure,
+            alone=self.alone,
+        )
+        with tempfile.TemporaryDirectory(prefix="paceline-") as sockets:
+            return asyncio.run(gather(task, Path(sockets), console))
+
+    def _replayed(self) -> list[Gathered]:
+        recordings = load_recordings(self.replay) if self.replay else ()
+        return [
+            Gathered(Candidate(one.candidate, one.drafter), recording=one) for one in recordings
+        ]
+
+    @property
+    def _chosen(self) -> list[Prompt]:
+        return choose(read_prompts(self.prompts), self.kinds)
+
+    def _places(self, recording: Recording) -> dict[str, Place]:
+        """Where to predict for: here, and where the draft is to run if that is elsewhere."""
+        places = {HERE: Place(recording.shares_host)}
+        if self.shared is not None or self.round_trip_ms is not None:
+            shared = recording.shares_host if self.shared is None else self.shared
+            seconds = None if self.round_trip_ms is None else self.round_trip_ms / 1e3
+            way = "" if seconds is None else f", {self.round_trip_ms:g} ms"
+            name = f"{'shared' if shared else 'separate'}{way}"
+            places[name] = Place(shared, seconds)
+        return places
+
+    def _evaluate(self, gathered: list[Gathered], console: Console) -> list[Evaluated]:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            return [evaluated(one, self._predict(one, progress)) for one in gathered]
+
+    def _predict(
+        self, gathered: Gathered, progress: Progress
+    ) -> dict[str, tuple[Place, Prediction]]:
+        recording = gathered.recording
+        if recording is None:
+            return {}
+        places = self._places(recording)
+        what = f"{gathered.candidate.name}: replaying"
+        task = progress.add_task(what, total=REPLAYS * len(places))
+        return {
+            name: (place, predict(recording, place, lambda: progress.advance(task)))
+            for name, place in places.items()
+        }
+
+    def _show(self, found: list[Evaluated], console: Console) -> None:
+        for one in found:
+            _say(one, console)
+        for figures in all_tables(found):
+            console.print(_table(figures))
+        if self.json_:
+            self.json_.write_text(json.dumps(self._as_json(found), indent=1))
+        if self.plot:
+            from paceline_tools.evaluation.plot import draw  # matplotlib, needed here only
+
+            draw(found, self.plot)
+        if self.page:
+            from paceline_tools.evaluation.page import write_page  # matplotlib, needed here only
+
+            write_page(found, self._about(found), self.page)
+
+    def _about(self, found: Sequence[Evaluated]) -> dict[str, str]:
+        recordings = [one.gathered.recording for one in found if one.gathered.recording]
+        outputs = recordings[0].outputs if recordings else ()
+        return {
+            "target": recordings[0].target if recordings else self.target,
+            "prompts": str(len(outputs)),
+            "output tokens": str(sum(len(output.guesses) for output in outputs)),
+            "temperature": f"{self.temperature:g}",
+            "threads": str(self.threads),
+            "numbers": self.dtype,
+        }
+
+    def _as_json(self, found: Sequence[Evaluated]) -> dict[str, Any]:
+        return {"about": self._about(found), "candidates": [one.as_json() for one in found]}
+
+
+def _save(gathered: Sequence[Gathered], path: Path) -> None:
+    recordings = tuple(one.recording for one in gathered if one.recording)
+    if recordings:
+        Recordings(recordings=recordings).save(path)
+
+
+def _say(one: Evaluated, console: Console) -> None:
+    """The recommendation in words, then what is behind it."""
+    name = plain(one.candidate.name, "bold")
+    words = plain(one.recommendation.words, _COLORS[one.recommendation.choice])
+    lines = [Text.assemble(name, " ", words)]
+    lines += [plain(f"  {reason}", "dim") for reason in one.recommendation.reasons]
+    if one.gathered.recording is not None:
+        lines.append(plain(f"  setting: {one.setting}", "dim"))
+        if one.gathered.problem:
+            lines.append(plain(f"  {one.gathered.problem}", "red"))
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _table(figures: Figures) -> Table:
+    title, note = plain(figures.title), plain(figures.note)
+    table = Table(title=title, caption=note, caption_justify="left")
+    for index, heading in enumerate(figures.headings):
+        first = index == 0
+        table.add_column(plain(heading), justify="left" if first else "right", no_wrap=first)
+    for row in figures.rows:
+        table.add_row(*map(plain, row))
+    return table

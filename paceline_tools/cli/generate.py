@@ -1,0 +1,70 @@
+"""paceline generate: one output, streamed."""
+
+import asyncio
+import json
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+
+from paceline.client import Client, Generation, Result
+from paceline.errors import InvalidArgument
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
+from paceline_tools.cli.asking import Asking
+from paceline_tools.cli.flags import Text
+from paceline_tools.cli.show import as_json, legend, show_delta, summary
+from paceline_tools.terminal import console, read_input
+
+
+class Generate(Asking):
+    """Stream one output. On a terminal the tokens' colours say where they came from."""
+
+    prompt: CliPositionalArg[Text] = Field("-", description="The prompt; - reads standard input.")
+    n: int = Field(1, ge=1, le=16, description="Outputs to generate, each with its own seed.")
+    logprobs: int | None = Field(
+        None, ge=0, le=20, description="With --json: logprobs, and of so many best tokens."
+    )
+    raw: bool = Field(False, description="Take the prompt as it is, without the chat template.")
+    json_: bool = Field(False, alias="json", description="Print one JSON object at the end.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        async with Client(self.address) as client:
+            generation = client.generate(self.request())
+            if self.json_:
+                print(json.dumps(as_json(await generation.result())))
+            elif self.n > 1:
+                _show_choices(await generation.result())
+            else:
+                await _stream(generation)
+
+    def request(self) -> GenerateRequest:
+        """What the flags ask for."""
+        text = read_input() if self.prompt == "-" else self.prompt
+        if not text.strip():
+            raise InvalidArgument.of("the prompt", text, "not empty")
+        prompt: Prompt = text if self.raw else (ChatMessage("user", text),)
+        return self.asking(prompt, self.n, self.logprobs)
+
+
+async def _stream(generation: Generation) -> None:
+    """Show it as it comes; into a file or pipe goes the model's text and nothing else."""
+    output = console()
+    async for delta in generation:
+        show_delta(output, delta)
+    if output.is_terminal:
+        output.print()
+        if generation.finished is not None:
+            output.print(legend(), summary(generation.finished), highlight=False)
+
+
+def _show_choices(result: Result) -> None:
+    output = console()
+    for index, choice in enumerate(result.choices):
+        if output.is_terminal:
+            output.rule(f"[dim]{index}[/]", align="left")
+        for delta in choice.deltas:
+            show_delta(output, delta)
+        output.print()

@@ -1,0 +1,106 @@
+"""How outputs look: tokens coloured by where they came from, numbers as JSON or a table."""
+
+import dataclasses
+from typing import Any
+
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.text import Text
+
+from paceline.client import Choice, Result
+from paceline.protocol.generation import Delta, Finished
+from paceline.protocol.verdict import Origin
+from paceline_tools.terminal import safe
+
+STYLES = {
+    Origin.ACCEPTED: "green",
+    Origin.RECOVERED: "yellow",
+    Origin.BONUS: "cyan",
+    Origin.PLAIN: "",
+}
+
+
+def show_delta(console: Console, delta: Delta) -> None:
+    """Print a delta's text; on a terminal in the colours of its tokens' origins.
+
+    Elsewhere it is written as it is. Nothing is wrapped, and no tab becomes blanks.
+    """
+    if not console.is_terminal:
+        console.file.write(delta.text)
+        console.file.flush()
+        return
+    styles = {
+        token.origin: console.get_style(STYLES[token.origin] or "none") for token in delta.tokens
+    }
+    pieces = [Segment(safe(token.text), styles[token.origin]) for token in delta.tokens]
+    console.print(Segments(pieces), end="", soft_wrap=True)
+
+
+def legend() -> Text:
+    """What the colours mean."""
+    text = Text()
+    for origin, style in STYLES.items():
+        text.append(f"{origin.value} ", style=style or "default")
+    return text
+
+
+def summary(finished: Finished) -> str:
+    """One line on how an output went."""
+    found = statistics(finished)
+    return (
+        f"[dim]{finished.usage.output_tokens} tokens, {found['tokens_per_s']:.1f}/s, "
+        f"first after {found['ttft_ms']:.0f} ms, {found['accepted']} of {found['verified']} "
+        f"draft tokens accepted[/]"
+    )
+
+
+def statistics(finished: Finished) -> dict[str, Any]:
+    """Statistics for people and scripts; times in milliseconds."""
+    found = finished.statistics
+    return {
+        "rounds": found.rounds,
+        "drafted": found.drafted,
+        "verified": found.verified,
+        "accepted": found.accepted,
+        "acceptance_rate": round(found.acceptance_rate, 4),
+        "accepted_by_place": list(found.accepted_by_place),
+        "verified_by_place": list(found.verified_by_place),
+        "mean_accepted": round(found.mean_accepted, 3),
+        "plain_steps": found.plain_steps,
+        "ttft_ms": round(found.ttft_seconds * 1e3, 2),
+        "tokens_per_s": round(finished.tokens_per_second, 3),
+        "overhead_ms": round(found.overhead_seconds * 1e3, 3),
+        "overhead_parts_ms": {
+            part: round(seconds * 1e3, 3)
+            for part, seconds in dataclasses.asdict(found.overhead).items()
+        },
+    }
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """A call as one object: the first choice, and, where there are more, all of them."""
+    shown = {
+        **_choice(result.choices[0]),
+        "seed": result.started.seed,
+        "model": result.started.model,
+        "fingerprint": result.started.fingerprint,
+    }
+    if len(result.choices) > 1:
+        shown["choices"] = [_choice(choice) for choice in result.choices]
+    return shown
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    finished = choice.finished
+    shown: dict[str, Any] = {
+        "text": choice.text,
+        "token_ids": list(choice.token_ids),
+        "finish_reason": finished.finish_reason.value,
+        "usage": dataclasses.asdict(finished.usage),
+        "stats": statistics(finished),
+    }
+    for name in ("stop_string", "stop_token_id"):
+        if (value := getattr(finished, name)) is not None:
+            shown[name] = value
+    logprobs = [dataclasses.asdict(one.logprobs) for one in choice.tokens if one.logprobs]
+    return {**shown, "logprobs": logprobs} if logprobs else shown

@@ -1,0 +1,135 @@
+"""paceline simulate: what speculation would bring, before there is anything to measure."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+from rich.progress import track
+from rich.table import Table
+
+from paceline_tools.cli.flags import Finite
+from paceline_tools.simulation.single import FIXED_LENGTHS, Outcome, World, simulate_policy
+from paceline_tools.terminal import console
+
+SEEDS = (1, 2, 3)
+HOUR = 3600.0
+MILLION = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """At one acceptance rate. speed_up: over the target alone, as the pacer decides.
+
+    fixed: of the best fixed draft length, fixed_length. cost and cost_alone: per million output
+    tokens, with and without drafts. recommendation: what to do.
+    """
+
+    acceptance: float
+    speed_up: float
+    fixed: float
+    fixed_length: int
+    tokens_per_second: float
+    drafted_per_token: float
+    drafts_per_target: float
+    cost: float
+    cost_alone: float
+    recommendation: str
+
+
+class Simulate(BaseModel):
+    """Predict speed and cost from stated times, by the real pacer in virtual time.
+
+    Times are those of a step at the load you expect; streams share steps.
+    """
+
+    step_ms: Finite = Field(25.0, gt=0, description="A target step.")
+    row_ms: Finite = Field(0.05, ge=0, description="Each further row of a target step.")
+    draft_ms: Finite = Field(2.5, gt=0, description="A draft step: one token of each stream.")
+    round_trip_ms: Finite = Field(0.5, ge=0, description="Round trip to the draft.")
+    shared: bool = Field(False, description="Draft and target share their cores.")
+    acceptance: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        [0.5, 0.6, 0.7, 0.8, 0.9], min_length=1, description="Shares of guesses that are right."
+    )
+    streams: int = Field(16, ge=1, description="Streams that a target serves at once.")
+    draft_streams: int = Field(32, ge=1, description="Streams that a draft serves at once.")
+    target_price: Finite = Field(4.0, ge=0, description="Of a target server, an hour.")
+    draft_price: Finite = Field(0.5, ge=0, description="Of a draft server, an hour.")
+    tokens: int = Field(1500, ge=100, description="Tokens of each run.")
+    json_: bool = Field(False, alias="json", description="Print one object instead of a table.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        rates = track(self.acceptance, "simulating", console=console(stderr=True), transient=True)
+        found = [self._predict(acceptance) for acceptance in rates]
+        if self.json_:
+            console().print_json(json.dumps([asdict(one) for one in found]))
+        else:
+            console().print(_table(found))
+
+    def _predict(self, acceptance: float) -> Forecast:
+        paced = [self._run(acceptance, seed, None) for seed in SEEDS]
+        rate = sum(run.tokens_per_second for run in paced) / len(SEEDS)
+        alone = 1e3 / self.step_ms
+        fixed = {
+            length: self._run(acceptance, SEEDS[0], length).tokens_per_second / alone
+            for length in FIXED_LENGTHS
+        }
+        best = max(fixed, key=lambda length: fixed[length])
+        drafts_per_target = self.streams / self.draft_streams
+        price = (self.target_price + self.draft_price * drafts_per_target) / self.streams
+        cost = price / (rate * HOUR) * MILLION
+        cost_alone = self.target_price / self.streams / (alone * HOUR) * MILLION
+        return Forecast(
+            acceptance=acceptance,
+            speed_up=rate / alone,
+            fixed=fixed[best],
+            fixed_length=best,
+            tokens_per_second=rate,
+            drafted_per_token=sum(run.drafted / run.tokens for run in paced) / len(SEEDS),
+            drafts_per_target=drafts_per_target,
+            cost=cost,
+            cost_alone=cost_alone,
+            recommendation=_recommendation(rate / alone, cost / cost_alone),
+        )
+
+    def _run(self, acceptance: float, seed: int, length: int | None) -> Outcome:
+        world = World(
+            self.step_ms / 1e3,
+            self.draft_ms / 1e3,
+            self.round_trip_ms / 1e3,
+            lambda _: acceptance,
+            row_seconds=self.row_ms / 1e3,
+            shares_cores=self.shared,
+            seed=seed,
+        )
+        return simulate_policy(world, length, self.tokens)
+
+
+def _recommendation(speed_up: float, cost: float) -> str:
+    if speed_up < 1.05:
+        return "the target alone"
+    return "faster and cheaper" if cost <= 1.0 else f"faster, at {cost:.2f} times the cost"
+
+
+def _table(found: list[Forecast]) -> Table:
+    first = found[0]
+    table = Table(
+        title="Speculation, predicted",
+        caption=f"{first.drafts_per_target:.2f} drafts per target; the target alone costs "
+        f"{first.cost_alone:.2f} per million tokens",
+    )
+    headings: dict[str, Any] = {
+        "right": lambda one: f"{one.acceptance:.2f}",
+        "speed-up": lambda one: f"{one.speed_up:.2f}",
+        "best fixed": lambda one: f"{one.fixed:.2f} at {one.fixed_length}",
+        "tokens/s": lambda one: f"{one.tokens_per_second:.1f}",
+        "drafted": lambda one: f"{one.drafted_per_token:.1f}",
+        "cost": lambda one: f"{one.cost:.2f}",
+        "recommendation": lambda one: one.recommendation,
+    }
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "recommendation" else "right")
+    for one in found:
+        table.add_row(*(show(one) for show in headings.values()))
+    return table

@@ -1,0 +1,204 @@
+"""paceline status and paceline top: how a deployment goes, once and live."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from pydantic import BaseModel, Field
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from paceline.client import Client
+from paceline.protocol import status
+from paceline_tools.cli.flags import Address
+from paceline_tools.terminal import console, plain
+
+_BARS = " ▁▂▃▄▅▆▇█"
+HISTORY = 40
+_STYLES = {
+    status.PoolState.IN_USE: "green",
+    status.PoolState.STANDBY: "default",
+    status.PoolState.PROBING: "yellow",
+    status.PoolState.FULL: "yellow",
+    status.PoolState.BENCHED: "red",
+    status.PoolState.UNREACHABLE: "red",
+    status.PoolState.WRONG_VOCABULARY: "red",
+}
+
+
+class Status(BaseModel):
+    """Say how a deployment goes: servers, load, acceptance, what each draft pool brings."""
+
+    address: Address = Field(
+        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
+    )
+    json_: bool = Field(False, alias="json", description="Print one object.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        found = asyncio.run(self._ask())
+        if self.json_:
+            console().print_json(json.dumps(dataclasses.asdict(found), default=_plain))
+        else:
+            console().print(view(found, found.totals, 0.0, []))
+
+    async def _ask(self) -> status.Status:
+        async with Client(self.address) as client:
+            return await client.status()
+
+
+class Top(BaseModel):
+    """Watch a deployment: streams, speed, acceptance, load. Ctrl-C ends."""
+
+    address: Address = Field(
+        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
+    )
+    interval: float = Field(1.0, ge=0.1, le=60, description="Seconds between looks.")
+    looks: int = Field(0, ge=0, description="End after so many; 0: never.")
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(self._run(console()))
+
+    async def _run(self, output: Console) -> None:
+        speeds: list[float] = []
+        async with Client(self.address) as client:
+            before, looks = await client.status(), 0
+            with Live(console=output, auto_refresh=False) as live:
+                while not self.looks or looks < self.looks:
+                    await asyncio.sleep(self.interval)
+                    now, looks = await client.status(), looks + 1
+                    recent = now.totals.since(before.totals)
+                    speeds.append(recent.tokens / self.interval)
+                    live.update(view(now, recent, self.interval, speeds[-HISTORY:]), refresh=True)
+                    before = now
+
+
+def view(
+    found: status.Status, recent: status.Totals, seconds: float, speeds: list[float]
+) -> RenderableType:
+    """One look. recent: what came in the last `seconds`, or ever where that is 0."""
+    streams = _streams(recent, seconds, speeds)
+    pools: list[RenderableType] = []
+    if found.draft_pools:
+        pools = [_drafts(found.draft_pools, found.totals), _reasons(found.draft_pools)]
+    return Group(streams, *pools, _servers(found))
+
+
+def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Table:
+    table = Table(title="Streams" if seconds else "Streams, since the orchestrator began")
+    steps = recent.rounds + recent.plain_steps
+    cells = {
+        "running": str(recent.running),
+        "tokens/s" if seconds else "tokens": f"{recent.tokens / (seconds or 1.0):.0f}",
+        "tokens/step": f"{recent.tokens / steps:.2f}" if steps else "",
+        "drafted": str(recent.drafted),
+        "verified": str(recent.verified),
+        "accepted": f"{recent.acceptance_rate:.2f}" if recent.verified else "",
+        "plain steps": f"{recent.plain_steps / steps:.0%}" if steps else "",
+    }
+    if speeds:
+        cells["speed"] = sparkline(speeds)
+    for heading in cells:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row(*cells.values())
+    return table
+
+
+def sparkline(values: list[float]) -> str:
+    """Values as bars, the highest one whole."""
+    most = max(values) or 1.0
+    return bars([value / most for value in values])
+
+
+def bars(shares: Sequence[float]) -> str:
+    """Shares of 1 as bars."""
+    return "".join(_BARS[round(share * (len(_BARS) - 1))] for share in shares)
+
+
+def _drafts(pools: Sequence[status.DraftPool], totals: status.Totals) -> Table:
+    table = Table(title="Draft pools")
+    for heading in ("pool", "state"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("ready", "streams", "accepted"):
+        table.add_column(heading, justify="right")
+    table.add_column("by place", overflow="fold")
+    for heading in ("gain", "wasted", "guess ms"):
+        table.add_column(heading, justify="right")
+    for pool in pools:
+        table.add_row(
+            plain(pool.name),
+            Text(pool.state.value, style=_STYLES[pool.state]),
+            f"{pool.replicas_ready}/{pool.replicas}",
+            _share(pool, totals),
+            "" if pool.acceptance_rate is None else f"{pool.acceptance_rate:.2f}",
+            bars(pool.acceptance_by_place),
+            "" if pool.gain is None else _gain(pool.gain),
+            f"{pool.wasted / pool.drafted:.0%}" if pool.drafted else "",
+            _waits(pool),
+        )
+    return table
+
+
+def _reasons(pools: Sequence[status.DraftPool]) -> Text:
+    """Why those stand as they do that are not in use."""
+    idle = [pool for pool in pools if pool.state is not status.PoolState.IN_USE]
+    return Text("\n").join(plain(f"{pool.name}: {pool.reason}", "dim") for pool in idle)
+
+
+def _share(pool: status.DraftPool, totals: status.Totals) -> str:
+    """Streams that run with its drafts, of all; when none runs, of all there were."""
+    count, of = pool.running, totals.running
+    if not of:
+        count, of = pool.streams, totals.streams
+    return f"{count} ({count / of:.0%})" if of else str(count)
+
+
+def _gain(gain: status.Gain) -> str:
+    return f"{gain.value:.2f} ±{gain.high - gain.value:.2f}"
+
+
+def _waits(pool: status.DraftPool) -> str:
+    """Milliseconds until the next guess, and after a wrong one."""
+    waits = (pool.wait_seconds, pool.restart_seconds)
+    if waits == (None, None):
+        return ""
+    return " / ".join("?" if wait is None else f"{wait * 1e3:.1f}" for wait in waits)
+
+
+def _servers(found: status.Status) -> Table:
+    table = Table(title="Servers")
+    for heading in ("role", "address", "model", "state"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("sessions", "queued", "rows", "KV", "trip ms"):
+        table.add_column(heading, justify="right")
+    for server in found.servers:
+        load = server.load
+        table.add_row(
+            plain(f"{server.role.value} {server.pool}" if server.pool else server.role.value),
+            plain(server.address),
+            plain(server.model.name if server.model else ""),
+            _state(server),
+            str(load.sessions),
+            str(load.queued),
+            str(load.step_rows),
+            f"{load.kv_pages_used / load.kv_pages_total:.0%}" if load.kv_pages_total else "",
+            f"{server.round_trip_seconds * 1e3:.1f}",
+        )
+    return table
+
+
+def _state(server: status.Server) -> Text:
+    if not server.reachable:
+        return plain(server.reason or "lost", "red")
+    return Text("draining", style="yellow") if server.draining else Text("ready", style="green")
+
+
+def _plain(value: object) -> object:
+    """What JSON has no word for: roles and states."""
+    return value.value if isinstance(value, status.Role | status.PoolState) else str(value)

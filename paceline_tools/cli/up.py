@@ -1,0 +1,122 @@
+"""paceline up: draft, target and orchestrator on this machine."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from rich.console import Console
+
+from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
+from paceline_tools.cli.flags import MOST_THREADS
+from paceline_tools.local_servers import Servers, answers, running
+from paceline_tools.server_commands import draft_command, orchestrator_command, target_command
+from paceline_tools.terminal import console
+
+
+class Up(BaseModel):
+    """Run draft, target and orchestrator on this machine until Ctrl-C."""
+
+    target: str = Field(
+        DEFAULT_TARGET,
+        description="Target model: a pulled name, a local folder, a .gguf file or a hub id.",
+    )
+    draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise; none: the target alone.")
+    drafter: Literal["model", "ngram", "hybrid"] = Field(
+        "hybrid", description="What guesses: the draft model, lookup, or both."
+    )
+    draft_weights: Literal["bf16", "int8", "int4"] = Field(
+        "int4", description="Weights of the draft: as they are, or in 8 or 4 bits."
+    )
+    draft_length: int = Field(
+        4,
+        ge=0,
+        le=32,
+        description="Draft tokens in a round when speculation is forced; 0: the target alone.",
+    )
+    port: int = Field(
+        7070,
+        ge=1,
+        le=65000,
+        description="Port of the orchestrator; health and metrics are 100 and 200 above it.",
+    )
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=MOST_THREADS,
+        description="Threads of each model; they take turns.",
+    )
+    dtype: Literal["bfloat16", "float32", "float64"] = Field(
+        default="bfloat16", description="Numbers of weights and KV."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+
+    def cli_cmd(self) -> None:
+        """Run the command."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        output = console(stderr=True)
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        starting = asyncio.create_task(self._serve(output, stop))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+
+    async def _serve(self, output: Console, stop: asyncio.Event) -> None:
+        async with up_running(self, output, show_logs=True) as servers:
+            output.print(f"[bold]ready[/] at localhost:{self.port}; Ctrl-C stops", highlight=False)
+            await servers.died()
+
+
+@contextlib.asynccontextmanager
+async def up_running(up: Up, console: Console, *, show_logs: bool) -> AsyncIterator[Servers]:
+    """The servers, ready; stopped when the context is left. Raises as running does."""
+    with tempfile.TemporaryDirectory(prefix="paceline-") as sockets:
+        commands = _commands(up, Path(sockets))
+
+        async def ready() -> None:
+            await answers(up.port, drafts=int(_drafts(up)))
+
+        async with running(commands, ready, console, show_logs=show_logs) as servers:
+            yield servers
+
+
+def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
+    """Arguments of each server; draft and target listen on unix sockets."""
+
+    def common(offset: int) -> list[str]:
+        return [
+            f"--health-port={up.port + 100 + offset}",
+            f"--metrics-port={up.port + 200 + offset}",
+            "--host=127.0.0.1",
+            "--drain-seconds=5",
+            f"--log-level={up.log_level}",
+        ]
+
+    numbers = [f"--threads={up.threads}", f"--dtype={up.dtype}"]
+    target, draft = sockets / "target", sockets / "draft" if _drafts(up) else None
+    commands = {"target": target_command(up.target, target, [*numbers, *common(1)])}
+    if draft is not None:
+        flags = [*numbers, f"--weights={up.draft_weights}", *common(2)]
+        commands["draft"] = draft_command(up.draft, up.drafter, draft, flags)
+    commands["orchestrator"] = orchestrator_command(
+        up.port, target, draft, up.draft_length, common(0)
+    )
+    return commands
+
+
+def _drafts(up: Up) -> bool:
+    return up.draft_length > 0 and (up.drafter == "ngram" or up.draft != "none")

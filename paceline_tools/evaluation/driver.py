@@ -1,0 +1,296 @@
+"""Real servers: started one candidate at a time, recorded and measured, stopped."""
+
+import asyncio
+import contextlib
+import statistics
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from orchestrator.backends.replica import Replica
+from orchestrator.backends.vocabularies import by_hash, tokens
+from orchestrator.serving.served_models import fetch_tokenizer
+from paceline.client import Client
+from paceline.errors import FailedPrecondition, Internal, PacelineError
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.model import ModelInfo
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Opening
+from paceline.protocol.verdict import TokenLogprobs
+from paceline.protocol.vocabulary import Tokens, VocabularyMap, relation
+from paceline.rpc.channels import open_channel
+from paceline_tools.bench.report import TARGET_ONLY, Report, ratio
+from paceline_tools.bench.samples import Prompt
+from paceline_tools.bench.variants import Served
+from paceline_tools.evaluation.alone import Alone, common, perplexity
+from paceline_tools.evaluation.candidates import Candidate, Weights
+from paceline_tools.evaluation.recorder import (
+    DraftRecorder,
+    TargetOutput,
+    target_costs,
+    target_output,
+)
+from paceline_tools.evaluation.recording import Recording, TargetCosts
+from paceline_tools.evaluation.results import Gathered
+from paceline_tools.local_servers import answers, running
+from paceline_tools.server_commands import (
+    UNWATCHED,
+    draft_command,
+    orchestrator_command,
+    target_command,
+)
+
+Item = TypeVar("Item")
+SEED = 7
+"""Of all outputs, as of what bench measures."""
+POLL_SECONDS = 0.2
+DRAFT_LENGTH = 4
+"""Of forced speculation, which is not measured here."""
+WARM_UP_TOKENS = 8
+PASSES = 2
+"""How often each prompt is asked of a candidate that serves alone."""
+_COLUMNS = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to evaluate. measure: run with speculation and without; alone: and without target."""
+
+    target: str
+    candidates: tuple[Candidate, ...]
+    prompts: tuple[Prompt, ...]
+    max_tokens: int
+    temperature: float
+    threads: int
+    dtype: str
+    port: int
+    measure: bool = True
+    alone: bool = True
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """Of all outputs."""
+        return SamplingParams(temperature=self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Of the target, found once: its own outputs, their perplexity, and what its steps take."""
+
+    model: ModelInfo
+    outputs: tuple[TargetOutput, ...]
+    costs: TargetCosts
+    tokens: Tokens
+    perplexity: float | None = None
+
+
+async def gather(task: Task, sockets: Path, console: Console) -> list[Gathered]:
+    """Record and measure each candidate; what is wrong with one is told with it."""
+    with Progress(*_COLUMNS, TimeElapsedColumn(), console=console) as progress:
+        driver = _Driver(task, sockets, console, progress)
+        async with driver.target() as known:
+            return [await driver.candidate(one, known) for one in task.candidates]
+
+
+@dataclass(frozen=True, slots=True)
+class _Driver:
+    """Does one thing at a time: no two models work at once while something is measured."""
+
+    task: Task
+    sockets: Path
+    console: Console
+    progress: Progress
+
+    @contextlib.asynccontextmanager
+    async def target(self) -> AsyncIterator[Known]:
+        """The target's process, and what it says by itself."""
+        command = target_command(self.task.target, self.sockets / "target", self._flags("bf16"))
+        async with self._server("target", command, "target") as replica:
+            yield await self._know(replica)
+
+    async def candidate(self, candidate: Candidate, known: Known) -> Gathered:
+        """Record and measure one."""
+        gathered = Gathered(candidate)
+        try:
+            gathered = await self._with_draft(candidate, known)
+            if self.task.alone and candidate.model and gathered.report:
+                alone = await self._alone(candidate, known, gathered.report)
+                gathered = replace(gathered, alone=alone)
+        except PacelineError as error:
+            return replace(gathered, problem=str(error))
+        return gathered
+
+    async def _know(self, replica: Replica) -> Known:
+        tokenizer = await fetch_tokenizer(replica)
+        model = _model(replica)
+        outputs = []
+        for index, prompt in enumerate(self._track(self.task.prompts, "target: its own outputs")):
+            opening = Opening(
+                request_id=f"evaluate-{index}",
+                prompt_token_ids=tokenizer.encode((ChatMessage("user", prompt.text),)),
+                sampling=self.task.sampling,
+                seed=SEED,
+                max_tokens=self.task.max_tokens,
+                stop_token_ids=frozenset(model.eos_token_ids),
+                cache_salt=f"evaluate-{index}",
+            )
+            outputs.append(await target_output(replica, prompt, opening))
+        costs = await target_costs(replica, outputs)
+        known = Known(model, tuple(outputs), costs, await tokens(replica))
+        if not self.task.alone:
+            return known
+        its_own = [output.token_ids for output in outputs]
+        found = await self._perplexity(known, its_own, "target: perplexity")
+        return replace(known, perplexity=found)
+
+    async def _with_draft(self, candidate: Candidate, known: Known) -> Gathered:
+        weights: Weights | None = candidate.weights if candidate.model else None
+        command = draft_command(
+            candidate.model, candidate.drafter, self.sockets / "draft", self._flags(weights)
+        )
+        async with self._server("draft", command, candidate.name) as replica:
+            draft = _model(replica)
+            found = by_hash(draft, known.model)
+            if found is None:
+                found = relation(known.tokens, await tokens(replica))
+                self.console.print(f"{candidate.name}: {found} as the target's")
+            if not found.usable:
+                raise FailedPrecondition(f"its vocabulary is not the target's: {found}")
+            recording = await self._record(candidate, known, replica, found.map)
+            report = await self._measure(candidate) if self.task.measure else None
+        return Gathered(candidate, recording=recording, report=report)
+
+    async def _record(
+        self,
+        candidate: Candidate,
+        known: Known,
+        replica: Replica,
+        vocabulary: VocabularyMap | None,
+    ) -> Recording:
+        recorder = DraftRecorder(replica, known.model.vocabulary_size, vocabulary)
+        tracked = self._track(known.outputs, f"{candidate.name}: guesses")
+        outputs = [await recorder.record(output) for output in tracked]
+        return Recording(
+            target=self.task.target,
+            candidate=candidate.name,
+            drafter=candidate.drafter,
+            shares_host=_model(replica).shares_cores(known.model),
+            target_costs=known.costs,
+            draft_costs=recorder.costs,
+            outputs=tuple(outputs),
+        )
+
+    async def _measure(self, candidate: Candidate) -> Report:
+        """Each prompt off, auto, auto, off; what was said first, to warm up, does not count."""
+        name = f"paceline_{candidate.name}"
+        async with self._orchestrator(self.sockets / "target", self.sockets / "draft") as client:
+            off = self._served(TARGET_ONLY, client, Speculation.OFF)
+            auto = self._served(name, client, Speculation.AUTO)
+            for variant in (off, auto):
+                await variant.run(self.task.prompts[0], WARM_UP_TOKENS)
+            tracked = self._track(self.task.prompts, f"{candidate.name}: off and auto")
+            samples = [
+                await variant.run(prompt, self.task.max_tokens)
+                for prompt in tracked
+                for variant in (off, auto, auto, off)
+            ]
+        return Report(tuple(samples), name)
+
+    async def _alone(self, candidate: Candidate, known: Known, report: Report) -> Alone:
+        """The candidate as a target of its own, then what the target thinks of its outputs."""
+        socket = self.sockets / "alone"
+        command = target_command(candidate.model, socket, self._flags(candidate.weights))
+        async with (
+            self._server("alone", command, f"{candidate.name} alone"),
+            self._orchestrator(socket, None) as client,
+        ):
+            served = self._served("alone", client, Speculation.OFF)
+            await served.run(self.task.prompts[0], WARM_UP_TOKENS)
+            tracked = self._track(self.task.prompts * PASSES, f"{candidate.name}: alone")
+            samples = [await served.run(prompt, self.task.max_tokens) for prompt in tracked]
+        said = [sample.token_ids for sample in samples[: len(self.task.prompts)]]
+        its_own = [output.token_ids for output in known.outputs]
+        leading = [common(*pair) for pair in zip(said, its_own, strict=True)]
+        other = [at for at, one, own in zip(leading, said, its_own, strict=True) if one != own]
+        return Alone(
+            outputs=len(said),
+            identical=len(said) - len(other),
+            divergence=statistics.median(other) if other else 0.0,
+            perplexity=await self._perplexity(known, said, f"{candidate.name}: perplexity"),
+            target_perplexity=known.perplexity,
+            speed=ratio(samples, report.of(TARGET_ONLY)),
+        )
+
+    async def _perplexity(
+        self, known: Known, outputs: Sequence[tuple[int, ...]], what: str
+    ) -> float | None:
+        """Of outputs to the prompts, by the target; None where it tells no logprobs of prompts."""
+        if "prompt_logprobs" not in known.model.features:
+            return None
+        logprobs: list[TokenLogprobs] = []
+        async with self._orchestrator(self.sockets / "target", None) as client:
+            pairs = list(zip(known.outputs, outputs, strict=True))
+            for output, tokens in self._track(pairs, what):
+                prompt = output.opening.prompt_token_ids
+                request = GenerateRequest(
+                    prompt + tokens,
+                    max_tokens=1,
+                    prompt_logprobs=0,
+                    speculation=Speculation.OFF,
+                )
+                result = await client.generate(request).result()
+                logprobs += result.prompt_logprobs[len(prompt) - 1 :]
+        return perplexity(logprobs)
+
+    def _served(self, name: str, client: Client, speculation: Speculation) -> Served:
+        return Served(name, client, speculation, self.task.temperature, ignore_eos=False)
+
+    @contextlib.asynccontextmanager
+    async def _orchestrator(self, target: Path, draft: Path | None) -> AsyncIterator[Client]:
+        """An orchestrator between servers that run; a client of it."""
+        port = self.task.port
+        command = orchestrator_command(port, target, draft, DRAFT_LENGTH, UNWATCHED)
+
+        async def ready() -> None:
+            await answers(port, drafts=int(draft is not None))
+
+        servers = running({"orchestrator": command}, ready, self.console, show_logs=False)
+        async with servers, Client(f"127.0.0.1:{port}") as client:
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def _server(self, name: str, command: list[str], what: str) -> AsyncIterator[Replica]:
+        """A draft or target server on the socket called `name`, ready."""
+        socket = self.sockets / name
+        replica = Replica(f"unix:{socket}", open_channel(f"unix:{socket}"))
+
+        async def ready() -> None:
+            while not replica.ready:
+                await asyncio.sleep(POLL_SECONDS)
+                await replica.poll()
+
+        loading = self.progress.add_task(f"{what}: loading", total=None)
+        async with running({name: command}, ready, self.console, show_logs=False):
+            self.progress.remove_task(loading)
+            try:
+                yield replica
+            finally:
+                await replica.channel.close()
+
+    def _flags(self, weights: Weights | None) -> list[str]:
+        """weights: None for a server without a model."""
+        numbers = [f"--threads={self.task.threads}", f"--dtype={self.task.dtype}", *UNWATCHED]
+        return numbers if weights is None else [*numbers, f"--weights={weights}"]
+
+    def _track(self, items: Sequence[Item], what: str) -> Iterable[Item]:
+        return self.progress.track(items, description=what)
+
+
+def _model(replica: Replica) -> ModelInfo:
+    if replica.model is None:
+        raise Internal("a server that is ready has no model")
+    return replica.model

@@ -1,0 +1,172 @@
+"""Predictions: a recording replayed through the real round and pacer, in virtual time."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from orchestrator.speculation.acceptance import Guessed
+from orchestrator.speculation.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.pacer import FixedPacer, Pacer
+from paceline_tools.evaluation.recording import RecordedOutput, Recording, TargetCosts
+from paceline_tools.simulation.single import (
+    FIXED_WAIT_SECONDS,
+    MAX_DRAFT_LENGTH,
+    Outcome,
+    World,
+    simulate,
+)
+
+LENGTHS = tuple(range(MAX_DRAFT_LENGTH + 1))
+PASSES = 2
+"""How often the pacer goes over the outputs, as in what is measured."""
+
+MakePacer = Callable[[DraftRecord], Pacer]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a draft would run. shared: on the target's own cores.
+
+    round_trip_seconds: to the draft; None: as it was when recorded.
+    """
+
+    shared: bool
+    round_trip_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class RecordedWorld(World):
+    """A world in which the draft guesses what was recorded; behind the end it has nothing."""
+
+    guesses: tuple[Guessed | None, ...] = ()
+    costs: TargetCosts | None = None
+
+    def guess(self, position: int) -> Guessed | None:
+        """See World."""
+        at = position - self.prompt_tokens
+        return self.guesses[at] if at < len(self.guesses) else None
+
+    def verify_seconds(self, guesses: int) -> float:
+        """As measured, and between what was measured on a line."""
+        if self.costs is None:
+            return super().verify_seconds(guesses)
+        return interpolated(self.costs.verify, guesses)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Speed-ups over the target alone, prompts included, by kind; "all" first.
+
+    paced: as the pacer decides. fixed: of each draft length.
+    """
+
+    paced: dict[str, float]
+    fixed: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def best_length(self, kind: str = "all") -> int:
+        """The fixed draft length that is best."""
+        return max(self.fixed, key=lambda length: self.fixed[length][kind])
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures."""
+        return asdict(self)
+
+
+def predict(
+    recording: Recording, place: Place, advance: Callable[[], None] = lambda: None
+) -> Prediction:
+    """What speculation brings there; `advance` is told of each of replays(recording) done."""
+    alone = replay(recording, place, fixed(0))
+    fixed_lengths = {}
+    for length in LENGTHS:
+        fixed_lengths[length] = speed_ups(alone, replay(recording, place, fixed(length)))
+        advance()
+    paced = replay(recording, place, adaptive, PASSES)
+    advance()
+    return Prediction(speed_ups(alone, paced), fixed_lengths)
+
+
+REPLAYS = len(LENGTHS) + 1
+"""How often predict advances."""
+
+
+def fixed(length: int) -> MakePacer:
+    """A fixed draft length."""
+    return lambda _: FixedPacer(length, FIXED_WAIT_SECONDS)
+
+
+def adaptive(record: DraftRecord) -> Pacer:
+    """The pacer, as an orchestrator has it unless told otherwise."""
+    return AdaptivePacer(record, MAX_DRAFT_LENGTH, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Runs along one output, and its kind."""
+
+    kind: str
+    runs: tuple[Outcome, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole output, mean of its runs."""
+        return statistics.fmean(run.seconds for run in self.runs)
+
+
+def replay(recording: Recording, place: Place, make: MakePacer, passes: int = 1) -> list[Replayed]:
+    """Each output in turn, so many times, by streams that share what they know of the draft."""
+    record = DraftRecord()
+    return [
+        Replayed(
+            output.kind,
+            tuple(
+                simulate(world_of(recording, output, place), make(record), record, length)
+                for _ in range(passes)
+            ),
+        )
+        for output in recording.outputs
+        for length in [len(output.guesses)]
+    ]
+
+
+def world_of(recording: Recording, output: RecordedOutput, place: Place) -> RecordedWorld:
+    """The world of one output."""
+    target, draft = recording.target_costs, recording.draft_costs
+    trip = draft.round_trip if place.round_trip_seconds is None else place.round_trip_seconds
+    return RecordedWorld(
+        step_seconds=target.step,
+        draft_seconds=draft.step,
+        round_trip_seconds=trip,
+        acceptance=lambda _: recording.acceptance(),
+        row_seconds=target.row,
+        target_round_trip_seconds=target.round_trip,
+        shares_cores=place.shared,
+        free=recording.drafter == "ngram",
+        prompt_tokens=output.prompt_tokens,
+        prompt_seconds=target.prompt_token * output.prompt_tokens,
+        draft_prompt_seconds=draft.prompt_token * output.prompt_tokens,
+        guesses=output.unpacked(),
+        costs=target,
+    )
+
+
+def speed_ups(alone: Sequence[Replayed], runs: Sequence[Replayed]) -> dict[str, float]:
+    """Geometric means over outputs, by kind; "all" first."""
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for before, after in zip(alone, runs, strict=True):
+        for kind in ("all", after.kind):
+            ratios[kind].append(before.seconds / after.seconds)
+    return {kind: statistics.geometric_mean(values) for kind, values in ratios.items()}
+
+
+def interpolated(costs: dict[int, float], guesses: int) -> float:
+    """Seconds of a step that verifies so many, on lines between those that were measured."""
+    below = max((known for known in costs if known <= guesses), default=min(costs))
+    above = min((known for known in costs if known >= guesses), default=max(costs))
+    if above <= below:
+        return costs[below]
+    share = (guesses - below) / (above - below)
+    return costs[below] + share * (costs[above] - costs[below])

@@ -1,0 +1,99 @@
+"""What to do with a candidate, in words, and why, in numbers. Pure."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from paceline_tools.evaluation.prediction import Prediction
+from paceline_tools.evaluation.recording import Recording
+
+PAYS = 1.05
+"""A speed-up that is worth a draft."""
+
+
+class Choice(enum.Enum):
+    """What to do."""
+
+    USE = "use"
+    USE_FOR_SOME = "use for some"
+    DO_NOT_USE = "do not use"
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """words: one sentence. reasons: figures behind it."""
+
+    choice: Choice
+    words: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def use(self) -> bool:
+        """Whether the draft is worth having, for some prompts at least."""
+        return self.choice is not Choice.DO_NOT_USE
+
+
+def unfit(problem: str) -> Recommendation:
+    """Of a candidate that cannot draft for the target."""
+    return Recommendation(Choice.DO_NOT_USE, f"do not use: {problem}")
+
+
+def judge(
+    effect: Mapping[str, float], how: str, recording: Recording, prediction: Prediction
+) -> Recommendation:
+    """effect: speed-up by kind, "all" included, and `how` it is known: measured or predicted.
+
+    What was measured counts only up to what its right guesses can bring: on a busy machine any
+    two runs differ.
+    """
+    known = f"{how}: {_by_kind(effect)}"
+    most = {kind: recording.ceiling(kind) for kind in effect}
+    if any(effect[kind] > most[kind] for kind in effect):
+        known += f"; counted only up to what its guesses can bring: {_by_kind(most)}"
+    effect = {kind: min(value, most[kind]) for kind, value in effect.items()}
+    kinds = [kind for kind in effect if kind != "all"]
+    good = [kind for kind in kinds if effect[kind] >= PAYS]
+    reasons = (known, *_reasons(recording, prediction))
+    if len(good) == len(kinds):
+        return Recommendation(Choice.USE, f"use: {effect['all']:.2f}x", reasons)
+    if good:
+        there = ", ".join(f"{kind} {effect[kind]:.2f}x" for kind in good)
+        rest = ", ".join(f"{kind} {effect[kind]:.2f}x" for kind in kinds if kind not in good)
+        words = f"use only for {', '.join(good)}: {there}; the others gain nothing: {rest}"
+        return Recommendation(Choice.USE_FOR_SOME, words, reasons)
+    forced = max(speeds["all"] for length, speeds in prediction.fixed.items() if length)
+    worst = min(effect["all"], forced)
+    words = f"do not use: it would be {worst:.2f}x"
+    if worst < effect["all"]:
+        words += f" at its best draft length, and {effect['all']:.2f}x as the pacer holds it back"
+    return Recommendation(Choice.DO_NOT_USE, words, reasons)
+
+
+def break_even(recording: Recording, round_trip: float) -> float:
+    """Share of first guesses that must be right for a wait for one to pay, on shared cores.
+
+    One guess saves a plain step where it is right, and costs a draft step, the way and a row.
+    """
+    target, draft = recording.target_costs, recording.draft_costs
+    return (draft.step + round_trip + target.row) / target.step
+
+
+def _by_kind(effect: Mapping[str, float]) -> str:
+    kinds = ", ".join(f"{kind} {value:.2f}x" for kind, value in effect.items() if kind != "all")
+    return f"{effect['all']:.2f}x ({kinds})"
+
+
+def _reasons(recording: Recording, prediction: Prediction) -> tuple[str, ...]:
+    target, draft = recording.target_costs, recording.draft_costs
+    rates = ", ".join(f"{kind} {recording.acceptance(kind):.2f}" for kind in recording.kinds)
+    length = prediction.best_length()
+    needed = break_even(recording, draft.round_trip)
+    return (
+        f"{recording.acceptance():.2f} of its guesses are the target's token ({rates}); "
+        f"it guesses at {recording.coverage():.0%} of the positions",
+        f"a guess takes {draft.step * 1e3:.1f} ms and {draft.round_trip * 1e3:.1f} ms of way, "
+        f"a step of the target {target.step * 1e3:.1f} ms: where they take turns, "
+        f"{needed:.2f} of first guesses must be right for one to pay",
+        f"the best fixed draft length is {length}, predicted {prediction.fixed[length]['all']:.2f}x"
+        f"; as the pacer decides {prediction.paced['all']:.2f}x",
+    )

@@ -1,0 +1,119 @@
+"""What was found of each candidate. Pure."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from paceline_tools.bench.report import TARGET_ONLY, Ratio, Report
+from paceline_tools.evaluation.alone import Alone
+from paceline_tools.evaluation.candidates import Candidate
+from paceline_tools.evaluation.prediction import Place, Prediction
+from paceline_tools.evaluation.recommendation import Recommendation, judge, unfit
+from paceline_tools.evaluation.recording import Recording
+
+HERE = "here"
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was recorded and measured. problem: why it was not, if it could not be."""
+
+    candidate: Candidate
+    problem: str = ""
+    recording: Recording | None = None
+    report: Report | None = None
+    alone: Alone | None = None
+
+    @property
+    def measured(self) -> dict[str, Ratio]:
+        """Speed-ups by kind, where they were measured."""
+        if self.report is None:
+            return {}
+        return self.report.ratios()[f"{self.report.speculative}_vs_{TARGET_ONLY}"]
+
+    @property
+    def differing_tokens(self) -> int:
+        """Tokens that speculation changed: none, or there is a bug."""
+        return self.report.speed(self.report.speculative).differing_tokens if self.report else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A candidate judged. predictions: by place, the one that is judged last."""
+
+    gathered: Gathered
+    recommendation: Recommendation
+    predictions: dict[str, tuple[Place, Prediction]] = field(default_factory=dict)
+
+    @property
+    def candidate(self) -> Candidate:
+        """Which."""
+        return self.gathered.candidate
+
+    @property
+    def setting(self) -> str:
+        """How to start servers so, with `paceline up` or by themselves."""
+        if not self.recommendation.use or not self.predictions:
+            return "--draft none"
+        candidate = self.candidate
+        named = f"--draft {candidate.model} --draft-weights {candidate.weights} "
+        drafter = f"{named if candidate.model else ''}--drafter {candidate.drafter}"
+        _, prediction = list(self.predictions.values())[-1]
+        forced = f"--draft-length {max(prediction.best_length(), 1)} where it is forced"
+        return f"{drafter}, and leave speculation to the pacer; {forced}"
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures."""
+        gathered, recording = self.gathered, self.gathered.recording
+        return {
+            "candidate": asdict(self.candidate),
+            "recommendation": asdict(self.recommendation)
+            | {"choice": self.recommendation.choice.value},
+            "setting": self.setting,
+            "problem": gathered.problem,
+            "acceptance": _acceptance(recording) if recording else None,
+            "costs": _costs(recording) if recording else None,
+            "predictions": {
+                name: {"place": asdict(place), **prediction.as_json()}
+                for name, (place, prediction) in self.predictions.items()
+            },
+            "measured": gathered.report.as_json() if gathered.report else None,
+            "alone": asdict(gathered.alone) if gathered.alone else None,
+        }
+
+
+def evaluated(gathered: Gathered, predictions: dict[str, tuple[Place, Prediction]]) -> Evaluated:
+    """Judge by what was measured, where the draft is to run where it was; else as predicted."""
+    if gathered.recording is None:
+        return Evaluated(gathered, unfit(gathered.problem))
+    name = list(predictions)[-1]
+    prediction = predictions[name][1]
+    measured = {kind: one.ratio for kind, one in gathered.measured.items()}
+    if measured and name == HERE:
+        over = gathered.measured["all"]
+        how = f"measured, 95 % {over.low:.2f}-{over.high:.2f}"
+        if over.low < 1.0 < over.high:
+            how += ", so more prompts or a quieter machine must tell"
+        recommendation = judge(measured, how, gathered.recording, prediction)
+    else:
+        how = "predicted" if name == HERE else f"predicted for {name}"
+        recommendation = judge(prediction.paced, how, gathered.recording, prediction)
+    return Evaluated(gathered, recommendation, predictions)
+
+
+def _acceptance(recording: Recording) -> dict[str, Any]:
+    return {
+        kind: {
+            "rate": recording.acceptance(kind),
+            "coverage": recording.coverage(kind),
+            "by_place": recording.by_place(kind),
+        }
+        for kind in ("all", *recording.kinds)
+    }
+
+
+def _costs(recording: Recording) -> dict[str, Any]:
+    draft = recording.draft_costs
+    return {
+        "target": recording.target_costs.model_dump(),
+        "draft": {**draft.model_dump(), "round_trip": draft.round_trip},
+    }

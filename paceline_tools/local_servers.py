@@ -1,0 +1,198 @@
+"""Server processes of this machine: started, watched, their logs followed, stopped."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.text import Text
+
+from paceline.client import Client
+from paceline.errors import Unavailable
+from paceline_tools.terminal import plain
+
+READY_SECONDS = 600.0
+"""Loading a model, converting it before perhaps, takes this long at most."""
+STOP_SECONDS = 10.0
+"""A process that has not ended this long after SIGTERM is killed."""
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+LINE_BYTES = 1024 * 1024
+SPIN_COUNT = "10000"
+"""How long OpenMP's workers spin, about 0.1 ms: long enough to bridge two operators, short enough
+to leave the cores to the model whose turn is next."""
+GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
+"""gRPC reads and writes on the thread that polls, without handing over to a pool of its own: a
+sixth less CPU time a round. It is read when gRPC is loaded, so it has to come from outside."""
+_COLORS = {"target": "cyan", "draft": "magenta", "orchestrator": "green"}
+
+
+@dataclass
+class Process:
+    """One server as a process, its log lines prefixed with its name."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    console: Console
+    show_logs: bool
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+
+    async def follow(self) -> None:
+        """Pass its log on until it ends; raises Unavailable saying how it ended."""
+        if self.process.stderr is None:
+            raise Unavailable(f"the {self.name} has no log")
+        async for line in self.process.stderr:
+            text = line.decode(errors="replace").rstrip()
+            self.last_lines.append(text)
+            if self.show_logs:
+                color = _COLORS[self.name.partition(" ")[0]]
+                named = Text.assemble((f"{self.name:>12}", color), " ", plain(text))
+                self.console.print(named, soft_wrap=True)
+        code = await self.process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        log = "\n  ".join(self.last_lines)
+        raise Unavailable(f"the {self.name} {how}; its last words:\n  {log}")
+
+    async def stop(self) -> None:
+        """End it: SIGTERM, and SIGKILL after STOP_SECONDS."""
+        await end(self.process)
+
+
+@dataclass
+class Servers:
+    """The processes that run."""
+
+    processes: list[Process]
+    followers: list[asyncio.Task[None]]
+
+    async def died(self) -> None:
+        """Wait until one of them ends; raises Unavailable saying which and why."""
+        done, _ = await asyncio.wait(self.followers, return_when=asyncio.FIRST_COMPLETED)
+        for follower in done:
+            follower.result()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    commands: dict[str, list[str]],
+    ready: Callable[[], Awaitable[None]],
+    console: Console,
+    *,
+    show_logs: bool,
+) -> AsyncIterator[Servers]:
+    """Servers by name, ready; stopped when the context is left.
+
+    commands: the arguments of each, for Python. ready: waits until all are. Raises
+    Unavailable when one of them ends before, and SystemExit, once they are stopped, on a signal
+    that would have ended this process.
+    """
+    servers = Servers([], [])
+    with _ending_in_order():
+        try:
+            for name, arguments in commands.items():
+                process = await _start(arguments)
+                servers.processes.append(Process(name, process, console, show_logs))
+            servers.followers = [asyncio.create_task(one.follow()) for one in servers.processes]
+            await ready_or_died(ready(), servers.died(), "the servers were", READY_SECONDS)
+            yield servers
+        finally:
+            await _stop(servers)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP cancel the task, as Ctrl-C does: it stops its servers, then exits.
+
+    Who handles a signal already goes on doing so. One that comes again changes nothing: stopping
+    takes STOP_SECONDS at most.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    came: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        if task is not None and len(came) == 1:
+            task.cancel()
+
+    signals = [one for one in _ENDING if signal.getsignal(one) is signal.SIG_DFL]
+    for number in signals:
+        loop.add_signal_handler(number, end, number)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if came:
+            raise SystemExit(128 + came[0]) from None
+        raise
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def _stop(servers: Servers) -> None:
+    for follower in servers.followers:
+        follower.cancel()
+    await asyncio.gather(*(process.stop() for process in servers.processes))
+    await asyncio.gather(*servers.followers, return_exceptions=True)
+
+
+async def answers(port: int, *, drafts: int) -> None:
+    """Wait until the orchestrator at `port` has a target, and at least so many drafts for it."""
+    async with Client(f"127.0.0.1:{port}") as client:
+        while True:
+            with contextlib.suppress(Unavailable):
+                if any(model.drafts >= drafts for model in await client.models()):
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def _start(arguments: list[str]) -> asyncio.subprocess.Process:
+    """Start a server in a session of its own, so that Ctrl-C reaches it through us only."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        env={
+            "GOMP_SPINCOUNT": SPIN_COUNT,
+            "GRPC_EXPERIMENTS": GRPC_EXPERIMENTS,
+            **os.environ,
+        },
+        limit=LINE_BYTES,
+    )
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End it, if it runs: SIGTERM, and SIGKILL after STOP_SECONDS."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def ready_or_died(
+    ready: Awaitable[None], died: Awaitable[None], what: str, seconds: float
+) -> None:
+    """Wait until `ready` is over; raises what `died` does when that is over before.
+
+    Raises Unavailable, which names `what`, when neither is after so many seconds.
+    """
+    waiting, dying = asyncio.ensure_future(ready), asyncio.ensure_future(died)
+    try:
+        async with asyncio.timeout(seconds):
+            done, _ = await asyncio.wait({waiting, dying}, return_when=asyncio.FIRST_COMPLETED)
+    except TimeoutError:
+        raise Unavailable(f"{what} not ready after {seconds:g} s") from None
+    finally:
+        waiting.cancel()
+        dying.cancel()
+        await asyncio.gather(waiting, dying, return_exceptions=True)
+    await (waiting if waiting in done else dying)

@@ -1,0 +1,231 @@
+"""Alternatives: a path with guesses and what else could come, and both ends of a wire in step."""
+
+import random
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from draft_server.branched_path import MAX_TOKENS, BranchedPath, Leaf, Pick
+from draft_server.lookahead import AheadSession
+from orchestrator.speculation.draft_buffer import ProposalBuffer, ReceivedTokens
+from paceline.protocol.proposal import Drafter, Proposal, joined
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Advance, Opening
+from paceline.protocol.token_path import TokenPath
+
+VOCABULARY = 3
+PROMPT = (1, 2)
+MAX_LENGTH = 40
+STOP = frozenset({0})
+
+tokens = st.integers(0, VOCABULARY - 1)
+picks = st.builds(Pick, tokens, st.floats(0, 4), st.none() | tokens)
+
+
+def path_with(*guesses: Pick) -> BranchedPath:
+    path = BranchedPath(PROMPT, MAX_LENGTH, STOP)
+    path.guess(guesses)
+    return path
+
+
+def grown(path: BranchedPath, leaf: Leaf, *margins_and_tokens: tuple[int, float]) -> Leaf:
+    for token, margin in margins_and_tokens:
+        assert path.grow(leaf, Pick(token, margin)) is not None
+        leaf = leaf.grown(token)
+    return leaf
+
+
+def test_the_least_sure_place_comes_first_and_a_doubtful_alternative_gives_way() -> None:
+    path = path_with(Pick(1, 2.0, 2), Pick(1, 0.1, 2), Pick(1, 1.0, 2))
+    assert [leaf.place for leaf in path.leaves(9)] == [3, 4, 2]
+    [first] = path.leaves(1)
+    grown(path, first, (1, 0.0), (2, 0.0), (1, 0.0))
+    assert [leaf.place for leaf in path.leaves(9)] == [4, 2, 3]
+    assert path.leaves(0) == []
+
+
+def test_the_path_goes_on_behind_the_alternative_that_was_picked_and_no_other() -> None:
+    for recovered, ahead in ((2, [1, 2, 1]), (0, [])):
+        path = path_with(Pick(1, 2.0, 2), Pick(1, 0.1, 2), Pick(1, 1.0, 2))
+        leaf = grown(path, path.leaves(1)[0], (1, 1.0), (2, 1.0), (1, 1.0))
+        assert path.confirm((1, recovered)) == 3
+        assert path.guesses == ahead
+        assert not path.holds(leaf)
+        expected = TokenPath((*PROMPT, 1, recovered, *ahead)).digest
+        assert path.digest == expected
+
+
+def test_confirmed_tokens_may_go_further_than_the_place_along_the_alternative() -> None:
+    for beyond, ahead in (((1,), [2]), ((1, 2), []), ((1, 2, 1), []), ((2,), [])):
+        path = path_with(Pick(1, 0.1, 2), Pick(1, 1.0))
+        grown(path, path.leaves(1)[0], (1, 1.0), (2, 1.0))
+        path.confirm((2, *beyond))
+        assert path.guesses == ahead
+
+
+def test_an_alternative_ends_at_a_stop_token_and_before_the_last_token_of_the_output() -> None:
+    assert path_with(Pick(1, 0.1, 0)).leaves(9) == []
+    path = BranchedPath(PROMPT, len(PROMPT) + 3)
+    path.guess([Pick(1, 0.1, 2), Pick(1, 0.1, 2)])
+    [leaf] = path.leaves(9)
+    assert leaf.place == len(PROMPT)
+    grown(path, leaf, (1, 1.0))
+    assert path.leaves(9) == []
+
+
+def test_all_alternatives_together_are_bounded() -> None:
+    path = BranchedPath(PROMPT)
+    path.guess([Pick(1, 0.1, 2)] * 8)
+    count = 0
+    while leaves := path.leaves(4):
+        for leaf in leaves:
+            grown(path, leaf, (1, 1.0))
+            count += 1
+    assert count == MAX_TOKENS
+
+
+def test_a_path_whose_alternatives_are_never_taken_makes_no_more() -> None:
+    for recovered, is_over in ((0, True), (2, False)):
+        path = BranchedPath(PROMPT)
+        for _ in range(40):
+            path.guess([Pick(1, 0.1, 2)])
+            for leaf in path.leaves(1):
+                grown(path, leaf, (1, 0.0))
+            path.confirm((recovered,))
+            path.confirm(tuple(path.guesses))
+        path.guess([Pick(1, 0.1, 2)])
+        assert (path.leaves(1) == []) is is_over
+
+
+@given(st.lists(picks, max_size=8), st.lists(tokens, max_size=10).map(tuple), st.data())
+def test_leaves_are_what_their_digest_says(
+    guesses: list[Pick], confirmed: tuple[int, ...], data: st.DataObject
+) -> None:
+    path = path_with(*guesses)
+    for _ in range(data.draw(st.integers(0, 6))):
+        for leaf in path.leaves(2):
+            assert TokenPath(path.tokens_to(leaf)).digest == leaf.digest
+            assert path.tokens_to(leaf)[: leaf.place] == path.tokens[: leaf.place]
+            path.grow(leaf, data.draw(picks))
+    path.confirm(confirmed)
+    assert path.tokens[: path.confirmed] == [*PROMPT, *confirmed]
+    assert path.proposal(path.confirmed).token_ids == tuple(path.guesses)
+    for leaf in path.leaves(9):
+        assert leaf.place >= path.confirmed
+
+
+def test_proposals_of_several_paths_are_joined_each_with_its_own() -> None:
+    path = path_with(Pick(1, 0.1, 2))
+    sent = [path.proposal(2)]
+    leaf = path.leaves(1)[0]
+    for token in (1, 2):
+        path.guess([Pick(token, 0.5)])
+        sent.append(path.proposal(len(path) - 1))
+        alternative = path.grow(leaf, Pick(token, 0.25))
+        assert alternative is not None
+        sent.append(alternative)
+        leaf = leaf.grown(token)
+    base = TokenPath(PROMPT).digest
+    assert joined(sent) == [
+        Proposal(2, base, (1, 1, 2), (0.1, 0.5, 0.5)),
+        Proposal(2, base, (2, 1, 2), (0.0, 0.25, 0.25)),
+    ]
+    empty = Proposal(5, path.digest, ())
+    after = Proposal(5, path.digest, (1,), (0.0,))
+    assert joined([sent[0], empty, after]) == [sent[0], empty, after]
+
+
+class Wire:
+    """A draft's session and the orchestrator's buffer, with messages under way both ways."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.draft = AheadSession(Opening("test", PROMPT, SamplingParams(), 0, 1000))
+        self.buffer = ProposalBuffer(PROMPT, VOCABULARY)
+        self.confirmed = TokenPath(PROMPT)
+        self.proposals: deque[tuple[Proposal, bool]] = deque()
+        self.advances: deque[Advance] = deque()
+        self.received = ReceivedTokens()
+        self.made = self.counted = 0
+        self.decide(())
+        self.hear()
+
+    def pick(self) -> Pick:
+        token = self.rng.randrange(2)
+        return Pick(token, self.rng.uniform(0, 3), 1 - token)
+
+    def guess(self) -> None:
+        if self.draft.wanted > 0:
+            self.made += 1
+            self.proposals.append((self.draft.propose((self.pick(),), Drafter.MODEL), False))
+
+    def grow(self) -> None:
+        first = self.draft.leaf((), None)
+        leaf = self.draft.leaf((first,), None) if first and self.rng.random() < 0.3 else first
+        if leaf is not None and (proposal := self.draft.grow(leaf, self.pick())):
+            self.made += len(proposal.token_ids)
+            self.proposals.append((proposal, True))
+
+    def receive(self) -> None:
+        """An alternative may be refused, as by a buffer that has no room for more."""
+        if self.proposals:
+            proposal, is_alternative = self.proposals.popleft()
+            self.counted += self.received.add(proposal)
+            if not is_alternative or self.rng.random() < 0.8:
+                self.buffer.add(proposal)
+
+    def confirm(self) -> None:
+        """Some of the guesses, and a token of the target's own."""
+        offered = self.buffer.offer(self.rng.randrange(3)).token_ids
+        self.decide((*offered, self.rng.randrange(2)))
+
+    def decide(self, decided: tuple[int, ...]) -> None:
+        self.advances.append(Advance(len(self.confirmed), decided, 9, 9, alternatives=2))
+        self.confirmed.extend(decided)
+        self.buffer.confirm(decided)
+        self.check()
+
+    def hear(self) -> None:
+        if self.advances:
+            self.draft.post(self.advances.popleft())
+            self.draft.catch_up()
+            if taken := self.draft.taken():
+                self.proposals.append((taken, False))
+
+    def check(self) -> None:
+        offered = self.buffer.offer(99)
+        assert offered.position == len(self.confirmed)
+        assert offered.base_digest == self.confirmed.digest
+        assert len(offered.token_ids) == len(self.buffer) == len(self.buffer.guesses)
+
+    def settle(self) -> None:
+        """All messages arrive; both ends then have the same guesses."""
+        while self.advances:
+            self.hear()
+        while self.proposals:
+            self.receive()
+        self.check()
+        assert self.counted == self.made
+        ahead = self.draft.tokens[self.draft.confirmed_length :]
+        assert self.buffer.offer(99).token_ids == tuple(ahead)
+
+
+@given(st.integers(0, 2**32))
+def test_both_ends_of_the_wire_agree_whatever_is_under_way(seed: int) -> None:
+    rng = random.Random(seed)
+    wire = Wire(rng)
+    steps = [wire.guess, wire.grow, wire.receive, wire.confirm, wire.hear, wire.settle]
+    for step in rng.choices(steps, [6, 4, 8, 2, 3, 1], k=200):
+        step()
+    wire.settle()
+
+
+def test_both_ends_take_alternatives() -> None:
+    wire = Wire(random.Random(1))
+    for _ in range(100):
+        for step in (wire.guess, wire.guess, wire.grow, wire.grow, wire.settle, wire.confirm):
+            step()
+        wire.settle()
+    assert wire.draft.alternatives_taken > 10
+    assert wire.buffer.taken > 10

@@ -1,0 +1,189 @@
+"""Sessions for alternatives: they draft what the model would, beside the drafter's own."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from prometheus_client import CollectorRegistry
+
+from draft_server.drafters.branches import AlternativeDrafter, AlternativeSessions
+from draft_server.drafters.model import ModelDrafter
+from draft_server.lookahead import ROW_SHARE
+from draft_server.model_free import start_lookup
+from draft_server.settings import DraftSettings
+from paceline.engine.interfaces import Decoder, Span, StepReport
+from paceline.engine.sampling.history import History
+from paceline.engine.sampling.sampler import pick_with_second
+from paceline.errors import PacelineError
+from paceline.protocol.proposal import Proposal
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Advance, CostModel, Load, Opening
+from paceline.protocol.token_path import TokenPath
+from tests.strategies import sampling_params
+from tests.table_model import TableRunner, TokenCache, decode_alone
+
+VOCABULARY = 4
+PROMPT = (1, 2)
+REPORT = StepReport(0.0, Load(), None)
+
+
+class AlternativesMachine(RuleBasedStateMachine):
+    """A drafter and two sessions for alternatives share steps; the target picks what it will."""
+
+    @initialize(
+        sampling=sampling_params(VOCABULARY),
+        max_tokens=st.integers(4, 24),
+        stop=st.sampled_from([frozenset[int](), frozenset({0})]),
+    )
+    def open(self, sampling: SamplingParams, max_tokens: int, stop: frozenset[int]) -> None:
+        self.opening = Opening("test", PROMPT, sampling, 7, max_tokens, stop_token_ids=stop)
+        self.runner = TableRunner(VOCABULARY)
+        self.delivered: list[Proposal] = []
+        drafter = ModelDrafter(self.opening, self.deliver)
+        peers: list[AlternativeDrafter] = []
+        peers += [AlternativeDrafter(drafter, peers) for _ in range(2)]
+        self.drafter = drafter
+        decoders: list[Decoder] = [*peers, drafter]
+        self.sessions = [(decoder, TokenCache()) for decoder in decoders]
+        self.confirmed = list(PROMPT)
+        self.known = {TokenPath(PROMPT).digest: list(PROMPT)}
+
+    def deliver(self, item: Proposal | PacelineError) -> None:
+        assert isinstance(item, Proposal)
+        self.delivered.append(item)
+
+    def send(self, tokens: tuple[int, ...], window: int, alternatives: int) -> None:
+        room = self.opening.max_length - 1 - len(self.confirmed)
+        tokens = tokens[: max(room, 0)]
+        position = len(self.confirmed)
+        self.drafter.advance(Advance(position, tokens, window, window, alternatives=alternatives))
+        self.confirmed += tokens
+
+    @rule(
+        count=st.integers(0, 3),
+        other=st.booleans(),
+        window=st.integers(0, 6),
+        alternatives=st.integers(0, 2),
+    )
+    def confirm(self, count: int, other: bool, window: int, alternatives: int) -> None:
+        """Along the guesses, and then perhaps the second best token."""
+        session = self.drafter.session
+        session.apply()
+        leaves = [leaf for leaf in (session.leaf((), None),) if leaf]
+        guesses = session.tokens[len(self.confirmed) :]
+        if other and leaves:
+            path = session.tokens_to(leaves[0])
+            self.send(tuple(path[len(self.confirmed) :][: count + 1]), window, alternatives)
+        else:
+            self.send(tuple(guesses[:count]), window, alternatives)
+
+    @rule(tokens=st.lists(st.integers(0, VOCABULARY - 1), max_size=2).map(tuple))
+    def confirm_anything(self, tokens: tuple[int, ...]) -> None:
+        self.send(tokens, 4, 2)
+
+    @rule(chunk=st.integers(1, 3), meanwhile=st.booleans(), turned=st.booleans())
+    def step(self, chunk: int, meanwhile: bool, turned: bool) -> None:
+        """All that want something, in any order; a long span in pieces."""
+        batch: list[tuple[Decoder, TokenCache, Span]] = []
+        for decoder, cache in self.sessions[:: -1 if turned else 1]:
+            span = decoder.plan(cache.length)
+            if span is not None:
+                cache.truncate(span.position)
+                batch.append((decoder, cache, span))
+        if meanwhile:
+            self.send((1,), 4, 2)
+        for decoder, cache, span in batch:
+            if chunk < len(span.token_ids):
+                self.runner.forward([(cache, span.head(chunk))])
+            else:
+                [logits] = self.runner.forward([(cache, span)])
+                decoder.commit(span, logits, REPORT)
+
+    @invariant()
+    def what_is_delivered_is_what_the_model_would_guess(self) -> None:
+        for proposal in self.delivered:
+            base = self.find(proposal)
+            if proposal.confidences[0] == 0.0 and self.is_second(base, proposal.token_ids[0]):
+                base, rest = [*base, proposal.token_ids[0]], proposal.token_ids[1:]
+            else:
+                rest = proposal.token_ids
+            for token in rest:
+                assert token == self.guess(base)
+                base = [*base, token]
+            assert len(base) <= self.opening.max_length - 1
+            assert len(proposal.confidences) == len(proposal.token_ids)
+        self.delivered.clear()
+
+    def find(self, proposal: Proposal) -> list[int]:
+        """The tokens that a proposal follows: of the path, or of an alternative seen before."""
+        paths = [self.drafter.session.tokens, self.confirmed, *self.known.values()]
+        for path in paths:
+            if TokenPath(path[: proposal.position]).digest == proposal.base_digest:
+                base = path[: proposal.position]
+                whole = [*base, *proposal.token_ids]
+                self.known[TokenPath(whole).digest] = whole
+                return base
+        raise AssertionError(f"{proposal} follows nothing known")
+
+    def guess(self, base: list[int]) -> int:
+        output = tuple(base[len(PROMPT) :])
+        stop = self.opening.stop_token_ids
+        alone = Opening("test", PROMPT, self.opening.sampling, 7, len(output) + 1, output, stop)
+        return decode_alone(self.runner, alone)[-1]
+
+    def is_second(self, base: list[int], token: int) -> bool:
+        history = History(PROMPT, base[len(PROMPT) :])
+        row, stop = self.runner.logits(base), self.opening.stop_token_ids
+        return pick_with_second(row, self.opening.sampling, 7, history, stop)[2] == token
+
+
+TestAlternatives = AlternativesMachine.TestCase
+
+
+def drafting(cost: CostModel | None) -> tuple[ModelDrafter, AlternativeDrafter, list[Proposal]]:
+    delivered: list[Proposal] = []
+    opening = Opening("test", PROMPT, SamplingParams(temperature=0.0), 0, 30)
+    drafter = ModelDrafter(opening, delivered.append)  # type: ignore[arg-type]
+    alternative = AlternativeDrafter(drafter, [])
+    runner, caches = TableRunner(VOCABULARY), (TokenCache(), TokenCache())
+    decoders: list[Decoder] = [drafter, alternative]
+    drafter.advance(Advance(2, (), 4, 4, alternatives=1))
+    for _ in range(4):
+        for decoder, cache in zip(decoders, caches, strict=True):
+            if span := decoder.plan(cache.length):
+                [logits] = runner.forward([(cache, span)])
+                decoder.commit(span, logits, StepReport(0.0, Load(), cost))
+    return drafter, alternative, delivered
+
+
+def test_the_drafter_goes_on_behind_an_alternative_that_was_picked_and_sends_it_again() -> None:
+    drafter, _, delivered = drafting(None)
+    taken = next(one for one in delivered if one.confidences[0] == 0.0 and one.position > 2)
+    before = drafter.session.tokens[2 : taken.position]
+    delivered.clear()
+    tokens = (*before, taken.token_ids[0])
+    drafter.advance(Advance(2, tokens, 4, 4, alternatives=1))
+    assert drafter.plan(0) is not None
+    assert delivered[0].position == taken.position + 1
+    assert delivered[0].token_ids[0] == taken.token_ids[1]
+    assert drafter.session.alternatives_taken == 1
+
+
+def test_where_rows_cost_there_are_no_alternatives() -> None:
+    for row, expected in ((0.9 * ROW_SHARE, True), (1.2 * ROW_SHARE, False)):
+        drafter, *_ = drafting(CostModel(1.0, row))
+        assert bool(drafter.session.alternative_tokens) is expected
+
+
+def test_sessions_are_opened_as_granted_while_half_of_all_kv_is_free_and_then_freed() -> None:
+    settings = DraftSettings(drafter="ngram")
+    engine = start_lookup(settings, CollectorRegistry()).engine
+    drafter = drafting(None)[0]
+    drafter.has_begun = False
+    sessions = AlternativeSessions(engine, drafter)
+    sessions.open(2)
+    assert engine.load.sessions == 0
+    drafter.has_begun = True
+    sessions.open(1)
+    sessions.open(2)
+    assert engine.load.sessions == 2
+    sessions.close()
+    engine.stop()

@@ -1,0 +1,180 @@
+"""The draft's session: it guesses on the confirmed path, within its window, from a right KV."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from draft_server.drafters.hybrid import HybridDrafter
+from draft_server.drafters.model import ModelDrafter
+from draft_server.lookahead import MOST_WAITING, AheadSession
+from draft_server.prompt_lookup import Lookup, SuffixIndex
+from paceline.engine.interfaces import Span, StepReport
+from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted
+from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Advance, Load, Opening
+from paceline.protocol.token_path import TokenPath
+from tests.strategies import sampling_params
+from tests.table_model import TableRunner, TokenCache, decode_alone
+
+VOCABULARY = 4
+REPORT = StepReport(0.0, Load(), None)
+
+
+class DraftMachine(RuleBasedStateMachine):
+    """Confirmations that agree and diverge, between steps and in the middle of one."""
+
+    @initialize(
+        sampling=sampling_params(VOCABULARY),
+        max_tokens=st.integers(2, 20),
+        stop=st.sampled_from([frozenset[int](), frozenset({0})]),
+    )
+    def open(self, sampling: SamplingParams, max_tokens: int, stop: frozenset[int]) -> None:
+        self.opening = Opening("test", (1, 2), sampling, 7, max_tokens, stop_token_ids=stop)
+        self.runner = TableRunner(VOCABULARY)
+        self.proposals: list[Proposal | PacelineError] = []
+        self.drafter = self.make()
+        self.cache = TokenCache()
+        self.confirmed = [1, 2]
+        self.guesses: list[int] = []
+        self.window = 0
+
+    def make(self) -> ModelDrafter:
+        return ModelDrafter(self.opening, self.proposals.append)
+
+    def plan(self) -> Span | None:
+        span = self.drafter.plan(self.cache.length)
+        self.take_looked_up()
+        return span
+
+    def take_looked_up(self) -> None:
+        assert not self.proposals, "a model guesses only after a step"
+
+    def send(self, tokens: tuple[int, ...], window: int) -> None:
+        room = self.opening.max_length - 1 - len(self.confirmed)
+        tokens = tokens[: max(room, 0)]
+        self.drafter.advance(Advance(len(self.confirmed), tokens, window))
+        agreed = tuple(self.guesses[: len(tokens)]) == tokens[: len(self.guesses)]
+        self.confirmed += tokens
+        self.guesses = self.guesses[len(tokens) :] if agreed else []
+        self.window = window
+
+    @rule(count=st.integers(0, 4), window=st.integers(0, 6))
+    def advance_along_the_guesses(self, count: int, window: int) -> None:
+        self.send(tuple(self.guesses[:count]), window)
+
+    @rule(
+        tokens=st.lists(st.integers(0, VOCABULARY - 1), max_size=3).map(tuple),
+        window=st.integers(0, 6),
+    )
+    def advance(self, tokens: tuple[int, ...], window: int) -> None:
+        self.send(tokens, window)
+
+    @rule(chunk=st.integers(1, 4))
+    def run_a_piece(self, chunk: int) -> None:
+        span = self.plan()
+        if span is not None:
+            self.cache.truncate(span.position)
+            if chunk < len(span.token_ids):
+                self.runner.forward([(self.cache, span.head(chunk))])
+
+    @rule()
+    def step(self) -> None:
+        self.run_one_step(None)
+
+    @rule(tokens=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=2).map(tuple))
+    def step_while_confirming(self, tokens: tuple[int, ...]) -> None:
+        self.run_one_step(tokens)
+
+    def run_one_step(self, meanwhile: tuple[int, ...] | None) -> None:
+        span = self.plan()
+        ahead = self.confirmed + self.guesses
+        room = self.opening.max_length - 1 - len(self.confirmed)
+        stopped = len(ahead) > 2 and ahead[-1] in self.opening.stop_token_ids
+        wanted = len(self.guesses) < min(self.window, room) and not stopped
+        assert (span is not None) == wanted
+        if span is None:
+            return
+        [logits] = self.runner.forward([(self.cache, span)])
+        assert self.cache.tokens == ahead
+        if meanwhile is not None:
+            self.send(meanwhile, self.window)
+        self.drafter.commit(span, logits, REPORT)
+        if self.confirmed + self.guesses != ahead:
+            assert not self.proposals  # what it would have guessed no longer follows the path
+            return
+        [proposal] = self.proposals
+        assert isinstance(proposal, Proposal)
+        assert proposal.position == len(ahead)
+        assert proposal.base_digest == TokenPath(ahead).digest
+        output = tuple(ahead[2:])
+        alone = Opening(
+            "test",
+            (1, 2),
+            self.opening.sampling,
+            7,
+            len(output) + 1,
+            output,
+            self.opening.stop_token_ids,
+        )
+        assert proposal.token_ids == decode_alone(self.runner, alone)[-1:]
+        assert len(proposal.confidences) == 1
+        self.guesses += proposal.token_ids
+        self.proposals.clear()
+
+
+TestRunningAhead = DraftMachine.TestCase
+
+
+class HybridMachine(DraftMachine):
+    """The same, with lookup before each step: the least match is 2 so that it finds much."""
+
+    def make(self) -> ModelDrafter:
+        return EagerHybrid(self.opening, self.proposals.append, Lookup((1, 2), OTHERS))
+
+    def take_looked_up(self) -> None:
+        for proposal in self.proposals:
+            assert isinstance(proposal, Proposal)
+            ahead = self.confirmed + self.guesses
+            assert proposal.position == len(ahead)
+            assert proposal.base_digest == TokenPath(ahead).digest
+            assert proposal.drafter is Drafter.NGRAM
+            assert proposal.token_ids
+            assert not set(proposal.token_ids[:-1]) & self.opening.stop_token_ids
+            length = int(proposal.confidences[0])
+            run = (*ahead[-length:], *proposal.token_ids)
+            known = [self.confirmed, *(other.tokens for other in OTHERS)]
+            assert any(contains(tokens, run) for tokens in known)
+            self.guesses += proposal.token_ids
+        self.proposals.clear()
+
+
+class EagerHybrid(HybridDrafter):
+    least_match = 2
+
+
+OTHERS = (SuffixIndex((3, 3, 1, 2, 0, 1, 3, 2)),)
+
+
+def contains(tokens: list[int], run: tuple[int, ...]) -> bool:
+    return any(tuple(tokens[start : start + len(run)]) == run for start in range(len(tokens)))
+
+
+TestRunningAheadWithLookup = HybridMachine.TestCase
+
+
+def test_an_advance_that_leaves_a_gap_is_refused_and_names_the_limit() -> None:
+    session = AheadSession(Opening("test", (1, 2), SamplingParams(), 0, 8))
+    session.post(Advance(2, (3,), 4))
+    with pytest.raises(InvalidArgument, match=r"advance\.position is 5; it must be 3"):
+        session.post(Advance(5, (), 4))
+
+
+def test_advances_that_nobody_takes_are_bounded_and_taking_them_makes_room() -> None:
+    session = AheadSession(Opening("test", (1, 2), SamplingParams(), 7, 10))
+    for _ in range(MOST_WAITING):
+        session.post(Advance(2, (), 1))
+    with pytest.raises(ResourceExhausted, match=str(MOST_WAITING)):
+        session.post(Advance(2, (), 1))
+    session.apply()
+    session.post(Advance(2, (), 1))

@@ -1,0 +1,91 @@
+"""Lookup, against its definition: the longest match, the last of equals."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from draft_server.drafters.ngram import NgramDrafter
+from draft_server.prompt_lookup import (
+    KEY_TOKENS,
+    NO_MATCH,
+    PLACES,
+    RECENT_OUTPUTS,
+    RECENT_SALTS,
+    Lookup,
+    Match,
+    RecentOutputs,
+    SuffixIndex,
+)
+from paceline.errors import PacelineError
+from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.session import Advance, Opening
+from paceline.protocol.token_path import TokenPath
+
+runs = st.lists(st.integers(0, 2), max_size=PLACES)
+
+
+def by_definition(tokens: list[int], context: list[int], count: int) -> Match:
+    found = NO_MATCH
+    for place in range(KEY_TOKENS, len(tokens)):
+        length = 0
+        while length < min(place, len(context)) and (
+            tokens[place - length - 1] == context[-length - 1]
+        ):
+            length += 1
+        if length >= max(KEY_TOKENS, found.length):
+            found = Match(length, tuple(tokens[place : place + count]))
+    return found
+
+
+@given(runs, runs, st.integers(1, 4))
+def test_the_longest_match_is_found_and_of_equals_the_last(
+    tokens: list[int], context: list[int], count: int
+) -> None:
+    assert SuffixIndex(tokens).longest(context, count) == by_definition(tokens, context, count)
+
+
+@given(runs, st.integers(1, 4))
+def test_a_stream_is_looked_up_in_itself(tokens: list[int], count: int) -> None:
+    lookup = Lookup(tokens[:3])
+    lookup.confirm(tokens)
+    assert lookup.find(tokens, count, KEY_TOKENS) == by_definition(tokens, tokens, count)
+
+
+def test_a_longer_match_elsewhere_is_preferred_and_a_short_one_refused() -> None:
+    others = (SuffixIndex([7, 1, 2, 3, 8]), SuffixIndex([6, 1, 2, 3, 9, 9]))
+    lookup = Lookup([2, 3, 4, 6, 1, 2, 3], others)
+    assert lookup.find([6, 1, 2, 3], 2, 2) == Match(4, (9, 9))
+    assert lookup.find([6, 1, 2, 3], 2, 5) == NO_MATCH
+
+
+def test_recent_outputs_are_bounded_and_kept_apart_by_salt() -> None:
+    recent = RecentOutputs()
+    for index in range(RECENT_OUTPUTS + 3):
+        recent.add("a", [index, index])
+    assert [index.tokens[0] for index in recent.of("a")][:2] == [
+        RECENT_OUTPUTS + 2,
+        RECENT_OUTPUTS + 1,
+    ]
+    assert len(recent.of("a")) == RECENT_OUTPUTS
+    assert recent.of("b") == ()
+    for index in range(RECENT_SALTS):
+        recent.add(f"salt {index}", [1])
+    assert recent.of("a") == ()
+
+
+def test_the_ngram_drafter_guesses_at_once_and_says_when_it_knows_nothing() -> None:
+    delivered: list[Proposal | PacelineError] = []
+    prompt = (1, 2, 3, 4, 1, 2)
+    opening = Opening("test", prompt, SamplingParams(), 0, 20, stop_token_ids=frozenset({4}))
+    drafter = NgramDrafter(opening, delivered.append, Lookup(prompt))
+    assert drafter.plan(0) is None
+    assert delivered == []
+    drafter.advance(Advance(6, (), 4))
+    assert drafter.plan(0) is None
+    digest = TokenPath(prompt).digest
+    assert delivered == [Proposal(6, digest, (3, 4), (2.0, 2.0), Drafter.NGRAM)]
+    delivered.clear()
+    drafter.advance(Advance(6, (9,), 4))
+    drafter.plan(0)
+    digest = TokenPath((*prompt, 9)).digest
+    assert delivered == [Proposal(7, digest, (), (), Drafter.NGRAM)]

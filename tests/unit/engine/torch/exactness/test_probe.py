@@ -1,0 +1,348 @@
+"""The probe, the reference and the fingerprint: a machine or a decoder that is wrong is seen."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+from torch import Tensor
+from torch.nn import functional
+
+from paceline.engine.started_engine import StartedEngine
+from paceline.engine.torch import attention as attention_module
+from paceline.engine.torch import fused as lean
+from paceline.engine.torch import linear, pieces
+from paceline.engine.torch import startup as bootstrap
+from paceline.engine.torch.attention import SpanRows
+from paceline.engine.torch.exactness import operators as exact
+from paceline.engine.torch.exactness.fingerprint import forward_config
+from paceline.engine.torch.exactness.instructions import onednn_level
+from paceline.engine.torch.padding import exact as exact_padding
+from paceline.engine.torch.queries import most_queries
+from paceline.engine.torch.startup import start_engine
+from paceline.errors import FailedPrecondition
+from target_server.settings import TargetSettings
+from tests.tiny_models import CONFIGS, tiny_model
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(family: str = "llama", dtype: str = "bfloat16") -> Path:
+        if (family, dtype) not in made:
+            folder = tmp_path_factory.mktemp(family)
+            made[family, dtype] = tiny_model(folder, family, dtype=dtype)
+        return made[family, dtype]
+
+    return make
+
+
+@pytest.fixture
+def nothing_is_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found of real operators does not hold for those that a test puts in their place."""
+    monkeypatch.setattr(exact, "_FOUND", {})
+    monkeypatch.setattr(exact, "_SAME", {})
+
+
+def start(folder: Path, dtype: str = "bfloat16", **settings: Any) -> StartedEngine:
+    threads = torch.get_num_threads()
+    small = {"step_rows": 64, "threads": 1, **settings}  # as quick as can be
+    try:
+        started = start_engine(
+            TargetSettings(model=str(folder), dtype=dtype, **small), CollectorRegistry()
+        )
+    finally:
+        torch.set_num_threads(threads)
+    started.engine.stop()
+    return started
+
+
+def fingerprint(folder: Path, dtype: str = "bfloat16", **settings: Any) -> str:
+    return start(folder, dtype, **settings).model.fingerprint
+
+
+def off_from(rows: int, function: Callable[..., Tensor], at: int) -> Callable[..., Tensor]:
+    """`function`, a bit off for operands of `rows` rows and more, as another kernel is."""
+
+    def other(*args: Any, **kwargs: Any) -> Tensor:
+        y = function(*args, **kwargs)
+        factor = 1.01 if y.dtype == torch.bfloat16 else 1 + 1e-6
+        return y * factor if args[0].shape[at] >= rows else y
+
+    return other
+
+
+@pytest.mark.usefixtures("nothing_is_known_yet")
+@pytest.mark.parametrize(
+    ("above", "family", "dtype"), [(32, "llama", "bfloat16"), (48, "gemma3", "float32")]
+)
+def test_where_many_rows_are_other_rows_linears_run_in_pieces(
+    above: int,
+    family: str,
+    dtype: str,
+    folders: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with AMX: exact all the same, and the fingerprint says which counts agree."""
+    plain = fingerprint(folders(family, dtype), dtype)
+    monkeypatch.setattr(exact, "_FOUND", {})
+    if linear._APPLY is not None:
+        monkeypatch.setattr(linear, "_APPLY", off_from(above + 1, linear._APPLY, 0))
+    dense = off_from(above + 1, functional.linear, 0)
+    monkeypatch.setattr(exact, "functional", SimpleNamespace(linear=dense))
+    monkeypatch.setattr(linear, "functional", SimpleNamespace(linear=dense))
+    started = start(folders(family, dtype), dtype)
+    assert started.model.row_exact
+    assert started.model.fingerprint != plain
+
+
+@pytest.mark.usefixtures("nothing_is_known_yet")
+def test_a_linear_layer_that_looks_at_where_a_row_lies_is_refused(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_place(x: Tensor, *rest: Any) -> Tensor:
+        return functional.linear(x, *rest) * (1 + torch.arange(x.shape[0])[:, None] % 2 * 1e-6)
+
+    monkeypatch.setattr(linear.DenseLinear, "__call__", lambda self, x: by_place(x, self._weight))
+    with pytest.raises(FailedPrecondition, match=r"llama.*DenseLinear 64 .*--allow-inexact"):
+        start(folders(dtype="float32"), "float32")
+
+
+def test_attention_that_looks_at_the_count_of_queries_sees_few(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = functional.scaled_dot_product_attention
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", off_from(64, whole, 2))
+    most_queries.cache_clear()
+    try:
+        assert start(folders()).model.row_exact
+    finally:
+        most_queries.cache_clear()
+
+
+def attention_off(keys: int) -> Callable[..., Tensor]:
+    """Attention that is off beyond so many keys for single rows."""
+    whole = functional.scaled_dot_product_attention
+
+    def other(query: Tensor, key: Tensor, *rest: Any, **named: Any) -> Tensor:
+        y: Tensor = whole(query, key, *rest, **named)
+        return y * 1.05 if key.shape[2] > keys and query.shape[2] <= 8 else y
+
+    return other
+
+
+@pytest.mark.parametrize("keys", [0, 512])
+def test_attention_that_is_off_for_few_rows_is_refused(
+    keys: int, folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that begins with the second page of KV."""
+    monkeypatch.setattr(attention_module, "most_queries", lambda *_: 4096)
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention_off(keys))
+    with pytest.raises(FailedPrecondition, match=r"beside other sessions|copied prefix"):
+        start(folders())
+
+
+def test_a_function_that_looks_at_its_whole_tensor_is_refused(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silu = functional.silu
+    monkeypatch.setattr(exact, "same_everywhere", lambda *_: True)
+    monkeypatch.setattr(functional, "silu", off_from(20, silu, 0))
+    with pytest.raises(FailedPrecondition, match="beside other sessions"):
+        start(folders())
+
+
+@pytest.mark.usefixtures("nothing_is_known_yet")
+def test_such_a_function_runs_by_rows(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silu = functional.silu
+
+    def by_place(x: Tensor) -> Tensor:
+        return silu(x) * (1.0 if x.numel() % 64 == 0 and x.is_contiguous() else 1.01)
+
+    monkeypatch.setattr(functional, "silu", by_place)
+    assert start(folders()).model.row_exact
+
+
+def test_a_copy_that_is_not_the_prefix_is_refused(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "paceline.engine.torch.kv_cache._head",
+        lambda buffer, length: None if buffer is None else buffer * 1.01,
+    )
+    with pytest.raises(FailedPrecondition, match="behind a copied prefix"):
+        start(folders())
+
+
+def test_what_is_refused_is_served_when_asked_for(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_module, "most_queries", lambda *_: 4096)
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention_off(0))
+    assert not start(folders(), allow_inexact=True).model.row_exact
+
+
+WRONG: dict[str, tuple[str, Any]] = {
+    "rope": ("_rotate", lambda x, cos, sin: x),
+    "scale": ("attend", lambda i, q, *rest: attention_module.attend(i, 3 * q, *rest)),
+    "norm": ("LeanDecoder._normed", lambda self, x, weight: x * weight),
+    "window": ("_window", lambda config, attention: 8),
+}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+@pytest.mark.parametrize("fault", [*WRONG, "mask"])
+def test_a_decoder_that_computes_another_model_is_refused(
+    fault: str, dtype: str, folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "mask":
+        monkeypatch.setattr(SpanRows, "mask", lambda *_: None)
+    else:
+        name, wrong = WRONG[fault]
+        monkeypatch.setattr(f"{lean.__name__}.{name}", wrong)
+    with pytest.raises(FailedPrecondition, match="'llama' is not computed right here"):
+        start(folders(dtype=dtype), dtype)
+
+
+def test_a_window_that_is_left_out_is_seen(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lean, "_window", lambda config, attention: None)
+    with pytest.raises(FailedPrecondition, match="'mistral' is not computed right here"):
+        start(folders("mistral", "float64"), "float64")
+
+
+def test_equal_things_have_equal_fingerprints(folders: Callable[..., Path]) -> None:
+    folder = folders()
+    assert fingerprint(folder) == fingerprint(folder, step_rows=128)
+
+
+CONFIG = CONFIGS["mistral"][0](sliding_window=24).to_dict()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sliding_window": 32},
+        {"rms_norm_eps": 1e-5 * 1.1},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1.0}},
+        {"layer_types": ["sliding_attention"]},
+        {"logit_scale": 0.5},
+        {"hidden_act": "gelu"},
+        {"text_config": {"query_pre_attn_scalar": 8}},
+    ],
+)
+def test_what_the_forward_pass_reads_is_in_the_fingerprint(changed: dict[str, Any]) -> None:
+    assert forward_config({**CONFIG, **changed}) != forward_config(CONFIG)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"_name_or_path": "/elsewhere"},
+        {"transformers_version": "9.9"},
+        {"architectures": None},
+        {"eos_token_id": [1, 2]},
+        {"attention_dropout": 0.5},
+        {"use_cache": False},
+        dict(reversed(CONFIG.items())),
+    ],
+)
+def test_what_it_does_not_read_is_not(changed: dict[str, Any]) -> None:
+    assert forward_config({**changed, **{k: v for k, v in CONFIG.items() if k not in changed}}) == (
+        forward_config(CONFIG)
+    )
+
+
+def test_windows_of_two_sizes_are_two_models(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path, "mistral", dtype="bfloat16")
+    plain = fingerprint(folder)
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"sliding_window": 24', '"sliding_window": 600'))
+    assert fingerprint(folder) != plain
+
+
+SETTINGS: list[dict[str, Any]] = [{"weights": "int8"}, {"weights": "int4"}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_weights_are_in_the_fingerprint(
+    settings: dict[str, Any], folders: Callable[..., Path]
+) -> None:
+    quantized = start(folders(), **settings).model
+    assert quantized.row_exact
+    assert quantized.fingerprint != fingerprint(folders())
+
+
+def change_instructions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(bootstrap, "instruction_set", lambda: "AVX512_CORE_AMX")
+
+
+def change_padding(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(bootstrap, "exact", lambda *a: dataclasses.replace(exact_padding(*a), min_rows=8))
+
+
+def change_decoder(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lean, "ARCHITECTURES", set[str]())
+
+
+def change_classes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(exact, "_FOUND", {})
+    patch.setattr(exact, "find_pieces", lambda *_: pieces.Pieces(2, 4, 32))
+
+
+def change_threads(patch: pytest.MonkeyPatch) -> None:
+    original = exact.ExactOperators._note_bits
+
+    def note(self: exact.ExactOperators, *args: Any) -> None:
+        original(self, *args)
+        self._by_threads = True
+
+    patch.setattr(exact.ExactOperators, "_note_bits", note)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [change_instructions, change_padding, change_decoder, change_classes, change_threads],
+)
+def test_what_decides_the_bits_is_in_the_fingerprint(
+    change: Callable[[pytest.MonkeyPatch], None],
+    folders: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = fingerprint(folders())
+    change(monkeypatch)
+    assert fingerprint(folders()) != plain
+
+
+AVX512 = dict.fromkeys(
+    ("avx", "avx2", "sse4_1", "avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni"),
+    True,
+)
+AMX = {**AVX512, **dict.fromkeys(("avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"), True)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "level"),
+    [
+        (AMX, {}, "AVX512_CORE_AMX"),
+        (AMX, {"ONEDNN_MAX_CPU_ISA": "avx512_core_bf16"}, "AVX512_CORE_BF16"),
+        (AMX, {"DNNL_MAX_CPU_ISA": "AVX2"}, "AVX2"),
+        (AMX, {"ONEDNN_MAX_CPU_ISA": "ALL"}, "AVX512_CORE_AMX"),
+        (AVX512, {}, "AVX512_CORE_VNNI"),
+        # A limit above what there is changes nothing.
+        (AVX512, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}, "AVX512_CORE_VNNI"),
+        ({}, {}, "generic"),
+    ],
+)
+def test_the_instruction_set_is_what_the_cpu_has_and_the_environment_leaves(
+    flags: dict[str, bool], environment: dict[str, str], level: str
+) -> None:
+    assert onednn_level({"architecture": "x86_64", **flags}, environment) == level

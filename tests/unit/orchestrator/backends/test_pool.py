@@ -1,0 +1,40 @@
+"""Pools: one server's nonsense is that server's alone."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from orchestrator.backends import pool as module
+from orchestrator.backends.pool import Pool
+from orchestrator.backends.replica import Replica
+
+
+async def test_a_server_that_answers_nonsense_ends_no_watch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    twice = asyncio.Event()
+
+    async def poll(replica: Replica) -> None:
+        asked.append(replica.address)
+        if asked.count("unix:/good") == 2:
+            twice.set()
+        if replica.address == "unix:/bad":
+            raise ZeroDivisionError
+
+    async def resolve(name: str) -> list[str]:
+        if asked:
+            raise ZeroDivisionError
+        return [name]
+
+    monkeypatch.setattr(Replica, "poll", poll)
+    monkeypatch.setattr(module, "resolve", resolve)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(module, "RESOLVE_SECONDS", 0.001)
+    watching: asyncio.Task[Any] = asyncio.create_task(Pool(("unix:/bad", "unix:/good")).watch())
+    async with asyncio.timeout(20):
+        await twice.wait()
+    assert not watching.done()
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)

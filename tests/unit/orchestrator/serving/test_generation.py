@@ -1,0 +1,112 @@
+"""The choices of one call: whatever goes wrong beside them, their outlet ends."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from orchestrator.backends.draft_link import Drafting
+from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.pool import Pool
+from orchestrator.serving import generation as module
+from orchestrator.serving.generation import Choice, Choices
+from orchestrator.serving.metrics import OrchestratorMetrics
+from orchestrator.serving.totals import RunningTotals
+from orchestrator.settings import OrchestratorSettings
+from orchestrator.speculation.pool_pacer import PoolPacer
+from paceline.errors import DeadlineExceeded
+from paceline.protocol.generation import Speculation
+from paceline.protocol.model import ModelInfo
+from tests.unit.orchestrator.serving.test_output import deltas_of, make_stream
+
+MODEL = ModelInfo("tiny", "print", "words", 100, 1000, (), 1, True, "here")
+WAIT_SECONDS = 20.0
+
+
+def fails(*_: Any, **__: Any) -> None:
+    raise ZeroDivisionError
+
+
+def make_choices() -> Choices:
+    targets, drafts = Pool(()), Drafts({})
+    totals = RunningTotals(drafts)
+    metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, totals)
+    return Choices(OrchestratorSettings(), targets, drafts, totals, metrics)
+
+
+async def ended(choices: Choices, speculation: Speculation = Speculation.AUTO) -> None:
+    """A call without a target, to the end of its time: the outlet must say so."""
+    stream, outlet = make_stream()
+    choice = Choice(stream._opening, stream)
+    running = asyncio.create_task(choices.run([choice], speculation, MODEL, outlet, 0.01))
+    async with asyncio.timeout(WAIT_SECONDS):
+        with pytest.raises(DeadlineExceeded):
+            async for _ in outlet.events():
+                pass
+        await running
+
+
+@pytest.mark.parametrize("speculation", [Speculation.AUTO, Speculation.OFF])
+@pytest.mark.parametrize("where", ["metrics", "log", "pacer"])
+async def test_metrics_and_logs_that_fail_do_not_keep_a_client_waiting(
+    where: str, speculation: Speculation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = make_choices()
+    if where == "metrics":
+        monkeypatch.setattr(choices._metrics, "finished", fails)
+    elif where == "log":
+        monkeypatch.setattr(module, "_log_end", fails)
+    else:
+        monkeypatch.setattr(PoolPacer, "end", fails)
+    await ended(choices, speculation)
+
+
+async def test_a_whole_output_stays_whole_when_its_log_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def at_once(*_: Any) -> None:
+        return
+
+    monkeypatch.setattr(module, "run_stream", at_once)
+    monkeypatch.setattr(PoolPacer, "explain", fails)
+    monkeypatch.setattr(module, "_log_end", fails)
+    stream, outlet = make_stream(output=(1,) * 8, max_tokens=8)
+    choice = Choice(stream._opening, stream)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await make_choices().run([choice], Speculation.AUTO, MODEL, outlet, 10.0)
+        assert await deltas_of(outlet) == []
+
+
+async def test_when_a_stream_ends_its_drafting_has_ended_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    freed: list[bool] = []
+
+    async def drafting(_: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            freed.append(True)
+
+    monkeypatch.setattr(Drafting, "run", drafting)
+    await ended(make_choices())
+    assert freed
+
+
+async def test_a_bug_in_drafting_is_logged_and_costs_the_stream_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logged: list[BaseException] = []
+
+    async def drafting(_: Any) -> None:
+        raise ZeroDivisionError
+
+    def log(event: str, exc_info: BaseException) -> None:
+        logged.append(exc_info)
+
+    monkeypatch.setattr(Drafting, "run", drafting)
+    monkeypatch.setattr(module._log, "error", log)
+    await ended(make_choices())
+    assert [type(error) for error in logged] == [ZeroDivisionError]

@@ -1,0 +1,128 @@
+"""What the doctor finds in a status."""
+
+from dataclasses import replace
+
+import pytest
+
+from paceline.protocol.model import Cores, Machine, ModelInfo
+from paceline.protocol.session import Load
+from paceline.protocol.status import DraftPool, PoolState, Role, Server, Status
+from paceline_tools.cli.diagnosis import Finding, Level, diagnose
+
+MACHINE = Machine("1.0", "node-a", 8, 8, 4 << 30, 8 << 30, 0.0)
+MODEL = ModelInfo("big", "print", "words", 100, 1000, (0,), 1, True, "node-a")
+TARGET = Server(Role.TARGET, "10.0.0.1:7071", True, "", MODEL, Load(), False, MACHINE, 0.001, 0.0)
+DRAFT = replace(
+    TARGET,
+    role=Role.DRAFT,
+    address="10.0.0.2:7072",
+    machine=replace(MACHINE, host="node-b"),
+    model=replace(MODEL, name="small", fingerprint="other"),
+)
+OTHER_NUMERICS = replace(TARGET, model=replace(MODEL, fingerprint="x"))
+HEALTHY = Status(replace(MACHINE, threads=0), (TARGET, DRAFT))
+
+
+def wrong(status: Status, version: str = "1.0") -> list[Finding]:
+    return [one for one in diagnose(status, version) if one.level is not Level.OK]
+
+
+def test_a_healthy_deployment_has_nothing_wrong() -> None:
+    assert wrong(HEALTHY) == []
+    subjects = [finding.subject for finding in diagnose(HEALTHY, "1.0")]
+    assert subjects == ["versions", "target 10.0.0.1:7071", "draft 10.0.0.2:7072", "model big"]
+
+
+def with_target(**fields: object) -> Status:
+    return replace(HEALTHY, servers=(replace(TARGET, **fields), DRAFT))  # type: ignore[arg-type]
+
+
+def with_draft(**fields: object) -> Status:
+    return replace(HEALTHY, servers=(TARGET, replace(DRAFT, **fields)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "words", "advice"),
+    [
+        (
+            with_target(machine=replace(MACHINE, version="0.9")),
+            Level.NOTE,
+            "target 10.0.0.1:7071 has 0.9",
+            "one version",
+        ),
+        (with_draft(reachable=False, reason="refused"), Level.WRONG, "refused", "running"),
+        (
+            replace(HEALTHY, draft_pools=(DraftPool("x", state=PoolState.BENCHED, reason="why"),)),
+            Level.NOTE,
+            "why",
+            "better draft",
+        ),
+        (with_target(draining=True), Level.NOTE, "draining", "streams have ended"),
+        (with_draft(round_trip_seconds=0.02), Level.NOTE, "20.0 ms away", "closer"),
+        (
+            with_target(model=replace(MODEL, row_exact=False)),
+            Level.WRONG,
+            "not exact",
+            "device",
+        ),
+        (
+            with_draft(strange=True, vocabulary="3 of 9 tokens the same"),
+            Level.WRONG,
+            "vocabulary",
+            "tokenizer",
+        ),
+        (with_draft(clock_offset_seconds=-3.0), Level.NOTE, "-3.0 s off", "NTP"),
+        (
+            with_draft(machine=replace(MACHINE, host="node-b", cores=2)),
+            Level.WRONG,
+            "8 threads on 2 cores",
+            "--threads 2",
+        ),
+        (
+            with_target(machine=replace(MACHINE, memory_available_bytes=100 << 20)),
+            Level.WRONG,
+            "100 MiB of memory are left",
+            "--kv-tokens",
+        ),
+        (
+            replace(
+                HEALTHY, servers=(TARGET, replace(TARGET, model=replace(MODEL, fingerprint="x")))
+            ),
+            Level.WRONG,
+            "2 different numerics",
+            "fail over",
+        ),
+        (
+            replace(HEALTHY, servers=(TARGET, TARGET, DRAFT)),
+            Level.WRONG,
+            "2 targets share 8 cores",
+            "add up to 8, not 16",
+        ),
+        (replace(HEALTHY, servers=(DRAFT,)), Level.WRONG, "nothing can be served", "--target"),
+        (replace(HEALTHY, servers=(TARGET,)), Level.NOTE, "the target works alone", "--draft"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_to_do(
+    status: Status, level: Level, words: str, advice: str
+) -> None:
+    found = [finding for finding in wrong(status) if words in finding.what]
+    assert [finding.level for finding in found] == [level]
+    assert advice in found[0].advice
+
+
+def test_lookup_fits_any_vocabulary() -> None:
+    assert wrong(with_draft(model=replace(MODEL, vocabulary_hash=""))) == []
+
+
+def test_containers_are_told_by_their_machine_not_by_their_name() -> None:
+    def target(host: str, boot_id: str) -> Server:
+        cores = Cores(boot_id, tuple(range(8)), 8.0)
+        model, machine = replace(MODEL, cores=cores), replace(MACHINE, host=host)
+        return replace(TARGET, address=f"{host}-{boot_id}:7071", model=model, machine=machine)
+
+    def shared(*targets: Server) -> list[Finding]:
+        found = wrong(replace(HEALTHY, servers=(*targets, DRAFT)))
+        return [finding for finding in found if "share" in finding.what]
+
+    assert len(shared(target("pod-1", "a"), target("pod-2", "a"))) == 1
+    assert not shared(target("app", "a"), target("app", "b"))

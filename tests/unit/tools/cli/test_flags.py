@@ -1,0 +1,142 @@
+"""Flags are taken as they were typed, and what cannot be right is named in one line."""
+
+from typing import Any
+
+import pytest
+from pydantic_settings import CliApp
+
+from paceline_tools.cli.app import Paceline, main
+from paceline_tools.cli.flags import source
+from paceline_tools.cli.generate import Generate
+
+TEXTS = [
+    "a, b",
+    "a,b",
+    ",",
+    "\n",
+    "\r\n",
+    " ",
+    " a ",
+    "\t",
+    '"quoted"',
+    'a"b',
+    "[1, 2]",
+    '["a", "b"]',
+    "[x",
+    '{"a": 1}',
+    "null",
+    "None",
+    "true",
+    "1.5",
+    "007",
+    "\\n",
+    "back\\",
+    "日本, 語",
+    "\x1b[31m",
+    ":smile:",
+    "$HOME",
+    "%s",
+    "a=b",
+]
+
+
+def parsed(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> Generate:
+    monkeypatch.setattr(Generate, "cli_cmd", lambda _: None)
+    arguments = ("generate", *arguments)
+    command = CliApp.run(Paceline, cli_args=list(arguments), cli_settings_source=source(Paceline))
+    found: Any = command.generate
+    assert isinstance(found, Generate)
+    return found
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_is_taken_as_it_was_typed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = [text, f"--stop={text}", "--stop", text, f"--model={text}", "--raw"]
+    found = parsed(*flags, monkeypatch=monkeypatch)
+    assert (found.prompt, found.stop, found.model) == (text, [text, text], text)
+
+
+def test_stop_strings_that_are_not_given_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parsed("x", monkeypatch=monkeypatch).stop == []
+
+
+@pytest.mark.parametrize("command", ["generate", "chat"])
+@pytest.mark.parametrize(
+    ("flag", "value", "limit"),
+    [
+        ("seed", str(2**64), "less than or equal to 18446744073709551615"),
+        ("seed", str(2**70), "less than or equal to 18446744073709551615"),
+        ("seed", "-1", "greater than or equal to 0"),
+        ("seed", "9" * 5000, "exceeded maximum size"),
+        ("max-tokens", "0", "greater than or equal to 1"),
+        ("max-tokens", "-1", "greater than or equal to 1"),
+        ("max-tokens", str(10**30), "less than or equal to 2147483647"),
+        ("max-tokens", "1e3", "a valid integer"),
+        ("temperature", "nan", "less than or equal to 100"),
+        ("temperature", "inf", "less than or equal to 100"),
+        ("temperature", "-inf", "greater than or equal to 0"),
+        ("temperature", "-0.5", "greater than or equal to 0"),
+        ("temperature", "1e400", "less than or equal to 100"),
+        ("top-p", "nan", "a finite number"),
+        ("top-p", "inf", "a finite number"),
+        ("top-k", "-1", "greater than or equal to 0"),
+        ("top-k", str(2**32), "less than or equal to 4294967295"),
+        ("stop", "", "at least 1"),
+        ("stop", "x" * 257, "at most 256"),
+        ("stop", "\udcff", "valid UTF-8"),
+        ("model", "\udcff", "valid UTF-8"),
+        ("speculation", "maybe", "'off', 'auto' or 'force'"),
+        ("address", "", "host:port, [IPv6]:port or unix:/path"),
+        ("address", "http://here:7070", "host:port, [IPv6]:port or unix:/path"),
+        ("address", "here:70700", "the port from 1 to 65535"),
+    ],
+)
+def test_a_bad_value_ends_in_one_line_with_its_flag_and_limit(
+    command: str, flag: str, value: str, limit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, *(["x"] if command == "generate" else []), f"--{flag}={value}"])
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"paceline: --{flag} is ")
+    assert limit in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "\udcff"],
+        ["generate", "x", "-n", "17"],
+        ["generate", "x", "--logprobs=21"],
+        ["chat", "--system=\udc80"],
+        ["doctor", "--address=here"],
+        ["status", "--address=[::1"],
+        ["top", "--address="],
+        ["up", "--port=65536"],
+        ["bench", "--max-tokens=1"],
+        ["bench", f"--max-tokens={10**30}"],
+        ["bench", "--temperature=nan"],
+        ["bench", "--delays=-1"],
+        ["bench", "--concurrency=0"],
+        ["bench", "--threads=99999999999"],
+        ["evaluate", "--temperature=inf"],
+        ["evaluate", f"--max-tokens={2**31}"],
+        ["evaluate", "--round-trip-ms=nan"],
+        ["demo", f"--max-tokens={2**31}"],
+        ["simulate", "--step-ms=nan"],
+        ["simulate", "--step-ms=inf"],
+        ["simulate", "--draft-ms=inf"],
+        ["simulate", "--acceptance=2"],
+        ["simulate", "--target-price=inf"],
+        ["top", "--interval=nan"],
+    ],
+)
+def test_bad_values_are_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CliApp, "run_subcommand", lambda _: None)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("paceline: --")

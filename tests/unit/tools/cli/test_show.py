@@ -1,0 +1,116 @@
+"""What a person and a script see of an output."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from paceline.client import Choice, Result
+from paceline.protocol.generation import (
+    Delta,
+    Finished,
+    FinishReason,
+    Overhead,
+    Started,
+    Statistics,
+    Token,
+    Usage,
+)
+from paceline.protocol.verdict import Origin
+from paceline_tools.cli.app import main
+from paceline_tools.cli.show import as_json, show_delta
+
+STATISTICS = Statistics(
+    2, 9, 8, 6, (2, 2, 1, 1), (2, 2, 2, 2), 1, 0.25, 2.0, 0.0015, Overhead(0.001, 0.0, 0.0005)
+)
+RESULT = Result(
+    Started("id", "tiny", "print", 7, (1, 2), 8),
+    (
+        Choice(
+            (Delta(0, (Token(5, Origin.ACCEPTED, "a"), Token(6, Origin.RECOVERED, "[b]"))),),
+            Finished(FinishReason.STOP, Usage(2, 9, 0), STATISTICS),
+        ),
+    ),
+)
+
+
+def test_one_object_has_all_that_scripts_need() -> None:
+    assert json.loads(json.dumps(as_json(RESULT))) == {
+        "text": "a[b]",
+        "token_ids": [5, 6],
+        "finish_reason": "stop",
+        "seed": 7,
+        "model": "tiny",
+        "fingerprint": "print",
+        "usage": {
+            "prompt_tokens": 2,
+            "output_tokens": 9,
+            "cached_tokens": 0,
+            "speculated_tokens": 0,
+        },
+        "stats": {
+            "rounds": 2,
+            "drafted": 9,
+            "verified": 8,
+            "accepted": 6,
+            "acceptance_rate": 0.75,
+            "accepted_by_place": [2, 2, 1, 1],
+            "verified_by_place": [2, 2, 2, 2],
+            "mean_accepted": 3.0,
+            "plain_steps": 1,
+            "ttft_ms": 250.0,
+            "tokens_per_s": 4.0,
+            "overhead_ms": 1.5,
+            "overhead_parts_ms": {
+                "sampling": 1.0,
+                "queue": 0.0,
+                "wire": 0.5,
+                "codec": 0.0,
+                "emit": 0.0,
+            },
+        },
+    }
+
+
+def test_tokens_are_coloured_by_origin_on_a_terminal_and_plain_elsewhere() -> None:
+    for terminal, expected in ((True, "\x1b[32ma\x1b[0m\x1b[33m[b]\x1b[0m"), (False, "a[b]")):
+        output = io.StringIO()
+        console = Console(
+            file=output, force_terminal=terminal, color_system="standard" if terminal else None
+        )
+        show_delta(console, RESULT.deltas[0])
+        assert output.getvalue() == expected
+
+
+def test_help_lists_the_commands_and_version_the_version(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 0
+    commands = "{pull,up,generate,chat,doctor,status,top,bench,evaluate,simulate,demo}"
+    assert commands in capsys.readouterr().out
+    main(["--version"])
+    assert capsys.readouterr().out == "paceline 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["generate", "x", "--address=unix:/nowhere"], 1, "paceline:"),
+        (["generate", "", "--address=unix:/nowhere"], 1, "the prompt is ''; it must be not empty"),
+        (["generate", "x", "--top-k=-1"], 2, "top-k is '-1'"),
+        (["pull", "nope"], 1, "the model is 'nope'; it must be one of"),
+        (["up", "--draft-length=99"], 2, "draft-length is '99'"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_a_status(
+    arguments: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == status
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors

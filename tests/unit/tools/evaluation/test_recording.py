@@ -1,0 +1,120 @@
+"""Recordings: packed and unpacked, counted, and replayed in virtual time."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.speculation.acceptance import Guessed
+from paceline.errors import InvalidArgument
+from paceline.protocol.proposal import Drafter
+from paceline_tools.evaluation.prediction import Place, fixed, interpolated, predict, replay
+from paceline_tools.evaluation.recording import (
+    DraftCosts,
+    RecordedOutput,
+    Recording,
+    Recordings,
+    TargetCosts,
+    load_recordings,
+)
+
+GUESSES = [
+    Guessed(right=True, confidence=3.5),
+    None,
+    Guessed(right=False, confidence=0.25),
+    Guessed(right=True, confidence=7.0, drafter=Drafter.NGRAM),
+    Guessed(right=False, confidence=2.0, drafter=Drafter.NGRAM),
+]
+STEP, DRAFT, ROW, WAY = 0.1, 0.02, 0.001, 0.001
+
+
+def recording(*outputs: RecordedOutput, draft_step: float = DRAFT) -> Recording:
+    return Recording(
+        target="t",
+        candidate="c",
+        drafter="model",
+        shares_host=True,
+        target_costs=TargetCosts(
+            verify={0: STEP, 4: STEP + 4 * ROW}, prompt_token=0.001, round_trip=0.0, row=ROW
+        ),
+        draft_costs=DraftCosts(step=draft_step, restart=draft_step + WAY, prompt_token=0.001),
+        outputs=outputs,
+    )
+
+
+def guessed(kind: str, signs: str, confidence: float = 4.0) -> RecordedOutput:
+    made = sum(sign != "." for sign in signs)
+    return RecordedOutput(
+        kind=kind, prompt_tokens=10, guesses=signs, confidences=(confidence,) * made
+    )
+
+
+def test_what_was_guessed_is_kept_and_read_again(tmp_path: Path) -> None:
+    output = RecordedOutput.of("code", 7, GUESSES)
+    assert output.guesses == "M.mNn"
+    assert output.unpacked() == tuple(GUESSES)
+    path = tmp_path / "recordings.json"
+    Recordings(recordings=(recording(output),)).save(path)
+    assert load_recordings(path) == (recording(output),)
+
+
+def test_a_file_that_is_no_recording_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    for text in ("{}", "no json", '{"recordings": []}'):
+        path.write_text(text)
+        with pytest.raises(InvalidArgument, match=r"other\.json"):
+            load_recordings(path)
+
+
+def test_acceptance_is_of_what_was_guessed_by_kind_and_by_place() -> None:
+    one = recording(guessed("code", "MMmM"), guessed("prose", "m..N"))
+    assert one.kinds == ["code", "prose"]
+    assert one.acceptance("code") == 3 / 4
+    assert one.acceptance("prose") == 1 / 2
+    assert one.coverage("prose") == 1 / 2
+    assert one.acceptance() == 4 / 6
+    # Rounds begin anywhere: MMmM, MmM, mM and M have a first guess, the first two a second.
+    assert one.by_place("code") == (3 / 4, 1 / 2, 0.0)
+
+
+def test_a_step_that_was_not_measured_lies_between_those_that_were() -> None:
+    costs = {0: 1.0, 4: 2.0, 8: 2.0}
+    assert [interpolated(costs, guesses) for guesses in (0, 1, 4, 6, 16)] == [1, 1.25, 2, 2, 2]
+
+
+def test_a_replay_takes_as_long_as_its_steps_and_waits() -> None:
+    """All guesses right, length 4, in turns: 5 tokens for 4 guesses, their way and a step."""
+    one = recording(guessed("code", "M" * 101))
+    place = Place(shared=True)
+    [alone] = replay(one, place, fixed(0))
+    assert alone.seconds == pytest.approx(101 * STEP + 10 * 0.001)
+    [run] = replay(one, place, fixed(4))
+    a_round = 4 * DRAFT + WAY + STEP + 4 * ROW
+    reading = 10 * 0.001
+    expected = STEP + reading + reading + 20 * a_round
+    assert run.seconds == pytest.approx(expected, rel=0.02)
+    assert run.runs[0].lengths[1:] == [4] * 20
+
+
+def test_what_does_not_pay_is_seen_and_held_back() -> None:
+    good = predict(recording(guessed("code", "M" * 200), guessed("code", "M" * 200)), Place(True))
+    assert good.paced["all"] > 2.0
+    assert good.best_length() >= 4
+    bad = predict(recording(guessed("code", "m" * 200, confidence=0.1)), Place(True))
+    assert bad.best_length() == 0
+    assert bad.fixed[4]["all"] < 0.7
+    assert bad.paced["all"] > 0.95
+
+
+def test_a_draft_far_away_is_worth_less() -> None:
+    one = recording(guessed("code", "MMMMm" * 40))
+    near, far = (predict(one, Place(False, seconds)) for seconds in (0.0005, 0.1))
+    assert near.paced["all"] > 1.2 * far.paced["all"]
+
+
+def test_lookup_has_nothing_where_it_has_nothing_and_nobody_waits() -> None:
+    one = recording(guessed("edit", ("." * 9 + "NNNNNNNNN") * 10), draft_step=0.0)
+    lookup = one.model_copy(update={"drafter": "ngram"})
+    [alone] = replay(lookup, Place(True), fixed(0))
+    [run] = replay(lookup, Place(True), fixed(8))
+    assert run.seconds < 0.75 * alone.seconds
+    assert max(run.runs[0].lengths) == 8
