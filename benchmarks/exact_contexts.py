@@ -22,7 +22,7 @@ from paceline.engine.torch.exactness.instructions import instruction_set
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 
-TEXT = Path(__file__).parents[1] / "docs" / "decisions.md"
+TEXTS = Path(__file__).parents[1] / "docs" / "decisions"
 TEMPERATURES = (0.0, 0.8)
 SHARED_BY = 4
 """Streams at once that may share the KV of their prompt."""
@@ -50,7 +50,8 @@ class Contexts:
 
     async def rows(self) -> list[Row]:
         """All lengths in all ways."""
-        request = GenerateRequest(prompt=TEXT.read_text()[:16000], max_tokens=1)
+        text = "".join(page.read_text() for page in sorted(TEXTS.glob("*.md")))
+        request = GenerateRequest(prompt=text[:16000], max_tokens=1)
         ids = (await self._client.generate(request).result()).started.prompt_token_ids
         return [row for length in self._options.lengths for row in await self._of(ids, length)]
 

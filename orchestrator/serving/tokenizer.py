@@ -13,7 +13,7 @@ from paceline.protocol.generation import ChatMessage, Prompt
 from paceline.protocol.model import TokenizerFiles
 
 CACHED_WORDS = 1_000
-"""How words are split is kept for the first so many, by each thread; see docs/decisions.md."""
+"""Words of which each thread keeps the split; why: docs/decisions/vocabularies.md."""
 
 
 class TargetTokenizer:
