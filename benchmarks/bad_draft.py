@@ -88,7 +88,7 @@ async def compare(deployment: Deployment, prompts: list[Prompt], console: Consol
 
 
 async def until_used(deployment: Deployment, prompts: list[Prompt], at_most: int) -> int:
-    """Output tokens until most of a stream's tokens are guessed; at_most when that never comes."""
+    """Output tokens until most of a stream's tokens are drafted; at_most when that never comes."""
     tokens = 0
     while tokens < at_most:
         for prompt in prompts:
@@ -129,7 +129,7 @@ def report(found: list[Sample], console: Console) -> None:
     )
     console.print(f"{differing} outputs differ")
     rounds = [max(one.verified, default=0) for one in auto]
-    console.print(f"rounds that verified a guess, by output: {rounds}")
+    console.print(f"rounds that verified a draft token, by output: {rounds}")
 
 
 def main() -> None:

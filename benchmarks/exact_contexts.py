@@ -73,9 +73,9 @@ class Contexts:
         rows = [await self._way(length, "forced, alone", forced, 1)]
         for streams in self._options.streams:
             if streams > 1:
-                crowd = forced * (streams // len(forced))
+                load_class = forced * (streams // len(forced))
                 way = f"forced, {streams} at once"
-                rows.append(await self._way(length, way, crowd, streams))
+                rows.append(await self._way(length, way, load_class, streams))
         every = range(
             self._options.resume_every, self._options.max_tokens, self._options.resume_every
         )

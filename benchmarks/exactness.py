@@ -36,7 +36,7 @@ PROMPTS = Path(paceline_tools.bench.__file__).parent / "prompts.jsonl"
 
 
 @dataclass
-class Tally:
+class Counts:
     """One kind of prompt at one temperature."""
 
     tokens: int = 0
@@ -49,7 +49,7 @@ class Tally:
     assisted: list[float] = field(default_factory=list)
 
     @property
-    def speed_up(self) -> float:
+    def speedup(self) -> float:
         """Median over prompts of forced against off."""
         return statistics.median(
             forced / off for off, forced in zip(self.off, self.forced, strict=True)
@@ -76,14 +76,14 @@ def main() -> None:
         rows = asyncio.run(_compare_contexts(options))
         exact_contexts.show(rows)
         sys.exit(any(row.differing for row in rows))
-    tallies: dict[tuple[str, float], Tally] = {}
-    asyncio.run(_compare(options, tallies))
+    all_counts: dict[tuple[str, float], Counts] = {}
+    asyncio.run(_compare(options, all_counts))
     if not options.no_transformers:
-        _measure_transformers(options, tallies)
-    _show(tallies)
+        _measure_transformers(options, all_counts)
+    _show(all_counts)
     if options.json:
-        options.json.write_text(json.dumps(_figures(tallies), indent=2))
-    sys.exit(any(tally.differing for tally in tallies.values()))
+        options.json.write_text(json.dumps(_figures(all_counts), indent=2))
+    sys.exit(any(counts.differing for counts in all_counts.values()))
 
 
 def _prompts(path: Path) -> list[dict[str, str]]:
@@ -117,7 +117,9 @@ async def _compare_contexts(options: argparse.Namespace) -> list[exact_contexts.
             return await exact_contexts.Contexts(client, options, progress).rows()
 
 
-async def _compare(options: argparse.Namespace, tallies: dict[tuple[str, float], Tally]) -> None:
+async def _compare(
+    options: argparse.Namespace, all_counts: dict[tuple[str, float], Counts]
+) -> None:
     console, up = Console(stderr=True), _up(options)
     async with (
         up_running(up, console, show_logs=False),
@@ -134,10 +136,10 @@ async def _compare(options: argparse.Namespace, tallies: dict[tuple[str, float],
                     )
                     for speculation in order
                 }
-                tally = tallies.setdefault((kind, temperature), Tally())
-                count = _add(tally, results[Speculation.OFF], results[Speculation.FORCE])
+                counts = all_counts.setdefault((kind, temperature), Counts())
+                count = _add(counts, results[Speculation.OFF], results[Speculation.FORCE])
                 progress.advance(task, count)
-                if sum(tally.tokens for tally in tallies.values()) >= options.tokens:
+                if sum(counts.tokens for counts in all_counts.values()) >= options.tokens:
                     return
 
 
@@ -159,21 +161,21 @@ async def _generate(
     return await client.generate(request).result()
 
 
-def _add(tally: Tally, off: Result, forced: Result) -> int:
+def _add(counts: Counts, off: Result, forced: Result) -> int:
     """Compare two outputs token by token; a missing token differs too."""
     longest = max(len(off.token_ids), len(forced.token_ids))
     same = sum(a == b for a, b in zip(off.token_ids, forced.token_ids, strict=False))
-    tally.tokens += longest
-    tally.differing += longest - same
-    tally.verified += forced.finished.statistics.verified
-    tally.accepted += forced.finished.statistics.accepted
-    tally.off.append(off.finished.tokens_per_second)
-    tally.forced.append(forced.finished.tokens_per_second)
+    counts.tokens += longest
+    counts.differing += longest - same
+    counts.verified += forced.finished.statistics.verified
+    counts.accepted += forced.finished.statistics.accepted
+    counts.off.append(off.finished.tokens_per_second)
+    counts.forced.append(forced.finished.tokens_per_second)
     return longest
 
 
 def _measure_transformers(
-    options: argparse.Namespace, tallies: dict[tuple[str, float], Tally]
+    options: argparse.Namespace, all_counts: dict[tuple[str, float], Counts]
 ) -> None:
     """One prompt of each kind, greedily, by generate and by assisted generation."""
     import torch
@@ -187,15 +189,15 @@ def _measure_transformers(
     )
     seen: set[str] = set()
     for prompt in _prompts(options.prompts):
-        if prompt["kind"] in seen or (prompt["kind"], 0.0) not in tallies:
+        if prompt["kind"] in seen or (prompt["kind"], 0.0) not in all_counts:
             continue
         seen.add(prompt["kind"])
-        tally = tallies[prompt["kind"], 0.0]
+        counts = all_counts[prompt["kind"], 0.0]
         messages = [{"role": "user", "content": prompt["prompt"]}]
         inputs = tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
-        for speeds, assistant in ((tally.generate, None), (tally.assisted, draft)):
+        for speeds, assistant in ((counts.generate, None), (counts.assisted, draft)):
             started = time.perf_counter()
             output = target.generate(
                 **inputs,
@@ -207,7 +209,7 @@ def _measure_transformers(
             speeds.append(count / (time.perf_counter() - started))
 
 
-def _show(tallies: dict[tuple[str, float], Tally]) -> None:
+def _show(all_counts: dict[tuple[str, float], Counts]) -> None:
     table = Table(title="Tokens per second, medians; speculation off and forced in turn")
     table.add_column("prompts")
     for heading in (
@@ -221,38 +223,38 @@ def _show(tallies: dict[tuple[str, float], Tally]) -> None:
         "assisted",
     ):
         table.add_column(heading, justify="right")
-    for (kind, temperature), tally in sorted(tallies.items()):
+    for (kind, temperature), counts in sorted(all_counts.items()):
         table.add_row(
             f"{kind}, T={temperature}",
-            str(tally.tokens),
-            str(tally.differing),
-            f"{statistics.median(tally.off):.2f}",
-            f"{statistics.median(tally.forced):.2f}",
-            f"{tally.speed_up:.2f}",
-            f"{tally.accepted / max(tally.verified, 1):.3f}",
+            str(counts.tokens),
+            str(counts.differing),
+            f"{statistics.median(counts.off):.2f}",
+            f"{statistics.median(counts.forced):.2f}",
+            f"{counts.speedup:.2f}",
+            f"{counts.accepted / max(counts.verified, 1):.3f}",
             *(
                 f"{statistics.median(speeds):.2f}" if speeds else ""
-                for speeds in (tally.generate, tally.assisted)
+                for speeds in (counts.generate, counts.assisted)
             ),
         )
     Console().print(table)
 
 
-def _figures(tallies: dict[tuple[str, float], Tally]) -> list[dict[str, Any]]:
+def _figures(all_counts: dict[tuple[str, float], Counts]) -> list[dict[str, Any]]:
     return [
         {
             "kind": kind,
             "temperature": temperature,
-            "tokens": tally.tokens,
-            "differing": tally.differing,
-            "off_tokens_per_s": statistics.median(tally.off),
-            "forced_tokens_per_s": statistics.median(tally.forced),
-            "speed_up": tally.speed_up,
-            "acceptance_rate": tally.accepted / max(tally.verified, 1),
-            "generate_tokens_per_s": tally.generate,
-            "assisted_tokens_per_s": tally.assisted,
+            "tokens": counts.tokens,
+            "differing": counts.differing,
+            "off_tokens_per_s": statistics.median(counts.off),
+            "forced_tokens_per_s": statistics.median(counts.forced),
+            "speedup": counts.speedup,
+            "acceptance_rate": counts.accepted / max(counts.verified, 1),
+            "generate_tokens_per_s": counts.generate,
+            "assisted_tokens_per_s": counts.assisted,
         }
-        for (kind, temperature), tally in sorted(tallies.items())
+        for (kind, temperature), counts in sorted(all_counts.items())
     ]
 
 

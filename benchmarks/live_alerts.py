@@ -3,7 +3,7 @@
 python -m benchmarks.live_alerts: a simulated target, and a draft that is always wrong, under
 traffic, until both alerts for it fire; then a good draft takes its place, until both are gone. Each
 change is printed with the minutes since traffic began. The rules are those of
-deploy/prometheus/alerts.yaml, with their windows as they are; --faster 6 makes them all as much
+deploy/prometheus/alerts.yaml, with their lookaheads as they are; --faster 6 makes them all as much
 shorter, to try it.
 """
 
@@ -41,7 +41,7 @@ BAD, GOOD = "simulated:step_ms=2,acceptance=0", "simulated:step_ms=2,acceptance=
 STREAMS, TOKENS = 4, 200
 """Traffic: streams at once, and tokens of each."""
 LOOK_SECONDS = 0.5
-PATIENCE_SECONDS = 1500.0
+MAX_WAIT_SECONDS = 1500.0
 """How long at most until the alerts fire, and again until they are gone; less when faster."""
 DRAFT_BAD, DRAFT_BENCHED = "PacelineDraftBad draft", "PacelineDraftBenched draft"
 RATE = (
@@ -49,7 +49,7 @@ RATE = (
     " / sum(rate(paceline_spec_decode_num_verified_tokens_total[{0}]))"
 )
 ACCEPTANCE = 0.2
-"""Below it the alert takes guesses for mostly wrong."""
+"""Below it the alert takes draft tokens for mostly wrong."""
 STATE_STYLES = {"pending": "yellow", "firing": "bold red", "gone": "green"}
 
 
@@ -63,7 +63,7 @@ class Seen:
 
     @property
     def mostly_wrong(self) -> bool | None:
-        """Whether few guesses are right; None while none was verified of late."""
+        """Whether few draft tokens are right; None while none was verified of late."""
         return None if self.acceptance is None else self.acceptance < ACCEPTANCE
 
     @property
@@ -83,7 +83,7 @@ class Watch:
         self._seen = Seen()
         self._mostly_wrong: bool | None = None
         self._rate = RATE.format(f"{60_000 // factor}ms")
-        self._patience = PATIENCE_SECONDS / factor + 60.0
+        self._max_wait = MAX_WAIT_SECONDS / factor + 60.0
 
     def say(self, what: str) -> None:
         """Print a line of the timeline."""
@@ -103,7 +103,7 @@ class Watch:
         )
         hidden = not self._console.is_terminal
         with Progress(*columns, console=self._console, transient=True, disable=hidden) as progress:
-            bar = progress.add_task(what, total=self._patience, said="")
+            bar = progress.add_task(what, total=self._max_wait, said="")
             while not condition(self._seen):
                 await self._look()
                 self._advance(progress, bar, what)
@@ -111,8 +111,8 @@ class Watch:
 
     def _advance(self, progress: Progress, bar: TaskID, what: str) -> None:
         progress.update(bar, completed=progress.tasks[0].elapsed or 0.0, said=_in_words(self._seen))
-        if progress.tasks[0].completed > self._patience:
-            raise DeadlineExceeded(f"waited {self._patience:.0f} s in vain until {what}")
+        if progress.tasks[0].completed > self._max_wait:
+            raise DeadlineExceeded(f"waited {self._max_wait:.0f} s in vain until {what}")
 
     async def _look(self) -> None:
         rate = await self._prometheus.value(self._rate)
@@ -226,11 +226,15 @@ async def run(factor: int, console: Console) -> None:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--faster", type=int, default=1, help="shorten all windows so many times")
+    parser.add_argument(
+        "--faster", type=int, default=1, help="shorten all lookaheads so many times"
+    )
     options = parser.parse_args()
     console = Console()
     if options.faster > 1:
-        console.print(f"every window and every for: of the rules is {options.faster} times shorter")
+        console.print(
+            f"every lookahead and every for: of the rules is {options.faster} times shorter"
+        )
     asyncio.run(run(options.faster, console))
 
 

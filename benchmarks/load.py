@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.simulated import Deployment, deployed, rounds_and_steps
 from paceline.protocol.generation import Speculation
 
-TARGET = "simulated:step_ms=25,row_ms=0.05"
+TARGET = "simulated:step_ms=25,token_ms=0.05"
 DRAFT = "simulated:step_ms=2.5,acceptance={acceptance}"
 
 

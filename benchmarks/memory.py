@@ -16,7 +16,7 @@ from benchmarks.simulated import Deployment, deployed
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest
 
-TARGET = "simulated:step_ms=0.2,row_ms=0.001"
+TARGET = "simulated:step_ms=0.2,token_ms=0.001"
 DRAFT = "simulated:step_ms=0.1,acceptance=0.8"
 ROOM = ("--kv-tokens=100000",)
 """Of draft and target: they soon forget what has ended, and look through little of it."""

@@ -1,7 +1,8 @@
 """python -m benchmarks.mismatched FOLDER: a draft that can only be wrong.
 
-A model with the tokenizer of another one and random weights: right vocabulary, useless guesses.
-For seeing what speculation with a bad draft costs, and that `paceline evaluate` says not to use it.
+A model with the tokenizer of another one and random weights: right vocabulary, useless draft
+tokens. For seeing what speculation with a bad draft costs, and that `paceline evaluate` says not
+to use it.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """python -m benchmarks.policies: how to draft, compared in virtual time.
 
 The pacer, every fixed draft length drafting ahead, lock-step (the draft waits for the verdict, the
-target for all its guesses) and the target alone: on simulated worlds, and on recordings of the
+target for all its draft tokens) and the target alone: on simulated worlds, and on recordings of the
 real pair. Prints tables; --plot and --json write the figures.
 
 The optimum is found in hindsight: of fixed lengths and waiting rules, in each phase of a world the
@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.speculation.acceptance import Guess, Guessed
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.acceptance import DraftToken, JudgedToken
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import Explanation, FixedPacer
 from orchestrator.speculation.plan import DraftState, FixedPlan
 from paceline.protocol.verdict import Verdict
-from paceline_tools.evaluation.prediction import Place, adaptive, fixed, replay, speed_ups, world_of
+from paceline_tools.evaluation.prediction import Place, adaptive, fixed, replay, speedups, world_of
 from paceline_tools.evaluation.recording import Recording, load_recordings
 from paceline_tools.simulation.single import (
     FIXED_LENGTHS,
@@ -56,7 +56,7 @@ class Case:
     round_trip_ms: float
     acceptance: tuple[float, ...]
     phase_tokens: int = 250
-    row_ms: float = 0.0
+    token_ms: float = 0.0
     shared: bool = False
 
     def world(self, seed: int) -> World:
@@ -66,7 +66,7 @@ class Case:
             self.draft_ms / 1e3,
             self.round_trip_ms / 1e3,
             lambda position: self.acceptance[self.phase(position)],
-            row_seconds=self.row_ms / 1e3,
+            token_seconds=self.token_ms / 1e3,
             target_round_trip_seconds=0.0,
             shares_cores=self.shared,
             seed=seed,
@@ -99,7 +99,7 @@ DRIFT = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 TABLE = [(25, 2.5, 0.5), (25, 2.5, 20), (25, 2.5, 50), (25, 8, 20), (77, 20, 20)]
 CASES = [
     *(
-        Case(f"{step}/{draft:g}/{trip:g}", f"{a:g} of guesses right", step, draft, trip, (a,))
+        Case(f"{step}/{draft:g}/{trip:g}", f"{a:g} of draft tokens right", step, draft, trip, (a,))
         for a in (0.6, 0.85)
         for step, draft, trip in TABLE
     ),
@@ -111,14 +111,14 @@ CASES = [
     Case("shared, two modes", "changing", 110, 20, 0.5, (0.92, 0.35), 250, 2.0, shared=True),
     Case("draft as slow", "slow drafts", 25, 25, 0.5, (0.8,)),
     Case("half as slow", "slow drafts", 25, 12, 0.5, (0.8,)),
-    Case("shared, 1/5", "slow drafts", 110, 20, 0.5, (0.7,), row_ms=2.0, shared=True),
-    Case("shared, 1/2", "slow drafts", 110, 55, 0.5, (0.7,), row_ms=2.0, shared=True),
+    Case("shared, 1/5", "slow drafts", 110, 20, 0.5, (0.7,), token_ms=2.0, shared=True),
+    Case("shared, 1/2", "slow drafts", 110, 55, 0.5, (0.7,), token_ms=2.0, shared=True),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class RulePacer:
-    """Wait for at_least guesses, verify at_most: one waiting rule in every round."""
+    """Wait for at_least draft tokens, verify at_most: one waiting rule in every round."""
 
     at_least: int
     at_most: int
@@ -132,7 +132,7 @@ class RulePacer:
         """See Pacer."""
         return Explanation({}, {})
 
-    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """Nothing changes its mind."""
 
     def interrupted(self) -> None:
@@ -151,14 +151,14 @@ RULES = [(least, most) for most in FIXED_LENGTHS for least in sorted({0, 1, most
 
 def paced(world: World) -> Outcome:
     """By the pacer."""
-    record = DraftRecord()
-    return simulate(world, adaptive(record), record, TOKENS)
+    measurements = DraftMeasurements()
+    return simulate(world, adaptive(measurements), measurements, TOKENS)
 
 
 def with_length(world: World, length: int) -> Outcome:
     """By a fixed draft length."""
     pacer = FixedPacer(length, FIXED_WAIT_SECONDS)
-    return simulate(world, pacer, DraftRecord(), TOKENS)
+    return simulate(world, pacer, DraftMeasurements(), TOKENS)
 
 
 def compare(case: Case, seeds: Sequence[int] = SEEDS) -> Compared:
@@ -190,7 +190,8 @@ def optimum_seconds(case: Case, world: World) -> float:
     # On shared cores a draft that works on beside the target would slow it, which no world tells.
     rules = [(least, most) for least, most in RULES if least == most or not case.shared]
     runs += [
-        simulate(world, RulePacer(least, most), DraftRecord(), TOKENS) for least, most in rules
+        simulate(world, RulePacer(least, most), DraftMeasurements(), TOKENS)
+        for least, most in rules
     ]
     by_phase = [_by_phase(case, one) for one in runs]
     return sum(min(times[phase] for times in by_phase) for phase in range(len(case.acceptance)))
@@ -209,10 +210,10 @@ def _by_phase(case: Case, outcome: Outcome) -> list[float]:
 def compare_recorded(recording: Recording, place: Place, name: str) -> list[Compared]:
     """All policies on a recording, by kind; the optimum is the best fixed length of each kind."""
     alone = replay(recording, place, fixed(0))
-    ahead = {k: speed_ups(alone, replay(recording, place, fixed(k))) for k in (0, *FIXED_LENGTHS)}
+    ahead = {k: speedups(alone, replay(recording, place, fixed(k))) for k in (0, *FIXED_LENGTHS)}
     in_turn = replace(place, shared=True)
-    lock_step = [speed_ups(alone, replay(recording, in_turn, fixed(k))) for k in FIXED_LENGTHS]
-    auto = speed_ups(alone, replay(recording, place, adaptive, 2))
+    lock_step = [speedups(alone, replay(recording, in_turn, fixed(k))) for k in FIXED_LENGTHS]
+    auto = speedups(alone, replay(recording, place, adaptive, 2))
     found = []
     for kind in recording.kinds:
         highest, best = max((by_kind[kind], length) for length, by_kind in ahead.items())
@@ -286,7 +287,7 @@ def draw_switch(recording: Recording, path: Path) -> None:
     positions = [position - first for position in outcome.positions]
     top.plot(_smooth([float(one) for one in right], 32), color="tab:green")
     top.set_ylim(0, 1.03)
-    top.set_ylabel("right, of the last 32 guesses", fontsize=8)
+    top.set_ylabel("right, of the last 32 draft tokens", fontsize=8)
     axes.scatter(positions, outcome.lengths, s=9, alpha=0.45, label="draft tokens verified")
     axes.plot(positions, _smooth(outcome.lengths), linewidth=2, label="mean of 12 rounds")
     axes.set_xlabel("position in the output")
@@ -305,19 +306,26 @@ def draw_switch(recording: Recording, path: Path) -> None:
 
 def switching(recording: Recording) -> tuple[Outcome, list[bool], list[tuple[int, int, str]]]:
     """One stream over the outputs of code, of prose, and of code again; where each begins."""
-    guesses: list[Guessed | None] = []
+    draft_tokens: list[JudgedToken | None] = []
     bounds = []
     for kind in ("code", "prose", "code"):
-        start = len(guesses)
+        start = len(draft_tokens)
         for output in recording.of(kind):
-            guesses += output.unpacked()
-        bounds.append((start, len(guesses), kind))
+            draft_tokens += output.unpacked()
+        bounds.append((start, len(draft_tokens), kind))
     base = world_of(recording, recording.outputs[0], Place(recording.shares_host))
-    record = DraftRecord()
+    measurements = DraftMeasurements()
     outcome = simulate(
-        replace(base, guesses=tuple(guesses)), adaptive(record), record, len(guesses)
+        replace(base, draft_tokens=tuple(draft_tokens)),
+        adaptive(measurements),
+        measurements,
+        len(draft_tokens),
     )
-    return outcome, [guess is not None and guess.right for guess in guesses], bounds
+    return (
+        outcome,
+        [draft_token is not None and draft_token.right for draft_token in draft_tokens],
+        bounds,
+    )
 
 
 def _smooth(values: Sequence[float], count: int = 12) -> list[float]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from paceline_tools.simulation.single import Outcome, World, simulate_policy
 
 AT_ONCE_SECONDS = 0.002
-"""A step that begins within this had not to wait for guesses."""
+"""A step that begins within this had not to wait for draft tokens."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ def steps(world: World, outcome: Outcome) -> Iterator[Step]:
     for before, this, following in zip(rounds, rounds[1:], rounds[2:], strict=False):
         seconds = this[2] - before[2]
         waited = seconds - world.verify_seconds(this[1]) > AT_ONCE_SECONDS
-        with_guesses = "after a wait" if waited else "with guesses"
+        with_draft_tokens = "after a wait" if waited else "with draft tokens"
         yield Step(
             _came_to(before[1], this[0] - before[0]),
-            with_guesses if this[1] else "with none",
+            with_draft_tokens if this[1] else "with none",
             seconds,
             following[0] - this[0],
         )
@@ -45,7 +45,7 @@ def steps(world: World, outcome: Outcome) -> Iterator[Step]:
 
 def _came_to(verified: int, tokens: int) -> str:
     if not verified:
-        return "a plain step"
+        return "an ordinary decode step"
     return "all right" if tokens > verified else "a rejection"
 
 
@@ -55,8 +55,8 @@ def table(world: World, tokens: int) -> Table:
     kinds: dict[tuple[str, str], list[Step]] = defaultdict(list)
     for step in steps(world, outcome):
         kinds[step.before, step.begun].append(step)
-    speed_up = outcome.tokens_per_second * world.step_seconds
-    title = f"draft {world.round_trip_seconds * 1e3:g} ms away: {speed_up:.2f} times the target"
+    speedup = outcome.tokens_per_second * world.step_seconds
+    title = f"draft {world.round_trip_seconds * 1e3:g} ms away: {speedup:.2f} times the target"
     found = Table(title=title)
     for name in ("after", "the next began", "share of time", "ms each", "tokens each"):
         found.add_column(name, justify="left" if name in {"after", "the next began"} else "right")

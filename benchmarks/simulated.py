@@ -81,4 +81,4 @@ async def deployed(
 def rounds_and_steps(results: Sequence[Result]) -> int:
     """Verdicts of all outputs."""
     found = [choice.finished.statistics for result in results for choice in result.choices]
-    return sum(one.rounds + one.plain_steps for one in found)
+    return sum(one.rounds + one.target_only_steps for one in found)

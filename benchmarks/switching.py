@@ -73,7 +73,7 @@ async def generate(client: Client, prompt: Prompt, tokens: int) -> Output:
     )
     found = (await client.generate(request).result()).finished
     statistics = found.statistics
-    steps = statistics.rounds + statistics.plain_steps
+    steps = statistics.rounds + statistics.target_only_steps
     return Output(
         prompt.kind,
         statistics.verified / steps,

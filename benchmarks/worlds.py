@@ -26,7 +26,7 @@ WIRE_MS = 0.5
 def in_virtual_time(world: tuple[float, float, float], acceptance: float) -> tuple[float, float]:
     """Of the pacer, and of the best fixed length; means of three seeds."""
 
-    def speed_up(length: int | None) -> float:
+    def speedup(length: int | None) -> float:
         total = 0.0
         for seed in (1, 2, 3):
             step, draft, round_trip = (milliseconds / 1e3 for milliseconds in world)
@@ -41,7 +41,7 @@ def in_virtual_time(world: tuple[float, float, float], acceptance: float) -> tup
             total += simulate_policy(one, length, 1500).tokens_per_second * step
         return total / 3
 
-    return speed_up(None), max(1.0, *(speed_up(length) for length in FIXED_LENGTHS))
+    return speedup(None), max(1.0, *(speedup(length) for length in FIXED_LENGTHS))
 
 
 async def between_processes(

@@ -1,1 +1,1 @@
-"""The draft server: guesses ahead of the target."""
+"""The draft server: draft tokens ahead of the target."""

@@ -14,7 +14,7 @@ NAMES = ("paceline.v1.DraftService", "paceline.v1.ModelService")
 
 
 def start(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
-    """Start what guesses. One that looks up only never imports torch."""
+    """Start what draft tokens. One that looks up only never imports torch."""
     if settings.drafter == "ngram":
         return start_lookup(settings, registry)
     return engine.start(settings, registry, drafts=True)

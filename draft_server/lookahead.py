@@ -1,42 +1,42 @@
-"""Running ahead: what a draft has guessed beyond the confirmed path. Pure: no I/O, no clock."""
+"""Running ahead: what a draft has drafted beyond the committed tokens. Pure: no I/O, no clock."""
 
 import sys
 from collections import deque
 from collections.abc import Collection, Sequence
 
 from draft_server.branched_path import BranchedPath, Leaf, Pick
-from draft_server.prompt_lookup import Lookup
+from draft_server.prompt_lookup import PromptLookup
 from paceline.errors import InvalidArgument, ResourceExhausted
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.session import Advance, CostModel, Opening
 from paceline.protocol.vocabulary import VocabularyMap
 
-ROW_SHARE = 0.05
-"""Alternatives are worked on where a row adds no more to a step than this share of it."""
+TOKEN_SHARE = 0.05
+"""Branches are worked on where a row adds no more to a step than this share of it."""
 
 
 MOST_WAITING = 1024
 """Advances that may wait for the engine: one is sent in each round, and a step takes them all."""
 
 
-class AheadSession:
-    """Confirmed tokens, the guesses that follow them up to the window, and alternatives."""
+class Lookahead:
+    """Committed tokens, the draft tokens that follow them up to the lookahead, and branches."""
 
     def __init__(self, opening: Opening) -> None:
-        """Begin at the end of the opening's tokens, with no window."""
+        """Begin at the end of the opening's tokens, with no lookahead."""
         self._opening = opening
-        confirmed = opening.prompt_token_ids + opening.output_token_ids
-        self._path = BranchedPath(confirmed, opening.max_length, opening.stop_token_ids)
-        self._window = self._lookup_window = self._granted = 0
+        committed = opening.prompt_token_ids + opening.output_token_ids
+        self._path = BranchedPath(committed, opening.max_length, opening.stop_token_ids)
+        self._lookahead = self._ngram_lookahead = self._granted = 0
         self._unchanged = sys.maxsize
         self._awaited: tuple[int] | None = None  # one of each Advance that names some
-        self._released: tuple[int] | None = None  # the last of them whose guesses are there
-        self._told = self._path.confirmed  # guesses before this are on their way
+        self._released: tuple[int] | None = None  # the last of them whose draft tokens are there
+        self._told = self._path.committed  # draft tokens before this are on their way
         self._took = False
-        self._rows_are_cheap = True
-        self.alternative_tokens = self.alternatives_taken = 0
+        self._branches_are_cheap = True
+        self.branch_tokens = self.branches_taken = 0
         self._inbox: deque[Advance] = deque()
-        self._expected = self._path.confirmed
+        self._expected = self._path.committed
 
     @property
     def vocabulary(self) -> VocabularyMap | None:
@@ -45,18 +45,18 @@ class AheadSession:
 
     @property
     def tokens(self) -> list[int]:
-        """Confirmed tokens and guesses."""
+        """Committed tokens and draft tokens."""
         return self._path.tokens
 
     @property
-    def confirmed(self) -> list[int]:
-        """Confirmed tokens."""
-        return self._path.tokens[: self._path.confirmed]
+    def committed(self) -> list[int]:
+        """Committed tokens."""
+        return self._path.tokens[: self._path.committed]
 
     @property
-    def confirmed_length(self) -> int:
-        """How many tokens are confirmed."""
-        return self._path.confirmed
+    def committed_length(self) -> int:
+        """How many tokens are committed."""
+        return self._path.committed
 
     @property
     def has_news(self) -> bool:
@@ -71,7 +71,7 @@ class AheadSession:
         if len(self._inbox) >= MOST_WAITING:
             raise ResourceExhausted(f"{MOST_WAITING} advances wait, the limit for one session")
         if advance.position != self._expected:
-            limit = f"{self._expected}, where the confirmed path ends"
+            limit = f"{self._expected}, where the committed tokens ends"
             raise InvalidArgument.of("advance.position", advance.position, limit)
         self._expected += len(advance.token_ids)
         self._inbox.append(advance)
@@ -80,17 +80,17 @@ class AheadSession:
         """Apply what was posted."""
         while self._inbox:
             advance = self._inbox.popleft()
-            stayed = self._path.confirm(advance.token_ids)
+            stayed = self._path.commit(advance.token_ids)
             self._unchanged = min(self._unchanged, stayed)
-            self._told = max(min(self._told, stayed), self._path.confirmed)
-            if stayed < self._path.confirmed < len(self._path):
+            self._told = max(min(self._told, stayed), self._path.committed)
+            if stayed < self._path.committed < len(self._path):
                 self._took = True
-                self.alternatives_taken += 1
-            self._window = advance.window
-            awaited = self._path.confirmed + advance.awaited
+                self.branches_taken += 1
+            self._lookahead = advance.lookahead
+            awaited = self._path.committed + advance.awaited
             self._awaited = (awaited,) if advance.awaited else None
-            self._lookup_window = max(advance.window, advance.lookup_window)
-            self._granted = advance.alternatives if advance.window else 0
+            self._ngram_lookahead = max(advance.lookahead, advance.ngram_lookahead)
+            self._granted = advance.branches if advance.lookahead else 0
 
     def catch_up(self) -> int:
         """Apply what was posted; returns the length up to which the tokens stayed as they were.
@@ -102,11 +102,11 @@ class AheadSession:
         return unchanged
 
     def told(self) -> None:
-        """All guesses so far were delivered."""
+        """All draft tokens so far were delivered."""
         self._told = len(self._path)
 
     def take_awaited(self) -> bool:
-        """Whether the guesses that are waited for are on their way; only once for each Advance.
+        """Whether the tokens that are waited for are on their way; only once for each Advance.
 
         On the event loop, while the worker may apply the next one, which must not get lost, or
         has made the last of them and not delivered it, which must not be left behind.
@@ -118,56 +118,58 @@ class AheadSession:
         return True
 
     def taken(self) -> Proposal | None:
-        """The guesses, if they were an alternative until the target picked it; told once."""
+        """The draft tokens, if they were a branch until the target picked it; told once."""
         took, self._took = self._took, False
-        return self._path.proposal(self._path.confirmed) if took and self._path.guesses else None
+        return (
+            self._path.proposal(self._path.committed) if took and self._path.draft_tokens else None
+        )
 
     def note_cost(self, cost: CostModel | None) -> None:
-        """Learn what a step costs: alternatives are for where their rows are all but free."""
+        """Learn what a step costs: branches are for where their rows are all but free."""
         if cost is not None:
-            one = cost.step_seconds + cost.row_seconds
-            self._rows_are_cheap = cost.row_seconds <= ROW_SHARE * one
+            one = cost.step_seconds + cost.token_seconds
+            self._branches_are_cheap = cost.token_seconds <= TOKEN_SHARE * one
 
     @property
-    def has_alternatives(self) -> bool:
-        """Whether there may be alternatives to work on."""
-        return self._granted > 0 and self._rows_are_cheap
+    def has_branches(self) -> bool:
+        """Whether there may be branches to work on."""
+        return self._granted > 0 and self._branches_are_cheap
 
     def leaf(self, claimed: Collection[Leaf], own: Leaf | None) -> Leaf | None:
-        """The alternative to work on while others work on `claimed`; `own` if it is among them."""
-        granted = self._granted if self.has_alternatives else 0
+        """The branch to work on while others work on `claimed`; `own` if it is among them."""
+        granted = self._granted if self.has_branches else 0
         leaves = [leaf for leaf in self._path.leaves(granted) if leaf not in claimed]
         return own if own in leaves else next(iter(leaves), None)
 
     def holds(self, leaf: Leaf) -> bool:
-        """Whether the path has not left an alternative meanwhile."""
+        """Whether the path has not left a branch meanwhile."""
         return self._path.holds(leaf)
 
     def tokens_to(self, leaf: Leaf) -> list[int]:
-        """All tokens up to the end of an alternative that the path holds."""
+        """All tokens up to the end of a branch that the path holds."""
         return self._path.tokens_to(leaf)
 
     def grow(self, leaf: Leaf, pick: Pick) -> Proposal | None:
-        """Continue an alternative; returns what is new of it, None when the path has left it."""
+        """Continue a branch; returns what is new of it, None when the path has left it."""
         proposal = self._path.grow(leaf, pick)
-        self.alternative_tokens += proposal is not None
+        self.branch_tokens += proposal is not None
         return proposal
 
     @property
     def wanted(self) -> int:
-        """Guesses to make now, by window and by what the output has room for; may be negative."""
-        return self._wanted(self._window)
+        """Draft tokens to make now, within lookahead and the output's room; may be negative."""
+        return self._wanted(self._lookahead)
 
     @property
     def wanted_of_lookup(self) -> int:
         """The same for lookup."""
-        return self._wanted(self._lookup_window)
+        return self._wanted(self._ngram_lookahead)
 
-    def _wanted(self, window: int) -> int:
-        """The target adds a token of its own, so the last one of the output is never guessed."""
-        room = self._opening.max_length - self._path.confirmed - 1
-        guessed = len(self._path) - self._path.confirmed
-        return 0 if self._stopped else min(window, room) - guessed
+    def _wanted(self, lookahead: int) -> int:
+        """The target adds a token of its own, so the last one of the output is never drafted."""
+        room = self._opening.max_length - self._path.committed - 1
+        drafted = len(self._path) - self._path.committed
+        return 0 if self._stopped else min(lookahead, room) - drafted
 
     @property
     def _stopped(self) -> bool:
@@ -175,8 +177,8 @@ class AheadSession:
         has_output = len(self._path) > len(self._opening.prompt_token_ids)
         return has_output and self._path.tokens[-1] in self._opening.stop_token_ids
 
-    def look_up(self, lookup: Lookup, least: int) -> Proposal:
-        """Guess what followed the same tokens before, where at least `least` of them match.
+    def look_up(self, lookup: PromptLookup, least: int) -> Proposal:
+        """Draft token what followed the same tokens before, where at least `least` of them match.
 
         The proposal, appended, ends at a stop token; it is empty without a match.
         """
@@ -192,7 +194,7 @@ class AheadSession:
         return tokens
 
     def propose(self, picks: Sequence[Pick], drafter: Drafter) -> Proposal:
-        """Append guesses; returns them as a proposal."""
+        """Append draft tokens; returns them as a proposal."""
         start = len(self._path)
-        self._path.guess(picks)
+        self._path.draft_token(picks)
         return self._path.proposal(start, drafter)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter
 
-from draft_server.lookahead import AheadSession
+from draft_server.lookahead import Lookahead
 from paceline.protocol.proposal import Drafter, Proposal
 
 
@@ -15,26 +15,26 @@ class DraftMetrics:
         """Register with `registry`."""
         drafted = Counter(
             "paceline_draft_proposed_tokens",
-            "Draft tokens sent; those of an alternative that is taken are sent twice.",
+            "Draft tokens sent; those of a branch that is taken are sent twice.",
             ["drafter"],
             registry=registry,
         )
         self._drafted = {drafter: drafted.labels(drafter.value) for drafter in Drafter}
-        self._alternative_tokens = Counter(
-            "paceline_draft_alternative_tokens",
+        self._branch_tokens = Counter(
+            "paceline_draft_branch_tokens",
             "Draft tokens made for the case that the target picks the second best before them.",
             registry=registry,
         )
         self._taken = Counter(
-            "paceline_draft_alternatives_taken",
-            "Alternatives whose first token the target picked.",
+            "paceline_draft_branches_taken",
+            "Branches whose first token the target picked.",
             registry=registry,
         )
 
-    def observe_end(self, session: AheadSession) -> None:
-        """Count what came of a stream's alternatives."""
-        self._alternative_tokens.inc(session.alternative_tokens)
-        self._taken.inc(session.alternatives_taken)
+    def observe_end(self, session: Lookahead) -> None:
+        """Count what came of a stream's branches."""
+        self._branch_tokens.inc(session.branch_tokens)
+        self._taken.inc(session.branches_taken)
 
     def observe(self, proposals: Iterable[Proposal]) -> None:
         """Count what is sent."""

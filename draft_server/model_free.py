@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from draft_server.settings import DraftSettings
 from paceline.engine.interfaces import KVCache, Logits, Span
 from paceline.engine.metrics import EngineMetrics
-from paceline.engine.sampling.sampler import LAW_VERSION
+from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.started_engine import StartedEngine
 from paceline.engine.worker import Engine
 from paceline.errors import Internal
@@ -55,12 +55,14 @@ def start_lookup(settings: DraftSettings, registry: CollectorRegistry) -> Starte
         vocabulary_size=_ANY,
         max_positions=_ANY,
         eos_token_ids=(),
-        law_version=LAW_VERSION,
-        row_exact=True,
+        sampler_version=SAMPLER_VERSION,
+        batch_invariant=True,
         host=socket.gethostname(),
         cores=own_cores(),
     )
-    engine = Engine(NoRunner(), step_rows=settings.step_rows, kv_pages=MAX_SESSIONS)
+    engine = Engine(
+        NoRunner(), max_batched_tokens=settings.max_batched_tokens, kv_pages=MAX_SESSIONS
+    )
     EngineMetrics(registry).watch(lambda: engine.load)
     engine.start()
     return StartedEngine(engine, model, None)

@@ -90,16 +90,16 @@ class RecentOutputs:
         return tuple(reversed(self._by_salt.get(salt, ())))
 
 
-class Lookup:
+class PromptLookup:
     """Lookup for one stream: in itself, then in those that ended before."""
 
     def __init__(self, tokens: Sequence[int], others: Iterable[SuffixIndex] = ()) -> None:
-        """`tokens` are the confirmed ones so far."""
+        """`tokens` are the committed ones so far."""
         self._own = SuffixIndex(tokens)
         self._others = tuple(others)
 
-    def confirm(self, tokens: Sequence[int]) -> None:
-        """All confirmed tokens, those known already included."""
+    def commit(self, tokens: Sequence[int]) -> None:
+        """All committed tokens, those known already included."""
         self._own.extend(tokens[len(self._own.tokens) :])
 
     def find(self, context: Sequence[int], count: int, least: int) -> Match:

@@ -58,7 +58,7 @@ def draft_server(drafter: str) -> Callable[[StartedEngine, CollectorRegistry], D
 
 
 class DraftService(draft_pb2_grpc.DraftServiceServicer):
-    """Drafts ahead."""
+    """DraftPools ahead."""
 
     def __init__(
         self, server: EngineServer, drafter: str, metrics: DraftMetrics, calls: CallInterceptor
@@ -124,6 +124,6 @@ def _together(proposals: list[Proposal]) -> list[Together]:
 
 
 def _more_to_come(drafter: AnyDrafter) -> bool:
-    """Whether what was guessed had better wait for more, until it is due."""
+    """Whether what was drafted had better wait for more, until it is due."""
     session = drafter.session
-    return (session.wanted > 0 or session.has_alternatives) and not session.take_awaited()
+    return (session.wanted > 0 or session.has_branches) and not session.take_awaited()

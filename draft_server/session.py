@@ -1,11 +1,11 @@
-"""What serves one stream: its drafter, once it is open, and the sessions of its alternatives."""
+"""What serves one stream: its drafter, once it is open, and the sessions of its branches."""
 
-from draft_server.drafters.branches import AlternativeSessions
+from draft_server.drafters.branches import BranchSessions
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import Deliver, ModelDrafter
 from draft_server.drafters.ngram import NgramDrafter
 from draft_server.metrics import DraftMetrics
-from draft_server.prompt_lookup import Lookup, RecentOutputs
+from draft_server.prompt_lookup import PromptLookup, RecentOutputs
 from paceline.engine.worker import Engine
 from paceline.harmless import harmless
 from paceline.protocol.session import Advance, Opening
@@ -26,35 +26,35 @@ class DraftStream:
         self._metrics = metrics
         self._salt = ""
         self._drafter: AnyDrafter | None = None
-        self._alternatives: AlternativeSessions | None = None
+        self._branches: BranchSessions | None = None
 
     def open(self, opening: Opening, deliver: Deliver) -> AnyDrafter:
-        """The drafter, which hands what it guesses to `deliver`."""
+        """The drafter, which hands what it drafts to `deliver`."""
         drafter = self._make(opening, deliver)
         self._drafter, self._salt = drafter, opening.cache_salt
         if isinstance(drafter, ModelDrafter):
-            self._alternatives = AlternativeSessions(self._engine, drafter)
+            self._branches = BranchSessions(self._engine, drafter)
         return drafter
 
     def _make(self, opening: Opening, deliver: Deliver) -> AnyDrafter:
         if self._kind == "model":
             return ModelDrafter(opening, deliver)
         others = self._recent.of(opening.cache_salt)
-        lookup = Lookup(opening.prompt_token_ids + opening.output_token_ids, others)
+        lookup = PromptLookup(opening.prompt_token_ids + opening.output_token_ids, others)
         kind = NgramDrafter if self._kind == "ngram" else HybridDrafter
         return kind(opening, deliver, lookup)
 
     def advance(self, drafter: AnyDrafter, advance: Advance) -> None:
-        """Tell its drafter what was decided, and work on as many alternatives as are granted."""
+        """Tell its drafter what was decided, and work on as many branches as are granted."""
         drafter.advance(advance)
-        if self._alternatives is not None:
-            self._alternatives.open(advance.alternatives)
+        if self._branches is not None:
+            self._branches.open(advance.branches)
 
     def close(self) -> None:
         """Free what it has beside its session; remember its output for lookup, and count."""
-        if self._alternatives is not None:
-            self._alternatives.close()
+        if self._branches is not None:
+            self._branches.close()
         if self._drafter is not None:
-            self._recent.add(self._salt, self._drafter.session.confirmed)
+            self._recent.add(self._salt, self._drafter.session.committed)
             with harmless("metrics"):
                 self._metrics.observe_end(self._drafter.session)

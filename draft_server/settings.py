@@ -9,9 +9,9 @@ from paceline.engine.settings import EngineSettings
 
 
 class DraftSettings(EngineSettings):
-    """Owns a draft model: guesses ahead of the target."""
+    """Owns a draft model: draft tokens ahead of the target."""
 
-    needs_exact_rows: ClassVar[bool] = False
+    needs_batch_invariance: ClassVar[bool] = False
     model_config = SettingsConfigDict(
         env_prefix="PACELINE_DRAFT_", cli_prog_name="python -m draft_server"
     )
@@ -27,8 +27,8 @@ class DraftSettings(EngineSettings):
     )
     drafter: Literal["model", "ngram", "hybrid"] = Field(
         "hybrid",
-        description="What guesses: the model; lookup of what followed the same tokens before, in "
-        "the stream and in recent ones; or lookup where much matches and else the model.",
+        description="What drafts: the model; n-gram lookup of what followed the same tokens "
+        "before, in the stream and in recent ones; or lookup where much matches, else the model.",
     )
     port: int = Field(7072, ge=0, le=65535, description="Port for calls; 0 takes any free one.")
     health_port: int = Field(

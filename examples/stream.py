@@ -21,7 +21,7 @@ async def main(address: str) -> None:
         print()
     if generation.finished is not None:
         usage = generation.finished.usage
-        print(f"{usage.speculated_tokens} of {usage.output_tokens} tokens were guessed ahead")
+        print(f"{usage.speculated_tokens} of {usage.output_tokens} tokens were drafted ahead")
 
 
 asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "localhost:7070"))

@@ -4,11 +4,11 @@ import asyncio
 
 from prometheus_client import CollectorRegistry
 
-from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.backends.pool import Pool
 from orchestrator.serving.generation import Choices
 from orchestrator.serving.metrics import OrchestratorMetrics
-from orchestrator.serving.served_models import Models
+from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.service import GenerationService
 from orchestrator.serving.status_service import StatusService
 from orchestrator.serving.totals import RunningTotals
@@ -25,10 +25,10 @@ class Orchestrator:
 
     def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
         """Begin to watch the pools; belongs to the running event loop."""
-        targets, drafts = Pool(settings.target), Drafts(settings.draft)
+        targets, drafts = Pool(settings.target), DraftPools(settings.draft)
         totals = RunningTotals(drafts)
         metrics = OrchestratorMetrics(registry, targets, drafts, totals)
-        models = Models(targets, drafts)
+        models = ServedModels(targets, drafts)
         choices = Choices(settings, targets, drafts, totals, metrics)
         self._service = GenerationService(settings, models, choices)
         self._status = StatusService(targets, drafts, totals)

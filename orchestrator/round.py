@@ -6,7 +6,7 @@ The whole of speculative decoding on one screen; no I/O of its own.
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from orchestrator.speculation.acceptance import Guess
+from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.pacer import Pacer
 from orchestrator.speculation.plan import DraftState, Plan
 from paceline.protocol.proposal import Proposal
@@ -30,14 +30,14 @@ class Draft(Protocol):
     def state(self) -> DraftState:
         """What there is to plan with."""
 
-    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
-        """Confirm what was decided; returns the guesses that were verified."""
+    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
+        """Commit what was decided; returns the draft tokens that were verified."""
 
     def is_short_of(self, plan: Plan) -> bool:
         """Whether taking what is planned means waiting."""
 
     async def take(self, plan: Plan) -> Proposal:
-        """What it has guessed, waited for as the plan says; may be empty."""
+        """What it has drafted, waited for as the plan says; may be empty."""
 
 
 class Stream(Protocol):

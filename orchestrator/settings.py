@@ -118,11 +118,11 @@ class OrchestratorSettings(ServerSettings):
     max_draft_length: int = Field(
         16, ge=1, le=32, description="Most draft tokens in a round, when the pacer decides."
     )
-    window: int | None = Field(
+    lookahead: int | None = Field(
         None,
         ge=0,
         le=256,
-        description="Tokens the draft may be ahead of what is confirmed. Unless given: none where "
+        description="Tokens the draft may be ahead of what is committed. Unless given: none where "
         "draft and target share a machine, to take turns; elsewhere about two rounds.",
     )
     draft_wait_seconds: float = Field(

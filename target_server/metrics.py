@@ -15,8 +15,10 @@ class TargetMetrics:
             "Steps of sessions that verified a proposal.",
             registry=registry,
         )
-        self._plain_steps = Counter(
-            "paceline_target_plain_steps", "Steps of sessions with no proposal.", registry=registry
+        self._target_only_steps = Counter(
+            "paceline_target_only_steps",
+            "Steps of sessions with no proposal.",
+            registry=registry,
         )
         self._verified = Counter(
             "paceline_target_verified_tokens", "Draft tokens verified.", registry=registry
@@ -27,6 +29,6 @@ class TargetMetrics:
 
     def observe(self, verdict: Verdict) -> None:
         """Count a verdict."""
-        (self._rounds if verdict.verified else self._plain_steps).inc()
+        (self._rounds if verdict.verified else self._target_only_steps).inc()
         self._verified.inc(verdict.verified)
         self._accepted.inc(verdict.accepted)

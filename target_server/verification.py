@@ -131,7 +131,7 @@ class Verification:
         self._deliver(error)
 
     def kept(self, cached: int) -> list[int]:
-        """The confirmed tokens in KV: all but the last, which the next step computes."""
+        """The committed tokens in KV: all but the last, which the next step computes."""
         return self._path.tokens[: min(cached, len(self._path) - 1)]
 
     @property
@@ -165,7 +165,7 @@ class Verification:
             self._steps = 1 + self._asked.continue_steps
 
     def _drafts(self) -> tuple[int, ...]:
-        """What of the proposal lies beyond the confirmed path, at most all but one that remain.
+        """What of the proposal lies beyond the committed tokens, at most all but one that remain.
 
         And no more than a step has room for, with the row behind them.
         """

@@ -1,7 +1,7 @@
-"""Drafting alternatives: more sessions of the draft model, each behind a second best token.
+"""Drafting branches: more sessions of the draft model, each behind a second best token.
 
 They run in the same steps as the drafter's own, a row or a few each, so that where rows are
-all but free alternatives take no time from the guesses.
+all but free branches take no time from the draft tokens.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, U
 _log = structlog.get_logger(__name__)
 
 
-class AlternativeDrafter:
-    """One session for alternatives: a Decoder that continues one after the other."""
+class BranchDrafter:
+    """One session for branches: a Decoder that continues one after the other."""
 
-    def __init__(self, drafter: ModelDrafter, peers: "list[AlternativeDrafter]") -> None:
-        """Work for `drafter` beside `peers`; begin with its confirmed tokens."""
+    def __init__(self, drafter: ModelDrafter, peers: "list[BranchDrafter]") -> None:
+        """Work for `drafter` beside `peers`; begin with its committed tokens."""
         self._drafter = drafter
         self._peers = peers
-        self.tokens = drafter.session.confirmed  # of which KV, as far as it goes, is right
+        self.tokens = drafter.session.committed  # of which KV, as far as it goes, is right
         prompt = drafter.opening.prompt_token_ids
         self._history = History(prompt, self.tokens[len(prompt) :])
-        self._confirmed = len(self.tokens)
+        self._committed = len(self.tokens)
         self.leaf: Leaf | None = None
 
     @property
@@ -39,7 +39,7 @@ class AlternativeDrafter:
         return False
 
     def plan(self, cached: int) -> Span | None:
-        """What is not in KV yet of the alternative that is most likely needed."""
+        """What is not in KV yet of the branch that is most likely needed."""
         session = self._drafter.session
         session.apply()
         claimed = [peer.leaf for peer in self._peers if peer is not self and peer.leaf]
@@ -52,17 +52,17 @@ class AlternativeDrafter:
 
     def _follow(self, tokens: list[int]) -> int:
         """Turn to `tokens`; returns how many leading ones are as before."""
-        same = self._confirmed  # those never change
+        same = self._committed  # those never change
         pairs = zip(self.tokens[same:], tokens[same:], strict=False)
         same += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        self.tokens, self._confirmed = tokens, self._drafter.session.confirmed_length
+        self.tokens, self._committed = tokens, self._drafter.session.committed_length
         self._history.truncate(same)
         for token in tokens[same:]:
             self._history.append(token)
         return same
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
-        """Guess the next token, unless the path has left the alternative."""
+        """Draft the next token, unless the path has left the branch."""
         session, leaf = self._drafter.session, self.leaf
         session.note_cost(report.cost_model)
         session.apply()
@@ -79,23 +79,23 @@ class AlternativeDrafter:
         return ()
 
     def fail(self, error: PacelineError) -> None:
-        """The engine has logged it; guesses go on without alternatives."""
+        """The engine has logged it; draft tokens go on without branches."""
 
 
-class AlternativeSessions:
-    """The engine's sessions for one stream's alternatives, opened when they are first granted."""
+class BranchSessions:
+    """The engine's sessions for one stream's branches, opened when they are first granted."""
 
     def __init__(self, engine: Engine, drafter: ModelDrafter) -> None:
         """Begin with none."""
         self._engine = engine
         self._drafter = drafter
-        self._decoders: list[AlternativeDrafter] = []
+        self._decoders: list[BranchDrafter] = []
         self._sessions: list[EngineSession] = []
 
     def open(self, count: int) -> None:
         """Have `count` sessions, as far as there is room that nobody else needs."""
         while len(self._sessions) < min(count, MAX_LEAVES) and self._may_open:
-            decoder = AlternativeDrafter(self._drafter, self._decoders)
+            decoder = BranchDrafter(self._drafter, self._decoders)
             opening = self._drafter.opening
             try:
                 tokens = self._drafter.words.read(decoder.tokens)
@@ -103,7 +103,7 @@ class AlternativeSessions:
                     decoder, tokens, opening.max_length, salt=opening.cache_salt
                 )
             except (InvalidArgument, ResourceExhausted, Unavailable) as error:
-                _log.debug("no alternatives", reason=str(error))
+                _log.debug("no branches", reason=str(error))
                 return
             self._decoders.append(decoder)
             self._sessions.append(session)

@@ -1,7 +1,7 @@
 """The hybrid drafter: lookup where much matches, else the model."""
 
 from draft_server.drafters.model import Deliver, ModelDrafter
-from draft_server.prompt_lookup import Lookup
+from draft_server.prompt_lookup import PromptLookup
 from paceline.engine.interfaces import Span
 from paceline.protocol.session import Opening
 
@@ -14,7 +14,7 @@ class HybridDrafter(ModelDrafter):
 
     least_match = 6
 
-    def __init__(self, opening: Opening, deliver: Deliver, lookup: Lookup) -> None:
+    def __init__(self, opening: Opening, deliver: Deliver, lookup: PromptLookup) -> None:
         """As ModelDrafter."""
         super().__init__(opening, deliver)
         self._lookup = lookup
@@ -22,7 +22,7 @@ class HybridDrafter(ModelDrafter):
     def plan(self, cached: int) -> Span | None:
         """What lookup leaves to the model."""
         self._catch_up()
-        self._lookup.confirm(self.session.confirmed)
+        self._lookup.commit(self.session.committed)
         while self.session.wanted_of_lookup > 0:
             proposal = self.session.look_up(self._lookup, self.least_match)
             if not proposal.token_ids:

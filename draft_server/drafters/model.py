@@ -1,9 +1,9 @@
-"""The model drafter: a small model that guesses one token a step."""
+"""The model drafter: a small model that drafts one token a step."""
 
 from collections.abc import Callable
 
 from draft_server.branched_path import Pick
-from draft_server.lookahead import AheadSession
+from draft_server.lookahead import Lookahead
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.sampler import pick_with_second
@@ -16,10 +16,10 @@ Deliver = Callable[[Proposal | PacelineError], None]
 
 
 class ModelDrafter:
-    """One session of a draft model: a Decoder that runs ahead within its window.
+    """One session of a draft model: a Decoder that runs ahead within its lookahead.
 
-    It follows the target's law with the target's noise, penalties and stop tokens, so
-    that a model which agrees with the target guesses what the target will pick.
+    It follows the target's sampler with the target's noise, penalties and stop tokens, so
+    that a model which agrees with the target draft tokens what the target will pick.
     """
 
     def __init__(self, opening: Opening, deliver: Deliver) -> None:
@@ -27,7 +27,7 @@ class ModelDrafter:
         self.opening = opening
         self.words = words_of(opening.vocabulary)
         self.deliver = deliver
-        self.session = AheadSession(opening)
+        self.session = Lookahead(opening)
         self.has_begun = False  # the prompt is in KV
         self._history = History(opening.prompt_token_ids, opening.output_token_ids)
         self._same = 0  # leading tokens for which KV, as far as it goes, is right
@@ -42,7 +42,7 @@ class ModelDrafter:
         return False
 
     def plan(self, cached: int) -> Span | None:
-        """The tokens not in KV yet, when the window has room for a guess."""
+        """The tokens not in KV yet, when the lookahead has room for a draft token."""
         self._catch_up()
         if self.session.wanted <= 0:
             return None
@@ -52,7 +52,7 @@ class ModelDrafter:
         return Span(start, self.words.read(tokens[start:]), 1)
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
-        """Guess the next token, unless the path has left the one it follows."""
+        """Draft the next token, unless the path has left the one it follows."""
         end = span.position + len(span.token_ids)
         self.has_begun = True
         self.session.note_cost(report.cost_model)
@@ -68,7 +68,7 @@ class ModelDrafter:
         self.deliver(error)
 
     def kept(self, cached: int) -> tuple[int, ...]:
-        """Confirmed tokens and guesses in KV."""
+        """Committed tokens and drafts in KV."""
         return self.words.read(self.session.tokens[: min(cached, self._same)])
 
     def _catch_up(self) -> None:
@@ -80,13 +80,13 @@ class ModelDrafter:
         if taken := self.session.taken():
             self.hand_out(taken)
 
-    def hand_out(self, guesses: Proposal) -> None:
+    def hand_out(self, draft_tokens: Proposal) -> None:
         """Deliver what follows the path, up to its end."""
-        self.deliver(guesses)
+        self.deliver(draft_tokens)
         self.session.told()
 
 
 def pick_next(row: Logits, opening: Opening, history: History) -> Pick:
-    """What the draft picks behind `history`, by the target's law, and what else it might have."""
+    """What the draft picks behind `history`, by the target's sampler, and its second best."""
     stop = opening.stop_token_ids
     return Pick(*pick_with_second(row, opening.sampling, opening.seed, history, stop))

@@ -1,9 +1,9 @@
-"""The n-gram drafter: guesses what followed the same tokens before. No model, no weights."""
+"""The n-gram drafter: draft tokens what followed the same tokens before. No model, no weights."""
 
 from collections.abc import Callable
 
-from draft_server.lookahead import AheadSession
-from draft_server.prompt_lookup import KEY_TOKENS, Lookup
+from draft_server.lookahead import Lookahead
+from draft_server.prompt_lookup import KEY_TOKENS, PromptLookup
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
 from paceline.protocol.proposal import Proposal
@@ -15,11 +15,11 @@ Deliver = Callable[[Proposal | PacelineError], None]
 class NgramDrafter:
     """One session: a Decoder that never wants a step."""
 
-    def __init__(self, opening: Opening, deliver: Deliver, lookup: Lookup) -> None:
+    def __init__(self, opening: Opening, deliver: Deliver, lookup: PromptLookup) -> None:
         """`deliver` takes proposals; one without tokens says that none will come."""
         self._deliver = deliver
         self._lookup = lookup
-        self.session = AheadSession(opening)
+        self.session = Lookahead(opening)
 
     def advance(self, advance: Advance) -> None:
         """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
@@ -31,11 +31,11 @@ class NgramDrafter:
         return False
 
     def plan(self, cached: int) -> Span | None:
-        """Guess at once what the window has room for; no span."""
+        """Draft at once what the lookahead has room for; no span."""
         if not self.session.has_news:
             return None
         self.session.catch_up()
-        self._lookup.confirm(self.session.confirmed)
+        self._lookup.commit(self.session.committed)
         while self.session.wanted_of_lookup > 0:
             proposal = self.session.look_up(self._lookup, KEY_TOKENS)
             self._deliver(proposal)

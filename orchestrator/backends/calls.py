@@ -277,7 +277,7 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
         return await self._open(draft_pb2.DraftRequest(open=opening_to_proto(opening)))
 
     async def advance(self, advance: Advance) -> None:
-        """Confirm tokens and grant a window."""
+        """Commit tokens and grant a lookahead."""
         self._contract.grant(advance)
         await self._write(draft_pb2.DraftRequest(advance=advance_to_proto(advance)))
 

@@ -7,17 +7,17 @@ say is never refused, however late it comes.
 import math
 from collections.abc import Iterable
 
-from orchestrator.speculation.draft_buffer import MAX_ALTERNATIVE_TOKENS
+from orchestrator.speculation.draft_buffer import MAX_BRANCH_TOKENS
 from paceline.errors import Internal
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.session import Advance, Opened, Opening
 from paceline.protocol.verdict import PromptLogprobs, Verdict, Verify
 
-_SLACK = MAX_ALTERNATIVE_TOKENS
-"""Draft tokens beyond the window: alternatives, and what an alternative that was taken goes on
+_SLACK = MAX_BRANCH_TOKENS
+"""Draft tokens beyond the lookahead: branches, and what a branch that was taken goes on
 with."""
-_PER_ADVANCE = 2 * MAX_ALTERNATIVE_TOKENS
-"""Draft tokens that an Advance may bring beside its window."""
+_PER_ADVANCE = 2 * MAX_BRANCH_TOKENS
+"""Draft tokens that an Advance may bring beside its lookahead."""
 MOST_PENDING = 16384
 """Draft tokens that may ever be under way; far more than come while an event loop stands still."""
 MOST_STRAYS = 64
@@ -53,10 +53,10 @@ class DraftContract:
 
     def grant(self, advance: Advance) -> None:
         """The draft is told this."""
-        window = max(advance.window, advance.lookup_window)
-        end = advance.position + len(advance.token_ids) + window + _SLACK
+        lookahead = max(advance.lookahead, advance.ngram_lookahead)
+        end = advance.position + len(advance.token_ids) + lookahead + _SLACK
         self._end = max(self._end, end)
-        self._pending = min(MOST_PENDING, self._pending + window + _PER_ADVANCE)
+        self._pending = min(MOST_PENDING, self._pending + lookahead + _PER_ADVANCE)
 
     def check_message(self, sizes: Iterable[tuple[int, int, int]]) -> None:
         """By position, tokens and confidences of its proposals, before they are read."""
@@ -65,7 +65,7 @@ class DraftContract:
             _hold(self._pending >= 0, "it proposes more than it was granted")
             _hold(confidences <= tokens, f"{confidences} confidences came for {tokens} tokens")
             inside = self._begin <= position and position + tokens <= self._end
-            _hold(inside, f"it proposes for {position}, which is not between start and window")
+            _hold(inside, f"it proposes for {position}, which is not between start and lookahead")
 
     def check(self, proposal: Proposal) -> None:
         """Its values."""
@@ -126,7 +126,7 @@ class TargetContract:
         _hold(verdict.cached_tokens <= prompt, "more tokens are cached than the prompt has")
         times = [verdict.step_seconds, verdict.sampling_seconds, verdict.queue_seconds]
         if verdict.cost_model is not None:
-            times += [verdict.cost_model.step_seconds, verdict.cost_model.row_seconds]
+            times += [verdict.cost_model.step_seconds, verdict.cost_model.token_seconds]
         _hold(all(map(_is_amount, times)), "a time or a cost is no number of 0 or more")
         for one in verdict.logprobs:
             self._check_top(len(one.top), self._opening.logprobs or 0)

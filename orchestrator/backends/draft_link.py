@@ -9,13 +9,13 @@ import structlog
 
 from orchestrator.backends.calls import DraftCall
 from orchestrator.backends.contract import BrokenContract
-from orchestrator.backends.draft_pools import DraftPool, Drafts
+from orchestrator.backends.draft_pools import DraftPool, DraftPools
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.backends.replica import Replica
-from orchestrator.speculation.acceptance import Guess
-from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.acceptance import DraftToken
+from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.draft_buffer import ReceivedTokens
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.plan import DraftState, Plan
 from orchestrator.speculation.pool_pacer import PoolPacer
 from paceline.errors import (
@@ -56,7 +56,7 @@ class DraftedStream(Protocol):
     def received(self, drafter: Drafter, count: int) -> None:
         """Draft tokens came."""
 
-    def count_in(self, counts: Tally) -> None:
+    def count_in(self, counts: Counts) -> None:
         """What the stream comes to is counted there from now on."""
 
 
@@ -65,7 +65,7 @@ class NoDraft:
 
     state = DraftState(ready=False)
 
-    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
+    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
         """Nobody to tell."""
         return ()
 
@@ -78,23 +78,23 @@ class NoDraft:
         return NOTHING
 
 
-class Drafting:
+class DraftLink:
     """A session on some draft server, found anew when it is lost or another pool is better."""
 
     def __init__(
         self,
-        drafts: Drafts,
+        drafts: DraftPools,
         pacer: PoolPacer,
         target: ModelInfo,
         opening: Opening,
         stream: DraftedStream,
         *,
-        window: int | None,
+        lookahead: int | None,
         seconds: float,
     ) -> None:
         """Draft for `stream` within `seconds`, as soon as run() runs.
 
-        pacer: of the stream; it is told which pool's draft it has. window: tokens the draft may
+        pacer: of the stream; it is told which pool's draft it has. lookahead: tokens the draft may
         be ahead; None leaves that to the plans.
         """
         self._drafts = drafts
@@ -102,7 +102,7 @@ class Drafting:
         self._target = target
         self._opening = opening
         self._stream = stream
-        self._window = window
+        self._lookahead = lookahead
         self._seconds = seconds
         self._session: DraftSession | None = None
         self._replica: Replica | None = None
@@ -118,12 +118,12 @@ class Drafting:
         """See orchestrator.round."""
         return self._session.state if self._session is not None else NoDraft.state
 
-    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
+    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
         """See orchestrator.round."""
         return self._session.advance(verdict) if self._session is not None else ()
 
     def is_short_of(self, plan: Plan) -> bool:
-        """Whether a guess is to come that the plan would wait for."""
+        """Whether a draft token is to come that the plan would wait for."""
         return self._session is not None and self._session.is_short_of(plan)
 
     async def take(self, plan: Plan) -> Proposal:
@@ -184,8 +184,8 @@ class Drafting:
         size = self._target.vocabulary_size
         async with DraftCall(replica, self._seconds, size) as call, asyncio.TaskGroup() as tasks:
             opening = self._for_draft(replica.model)
-            self._pacer.use(pool.record, pool.tally)
-            session = self._session_of(replica, opening, pool.record)
+            self._pacer.use(pool.measurements, pool.counts)
+            session = self._session_of(replica, opening, pool.measurements)
             if self._pacer.eager:
                 session.begin()
             self._session, self._replica = session, replica
@@ -223,7 +223,7 @@ class Drafting:
             wanted = self._drafts.move(pool, holding, self._target, unfit)
             if wanted is not None:
                 _log.info("stream moves", draft=pool.name, to=wanted)
-                pool.tally.moved += 1
+                pool.counts.moved += 1
                 return wanted
 
     def _for_draft(self, draft: ModelInfo | None) -> Opening:
@@ -247,14 +247,16 @@ class Drafting:
             vocabulary=found.map if found is not None else None,
         )
 
-    def _session_of(self, replica: Replica, opening: Opening, record: DraftRecord) -> DraftSession:
+    def _session_of(
+        self, replica: Replica, opening: Opening, measurements: DraftMeasurements
+    ) -> DraftSession:
         return DraftSession(
             opening,
             self._target.vocabulary_size,
-            record,
+            measurements,
             shares_cores=_share_cores(replica, self._target),
             free=replica.model is not None and not replica.model.vocabulary_hash,
-            window=self._window,
+            lookahead=self._lookahead,
             round_trip_seconds=replica.round_trip_seconds,
         )
 

@@ -10,9 +10,9 @@ import structlog
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import BLAMED_SECONDS, POLL_SECONDS, Blame, Replica, least_loaded
 from orchestrator.backends.vocabularies import Vocabularies
-from orchestrator.speculation.counts import Tally
-from orchestrator.speculation.measurements import DraftRecord, TargetRecord
-from orchestrator.speculation.pool_choice import Candidate, Holding, Selection, standing
+from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.measurements import DraftMeasurements, TargetMeasurements
+from orchestrator.speculation.pool_choice import Holding, PoolCandidate, PoolChoice, standing
 from paceline.errors import Unavailable
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.status import PoolState
@@ -30,15 +30,15 @@ class DraftPool(Pool):
         self,
         name: str,
         addresses: Collection[str],
-        target: TargetRecord,
+        target: TargetMeasurements,
         vocabularies: Vocabularies,
     ) -> None:
         """Know of no server yet."""
         super().__init__(addresses)
         self._vocabularies = vocabularies
         self.name = name
-        self.record = DraftRecord(target)
-        self.tally = Tally()
+        self.measurements = DraftMeasurements(target)
+        self.counts = Counts()
         self._benched = False
         self._refused_at = -FULL_SECONDS
         self._models: set[tuple[str, str]] = set()
@@ -49,7 +49,7 @@ class DraftPool(Pool):
         found = {(model.name, model.fingerprint) for model in models}
         if self._models and found - self._models:
             _log.info("draft replaced", draft=self.name, models=sorted(found))
-            self.record = DraftRecord(self.record.target)
+            self.measurements = DraftMeasurements(self.measurements.target)
         self._models = found or self._models
 
     def fitting(
@@ -77,7 +77,7 @@ class DraftPool(Pool):
         return next(iter(blames), "") if all(blames) else ""
 
     @property
-    def strange(self) -> bool:
+    def wrong_vocabulary(self) -> bool:
         """Whether servers are ready, and the vocabulary of none is a target's."""
         return bool(self.ready) and all(replica.benched for replica in self.ready)
 
@@ -91,21 +91,21 @@ class DraftPool(Pool):
         return time.monotonic() - self._refused_at < FULL_SECONDS
 
     @contextlib.contextmanager
-    def drafting(self) -> Iterator[Tally]:
+    def drafting(self) -> Iterator[Counts]:
         """Count a stream that has one of these drafts."""
         self._refused_at = -FULL_SECONDS
-        self.tally.streams += 1
-        self.tally.running += 1
+        self.counts.streams += 1
+        self.counts.running += 1
         try:
-            yield self.tally
+            yield self.counts
         finally:
-            self.tally.running -= 1
+            self.counts.running -= 1
             self._say_whether_benched()
 
     def _say_whether_benched(self) -> None:
-        if self.record.benched == self._benched:
+        if self.measurements.benched == self._benched:
             return
-        self._benched = self.record.benched
+        self._benched = self.measurements.benched
         if self._benched:
             _log.warning(
                 "draft benched", draft=self.name, reason="streams gave it up: it did not pay"
@@ -114,31 +114,31 @@ class DraftPool(Pool):
             _log.info("draft in use again", draft=self.name)
 
     @property
-    def candidate(self) -> Candidate:
+    def candidate(self) -> PoolCandidate:
         """What the choice depends on."""
-        record = self.record
-        return Candidate(
+        measurements = self.measurements
+        return PoolCandidate(
             self.name,
-            record.gain,
-            record.benched,
-            record.probing,
-            record.tokens_to_probe,
-            record.opening_seconds(1),
+            measurements.speedup,
+            measurements.benched,
+            measurements.probing,
+            measurements.tokens_to_probe,
+            measurements.opening_seconds(1),
         )
 
 
-class Drafts:
+class DraftPools:
     """All draft pools, in the order of preference."""
 
     def __init__(self, addresses: dict[str, list[str]]) -> None:
         """Know of no server yet. addresses: by the pools' names."""
-        self.target = TargetRecord()
+        self.target = TargetMeasurements()
         self.vocabularies = Vocabularies()
         self.pools = [
             DraftPool(name, addresses[name], self.target, self.vocabularies) for name in addresses
         ]
-        self.none = Tally()
-        self._selection = Selection()
+        self.none = Counts()
+        self._selection = PoolChoice()
 
     @property
     def all(self) -> list[Replica]:
@@ -151,9 +151,9 @@ class Drafts:
         return [replica for pool in self.pools for replica in pool.ready]
 
     @property
-    def tallies(self) -> list[Tally]:
+    def all_counts(self) -> list[Counts]:
         """Of each pool, and of streams without a draft."""
-        return [*(pool.tally for pool in self.pools), self.none]
+        return [*(pool.counts for pool in self.pools), self.none]
 
     def notice_models(self) -> None:
         """See DraftPool."""
@@ -207,7 +207,7 @@ class Drafts:
             servers = len(pool.all)
             reason = f"none of {servers} servers is ready" if servers else "no address resolves"
             return PoolState.UNREACHABLE, reason
-        if pool.strange:
+        if pool.wrong_vocabulary:
             words = pool.ready[0].vocabulary
             return PoolState.WRONG_VOCABULARY, f"its vocabulary is not the target's: {words}"
         if pool.broken:
@@ -216,7 +216,9 @@ class Drafts:
         if pool.full:
             return PoolState.FULL, "streams that found no room begin without, and ask again"
         usable = [
-            one for one in self.pools if one.ready and not (one.strange or one.broken or one.full)
+            one
+            for one in self.pools
+            if one.ready and not (one.wrong_vocabulary or one.broken or one.full)
         ]
         candidates = [one.candidate for one in usable]
         state, reason = standing(pool.candidate, self._selection.best(candidates))
@@ -244,5 +246,5 @@ class Drafts:
 
 
 def has_room(draft: ModelInfo | None, length: int) -> bool:
-    """Whether a draft has positions for a guess behind so many tokens, and for one behind that."""
+    """Whether a draft has positions for a token behind so many tokens, and for one behind that."""
     return draft is not None and length + 2 <= draft.max_positions

@@ -31,7 +31,7 @@ class Vocabularies:
         return by_hash(draft, target) or self._relations.get((_of(draft), _of(target)))
 
     def fits(self, draft: ModelInfo | None, target: ModelInfo) -> bool:
-        """Whether a draft can guess for a target."""
+        """Whether a draft can draft for a target."""
         found = self.relation(draft, target)
         if draft is None or found is None or not found.usable:
             return False

@@ -14,7 +14,7 @@ STALLED_SECONDS = 30.0
 _TOKEN_BYTES = 32
 
 
-class Outlet:
+class EventBuffer:
     """Events of all choices of one call, in the order in which they were put."""
 
     def __init__(self) -> None:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestrator.backends.draft_link import Drafting, NoDraft
-from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.draft_link import DraftLink, NoDraft
+from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import run_stream
-from orchestrator.serving.event_buffer import Outlet
+from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
 from orchestrator.speculation.pool_pacer import PoolPacer
 from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChoiceRun:
     """One output of a call."""
 
     opening: Opening
@@ -43,7 +43,7 @@ class Choices:
         self,
         settings: OrchestratorSettings,
         targets: Pool,
-        drafts: Drafts,
+        drafts: DraftPools,
         totals: RunningTotals,
         metrics: OrchestratorMetrics,
     ) -> None:
@@ -56,10 +56,10 @@ class Choices:
 
     async def run(
         self,
-        choices: list[Choice],
+        choices: list[ChoiceRun],
         speculation: Speculation,
         model: ModelInfo,
-        outlet: Outlet,
+        event_buffer: EventBuffer,
         seconds: float,
     ) -> None:
         """Fill the outlet, and end it whatever happens; within `seconds`."""
@@ -68,7 +68,7 @@ class Choices:
             streams = [choice.stream for choice in choices]
             async with asyncio.timeout(seconds):
                 with self._totals.count(streams):
-                    await self._run_all(choices, speculation, model, outlet, seconds)
+                    await self._run_all(choices, speculation, model, event_buffer, seconds)
             error = None
         except TimeoutError:
             error = DeadlineExceeded(f"the output was not whole after {seconds:.1f} s")
@@ -79,7 +79,7 @@ class Choices:
                 _log.exception("stream failed")
             error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
         finally:
-            outlet.end(error)  # before what may go wrong, and nobody waits for
+            event_buffer.end(error)  # before what may go wrong, and nobody waits for
             for choice in choices:
                 ended = None if choice.stream.ended else error
                 with harmless("metrics"):
@@ -89,31 +89,31 @@ class Choices:
 
     async def _run_all(
         self,
-        choices: list[Choice],
+        choices: list[ChoiceRun],
         speculation: Speculation,
         model: ModelInfo,
-        outlet: Outlet,
+        event_buffer: EventBuffer,
         seconds: float,
     ) -> None:
         """The first choice goes ahead, so that the others find its prompt in KV."""
         first, *others = choices
 
-        async def follow(choice: Choice) -> None:
+        async def follow(choice: ChoiceRun) -> None:
             await first.stream.begun.wait()
             await self._generate(choice, speculation, model, seconds)
-            outlet.put(choice.stream.finished())
+            event_buffer.put(choice.stream.finished())
 
         try:
             async with asyncio.TaskGroup() as tasks:
                 for choice in others:
                     tasks.create_task(follow(choice))
                 await self._generate(first, speculation, model, seconds)
-                outlet.put(first.stream.finished())
+                event_buffer.put(first.stream.finished())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
 
     async def _generate(
-        self, choice: Choice, speculation: Speculation, model: ModelInfo, seconds: float
+        self, choice: ChoiceRun, speculation: Speculation, model: ModelInfo, seconds: float
     ) -> None:
         opening, stream = choice.opening, choice.stream
         deadline = asyncio.get_running_loop().time() + seconds
@@ -123,13 +123,13 @@ class Choices:
             await run_stream(self._targets, NoDraft(), alone, opening, stream, deadline)
             return
         pacer = self._pacer(speculation)
-        draft = Drafting(
+        draft = DraftLink(
             self._drafts,
             pacer,
             model,
             opening,
             stream,
-            window=self._settings.window,
+            lookahead=self._settings.lookahead,
             seconds=seconds,
         )
         stream.on_interruption, stream.on_target = pacer.interrupted, draft.use_target
@@ -145,12 +145,14 @@ class Choices:
     def _pacer(self, speculation: Speculation) -> PoolPacer:
         settings = self._settings
 
-        def make(record: DraftRecord) -> Pacer:
+        def make(measurements: DraftMeasurements) -> Pacer:
             if speculation is Speculation.FORCE:
                 return FixedPacer(settings.draft_length, settings.draft_wait_seconds)
-            return AdaptivePacer(record, settings.max_draft_length, settings.draft_wait_seconds)
+            return AdaptivePacer(
+                measurements, settings.max_draft_length, settings.draft_wait_seconds
+            )
 
-        return PoolPacer(make, DraftRecord(self._drafts.target), self._drafts.none)
+        return PoolPacer(make, DraftMeasurements(self._drafts.target), self._drafts.none)
 
 
 async def _ended(drafting: "asyncio.Task[None]") -> None:

@@ -11,12 +11,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.backends.draft_pools import DraftPool, Drafts
+from orchestrator.backends.draft_pools import DraftPool, DraftPools
 from orchestrator.backends.pool import Pool
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.statistics import StreamStatistics
 from orchestrator.serving.totals import RunningTotals
-from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.counts import Counts
 from paceline.errors import PacelineError
 from paceline.protocol.generation import Overhead
 
@@ -30,7 +30,7 @@ class OrchestratorMetrics:
     """Histograms of streams and rounds, and all that is read when scraped."""
 
     def __init__(
-        self, registry: CollectorRegistry, targets: Pool, drafts: Drafts, totals: RunningTotals
+        self, registry: CollectorRegistry, targets: Pool, drafts: DraftPools, totals: RunningTotals
     ) -> None:
         """Register with `registry`."""
         self._totals = totals
@@ -144,7 +144,9 @@ class StreamCollector(Collector):
             "paceline_spec_decode_num_rounds", "Rounds verified.", found.rounds
         )
         yield CounterMetricFamily(
-            "paceline_spec_decode_num_plain_steps", "Steps with no proposal.", found.plain_steps
+            "paceline_spec_decode_num_target_only_steps",
+            "Steps with no proposal.",
+            found.target_only_steps,
         )
         yield GaugeMetricFamily(
             "paceline_targets_ready", "Target servers at hand.", len(self._targets.ready)
@@ -154,26 +156,26 @@ class StreamCollector(Collector):
 class DraftCollector(Collector):
     """Counters and gauges of each draft pool."""
 
-    def __init__(self, drafts: Drafts) -> None:
+    def __init__(self, drafts: DraftPools) -> None:
         """Read them when scraped."""
         self._drafts = drafts
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
-        tallies = {pool.name: pool.tally for pool in self._drafts.pools}
-        yield from _draft_counters(tallies)
-        yield _pacing_steps({**tallies, _NO_POOL: self._drafts.none})
+        all_counts = {pool.name: pool.counts for pool in self._drafts.pools}
+        yield from _draft_counters(all_counts)
+        yield _pacing_steps({**all_counts, _NO_POOL: self._drafts.none})
         yield from _draft_gauges(self._drafts.pools)
 
 
-def _draft_counters(tallies: dict[str, Tally]) -> Iterator[Metric]:
+def _draft_counters(all_counts: dict[str, Counts]) -> Iterator[Metric]:
     drafted = CounterMetricFamily(
         "paceline_spec_decode_num_draft_tokens",
-        "Draft tokens received, by what guessed them.",
+        "Draft tokens received, by what drafted them.",
         labels=["draft", "drafter"],
     )
-    for name, tally in tallies.items():
-        for drafter, count in tally.drafted.copy().items():
+    for name, counts in all_counts.items():
+        for drafter, count in counts.drafted.copy().items():
             drafted.add_metric([name, drafter.value], count)
     yield drafted
     for kind in ("verified", "accepted"):
@@ -182,12 +184,12 @@ def _draft_counters(tallies: dict[str, Tally]) -> Iterator[Metric]:
         )
         places = CounterMetricFamily(
             f"paceline_spec_decode_num_{kind}_tokens_per_pos",
-            f"Draft tokens {kind}, by place in the round.",
+            f"Draft tokens {kind}, by draft position.",
             labels=["draft", "position"],
         )
-        for name, tally in tallies.items():
-            total.add_metric([name], getattr(tally, kind))
-            for place, count in enumerate(getattr(tally, f"{kind}_by_place")):
+        for name, counts in all_counts.items():
+            total.add_metric([name], getattr(counts, kind))
+            for place, count in enumerate(getattr(counts, f"{kind}_by_position")):
                 places.add_metric([name, str(place)], count)
         yield from (total, places)
     streams = CounterMetricFamily(
@@ -196,20 +198,20 @@ def _draft_counters(tallies: dict[str, Tally]) -> Iterator[Metric]:
     moved = CounterMetricFamily(
         "paceline_draft_streams_moved", "Streams that left it for another pool.", labels=["draft"]
     )
-    for name, tally in tallies.items():
-        streams.add_metric([name], tally.streams)
-        moved.add_metric([name], tally.moved)
+    for name, counts in all_counts.items():
+        streams.add_metric([name], counts.streams)
+        moved.add_metric([name], counts.moved)
     yield from (streams, moved)
 
 
-def _pacing_steps(tallies: dict[str, Tally]) -> Metric:
+def _pacing_steps(all_counts: dict[str, Counts]) -> Metric:
     steps = CounterMetricFamily(
         "paceline_pacing_steps",
         "Steps planned by the pacer, by its reason.",
         labels=["draft", "reason"],
     )
-    for name, tally in tallies.items():
-        for reason, count in tally.reasons.copy().items():
+    for name, counts in all_counts.items():
+        for reason, count in counts.reasons.copy().items():
             steps.add_metric([name, reason], count)
     return steps
 
@@ -217,26 +219,26 @@ def _pacing_steps(tallies: dict[str, Tally]) -> Metric:
 def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
     gauges: dict[str, tuple[str, Callable[[DraftPool], float | None]]] = {
         "drafts_ready": ("Draft servers at hand.", lambda pool: len(pool.ready)),
-        "draft_streams_running": ("Streams that have a draft.", lambda pool: pool.tally.running),
+        "draft_streams_running": ("Streams that have a draft.", lambda pool: pool.counts.running),
         "draft_benched": (
             "1: streams begin without, as it does not pay or its vocabulary is not the target's.",
-            lambda pool: pool.record.benched or pool.strange,
+            lambda pool: pool.measurements.benched or pool.wrong_vocabulary,
         ),
         "draft_acceptance_rate": (
             "Accepted of recent draft tokens verified.",
-            lambda pool: pool.record.places.rate,
+            lambda pool: pool.measurements.places.rate,
         ),
-        "draft_gain_ratio": (
+        "draft_speedup_ratio": (
             "Speed over that of the target alone at the same load.",
-            lambda pool: _gain(pool, "value"),
+            lambda pool: _speedup(pool, "value"),
         ),
-        "draft_gain_ratio_low": (
+        "draft_speedup_ratio_low": (
             "Lower bound of its 95 % interval.",
-            lambda pool: _gain(pool, "low"),
+            lambda pool: _speedup(pool, "low"),
         ),
-        "draft_gain_ratio_high": (
+        "draft_speedup_ratio_high": (
             "Upper bound of its 95 % interval.",
-            lambda pool: _gain(pool, "high"),
+            lambda pool: _speedup(pool, "high"),
         ),
     }
     for name, (text, read) in gauges.items():
@@ -247,6 +249,6 @@ def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
         yield gauge
 
 
-def _gain(pool: DraftPool, which: str) -> float | None:
-    gain = pool.record.gain
-    return None if gain is None else float(getattr(gain, which))
+def _speedup(pool: DraftPool, which: str) -> float | None:
+    speedup = pool.measurements.speedup
+    return None if speedup is None else float(getattr(speedup, which))

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.serving.detokenizer import Detokenizer
-from orchestrator.serving.event_buffer import Outlet
+from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.statistics import StreamStatistics
 from orchestrator.serving.stop_strings import StopStrings
-from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.counts import Counts
 from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter
@@ -39,7 +39,7 @@ class OutputStream:
         detokenizer: Detokenizer,
         stop: tuple[str, ...],
         arrived: float,
-        outlet: Outlet,
+        event_buffer: EventBuffer,
         choice_index: int = 0,
     ) -> None:
         """Begin behind the opening's output tokens, as if they had been emitted here.
@@ -50,7 +50,7 @@ class OutputStream:
         self._opening = opening
         self._detokenizer = detokenizer
         self._stop = StopStrings(stop)
-        self._outlet = outlet
+        self._event_buffer = event_buffer
         self._choice_index = choice_index
         self._output: list[int] = []
         self._settled = 0
@@ -92,9 +92,9 @@ class OutputStream:
         """Draft tokens came."""
         self.statistics.receive(drafter, count)
 
-    def count_in(self, counts: Tally) -> None:
+    def count_in(self, counts: Counts) -> None:
         """What the stream comes to is counted there from now on."""
-        self.statistics.tally = counts
+        self.statistics.counts = counts
 
     def emit(self, verdict: Verdict) -> None:
         """Take the verdict's tokens: the only place that emits. Never waits for the client."""
@@ -109,7 +109,7 @@ class OutputStream:
         if piece.position > self._prompt_logprobs:
             self._prompt_logprobs = piece.position + len(piece.tokens) - 1
             tokens = tuple(self._with_texts(token) for token in piece.tokens)
-            self._outlet.put(PromptLogprobs(piece.position, tokens))
+            self._event_buffer.put(PromptLogprobs(piece.position, tokens))
 
     def settle(self) -> None:
         """Make deltas of what was emitted. A stop string takes back the tokens behind it."""
@@ -129,13 +129,13 @@ class OutputStream:
             self.statistics.observe(kept, arrival.draft_wait)
             delta = Delta(start, tuple(tokens), self._choice_index, self._text_length)
             self._text_length += len(delta.text)
-            self._outlet.put(delta)
+            self._event_buffer.put(delta)
             self.begun.set()
 
     async def room(self) -> None:
         """Wait until the client has read enough."""
-        if not self._outlet.has_room:
-            await self._outlet.room()
+        if not self._event_buffer.has_room:
+            await self._event_buffer.room()
             self.interrupted()
 
     def interrupted(self) -> None:

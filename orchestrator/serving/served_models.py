@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import NOT_ASKED, POLL_SECONDS, Replica
 from orchestrator.serving.tokenizer import TargetTokenizer
@@ -25,10 +25,10 @@ from paceline.protocol.model import KVSize, ModelInfo
 _log = structlog.get_logger(__name__)
 
 
-class Models:
+class ServedModels:
     """What the pools serve, by name."""
 
-    def __init__(self, targets: Pool, drafts: Drafts) -> None:
+    def __init__(self, targets: Pool, drafts: DraftPools) -> None:
         """The pools are watched by somebody else."""
         self._targets = targets
         self._drafts = drafts

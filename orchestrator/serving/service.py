@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 
 from orchestrator.serving.admission import admit, started
-from orchestrator.serving.event_buffer import Outlet
-from orchestrator.serving.generation import Choice, Choices
+from orchestrator.serving.event_buffer import EventBuffer
+from orchestrator.serving.generation import ChoiceRun, Choices
 from orchestrator.serving.kv_capacity import fit
 from orchestrator.serving.output import OutputStream
-from orchestrator.serving.served_models import Models
+from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.text_threads import TextThreads
 from orchestrator.serving.tokenizer import TargetTokenizer
 from orchestrator.settings import OrchestratorSettings
@@ -34,13 +34,15 @@ Context = grpc.aio.ServicerContext[object, object]
 class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
     """Streams outputs of the targets' models."""
 
-    def __init__(self, settings: OrchestratorSettings, models: Models, choices: Choices) -> None:
+    def __init__(
+        self, settings: OrchestratorSettings, models: ServedModels, choices: Choices
+    ) -> None:
         """`choices` runs what is admitted."""
         self._settings = settings
         self._models = models
         self._choices = choices
         self._threads = TextThreads()
-        self._running: dict[tuple[object, ...], Outlet] = {}
+        self._running: dict[tuple[object, ...], EventBuffer] = {}
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
@@ -56,17 +58,17 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         )
         sizes = self._models.kv_sizes(model)
         openings = fit(openings, sizes, shorten=asked.max_tokens is None)
-        outlet = Outlet()
+        event_buffer = EventBuffer()
         choices = await self._threads.run(
-            seconds, lambda: _choices(openings, asked, tokenizer, arrived, outlet)
+            seconds, lambda: _choices(openings, asked, tokenizer, arrived, event_buffer)
         )
-        with self._known(openings, outlet):
+        with self._known(openings, event_buffer):
             run = asyncio.create_task(
-                self._choices.run(choices, asked.speculation, model, outlet, seconds)
+                self._choices.run(choices, asked.speculation, model, event_buffer, seconds)
             )
             try:
                 yield event_to_proto(started(openings, asked, model))
-                async for event in outlet.events():
+                async for event in event_buffer.events():
                     yield event_to_proto(event)
             finally:
                 run.cancel()
@@ -92,18 +94,18 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         return generation_pb2.ListModelsResponse(models=models)
 
     @contextlib.contextmanager
-    def _known(self, openings: list[Opening], outlet: Outlet) -> Iterator[None]:
+    def _known(self, openings: list[Opening], event_buffer: EventBuffer) -> Iterator[None]:
         """Know the call while it runs. One that resumes a running call ends that: never two."""
         keys = [(one.request_id, one.seed, one.prompt_token_ids) for one in openings]
         older = self._running.get(keys[0]) if openings[0].output_token_ids else None
         if older is not None:
             older.end(Aborted("the stream was resumed by another call"))
-        self._running.update(dict.fromkeys(keys, outlet))
+        self._running.update(dict.fromkeys(keys, event_buffer))
         try:
             yield
         finally:
             for key in keys:
-                if self._running.get(key) is outlet:
+                if self._running.get(key) is event_buffer:
                     del self._running[key]
 
 
@@ -112,12 +114,14 @@ def _choices(
     asked: GenerateRequest,
     tokenizer: TargetTokenizer,
     arrived: float,
-    outlet: Outlet,
-) -> list[Choice]:
+    event_buffer: EventBuffer,
+) -> list[ChoiceRun]:
     return [
-        Choice(
+        ChoiceRun(
             opening,
-            OutputStream(opening, tokenizer.detokenizer(), asked.stop, arrived, outlet, index),
+            OutputStream(
+                opening, tokenizer.detokenizer(), asked.stop, arrived, event_buffer, index
+            ),
         )
         for index, opening in enumerate(openings)
     ]

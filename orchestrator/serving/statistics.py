@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import astuple
 from statistics import median
 
-from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.counts import Counts
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.verdict import Verdict
@@ -24,8 +24,8 @@ class StreamStatistics:
         self.round_seconds: list[float] = []
         self.drafted: Counter[Drafter] = Counter()
         self.rounds = 0
-        self.plain_steps = 0
-        self.tally = Tally()
+        self.target_only_steps = 0
+        self.counts = Counts()
         """Counts the same for all streams of a draft pool, which may change."""
         self.scraped_rounds = 0
         self.scraped_first = False
@@ -35,7 +35,7 @@ class StreamStatistics:
     def receive(self, drafter: Drafter, count: int) -> None:
         """Draft tokens came."""
         self.drafted[drafter] += count
-        self.tally.drafted[drafter] += count
+        self.counts.drafted[drafter] += count
 
     def rounds_since(self, first: int) -> list[tuple[float, Overhead]]:
         """Seconds and overhead of each round from the one numbered `first` on."""
@@ -58,7 +58,7 @@ class StreamStatistics:
     def observe(self, verdict: Verdict, draft_wait: float) -> None:
         """A verdict came, of a round that had waited `draft_wait` for its draft."""
         now = verdict.arrived_seconds
-        self.tally.observe(verdict)
+        self.counts.observe(verdict)
         if self._first_token is None:
             self._first_token = now
         elif verdict.verified and not self._interrupted:
@@ -68,7 +68,7 @@ class StreamStatistics:
         self._last_token = now
         self._interrupted = False
         if not verdict.verified:
-            self.plain_steps += 1
+            self.target_only_steps += 1
             return
         self.rounds += 1
         _count_places(self._verified, verdict.verified)
@@ -83,9 +83,9 @@ class StreamStatistics:
             drafted=self.drafted.total(),
             verified=sum(self._verified),
             accepted=self.accepted,
-            accepted_by_place=tuple(self._accepted + [0] * (places - len(self._accepted))),
-            verified_by_place=tuple(self._verified),
-            plain_steps=self.plain_steps,
+            accepted_by_position=tuple(self._accepted + [0] * (places - len(self._accepted))),
+            verified_by_position=tuple(self._verified),
+            target_only_steps=self.target_only_steps,
             ttft_seconds=first - self._arrived,
             decode_seconds=self._last_token - first,
             overhead_seconds=median(one.total for one in self.overheads) if self.overheads else 0.0,

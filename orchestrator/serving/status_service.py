@@ -2,7 +2,7 @@
 
 import grpc
 
-from orchestrator.backends.draft_pools import DraftPool, Drafts
+from orchestrator.backends.draft_pools import DraftPool, DraftPools
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Replica
 from orchestrator.serving.totals import RunningTotals
@@ -17,7 +17,7 @@ from paceline.v1 import status_pb2, status_pb2_grpc
 class StatusService(status_pb2_grpc.StatusServiceServicer):
     """Answers from what the pools were told last; asks nobody."""
 
-    def __init__(self, targets: Pool, drafts: Drafts, totals: RunningTotals) -> None:
+    def __init__(self, targets: Pool, drafts: DraftPools, totals: RunningTotals) -> None:
         """The pools are watched by somebody else; `totals` counts the streams."""
         self._totals = totals
         self._targets = targets
@@ -41,28 +41,28 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
         )
 
 
-def _pool(pool: DraftPool, drafts: Drafts) -> status.DraftPool:
-    record, tally = pool.record, pool.tally
+def _pool(pool: DraftPool, drafts: DraftPools) -> status.DraftPoolStatus:
+    measurements, counts = pool.measurements, pool.counts
     state, reason = drafts.standing(pool)
-    return status.DraftPool(
+    return status.DraftPoolStatus(
         name=pool.name,
         addresses=pool.addresses,
         replicas=len(pool.all),
         replicas_ready=len(pool.ready),
         state=state,
         reason=reason,
-        acceptance_rate=record.places.rate,
-        acceptance_by_place=record.places.rates,
-        gain=record.gain,
-        streams=tally.streams,
-        running=tally.running,
-        drafted=tally.drafted.total(),
-        verified=tally.verified,
-        accepted=tally.accepted,
-        wasted=tally.wasted,
-        plain_seconds=record.plain_seconds(0),
-        wait_seconds=record.wait(restart=False),
-        restart_seconds=record.wait(restart=True),
+        acceptance_rate=measurements.places.rate,
+        acceptance_by_position=measurements.places.rates,
+        speedup=measurements.speedup,
+        streams=counts.streams,
+        running=counts.running,
+        drafted=counts.drafted.total(),
+        verified=counts.verified,
+        accepted=counts.accepted,
+        wasted=counts.wasted,
+        decode_step_seconds=measurements.decode_step_seconds(0),
+        wait_seconds=measurements.wait(restart=False),
+        restart_seconds=measurements.wait(restart=True),
     )
 
 
@@ -80,5 +80,5 @@ def _server(role: Role, replica: Replica, pool: str = "") -> Server:
         clock_offset_seconds=replica.clock_offset_seconds,
         pool=pool,
         vocabulary=replica.vocabulary,
-        strange=replica.benched,
+        wrong_vocabulary=replica.benched,
     )

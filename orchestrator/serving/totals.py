@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.serving.output import OutputStream
 from paceline.protocol.status import Totals
 
@@ -11,7 +11,7 @@ from paceline.protocol.status import Totals
 class RunningTotals:
     """Counts streams as they run; the tallies count what they come to."""
 
-    def __init__(self, drafts: Drafts) -> None:
+    def __init__(self, drafts: DraftPools) -> None:
         """Begin at 0."""
         self._drafts = drafts
         self._streams = 0
@@ -23,7 +23,7 @@ class RunningTotals:
         self._streams += len(streams)
         self.running.update(streams)
         for stream in streams:
-            stream.statistics.tally = self._drafts.none
+            stream.statistics.counts = self._drafts.none
         try:
             yield
         finally:
@@ -32,14 +32,14 @@ class RunningTotals:
     @property
     def value(self) -> Totals:
         """So far."""
-        tallies = self._drafts.tallies
+        all_counts = self._drafts.all_counts
         return Totals(
             running=len(self.running),
             streams=self._streams,
-            tokens=sum(tally.tokens for tally in tallies),
-            rounds=sum(tally.rounds for tally in tallies),
-            plain_steps=sum(tally.plain_steps for tally in tallies),
-            drafted=sum(tally.drafted.total() for tally in tallies),
-            verified=sum(tally.verified for tally in tallies),
-            accepted=sum(tally.accepted for tally in tallies),
+            tokens=sum(counts.tokens for counts in all_counts),
+            rounds=sum(counts.rounds for counts in all_counts),
+            target_only_steps=sum(counts.target_only_steps for counts in all_counts),
+            drafted=sum(counts.drafted.total() for counts in all_counts),
+            verified=sum(counts.verified for counts in all_counts),
+            accepted=sum(counts.accepted for counts in all_counts),
         )

@@ -1,4 +1,4 @@
-"""How likely a guess is right: learned of verdicts, by how sure the drafter was. Pure."""
+"""How likely a draft token is right: learned of verdicts, by how sure the drafter was. Pure."""
 
 import math
 from bisect import bisect
@@ -19,7 +19,7 @@ _MAX_OFFSET = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class DraftToken:
     """A draft token, as far as its chance is concerned."""
 
     drafter: Drafter
@@ -27,8 +27,8 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class Guessed:
-    """A guess of which it is known whether it is right. confidence: on the drafter's own scale."""
+class JudgedToken:
+    """A token of which it is known whether it is right. confidence: on the drafter's own scale."""
 
     right: bool
     confidence: float
@@ -59,7 +59,7 @@ class Share:
 
 
 def _prior(confidence: float) -> float:
-    """Where nothing was seen yet: half of the guesses without any margin are right."""
+    """Where nothing was seen yet: half of the draft tokens without any margin are right."""
     return 1.0 - 0.5 * math.exp(-confidence / 2.0)
 
 
@@ -80,22 +80,22 @@ class Calibration:
         # Optimistic, so that a draft is tried; a few rounds tell.
         self.mean = Share(0.85, _OPTIMISM, _MEMORY)
 
-    def chance(self, guess: Guess) -> float:
-        """That such a guess is accepted when all before it were."""
-        return self._share(guess).value
+    def chance(self, draft_token: DraftToken) -> float:
+        """That such a draft token is accepted when all before it were."""
+        return self._share(draft_token).value
 
-    def observe(self, guess: Guess, accepted: bool) -> None:
-        """A guess was verified, behind others that were all accepted."""
-        self._share(guess).observe(accepted)
+    def observe(self, draft_token: DraftToken, accepted: bool) -> None:
+        """A draft token was verified, behind others that were all accepted."""
+        self._share(draft_token).observe(accepted)
         self.mean.observe(accepted)
 
-    def _share(self, guess: Guess) -> Share:
-        return self._shares[guess.drafter][bisect(_BOUNDS, guess.confidence)]
+    def _share(self, draft_token: DraftToken) -> Share:
+        return self._shares[draft_token.drafter][bisect(_BOUNDS, draft_token.confidence)]
 
 
 @dataclass(slots=True)
 class StreamAcceptance:
-    """Chances in one stream: those of all, moved by what this one's own guesses came to."""
+    """Chances in one stream: those of all, moved by what this one's own draft tokens came to."""
 
     calibration: Calibration
     offset: float = 0.0
@@ -105,17 +105,17 @@ class StreamAcceptance:
         """Begin as the others go."""
         self.mean = Share(self.calibration.mean.value, _STREAM_PRIOR, _STREAM_MEMORY)
 
-    def chance(self, guess: Guess) -> float:
-        """That a guess at hand is accepted when all before it are."""
-        return _moved(self.calibration.chance(guess), self.offset)
+    def chance(self, draft_token: DraftToken) -> float:
+        """That a draft token at hand is accepted when all before it are."""
+        return _moved(self.calibration.chance(draft_token), self.offset)
 
-    def all_right(self, guesses: Sequence[Guess]) -> float:
+    def all_right(self, draft_tokens: Sequence[DraftToken]) -> float:
         """That all of them are accepted."""
-        return math.prod(self.chance(guess) for guess in guesses)
+        return math.prod(self.chance(draft_token) for draft_token in draft_tokens)
 
     @property
     def next_chance(self) -> float:
-        """That a guess not made yet is accepted when all before it are."""
+        """That a draft token not made yet is accepted when all before it are."""
         return self.mean.value
 
     def doubt(self) -> None:
@@ -123,13 +123,13 @@ class StreamAcceptance:
         self.mean.doubt(_OPTIMISM / 2)
         self.offset = 0.0
 
-    def observe(self, guesses: tuple[Guess, ...], verdict: Verdict) -> None:
-        """Learn of the guesses that were verified; those behind the first wrong one say nothing."""
-        for place, guess in enumerate(guesses[: verdict.accepted + 1]):
+    def observe(self, draft_tokens: tuple[DraftToken, ...], verdict: Verdict) -> None:
+        """Learn of the tokens that were verified; those behind the first wrong one say nothing."""
+        for place, draft_token in enumerate(draft_tokens[: verdict.accepted + 1]):
             accepted = place < verdict.accepted
-            error = float(accepted) - self.chance(guess)
+            error = float(accepted) - self.chance(draft_token)
             self.offset = max(-_MAX_OFFSET, min(_MAX_OFFSET, self.offset + _STEP * error))
-            self.calibration.observe(guess, accepted)
+            self.calibration.observe(draft_token, accepted)
             self.mean.observe(accepted)
 
 

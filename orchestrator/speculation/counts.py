@@ -13,13 +13,13 @@ from paceline.protocol.verdict import Verdict
 Count = TypeVar("Count", int, float)
 
 
-class Tally:
+class Counts:
     """Counts of tokens, rounds and draft tokens."""
 
     def __init__(self) -> None:
         """Begin at 0."""
         self.streams = self.running = self.moved = 0
-        self.tokens = self.rounds = self.plain_steps = 0
+        self.tokens = self.rounds = self.target_only_steps = 0
         self.verified = self.accepted = 0
         self.drafted: Counter[Drafter] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -30,7 +30,7 @@ class Tally:
         """A verdict, without the tokens behind a stop string."""
         self.tokens += len(verdict.token_ids)
         if not verdict.verified:
-            self.plain_steps += 1
+            self.target_only_steps += 1
             return
         self.rounds += 1
         self.verified += verdict.verified
@@ -44,18 +44,18 @@ class Tally:
         return self.drafted.total() - self.accepted
 
     @property
-    def verified_by_place(self) -> tuple[int, ...]:
-        """Draft tokens verified, by place in the round."""
-        return by_place(self._verified_lengths)
+    def verified_by_position(self) -> tuple[int, ...]:
+        """Draft tokens verified, by draft position."""
+        return by_position(self._verified_lengths)
 
     @property
-    def accepted_by_place(self) -> tuple[int, ...]:
-        """Draft tokens accepted, by place in the round."""
-        return by_place(self._accepted_lengths)
+    def accepted_by_position(self) -> tuple[int, ...]:
+        """Draft tokens accepted, by draft position."""
+        return by_position(self._accepted_lengths)
 
 
-def by_place(lengths: Mapping[int, Count]) -> tuple[Count, ...]:
-    """How many lengths reach each place. Copied whole first: a scrape has a thread of its own."""
+def by_position(lengths: Mapping[int, Count]) -> tuple[Count, ...]:
+    """How many lengths reach each draft position. Copied first: a scrape has its own thread."""
     found = dict(lengths)
     most = max(found, default=0)
     return tuple(

@@ -1,24 +1,24 @@
-"""What the draft has guessed and the target has not judged yet. Pure."""
+"""What the draft has drafted and the target has not judged yet. Pure."""
 
 from itertools import accumulate, islice
 
-from orchestrator.speculation.acceptance import Guess
-from paceline.protocol.draft_path import AheadPath
+from orchestrator.speculation.acceptance import DraftToken
+from paceline.protocol.draft_path import DraftPath
 from paceline.protocol.hashing import mix
 from paceline.protocol.proposal import End, Proposal, continued, end_of
 
-MAX_ALTERNATIVE_TOKENS = 96
-"""Most that are kept beside the guesses: twice what a draft makes, some of it late."""
+MAX_BRANCH_TOKENS = 96
+"""Most that are kept beside the draft tokens: twice what a draft makes, some of it late."""
 
 REMEMBERED_TOKENS = 1024
 """Draft tokens that are told from new ones when they come again: far more than come between an
-alternative and the word that it was taken."""
+branch and the word that it was taken."""
 
 
 class ReceivedTokens:
     """Draft tokens that came, each by the digest of the path that ends with it.
 
-    A draft sends an alternative again as guesses once the target has picked it, for a buffer that
+    A draft sends a branch again as draft tokens once the target has picked it, for a buffer that
     had no room for it.
     """
 
@@ -41,24 +41,24 @@ class ReceivedTokens:
         return len(new)
 
 
-class Alternatives:
-    """Runs of draft tokens that begin on a path, among its guesses, and leave it."""
+class Branches:
+    """Runs of draft tokens that begin on a path, among its draft tokens, and leave it."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._runs: dict[End, Proposal] = {}  # by their ends, in the order they came
         self._tokens = 0
 
-    def add(self, proposal: Proposal, path: AheadPath) -> None:
+    def add(self, proposal: Proposal, path: DraftPath) -> None:
         """Keep one that leaves the path, or continues one that does; there is a bound."""
         size = self._tokens + len(proposal.token_ids)
-        if not proposal.token_ids or size > MAX_ALTERNATIVE_TOKENS:
+        if not proposal.token_ids or size > MAX_BRANCH_TOKENS:
             return
         begin = (proposal.position, proposal.base_digest, proposal.drafter)
         run = self._runs.pop(begin, None)
         if run is not None:
             self._runs[end_of(proposal)] = continued(run, proposal)
-        elif path.confirmed <= proposal.position < len(path) and path.leads_to(proposal):
+        elif path.committed <= proposal.position < len(path) and path.leads_to(proposal):
             self._runs[end_of(proposal)] = proposal
         else:
             return
@@ -76,19 +76,19 @@ class Alternatives:
 
 
 class ProposalBuffer:
-    """Draft tokens that lie on the confirmed path, in order, ready to be verified."""
+    """Draft tokens that lie on the committed tokens, in order, ready to be verified."""
 
-    def __init__(self, confirmed: tuple[int, ...], vocabulary_size: int) -> None:
-        """Begin at the end of `confirmed`; ids of vocabulary_size and over are never kept."""
-        self._path = AheadPath(confirmed)
+    def __init__(self, committed: tuple[int, ...], vocabulary_size: int) -> None:
+        """Begin at the end of `committed`; ids of vocabulary_size and over are never kept."""
+        self._path = DraftPath(committed)
         self._vocabulary_size = vocabulary_size
-        self._guesses: list[Guess] = []
-        self._alternatives = Alternatives()
+        self._draft_tokens: list[DraftToken] = []
+        self._branches = Branches()
         self.taken = 0
 
     def __len__(self) -> int:
         """Tokens that are ready."""
-        return len(self._path) - self._path.confirmed
+        return len(self._path) - self._path.committed
 
     @property
     def end(self) -> int:
@@ -96,9 +96,9 @@ class ProposalBuffer:
         return len(self._path)
 
     @property
-    def guesses(self) -> list[Guess]:
+    def draft_tokens(self) -> list[DraftToken]:
         """What is known of the tokens that are ready."""
-        return self._guesses
+        return self._draft_tokens
 
     @property
     def last(self) -> int | None:
@@ -106,7 +106,7 @@ class ProposalBuffer:
         return self._path.tokens[-1] if len(self) else None
 
     def add(self, proposal: Proposal) -> int:
-        """Take what of `proposal` continues the guesses; returns how many tokens that is.
+        """Take what of `proposal` continues the draft tokens; returns how many tokens that is.
 
         A proposal off the path, made before the draft knew of a rejection, adds nothing.
         """
@@ -114,13 +114,15 @@ class ProposalBuffer:
             return 0
         tokens = self._path.remainder(proposal)
         if not tokens:
-            self._alternatives.add(proposal, self._path)
+            self._branches.add(proposal, self._path)
             return 0
         self._path.extend(tokens)
         known = len(proposal.token_ids) - len(tokens)
         confidences = proposal.confidences[known : known + len(tokens)]
         confidences += (0.0,) * (len(tokens) - len(confidences))
-        self._guesses += [Guess(proposal.drafter, confidence) for confidence in confidences]
+        self._draft_tokens += [
+            DraftToken(proposal.drafter, confidence) for confidence in confidences
+        ]
         return len(tokens)
 
     def has(self, proposal: Proposal) -> bool:
@@ -137,28 +139,30 @@ class ProposalBuffer:
         """Whether `proposal` begins just behind what is here."""
         return proposal.position == len(self._path) and proposal.base_digest == self._path.digest
 
-    def confirm(self, tokens: tuple[int, ...]) -> bool:
-        """Confirm tokens the target decided; guesses that differ go, with all behind them.
+    def commit(self, tokens: tuple[int, ...]) -> bool:
+        """Commit tokens the target decided; draft tokens that differ go, with all behind them.
 
-        What was an alternative to them until now may follow the path, and is ready then.
+        What was a branch to them until now may follow the path, and is ready then.
         Returns whether none differed.
         """
         length = len(self._path)
-        stayed = self._path.confirm(tokens) == length
+        stayed = self._path.commit(tokens) == length
         ready = len(self)
-        self._guesses = self._guesses[-ready:] if ready else []
+        self._draft_tokens = self._draft_tokens[-ready:] if ready else []
         if stayed:
-            self._alternatives.forget(self._path.confirmed)
+            self._branches.forget(self._path.committed)
         else:
-            self.taken += sum(self.add(one) > 0 for one in self._alternatives.take_all())
+            self.taken += sum(self.add(one) > 0 for one in self._branches.take_all())
         return stayed
 
     def offer(self, at_most: int) -> Proposal:
         """The first `at_most` tokens as a proposal, which may be empty. They stay in the buffer."""
-        start = self._path.confirmed
+        start = self._path.committed
         return Proposal(
             position=start,
             base_digest=self._path.digest_before(start),
             token_ids=tuple(self._path.tokens[start : start + at_most]),
-            confidences=tuple(guess.confidence for guess in self._guesses[:at_most]),
+            confidences=tuple(
+                draft_token.confidence for draft_token in self._draft_tokens[:at_most]
+            ),
         )

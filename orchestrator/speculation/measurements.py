@@ -1,20 +1,20 @@
 """What all streams know together of one draft: how good it is, and how long things take. Pure.
 
-What a plain step takes is the target's, so that the records of several drafts share it.
+What an ordinary decode step takes is the target's, so that the records of several drafts share it.
 """
 
 from itertools import zip_longest
 
 from orchestrator.speculation.acceptance import Calibration, Share
-from orchestrator.speculation.counts import by_place
-from orchestrator.speculation.speedup import GainEstimate
+from orchestrator.speculation.counts import by_position
+from orchestrator.speculation.speedup import SpeedupEstimate
 from paceline.averages import LEAST_SECONDS, Stalls
 from paceline.protocol.proposal import Drafter
-from paceline.protocol.status import Gain
+from paceline.protocol.status import Speedup
 from paceline.protocol.verdict import Verdict
 
 _ROUND_MEMORY = 20.0
-_GAIN_MEMORY = 400.0
+_SPEEDUP_MEMORY = 400.0
 _TIME_MEMORY = 12.0
 BENCH_STREAMS = 2
 """Streams in a row that gave speculation up, after which new ones begin without."""
@@ -22,15 +22,16 @@ BENCH_PROBE_TOKENS = 1024
 """Tokens, of all streams together, between probes of a draft that is benched. A better one in
 its place is found by the first stream after so many; where another pool's drafts are in use, by
 the first after so many that explores, see orchestrator.speculation.pool_choice."""
-GAIN_DRIFT_TOKENS = 65536
-"""Tokens of all streams, in which the gain of a draft that nobody uses may change by 1."""
-PLAIN_ROUNDS = 256
-"""Rounds, of each stream there is, after which what a plain step takes is measured again."""
+SPEEDUP_DRIFT_TOKENS = 65536
+"""Tokens of all streams, in which the speed-up of a draft that nobody uses may change by 1."""
+DECODE_STEP_ROUNDS = 256
+"""Rounds, of each stream there is, after which what an ordinary decode step takes is measured
+again."""
 WAIT_ROUNDS, WAIT_STEPS = 16, 2
 """Of so many rounds of all streams, and of so many steps that all of them share, one round has its
-guesses each at once: what they take is seen."""
+draft tokens each at once: what they take is seen."""
 _PLACES_MEMORY = 512
-_ANSWERS_PRIOR, _ANSWERS_MEMORY = 4.0, 100.0
+_HIT_PRIOR, _HIT_MEMORY = 4.0, 100.0
 
 
 class Rate:
@@ -76,13 +77,13 @@ class Mean:
         self._stalls = Stalls(expects=True)
 
 
-def crowd(others: int) -> int:
+def load_class(others: int) -> int:
     """Loads that count as equal: 0, 1, 2 to 3, 4 to 7 other streams, and so on."""
     return others.bit_length()
 
 
-class TargetRecord:
-    """Shared by all streams: what a plain step takes, and how many tokens they made."""
+class TargetMeasurements:
+    """Shared by all streams: what an ordinary decode step takes, and how many tokens they made."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -90,29 +91,29 @@ class TargetRecord:
         self._plain: dict[int, Mean] = {}
         self._measured_at: dict[int, int] = {}
 
-    def plain_seconds(self, others: int) -> float | None:
-        """Of a plain step beside so many other streams, as the orchestrator sees it."""
-        plain = self._plain.get(crowd(others))
+    def decode_step_seconds(self, others: int) -> float | None:
+        """Of an ordinary decode step beside so many other streams, as the orchestrator sees it."""
+        plain = self._plain.get(load_class(others))
         return None if plain is None else plain.value
 
-    def observe_plain(self, seconds: float, others: int) -> None:
-        """A plain step of a stream beside so many others."""
-        self._plain.setdefault(crowd(others), Mean()).observe(seconds)
-        self._measured_at[crowd(others)] = self.rounds
+    def observe_decode_step(self, seconds: float, others: int) -> None:
+        """An ordinary decode step of a stream beside so many others."""
+        self._plain.setdefault(load_class(others), Mean()).observe(seconds)
+        self._measured_at[load_class(others)] = self.rounds
 
     def count(self, tokens: int) -> None:
         """A verdict of any stream."""
         self.tokens += tokens
         self.rounds += 1
 
-    def plain_is_stale(self, others: int) -> bool:
+    def decode_step_is_stale(self, others: int) -> bool:
         """Whether it was not measured at such a load, or so long ago that all should do so now."""
-        at = self._measured_at.get(crowd(others))
-        return at is None or self.rounds - at >= PLAIN_ROUNDS * (1 + others)
+        at = self._measured_at.get(load_class(others))
+        return at is None or self.rounds - at >= DECODE_STEP_ROUNDS * (1 + others)
 
 
 class RecentPlaces:
-    """Draft tokens verified and accepted in the recent rounds, by place; old rounds fade."""
+    """Tokens verified and accepted in recent rounds, by draft position; old rounds fade."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -144,53 +145,53 @@ class RecentPlaces:
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The same by place in the round."""
-        verified, accepted = by_place(self._verified), by_place(self._accepted)
+        """The same by draft position."""
+        verified, accepted = by_position(self._verified), by_position(self._accepted)
         pairs = zip_longest(accepted, verified, fillvalue=0.0)
         return tuple(right / asked for right, asked in pairs)
 
 
-class DraftRecord:
+class DraftMeasurements:
     """Shared by all streams that use a draft, or the drafts of one pool.
 
-    answers: how often there is a guess at all, where one is asked for: lookup often has none.
+    answers: how often there is a draft token at all, where one is asked for: lookup often has none.
     shared_length: what streams that share the target's steps wait for.
     """
 
-    def __init__(self, target: TargetRecord | None = None) -> None:
+    def __init__(self, target: TargetMeasurements | None = None) -> None:
         """Begin with priors. target: shared with the records of other drafts."""
-        self.target = target or TargetRecord()
+        self.target = target or TargetMeasurements()
         self.calibration = Calibration()
-        self.answers = Share(1.0, _ANSWERS_PRIOR, _ANSWERS_MEMORY)
+        self.hit_rate = Share(1.0, _HIT_PRIOR, _HIT_MEMORY)
         self.places = RecentPlaces()
-        self.gains = GainEstimate()
+        self.speedups = SpeedupEstimate()
         self.shared_length: int | None = None
         self._observed_at = 0
-        self._speculating = Rate(_GAIN_MEMORY)
+        self._speculating = Rate(_SPEEDUP_MEMORY)
         self._waits: dict[tuple[Drafter, bool], Mean] = {}
         self._waited_at = 0
-        self._prompt_row = Mean()
+        self._prompt_token = Mean()
         self._given_up = 0
         self._probed_at = self.target.tokens
         self._probing = False
 
-    def plain_seconds(self, others: int) -> float | None:
-        """See TargetRecord."""
-        return self.target.plain_seconds(others)
+    def decode_step_seconds(self, others: int) -> float | None:
+        """See TargetMeasurements."""
+        return self.target.decode_step_seconds(others)
 
     @property
-    def gain(self) -> Gain | None:
+    def speedup(self) -> Speedup | None:
         """Speed of streams over that of the target alone at the same load; None while unknown.
 
         Rounds count in which the draft had a part, or was left out because it did not pay. The
         longer nothing was seen of it the wider is the interval.
         """
-        return self.gains.value((self.target.tokens - self._observed_at) / GAIN_DRIFT_TOKENS)
+        return self.speedups.value((self.target.tokens - self._observed_at) / SPEEDUP_DRIFT_TOKENS)
 
     @property
-    def speculating_gain(self) -> float | None:
-        """Speed of speculating rounds over that of plain steps, in streams that were alone."""
-        rate, plain = self._speculating.value, self.plain_seconds(0)
+    def speculating_speedup(self) -> float | None:
+        """Speed of speculating rounds over that of decode steps, in streams that were alone."""
+        rate, plain = self._speculating.value, self.decode_step_seconds(0)
         return None if rate is None or plain is None else rate * plain
 
     @property
@@ -198,11 +199,11 @@ class DraftRecord:
         """Whether one stream after the other gave it up."""
         return self._given_up >= BENCH_STREAMS
 
-    def observe_plain(self, seconds: float, others: int) -> None:
-        """A plain step of a stream beside so many others."""
-        self.target.observe_plain(seconds, others)
+    def observe_decode_step(self, seconds: float, others: int) -> None:
+        """An ordinary decode step of a stream beside so many others."""
+        self.target.observe_decode_step(seconds, others)
 
-    def observe_gain(self) -> None:
+    def observe_speedup(self) -> None:
         """A block of rounds went into `gains`."""
         self._observed_at = self.target.tokens
 
@@ -211,11 +212,11 @@ class DraftRecord:
         self._speculating.observe(tokens, seconds)
 
     def observe_wait(self, seconds: float, drafter: Drafter, *, restart: bool) -> None:
-        """A guess came so long after the one before, or, at a restart, after the news."""
+        """A draft token came so long after the one before, or, at a restart, after the news."""
         self._waits.setdefault((drafter, restart), Mean()).observe(seconds)
 
     def may_observe_waits(self, sessions: int = 1) -> bool:
-        """Whether a round's guesses had better come each at once: one of so many, until known.
+        """Whether a round's draft tokens had better come each at once: one of so many, until known.
 
         sessions: that the target has.
         """
@@ -227,11 +228,11 @@ class DraftRecord:
         return due
 
     def observe_opening(self, prompt_tokens: int, seconds: float) -> None:
-        """The first guess of a session with such a prompt."""
-        self._prompt_row.observe(seconds / prompt_tokens, LEAST_SECONDS / prompt_tokens)
+        """The first draft token of a session with such a prompt."""
+        self._prompt_token.observe(seconds / prompt_tokens, LEAST_SECONDS / prompt_tokens)
 
     def wait(self, *, restart: bool) -> float | None:
-        """Seconds until the next guess, expected; None while not known.
+        """Seconds until the next draft token, expected; None while not known.
 
         Of the model's, where there is one: what lookup knows is there at once.
         """
@@ -241,8 +242,8 @@ class DraftRecord:
         return None if found is None else found.value
 
     def opening_seconds(self, prompt_tokens: int) -> float | None:
-        """Seconds until the first guess of a session, expected."""
-        row = self._prompt_row.value
+        """Seconds until the first draft token of a session, expected."""
+        row = self._prompt_token.value
         return None if row is None else row * prompt_tokens
 
     def observe_outcome(self, *, given_up: bool) -> None:
@@ -250,7 +251,7 @@ class DraftRecord:
         was_benched = self.benched
         self._given_up = self._given_up + 1 if given_up else 0
         if was_benched and not self.benched:
-            self.gains.doubt()
+            self.speedups.doubt()
         self._probed_at = self.target.tokens
         self.end_probe()
 
@@ -278,13 +279,13 @@ class DraftRecord:
         return due
 
     def _doubt(self) -> None:
-        """Forget what is known of guesses and waits: it may be another draft by now.
+        """Forget what is known of draft tokens and waits: it may be another draft by now.
 
         Streams hold the calibration, so that it stays the same one.
         """
         self.calibration.forget()
-        self.answers.doubt(_ANSWERS_PRIOR)
-        self._prompt_row.doubt()
+        self.hit_rate.doubt(_HIT_PRIOR)
+        self._prompt_token.doubt()
         for wait in self._waits.values():
             wait.doubt()
 

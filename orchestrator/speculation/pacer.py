@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.speculation.acceptance import Guess
-from orchestrator.speculation.plan import ALTERNATIVES, DraftState, FixedPlan, Plan, plain_steps
+from orchestrator.speculation.acceptance import DraftToken
+from orchestrator.speculation.plan import BRANCHES, DraftState, FixedPlan, Plan, target_only_steps
 from paceline.protocol.verdict import Verdict
 
 
@@ -26,8 +26,8 @@ class Pacer(Protocol):
     def explain(self) -> Explanation:
         """Why rounds went as they did."""
 
-    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
-        """Learn of a verdict, and of the guesses that it verified."""
+    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
+        """Learn of a verdict, and of the draft tokens that it verified."""
 
     def interrupted(self) -> None:
         """The time until the next verdict is none that a round takes: it is not to be learned of.
@@ -62,7 +62,7 @@ class FixedPacer:
         """See Pacer."""
         return Explanation({}, {"draft_length": self.draft_length})
 
-    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See whether there are others."""
         self._alone = verdict.load.sessions <= 1
 
@@ -73,8 +73,8 @@ class FixedPacer:
         """See Pacer."""
         length = max(0, min(self.draft_length, remaining - 1))
         ahead = 0 if draft.shares_cores or not length else self.draft_length + 2
-        window = length + ahead
+        lookahead = length + ahead
         if not (length and draft.ready):
-            return FixedPlan(0, length, 0.0, plain_steps(remaining), window)
-        alternatives = ALTERNATIVES if self._alone and not draft.shares_cores else 0
-        return FixedPlan(length, length, self.wait_seconds, 0, window, alternatives=alternatives)
+            return FixedPlan(0, length, 0.0, target_only_steps(remaining), lookahead)
+        branches = BRANCHES if self._alone and not draft.shares_cores else 0
+        return FixedPlan(length, length, self.wait_seconds, 0, lookahead, branches=branches)

@@ -8,7 +8,7 @@ nothing of, or that is surely worse than the one that new streams get.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from paceline.protocol.status import Gain, PoolState
+from paceline.protocol.status import PoolState, Speedup
 
 EXPLORE_STREAMS = 20
 """At most one in so many streams explores a pool that is not the best, benched ones included.
@@ -17,29 +17,29 @@ A benched pool whose drafts were replaced by better ones is thus found by the fi
 record.BENCH_PROBE_TOKENS tokens while no other pool can be used; else by one of the next
 EXPLORE_STREAMS streams after so many tokens, times the pools that wait to be tried.
 """
-UNKNOWN_GAIN = 1.0
+UNKNOWN_SPEEDUP = 1.0
 """What a pool is taken for that was not measured yet, beside ones that were."""
 MOVE_TOKENS = 128
 """Tokens of a stream before it moves to another pool, and without speculation before it moves for
 that; the former twice as many after each move, so that their number is bounded. With fewer to go
 it stays."""
-HOPED_GAIN = 1.3
+HOPED_SPEEDUP = 1.3
 """What a stream that its pool brought nothing hopes for of one that was not measured yet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class PoolCandidate:
     """A pool that could draft. tokens_to_probe: until it may be tried, where it is benched.
 
-    row_seconds: what its drafts take to read a token of a prompt; None while not known.
+    token_seconds: what its drafts take to read a token of a prompt; None while not known.
     """
 
     name: str
-    gain: Gain | None = None
+    speedup: Speedup | None = None
     benched: bool = False
     probing: bool = False
     tokens_to_probe: int = 0
-    row_seconds: float | None = None
+    token_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ class Holding:
 
     moves: how often it changed pools. tokens: made since it has this one. idle_tokens: of these,
     since it last speculated, other than to probe. probes: it tries a pool that is benched.
-    plain_seconds: of a plain step; None while not known. remaining: tokens to go. read_tokens:
-    prompt and output, which another draft would have to read.
+    decode_step_seconds: of an ordinary decode step; None while not known. remaining: tokens to go.
+    read_tokens: prompt and output, which another draft would have to read.
     """
 
     moves: int
     tokens: int
     idle_tokens: int
     probes: bool
-    plain_seconds: float | None
+    decode_step_seconds: float | None
     remaining: int
     read_tokens: int
 
@@ -66,7 +66,7 @@ class Holding:
         return self.idle_tokens >= MOVE_TOKENS
 
 
-class Selection:
+class PoolChoice:
     """Chooses for one stream after the other."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Selection:
         self._explorations = 0
         self._explored: dict[str, int] = {}
 
-    def choose(self, candidates: Sequence[Candidate]) -> str | None:
+    def choose(self, candidates: Sequence[PoolCandidate]) -> str | None:
         """The pool for a new stream, of those that can be used, the preferred one first.
 
         Where all are benched the stream gets one all the same: its pacer begins paused, unless
@@ -93,18 +93,18 @@ class Selection:
         worth = [one for one in candidates if one is not best and _is_worth_trying(one, best)]
         return self._explore(worth).name if worth else best.name
 
-    def best(self, candidates: Sequence[Candidate]) -> Candidate | None:
+    def best(self, candidates: Sequence[PoolCandidate]) -> PoolCandidate | None:
         """The one that most streams get; one that was best stays so until it is surely not."""
         usable = [one for one in candidates if not one.benched]
         if not usable:
             return None
         top = max(usable, key=_expected)  # the first of equals
         held = next((one for one in usable if one.name == self._held), None)
-        if held is None or held.gain is None or _is_better(top, held):
+        if held is None or held.speedup is None or _is_better(top, held):
             return top
         return held
 
-    def move(self, name: str, holding: Holding, candidates: Sequence[Candidate]) -> str | None:
+    def move(self, name: str, holding: Holding, candidates: Sequence[PoolCandidate]) -> str | None:
         """The pool to which a stream moves that has drafts of pool `name`; None: it stays.
 
         For a stream that was idle its own pool counts as benched; for one that was not it does
@@ -125,7 +125,7 @@ class Selection:
         """A stream has got its draft."""
         self._given += 1
 
-    def _explore(self, worth: list[Candidate]) -> Candidate:
+    def _explore(self, worth: list[PoolCandidate]) -> PoolCandidate:
         """The one that was not tried for longest."""
         chosen = min(worth, key=lambda one: self._explored.get(one.name, 0))
         self._given = -1  # the stream that explores is none of those that must come before the next
@@ -134,30 +134,30 @@ class Selection:
         return chosen
 
 
-def _is_absent(held: str | None, candidates: Sequence[Candidate]) -> bool:
+def _is_absent(held: str | None, candidates: Sequence[PoolCandidate]) -> bool:
     """Whether the best one cannot be reached for now: it is not forgotten for that."""
     return held is not None and all(one.name != held for one in candidates)
 
 
-def _expected(one: Candidate) -> float:
-    return UNKNOWN_GAIN if one.gain is None else one.gain.value
+def _expected(one: PoolCandidate) -> float:
+    return UNKNOWN_SPEEDUP if one.speedup is None else one.speedup.value
 
 
-def _is_better(one: Candidate, held: Candidate) -> bool:
+def _is_better(one: PoolCandidate, held: PoolCandidate) -> bool:
     """Whether it surely is: this is what keeps the choice from flapping.
 
     One that was not measured yet is better than one that surely does not pay.
     """
-    if one.gain is None:
-        return held.gain is not None and held.gain.high < UNKNOWN_GAIN
-    return one.gain.low > _expected(held)
+    if one.speedup is None:
+        return held.speedup is not None and held.speedup.high < UNKNOWN_SPEEDUP
+    return one.speedup.low > _expected(held)
 
 
-def _is_surely_worse(one: Candidate, best: Candidate) -> bool:
+def _is_surely_worse(one: PoolCandidate, best: PoolCandidate) -> bool:
     """Whether one that was measured is: not worth trying is less than that."""
-    if one.gain is None or best.gain is None:
+    if one.speedup is None or best.speedup is None:
         return False
-    return _is_better(best, one) and one.gain.high < best.gain.value
+    return _is_better(best, one) and one.speedup.high < best.speedup.value
 
 
 def _may_move(holding: Holding) -> bool:
@@ -166,32 +166,32 @@ def _may_move(holding: Holding) -> bool:
     return holding.tokens >= stays and holding.remaining >= MOVE_TOKENS
 
 
-def _move_pays(holding: Holding, now: float, best: Candidate) -> bool:
+def _move_pays(holding: Holding, now: float, best: PoolCandidate) -> bool:
     """Whether what remains saves more than reading all once more takes, as far as it is known."""
-    then = HOPED_GAIN if best.gain is None else best.gain.value
+    then = HOPED_SPEEDUP if best.speedup is None else best.speedup.value
     if then <= now:
         return False
-    if holding.plain_seconds is None or best.row_seconds is None:
+    if holding.decode_step_seconds is None or best.token_seconds is None:
         return True
-    saved = holding.remaining * holding.plain_seconds * (1.0 / now - 1.0 / then)
-    return saved > holding.read_tokens * best.row_seconds
+    saved = holding.remaining * holding.decode_step_seconds * (1.0 / now - 1.0 / then)
+    return saved > holding.read_tokens * best.token_seconds
 
 
-def _is_worth_trying(one: Candidate, best: Candidate) -> bool:
+def _is_worth_trying(one: PoolCandidate, best: PoolCandidate) -> bool:
     if one.benched:
         return not one.tokens_to_probe
-    if best.gain is None:
+    if best.speedup is None:
         return False
-    return one.gain is None or one.gain.high > best.gain.value
+    return one.speedup is None or one.speedup.high > best.speedup.value
 
 
-def standing(one: Candidate, best: Candidate | None) -> tuple[PoolState, str]:
+def standing(one: PoolCandidate, best: PoolCandidate | None) -> tuple[PoolState, str]:
     """How a pool stands that can be used, and why."""
     if one.benched:
         return _benched(one)
     if best is None or one.name == best.name:
         return PoolState.IN_USE, "new streams get its drafts"
-    if best.gain is None:
+    if best.speedup is None:
         return PoolState.STANDBY, f"{best.name} comes first, and is not measured yet"
     if _is_worth_trying(one, best):
         share = f"1 in {EXPLORE_STREAMS} new streams tries it"
@@ -199,7 +199,7 @@ def standing(one: Candidate, best: Candidate | None) -> tuple[PoolState, str]:
     return PoolState.STANDBY, f"{best.name} gains more"
 
 
-def _benched(one: Candidate) -> tuple[PoolState, str]:
+def _benched(one: PoolCandidate) -> tuple[PoolState, str]:
     if one.probing:
         return PoolState.PROBING, "streams gave it up; one tries it again"
     when = f"after {one.tokens_to_probe} more tokens" if one.tokens_to_probe else "soon"

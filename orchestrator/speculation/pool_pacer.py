@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Callable
 
-from orchestrator.speculation.acceptance import Guess
-from orchestrator.speculation.adaptive_pacer import LEAST_GAIN, AdaptivePacer, Reason
-from orchestrator.speculation.counts import Tally
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.acceptance import DraftToken
+from orchestrator.speculation.adaptive_pacer import LEAST_SPEEDUP, AdaptivePacer, Reason
+from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import Explanation, Pacer
 from orchestrator.speculation.plan import DraftState, Plan
 from orchestrator.speculation.pool_choice import Holding
 from orchestrator.speculation.round_times import Intervals
-from orchestrator.speculation.speedup import StreamGain
+from orchestrator.speculation.speedup import StreamSpeedup
 from paceline.protocol.verdict import Verdict
 
 _DRAFT_COUNTS = {
@@ -19,13 +19,13 @@ _DRAFT_COUNTS = {
     Reason.OPENING,
     Reason.PROBING,
     Reason.PAUSED_ACCEPTANCE,
-    Reason.PAUSED_GAIN,
+    Reason.PAUSED_SPEEDUP,
 }
 """Rounds in which the draft had a part, or was left out because it did not pay."""
 _IDLE = {
     Reason.PAUSED_ACCEPTANCE,
     Reason.PAUSED_BENCHED,
-    Reason.PAUSED_GAIN,
+    Reason.PAUSED_SPEEDUP,
     Reason.PROBING,
     Reason.NO_DRAFT,
 }
@@ -36,20 +36,23 @@ class PoolPacer:
     """Plans by the record of whichever pool drafts, and tells it what the stream gains."""
 
     def __init__(
-        self, make: Callable[[DraftRecord], Pacer], record: DraftRecord, tally: Tally
+        self,
+        make: Callable[[DraftMeasurements], Pacer],
+        measurements: DraftMeasurements,
+        counts: Counts,
     ) -> None:
         """Begin without a pool. make: a pacer that plans by a record."""
         self._make = make
         self._steps: Counter[str] = Counter()
         self._intervals = Intervals()
         self._pools = 0
-        self._begin(record, tally)
+        self._begin(measurements, counts)
 
-    def use(self, record: DraftRecord, tally: Tally) -> None:
+    def use(self, measurements: DraftMeasurements, counts: Counts) -> None:
         """A pool drafts from now on; with the same record as before the pacer goes on."""
-        if record is not self._record:
+        if measurements is not self._measurements:
             self.end()
-            self._begin(record, tally)
+            self._begin(measurements, counts)
             self._pools += 1
 
     def holding(self, remaining: int, read_tokens: int) -> Holding:
@@ -59,28 +62,28 @@ class PoolPacer:
             moves=max(0, self._pools - 1),
             tokens=self._tokens,
             idle_tokens=self._idle_tokens,
-            probes=self._probes and self._record.probing,
-            plain_seconds=self._record.plain_seconds(others),
+            probes=self._probes and self._measurements.probing,
+            decode_step_seconds=self._measurements.decode_step_seconds(others),
             remaining=remaining,
             read_tokens=read_tokens,
         )
 
     def end(self) -> None:
         """The pool drafts no more for this stream. Short ones too can clear its name."""
-        self._count_gain(full=self._gain.flush())
-        if self._record.benched and self._gain.at_least(1.0 / LEAST_GAIN):
-            self._record.observe_outcome(given_up=False)
+        self._count_speedup(full=self._speedup.flush())
+        if self._measurements.benched and self._speedup.at_least(1.0 / LEAST_SPEEDUP):
+            self._measurements.observe_outcome(given_up=False)
         if self._probes:
-            self._record.end_probe()
+            self._measurements.end_probe()
         self._steps.update(self._pacer.explain().steps)
 
-    def _begin(self, record: DraftRecord, tally: Tally) -> None:
-        self._record, self._tally = record, tally
-        probed = record.probing
-        self._pacer = self._make(record)
+    def _begin(self, measurements: DraftMeasurements, counts: Counts) -> None:
+        self._measurements, self._counts = measurements, counts
+        probed = measurements.probing
+        self._pacer = self._make(measurements)
         self._adaptive = self._pacer if isinstance(self._pacer, AdaptivePacer) else None
-        self._probes = record.probing and not probed
-        self._gain = StreamGain(record.gains)
+        self._probes = measurements.probing and not probed
+        self._speedup = StreamSpeedup(measurements.speedups)
         self._tokens = self._idle_tokens = 0
 
     @property
@@ -92,17 +95,17 @@ class PoolPacer:
         """See Pacer. Steps with all pools, once ended; numbers with the latest one."""
         return Explanation(dict(self._steps), self._pacer.explain().numbers)
 
-    def observe(self, verdict: Verdict, guesses: tuple[Guess, ...]) -> None:
+    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See Pacer."""
         counts = self._adaptive is not None and self._adaptive.reason in _DRAFT_COUNTS
         self._count_tokens(len(verdict.token_ids))
-        self._pacer.observe(verdict, guesses)
+        self._pacer.observe(verdict, draft_tokens)
         if verdict.verified:
-            self._record.places.observe(verdict)
+            self._measurements.places.observe(verdict)
         seconds = self._intervals.observe(verdict)
         if counts and self._adaptive is not None and seconds is not None:
-            plain = self._record.plain_seconds(self._adaptive.others)
-            self._observe_gain(len(verdict.token_ids), seconds, plain)
+            plain = self._measurements.decode_step_seconds(self._adaptive.others)
+            self._observe_speedup(len(verdict.token_ids), seconds, plain)
 
     def interrupted(self) -> None:
         """See Pacer."""
@@ -113,7 +116,7 @@ class PoolPacer:
         """See Pacer."""
         plan = self._pacer.plan(remaining, draft)
         if self._adaptive is not None:
-            self._tally.reasons[self._adaptive.reason.value] += 1
+            self._counts.reasons[self._adaptive.reason.value] += 1
         return plan
 
     def _count_tokens(self, tokens: int) -> None:
@@ -124,11 +127,11 @@ class PoolPacer:
         elif reason is Reason.SPECULATING:
             self._idle_tokens = 0
 
-    def _observe_gain(self, tokens: int, seconds: float, plain: float | None) -> None:
-        """A round. plain: seconds of a plain step at its load."""
+    def _observe_speedup(self, tokens: int, seconds: float, plain: float | None) -> None:
+        """A round. plain: seconds of an ordinary decode step at its load."""
         if plain:
-            self._count_gain(full=self._gain.observe(tokens, seconds / plain))
+            self._count_speedup(full=self._speedup.observe(tokens, seconds / plain))
 
-    def _count_gain(self, *, full: bool) -> None:
+    def _count_speedup(self, *, full: bool) -> None:
         if full:
-            self._record.observe_gain()
+            self._measurements.observe_speedup()

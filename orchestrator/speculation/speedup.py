@@ -6,7 +6,7 @@ differ from each other: rounds of one stream are alike, and would make it too na
 
 import math
 
-from paceline.protocol.status import Gain
+from paceline.protocol.status import Speedup
 
 BLOCK_ROUNDS = 32
 """Rounds of one stream that count together."""
@@ -18,15 +18,15 @@ _LEAST_BLOCKS = 3.9
 """Fewer than 4, decayed a little, say nothing of how much they differ."""
 
 
-class GainEstimate:
-    """The gain of one draft, of all streams together; the latest 48 blocks or so count."""
+class SpeedupEstimate:
+    """The speed-up of one draft, of all streams together; the latest 48 blocks or so count."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._kept = 1.0 - 1.0 / _MEMORY_BLOCKS
         self._weight = self._weight_squares = 0.0
         self._made = self._plain = 0.0
-        self._made_squares = self._products = self._plain_squares = 0.0
+        self._made_squares = self._products = self._alone_squares = 0.0
 
     def observe(self, made: float, plain: float) -> None:
         """A block: tokens made, and what the target alone would have made in that time."""
@@ -37,7 +37,7 @@ class GainEstimate:
         self._plain = once * self._plain + plain
         self._made_squares = twice * self._made_squares + made * made
         self._products = twice * self._products + made * plain
-        self._plain_squares = twice * self._plain_squares + plain * plain
+        self._alone_squares = twice * self._alone_squares + plain * plain
 
     def doubt(self) -> None:
         """Let what was seen so far weigh little beside what comes: it may be another draft."""
@@ -47,9 +47,9 @@ class GainEstimate:
         self._weight_squares *= _DOUBTED**2
         self._made_squares *= _DOUBTED**2
         self._products *= _DOUBTED**2
-        self._plain_squares *= _DOUBTED**2
+        self._alone_squares *= _DOUBTED**2
 
-    def value(self, doubt: float) -> Gain | None:
+    def value(self, doubt: float) -> Speedup | None:
         """With an interval of 95 %, wider by `doubt` on both sides; None while not known."""
         if not self._weight_squares or self._plain <= 0.0:
             return None
@@ -58,38 +58,40 @@ class GainEstimate:
             return None
         ratio = self._made / self._plain
         half = _student(blocks) * math.sqrt(self._variance(ratio, blocks)) + doubt
-        return Gain(ratio, max(0.0, ratio - half), ratio + half)
+        return Speedup(ratio, max(0.0, ratio - half), ratio + half)
 
     def _variance(self, ratio: float, blocks: float) -> float:
         """Of the ratio, by the residuals of the blocks (Cochran 1977, section 6.4)."""
         residuals = (
-            self._made_squares - 2.0 * ratio * self._products + ratio**2 * self._plain_squares
+            self._made_squares - 2.0 * ratio * self._products + ratio**2 * self._alone_squares
         )
         return max(0.0, residuals) / self._plain**2 * blocks / (blocks - 1.0)
 
 
-class StreamGain:
+class StreamSpeedup:
     """Gathers one stream's rounds to blocks."""
 
-    def __init__(self, estimate: GainEstimate) -> None:
+    def __init__(self, estimate: SpeedupEstimate) -> None:
         """For the estimate of all."""
         self._estimate = estimate
         self._rounds = 0
         self._made = self._plain = 0.0
         self._all_rounds = 0
-        self._all_made = self._all_plain = 0.0
+        self._all_made = self._all_target_only = 0.0
 
-    def at_least(self, gain: float) -> bool:
+    def at_least(self, speedup: float) -> bool:
         """Whether the stream as a whole gained so much, as far as it was long enough to tell."""
-        return self._all_rounds >= _LEAST_ROUNDS and self._all_made >= gain * self._all_plain
+        return (
+            self._all_rounds >= _LEAST_ROUNDS and self._all_made >= speedup * self._all_target_only
+        )
 
     def observe(self, made: int, plain: float) -> bool:
-        """A round, as in GainEstimate; returns whether a block was full."""
+        """A round, as in SpeedupEstimate; returns whether a block was full."""
         self._made += made
         self._plain += plain
         self._rounds += 1
         self._all_made += made
-        self._all_plain += plain
+        self._all_target_only += plain
         self._all_rounds += 1
         return self._rounds >= BLOCK_ROUNDS and self.flush()
 

@@ -83,7 +83,7 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepMeasurement:
     """A step that was made, for metrics. seconds: of the forward pass."""
 
     rows: int

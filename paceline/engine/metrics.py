@@ -5,7 +5,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from paceline.engine.interfaces import StepRecord
+from paceline.engine.interfaces import StepMeasurement
 from paceline.protocol.session import Load
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -47,7 +47,7 @@ class EngineMetrics:
         self._queried.inc(tokens)
         self._hits.inc(cached)
 
-    def on_step(self, step: StepRecord) -> None:
+    def on_step(self, step: StepMeasurement) -> None:
         """Observe a step."""
         self._seconds.observe(step.seconds)
         self._rows.observe(step.rows)

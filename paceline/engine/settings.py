@@ -13,7 +13,7 @@ from paceline.settings import ServerSettings
 class EngineSettings(ServerSettings):
     """What draft and target servers can be told."""
 
-    needs_exact_rows: ClassVar[bool] = True
+    needs_batch_invariance: ClassVar[bool] = True
 
     model: str = Field(
         description="The model: a pulled name, a local folder, a .gguf file or a hub id."
@@ -36,7 +36,7 @@ class EngineSettings(ServerSettings):
         ge=1,
         description="Threads of the forward pass. Unless given: the machine's cores.",
     )
-    step_rows: int = Field(
+    max_batched_tokens: int = Field(
         256, ge=64, le=2048, description="Most rows (tokens) in one step, all sessions together."
     )
     kv_reserve_tokens: int = Field(
@@ -63,4 +63,4 @@ class EngineSettings(ServerSettings):
     @property
     def serves_inexact(self) -> bool:
         """Whether it serves a model whose rows depend on what else is in their batch."""
-        return not self.needs_exact_rows
+        return not self.needs_batch_invariance

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span
-from paceline.engine.sampling.sampler import LAW_VERSION
+from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.started_engine import StartedEngine, run_engine
 from paceline.errors import InvalidArgument
@@ -33,7 +33,7 @@ _SURE = 40.0
 _OVERSLEPT = 2e-4
 """Most seconds that one step makes up for another: more is not sleep but a busy machine."""
 _SECOND = 1.0
-"""Score of the second best guess; all others have 0."""
+"""Score of the second best draft token; all others have 0."""
 
 
 def _numbers(value: object) -> object:
@@ -50,21 +50,21 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
     """
 
     step_ms: float = Field(25.0, ge=0, description="A step with one row.")
-    row_ms: float = Field(0.0, ge=0, description="Each further row of a step.")
+    token_ms: float = Field(0.0, ge=0, description="Each further row of a step.")
     acceptance: Annotated[tuple[Chance, ...], BeforeValidator(_numbers)] = Field(
         (1.0,),
-        description="How likely a guess is the target's token: one value, or several with "
+        description="How likely a draft token is the target's token: one value, or several with "
         "slashes between them, each for phase_tokens positions, in turn.",
     )
     phase_tokens: int = Field(256, ge=1, description="Positions of a phase.")
     auc: float = Field(
-        0.91, gt=0.5, lt=1, description="How well margins tell right guesses from wrong ones."
+        0.91, gt=0.5, lt=1, description="How well margins tell right draft tokens from wrong ones."
     )
     second_acceptance: float = Field(
         0.47,
         ge=0,
         le=1,
-        description="How likely the second best guess is the target's token where the best is "
+        description="How likely the second best token is the target's token where the best is "
         "not; as measured on the real pair.",
     )
     seed: int = Field(0, ge=0, description="Of the target's tokens: equal for target and draft.")
@@ -84,17 +84,17 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
 
     def seconds(self, rows: int) -> float:
         """Of a step of so many rows."""
-        return (self.step_ms + self.row_ms * (rows - 1)) / 1e3
+        return (self.step_ms + self.token_ms * (rows - 1)) / 1e3
 
     def chance(self, position: int) -> float:
-        """That the guess for `position` is right."""
+        """That the draft token for `position` is right."""
         return self.acceptance[position // self.phase_tokens % len(self.acceptance)]
 
     def truth(self, path: int) -> int:
         """The target's token behind a path, of which this is the digest: each has its own luck."""
         return int(_LETTERS[mix(mix(0, self.seed), path) % _LETTERS.size])
 
-    def guess(self, path: int, position: int) -> tuple[int, float]:
+    def draft_token(self, path: int, position: int) -> tuple[int, float]:
         """The draft's token there, and its margin: exponential, larger where it is right."""
         state = mix(mix(mix(0, self.seed), path), 1)
         right = _uniform(state) < self.chance(position)
@@ -103,10 +103,10 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
         truth = self.truth(path)
         return (truth if right else ord("A") + truth % 26), min(margin, _SURE)
 
-    def second(self, path: int, guess: int) -> int:
-        """The draft's second best token there, its best being `guess`."""
+    def second(self, path: int, draft_token: int) -> int:
+        """The draft's second best token there, its best being `draft token`."""
         truth = self.truth(path)
-        if guess == truth:
+        if draft_token == truth:
             return ord("A") + truth % 26
         state = mix(mix(mix(0, self.seed), path), 3)
         return truth if _uniform(state) < self.second_acceptance else ord("0") + truth % 10
@@ -138,7 +138,7 @@ class SimulatedRunner:
     page_rows = PAGE_TOKENS
 
     def __init__(self, simulation: Simulation, *, drafts: bool) -> None:
-        """drafts: guess, instead of deciding."""
+        """drafts: draft token, instead of deciding."""
         self._simulation = simulation
         self._drafts = drafts
         self._overslept = 0.0
@@ -168,7 +168,7 @@ class SimulatedRunner:
             position = cache.length - span.logit_rows + index + 1
             path = cache.digest_before(position)
             if self._drafts:
-                picked, margin = self._simulation.guess(path, position)
+                picked, margin = self._simulation.draft_token(path, position)
                 rows[index, self._simulation.second(path, picked)] = _SECOND
                 rows[index, picked] = _SECOND + margin
             else:
@@ -188,8 +188,8 @@ def start_simulated(
         vocabulary_size=VOCABULARY_SIZE,
         max_positions=MAX_POSITIONS,
         eos_token_ids=(),
-        law_version=LAW_VERSION,
-        row_exact=True,
+        sampler_version=SAMPLER_VERSION,
+        batch_invariant=True,
         host=f"{socket.gethostname()}/{getpid()}",
         cores=Cores("", (), 0.0),
     )

@@ -10,7 +10,7 @@ from paceline.engine.started_engine import StartedEngine
 def start(
     settings: EngineSettings, registry: CollectorRegistry, *, drafts: bool = False
 ) -> StartedEngine:
-    """Start what --model names. A simulated one never imports torch; drafts: it guesses."""
+    """Start what --model names. A simulated one never imports torch; drafts: as a draft."""
     if simulated.is_simulated(settings.model):
         return simulated.start_simulated(settings, registry, drafts=drafts)
     from paceline.engine.torch.startup import start_engine  # torch, needed here only

@@ -29,7 +29,7 @@ def run_engine(settings: EngineSettings, runner: Runner, registry: CollectorRegi
     metrics = EngineMetrics(registry)
     engine = Engine(
         runner,
-        step_rows=settings.step_rows,
+        max_batched_tokens=settings.max_batched_tokens,
         kv_pages=settings.kv_tokens // runner.page_rows,
         reserve_pages=settings.kv_reserve_tokens // runner.page_rows,
         on_step=metrics.on_step,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from paceline.engine.core.cost import CostFit
-from paceline.engine.core.gather import PLAIN_SHARE, Gather
+from paceline.engine.core.gather import DECODE_SHARE, Gather
 from paceline.engine.core.prefixes import PrefixCache, as_tokens, longest
 from paceline.engine.core.schedule import block_rows, schedule
-from paceline.engine.interfaces import Decoder, Logits, Runner, Span, StepRecord, StepReport
+from paceline.engine.interfaces import Decoder, Logits, Runner, Span, StepMeasurement, StepReport
 from paceline.engine.session import EngineSession
 from paceline.errors import (
     Internal,
@@ -36,20 +36,20 @@ class Engine:
         self,
         runner: Runner,
         *,
-        step_rows: int,
+        max_batched_tokens: int,
         kv_pages: int,
         reserve_pages: int = 0,
-        on_step: Callable[[StepRecord], None] | None = None,
+        on_step: Callable[[StepMeasurement], None] | None = None,
         on_admit: Callable[[int, int], None] | None = None,
     ) -> None:
         """Own `runner`.
 
-        step_rows: most rows in a step. kv_pages: pages of runner.page_rows tokens for all
+        max_batched_tokens: most rows in a step. kv_pages: pages of runner.page_rows tokens for all
         sessions, and for prefixes in what they leave. reserve_pages: of these, kept for
         streams that fail over. on_admit: told a session's tokens and how many were cached.
         """
         self._runner = runner
-        self._step_rows = step_rows
+        self._max_batched_tokens = max_batched_tokens
         self.kv = KVSize(runner.page_rows, kv_pages, reserve_pages)
         self._on_step = on_step
         self._on_admit = on_admit
@@ -90,7 +90,7 @@ class Engine:
     @property
     def block_rows(self) -> int:
         """Most rows of a span that need logits: such a span gets its turn, whatever else waits."""
-        return block_rows(self._step_rows)
+        return block_rows(self._max_batched_tokens)
 
     @property
     def load(self) -> Load:
@@ -98,7 +98,7 @@ class Engine:
         return Load(
             sessions=len(self._sessions),
             queued=self._queued,
-            step_rows=self._last_rows,
+            max_batched_tokens=self._last_rows,
             kv_pages_used=self._pages_used,
             kv_pages_total=self.kv.pages,
         )
@@ -193,7 +193,7 @@ class Engine:
         self._free_closed()
         self._admit_new()  # behind the wait, in which some may have opened
         wanted = self._wanted()
-        step = schedule(wanted, self._step_rows)
+        step = schedule(wanted, self._max_batched_tokens)
         self._queued = len(wanted) - len(step)
         if not step or self._stopping:
             self._told()  # some may have been told while they planned
@@ -236,7 +236,7 @@ class Engine:
     def _record(self, step: Sequence[tuple[EngineSession, Span]]) -> None:
         if self._on_step is not None:
             with harmless("on_step"):
-                self._on_step(StepRecord(self._last_rows, len(step), self._last_seconds))
+                self._on_step(StepMeasurement(self._last_rows, len(step), self._last_seconds))
 
     def _gather(self) -> None:
         """Wait for those who just got an answer, as long as that pays, so that they share the step.
@@ -244,21 +244,21 @@ class Engine:
         Without it the first to ask again would have a step alone, and the others the next one.
         """
         with self._changed:
-            while not self._stopping and (left := self._patience()) > 0:
+            while not self._stopping and (left := self._max_wait()) > 0:
                 self._changed.wait_for(self._need_not_wait, left)
             self._dirty = False
 
     def _need_not_wait(self) -> bool:
         return self._stopping or not self._gathering.thinking
 
-    def _patience(self) -> float:
+    def _max_wait(self) -> float:
         """Seconds to wait for one more; few where some go on without having to ask."""
         if not self._gathering.thinking:
             return 0.0
         now = time.perf_counter()
-        longest = self._last_seconds * (PLAIN_SHARE if self._some_go_on else LONGEST_GATHER)
+        longest = self._last_seconds * (DECODE_SHARE if self._some_go_on else LONGEST_GATHER)
         ready = sum(not (one.closed or self._is_idle(one)) for one in self._sessions)
-        wait = self._gathering.patience(ready, self._last_seconds, now) if ready else 0.0
+        wait = self._gathering.max_wait(ready, self._last_seconds, now) if ready else 0.0
         return min(self._ended + longest - now, wait)
 
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
@@ -276,9 +276,11 @@ class Engine:
             _log.exception("a decoder failed to plan")
             self._fail(session, Internal("planning the step failed"))
             return None
-        if span is not None and span.logit_rows > self._step_rows:  # it would wait for ever
+        if (
+            span is not None and span.logit_rows > self._max_batched_tokens
+        ):  # it would wait for ever
             wants = f"a step wants logits of {span.logit_rows} rows"
-            self._fail(session, Internal(f"{wants}; the limit is {self._step_rows}"))
+            self._fail(session, Internal(f"{wants}; the limit is {self._max_batched_tokens}"))
             return None
         return span
 

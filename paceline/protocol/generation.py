@@ -141,9 +141,9 @@ class Statistics:
     drafted: int = 0
     verified: int = 0
     accepted: int = 0
-    accepted_by_place: tuple[int, ...] = ()
-    verified_by_place: tuple[int, ...] = ()
-    plain_steps: int = 0
+    accepted_by_position: tuple[int, ...] = ()
+    verified_by_position: tuple[int, ...] = ()
+    target_only_steps: int = 0
     ttft_seconds: float = 0.0
     decode_seconds: float = 0.0
     overhead_seconds: float = 0.0

@@ -60,8 +60,8 @@ class ModelInfo:
     vocabulary_size: int
     max_positions: int
     eos_token_ids: tuple[int, ...]
-    law_version: int
-    row_exact: bool
+    sampler_version: int
+    batch_invariant: bool
     host: str
     features: tuple[str, ...] = ()
     max_proposals: int = 1

@@ -20,8 +20,8 @@ class Proposal:
 
     confidences: per token how sure the drafter is, on its own scale. A model: the margin
     between its two best noisy scores. Lookup: tokens that matched.
-    One that begins before the end of the guesses and differs from them is an alternative to
-    them: it is for the case that the target rejects the guess at its position.
+    One that begins before the end of the draft tokens and differs from them is a branch to
+    them: it is for the case that the target rejects the draft token at its position.
     """
 
     position: int
@@ -36,7 +36,7 @@ End = tuple[int, int, Drafter]
 
 
 def joined(proposals: list[Proposal]) -> list[Proposal]:
-    """The same guesses in as few proposals as can be: of one path and one drafter each.
+    """The same draft tokens in as few proposals as can be: of one path and one drafter each.
 
     An empty one stays where it is: it speaks of what came before it.
     """

@@ -40,21 +40,21 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Tokens confirmed from `position` on, and how far beyond them the draft may run.
+    """Tokens committed from `position` on, and how far beyond them the draft may run.
 
-    lookup_window: the same for what lookup guesses, which costs next to nothing. due_seconds:
-    when guesses are wanted; until the next of these moments they may wait for each other.
-    awaited: guesses that are waited for; so many go at once. alternatives: so many the draft
-    may work on at a time, beside its guesses.
+    ngram_lookahead: the same for what lookup draft tokens, which costs next to nothing.
+    due_seconds: when draft tokens are wanted; until the next of these moments they may wait for
+    each other. awaited: draft tokens that are waited for; so many go at once. branches: so many
+    the draft may work on at a time, beside its draft tokens.
     """
 
     position: int
     token_ids: tuple[int, ...]
-    window: int
-    lookup_window: int = 0
+    lookahead: int
+    ngram_lookahead: int = 0
     due_seconds: tuple[float, ...] = ()
     awaited: int = 0
-    alternatives: int = 0
+    branches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,17 @@ class Load:
 
     sessions: int = 0
     queued: int = 0
-    step_rows: int = 0
+    max_batched_tokens: int = 0
     kv_pages_used: int = 0
     kv_pages_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """Seconds of a step: step_seconds + row_seconds * rows."""
+    """Seconds of a step: step_seconds + token_seconds * rows."""
 
     step_seconds: float
-    row_seconds: float
+    token_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +81,5 @@ class Progress:
     """A sign of life."""
 
     engine_steps: int
-    rows_prefilled: int
+    prefilled_tokens: int
     load: Load

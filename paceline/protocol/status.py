@@ -33,7 +33,7 @@ class Server:
     clock_offset_seconds: float
     pool: str = ""
     vocabulary: str = ""
-    strange: bool = False
+    wrong_vocabulary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Totals:
     streams: int = 0
     tokens: int = 0
     rounds: int = 0
-    plain_steps: int = 0
+    target_only_steps: int = 0
     drafted: int = 0
     verified: int = 0
     accepted: int = 0
@@ -76,7 +76,7 @@ class PoolState(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
+class Speedup:
     """Speed over that of the target alone at the same load, with an interval of 95 %."""
 
     value: float
@@ -85,13 +85,13 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True)
-class DraftPool:
+class DraftPoolStatus:
     """A pool of drafts, and what its streams came to; times in seconds, None while unknown.
 
     reason: of the state, in words. acceptance_rate: of recent draft tokens verified, also by
-    place in the round. streams: that were given its drafts, of which `running` run. wasted: draft
-    tokens that were not accepted. wait_seconds: for the next guess; restart_seconds: for the
-    first one after a wrong one; plain_seconds: of a plain step.
+    draft position. streams: that were given its drafts, of which `running` run. wasted: draft
+    tokens that were not accepted. wait_seconds: for the next draft token; restart_seconds: for the
+    first one after a wrong one; decode_step_seconds: of an ordinary decode step.
     """
 
     name: str
@@ -101,15 +101,15 @@ class DraftPool:
     state: PoolState = PoolState.UNREACHABLE
     reason: str = ""
     acceptance_rate: float | None = None
-    acceptance_by_place: tuple[float, ...] = ()
-    gain: Gain | None = None
+    acceptance_by_position: tuple[float, ...] = ()
+    speedup: Speedup | None = None
     streams: int = 0
     running: int = 0
     drafted: int = 0
     verified: int = 0
     accepted: int = 0
     wasted: int = 0
-    plain_seconds: float | None = None
+    decode_step_seconds: float | None = None
     wait_seconds: float | None = None
     restart_seconds: float | None = None
 
@@ -121,7 +121,7 @@ class Status:
     machine: Machine
     servers: tuple[Server, ...]
     totals: Totals = Totals()
-    draft_pools: tuple[DraftPool, ...] = ()
+    draft_pools: tuple[DraftPoolStatus, ...] = ()
 
     def of(self, role: Role) -> list[Server]:
         """Servers that do this."""

@@ -1,4 +1,4 @@
-"""The confirmed path: tokens of prompt and output, and which proposals lie on it."""
+"""The committed tokens: tokens of prompt and output, and which proposals lie on it."""
 
 from collections.abc import Iterable
 
@@ -46,7 +46,7 @@ class TokenPath:
         """Tokens of `proposal` beyond the end of this path; empty when it lies off the path.
 
         A proposal that begins further on than the path's end lies off it too: what is
-        between is not confirmed. Agreement of tokens alone would not do, because a stale
+        between is not committed. Agreement of tokens alone would not do, because a stale
         path can agree by luck; the digest covers all that came before.
         """
         known = len(self) - proposal.position

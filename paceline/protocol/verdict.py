@@ -34,7 +34,7 @@ class PromptLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """One step asked of the target, then `continue_steps` plain ones."""
+    """One step asked of the target, then `continue_steps` ordinary ones."""
 
     proposals: tuple[Proposal, ...] = ()
     continue_steps: int = 0
@@ -44,7 +44,7 @@ class Verify:
 class Verdict:
     """The outcome of one step: accepted tokens, then the target's own.
 
-    proposal_index is None for a plain step. The target's own token is absent only when
+    proposal_index is None for an ordinary decode step. The target's own token is absent only when
     an accepted token ended the output. logprobs: of each token, when asked for.
     cached_tokens: of the prompt, that needed no prefill; on the first verdict only.
     Of the receiver alone, not on the wire: arrived_seconds, when it came, on its own clock;
@@ -87,7 +87,7 @@ class Verdict:
     @property
     def _own_origin(self) -> "Origin":
         if not self.verified:
-            return Origin.PLAIN
+            return Origin.TARGET_ONLY
         return Origin.BONUS if self.accepted == self.verified else Origin.RECOVERED
 
 
@@ -97,4 +97,4 @@ class Origin(enum.Enum):
     ACCEPTED = "accepted"
     RECOVERED = "recovered"
     BONUS = "bonus"
-    PLAIN = "plain"
+    TARGET_ONLY = "plain"

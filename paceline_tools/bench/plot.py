@@ -1,4 +1,4 @@
-"""The report as a picture: speeds by kind, and acceptance by place."""
+"""The report as a picture: speeds by kind, and acceptance by draft position."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def draw(report: Report, path: Path) -> None:
         places = [at + (index - len(variants) / 2 + 0.5) * width for at in range(len(kinds))]
         bars = left.bar(places, speeds, width * 0.92, label=variant)
         left.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
-        rates = report.speed(variant).accepted_by_place
+        rates = report.speed(variant).accepted_by_position
         if rates:
             right.plot(range(1, len(rates) + 1), rates, marker="o", label=variant)
     left.set_xticks(range(len(kinds)), kinds)
     left.set_ylabel("tokens per second, prompt included")
     left.legend(fontsize=8, ncols=2)
     right.set_ylim(0, 1.02)
-    right.set_xlabel("place in the round")
+    right.set_xlabel("draft position")
     right.set_ylabel("accepted of verified draft tokens")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -35,7 +35,7 @@ class Speed:
     gap_p50: float
     gap_p95: float
     acceptance_rate: float
-    accepted_by_place: tuple[float, ...]
+    accepted_by_position: tuple[float, ...]
     overhead: float
     differing_tokens: int
 
@@ -43,8 +43,8 @@ class Speed:
 def speed(samples: Sequence[Sample], differing: int) -> Speed:
     """Medians and percentiles of one variant's samples."""
     gaps = sorted(gap for sample in samples for gap in sample.gaps) or [0.0]
-    verified = _by_place(sample.verified for sample in samples)
-    accepted = _by_place(sample.accepted for sample in samples)
+    verified = _by_position(sample.verified for sample in samples)
+    accepted = _by_position(sample.accepted for sample in samples)
     rates = tuple(a / v for a, v in zip(accepted, verified, strict=False) if v)
     return Speed(
         tokens_per_second=statistics.geometric_mean(one.tokens_per_second for one in samples),
@@ -52,7 +52,7 @@ def speed(samples: Sequence[Sample], differing: int) -> Speed:
         gap_p50=gaps[len(gaps) // 2],
         gap_p95=gaps[int(len(gaps) * 0.95)],
         acceptance_rate=sum(accepted) / sum(verified) if sum(verified) else 0.0,
-        accepted_by_place=rates,
+        accepted_by_position=rates,
         overhead=statistics.median(sample.overhead_seconds for sample in samples),
         differing_tokens=differing,
     )
@@ -156,5 +156,5 @@ def _by_prompt(samples: Iterable[Sample]) -> dict[Prompt, float]:
     return {prompt: statistics.geometric_mean(values) for prompt, values in speeds.items()}
 
 
-def _by_place(counts: Iterable[Sequence[int]]) -> list[int]:
+def _by_position(counts: Iterable[Sequence[int]]) -> list[int]:
     return [sum(place) for place in zip_longest(*counts, fillvalue=0)]

@@ -24,7 +24,7 @@ class Sample:
     """One output of one variant, seen from outside.
 
     seconds: when each of token_ids came, since it was asked for. verified and accepted: draft
-    tokens by place in the round.
+    tokens by draft position.
     """
 
     variant: str

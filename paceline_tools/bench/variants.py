@@ -80,8 +80,8 @@ class Served:
             prompt,
             tuple(tokens),
             tuple(seconds),
-            found.verified_by_place,
-            found.accepted_by_place,
+            found.verified_by_position,
+            found.accepted_by_position,
             found.overhead_seconds,
         )
 

@@ -64,7 +64,7 @@ class Bench(BaseModel):
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
     drafters: list[Drafter] = Field(
         ["hybrid", "model", "ngram"],
-        description="What guesses, one variant each; the first is the speculative one.",
+        description="What draft tokens, one variant each; the first is the speculative one.",
     )
     delays: list[Annotated[Finite, Field(ge=0)]] = Field(
         [0.0],

@@ -112,7 +112,7 @@ def _compare(table: Table, name: str, off: Result, on: Result) -> None:
         f"{on_found['tokens_per_s']:.1f}",
         f"{on_found['tokens_per_s'] / max(off_found['tokens_per_s'], 1e-9):.2f}x",
         f"{on_found['acceptance_rate']:.0%}",
-        f"{on_found['mean_accepted']:.1f} of {len(on_found['verified_by_place'])}",
+        f"{on_found['mean_accepted']:.1f} of {len(on_found['verified_by_position'])}",
         f"{off_found['ttft_ms']:.0f} / {on_found['ttft_ms']:.0f} ms",
         "[green]yes, all[/]" if same else "[red]NO[/]",
     )

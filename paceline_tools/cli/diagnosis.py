@@ -87,7 +87,7 @@ def _targets(status: Status) -> Iterator[Finding]:
     for one in targets:
         if one.model is not None:
             numerics[one.model.name].add(one.model.fingerprint)
-            if not one.model.row_exact:
+            if not one.model.batch_invariant:
                 yield Finding(
                     Level.WRONG,
                     f"target {one.address}",
@@ -109,7 +109,7 @@ def _drafts(status: Status) -> Iterator[Finding]:
         advice = "start a draft server, and name its address in the orchestrator's --draft"
         yield Finding(Level.NOTE, "drafts", "none is reachable: the target works alone", advice)
     for one in drafts:
-        if one.strange:
+        if one.wrong_vocabulary:
             what = f"its vocabulary is not the target's: {one.vocabulary}: it is benched"
             advice = "take a draft with the target's tokenizer, of the same model family"
             yield Finding(Level.WRONG, f"draft {one.address}", what, advice)

@@ -20,17 +20,17 @@ from paceline.errors import FailedPrecondition
 from paceline.log import configure
 from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
 from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS, Finite
-from paceline_tools.evaluation.candidates import GRAMMAR, Candidate, parse_candidates
+from paceline_tools.evaluation.candidates import GRAMMAR, DraftCandidate, parse_candidates
 from paceline_tools.evaluation.driver import Task, gather
 from paceline_tools.evaluation.prediction import REPLAYS, Place, Prediction, predict
-from paceline_tools.evaluation.recommendation import Choice
+from paceline_tools.evaluation.recommendation import Use
 from paceline_tools.evaluation.recording import Recording, Recordings, load_recordings
 from paceline_tools.evaluation.results import HERE, Evaluated, Gathered, evaluated
 from paceline_tools.evaluation.tables import Figures, all_tables
 from paceline_tools.terminal import check_outputs, console, plain
 
 DO_NOT_USE_STATUS = 3
-_COLORS = {Choice.USE: "green", Choice.USE_FOR_SOME: "yellow", Choice.DO_NOT_USE: "red"}
+_COLORS = {Use.USE: "green", Use.USE_FOR_SOME: "yellow", Use.DO_NOT_USE: "red"}
 
 
 class Evaluate(BaseModel):
@@ -119,7 +119,8 @@ class Evaluate(BaseModel):
     def _replayed(self) -> list[Gathered]:
         recordings = load_recordings(self.replay) if self.replay else ()
         return [
-            Gathered(Candidate(one.candidate, one.drafter), recording=one) for one in recordings
+            Gathered(DraftCandidate(one.candidate, one.drafter), recording=one)
+            for one in recordings
         ]
 
     @property
@@ -182,7 +183,7 @@ class Evaluate(BaseModel):
         return {
             "target": recordings[0].target if recordings else self.target,
             "prompts": str(len(outputs)),
-            "output tokens": str(sum(len(output.guesses) for output in outputs)),
+            "output tokens": str(sum(len(output.draft_tokens) for output in outputs)),
             "temperature": f"{self.temperature:g}",
             "threads": str(self.threads),
             "numbers": self.dtype,

@@ -16,7 +16,7 @@ STYLES = {
     Origin.ACCEPTED: "green",
     Origin.RECOVERED: "yellow",
     Origin.BONUS: "cyan",
-    Origin.PLAIN: "",
+    Origin.TARGET_ONLY: "",
 }
 
 
@@ -63,10 +63,10 @@ def statistics(finished: Finished) -> dict[str, Any]:
         "verified": found.verified,
         "accepted": found.accepted,
         "acceptance_rate": round(found.acceptance_rate, 4),
-        "accepted_by_place": list(found.accepted_by_place),
-        "verified_by_place": list(found.verified_by_place),
+        "accepted_by_position": list(found.accepted_by_position),
+        "verified_by_position": list(found.verified_by_position),
         "mean_accepted": round(found.mean_accepted, 3),
-        "plain_steps": found.plain_steps,
+        "target_only_steps": found.target_only_steps,
         "ttft_ms": round(found.ttft_seconds * 1e3, 2),
         "tokens_per_s": round(finished.tokens_per_second, 3),
         "overhead_ms": round(found.overhead_seconds * 1e3, 3),

@@ -19,14 +19,14 @@ MILLION = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """At one acceptance rate. speed_up: over the target alone, as the pacer decides.
+    """At one acceptance rate. speedup: over the target alone, as the pacer decides.
 
     fixed: of the best fixed draft length, fixed_length. cost and cost_alone: per million output
     tokens, with and without drafts. recommendation: what to do.
     """
 
     acceptance: float
-    speed_up: float
+    speedup: float
     fixed: float
     fixed_length: int
     tokens_per_second: float
@@ -44,12 +44,14 @@ class Simulate(BaseModel):
     """
 
     step_ms: Finite = Field(25.0, gt=0, description="A target step.")
-    row_ms: Finite = Field(0.05, ge=0, description="Each further row of a target step.")
+    token_ms: Finite = Field(0.05, ge=0, description="Each further row of a target step.")
     draft_ms: Finite = Field(2.5, gt=0, description="A draft step: one token of each stream.")
     round_trip_ms: Finite = Field(0.5, ge=0, description="Round trip to the draft.")
     shared: bool = Field(False, description="Draft and target share their cores.")
     acceptance: list[Annotated[float, Field(ge=0, le=1)]] = Field(
-        [0.5, 0.6, 0.7, 0.8, 0.9], min_length=1, description="Shares of guesses that are right."
+        [0.5, 0.6, 0.7, 0.8, 0.9],
+        min_length=1,
+        description="Shares of draft tokens that are right.",
     )
     streams: int = Field(16, ge=1, description="Streams that a target serves at once.")
     draft_streams: int = Field(32, ge=1, description="Streams that a draft serves at once.")
@@ -82,7 +84,7 @@ class Simulate(BaseModel):
         cost_alone = self.target_price / self.streams / (alone * HOUR) * MILLION
         return Forecast(
             acceptance=acceptance,
-            speed_up=rate / alone,
+            speedup=rate / alone,
             fixed=fixed[best],
             fixed_length=best,
             tokens_per_second=rate,
@@ -99,15 +101,15 @@ class Simulate(BaseModel):
             self.draft_ms / 1e3,
             self.round_trip_ms / 1e3,
             lambda _: acceptance,
-            row_seconds=self.row_ms / 1e3,
+            token_seconds=self.token_ms / 1e3,
             shares_cores=self.shared,
             seed=seed,
         )
         return simulate_policy(world, length, self.tokens)
 
 
-def _recommendation(speed_up: float, cost: float) -> str:
-    if speed_up < 1.05:
+def _recommendation(speedup: float, cost: float) -> str:
+    if speedup < 1.05:
         return "the target alone"
     return "faster and cheaper" if cost <= 1.0 else f"faster, at {cost:.2f} times the cost"
 
@@ -121,7 +123,7 @@ def _table(found: list[Forecast]) -> Table:
     )
     headings: dict[str, Any] = {
         "right": lambda one: f"{one.acceptance:.2f}",
-        "speed-up": lambda one: f"{one.speed_up:.2f}",
+        "speed-up": lambda one: f"{one.speedup:.2f}",
         "best fixed": lambda one: f"{one.fixed:.2f} at {one.fixed_length}",
         "tokens/s": lambda one: f"{one.tokens_per_second:.1f}",
         "drafted": lambda one: f"{one.drafted_per_token:.1f}",

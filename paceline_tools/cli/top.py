@@ -92,7 +92,7 @@ def view(
 
 def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Table:
     table = Table(title="Streams" if seconds else "Streams, since the orchestrator began")
-    steps = recent.rounds + recent.plain_steps
+    steps = recent.rounds + recent.target_only_steps
     cells = {
         "running": str(recent.running),
         "tokens/s" if seconds else "tokens": f"{recent.tokens / (seconds or 1.0):.0f}",
@@ -100,7 +100,7 @@ def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Tabl
         "drafted": str(recent.drafted),
         "verified": str(recent.verified),
         "accepted": f"{recent.acceptance_rate:.2f}" if recent.verified else "",
-        "plain steps": f"{recent.plain_steps / steps:.0%}" if steps else "",
+        "ordinary decode steps": f"{recent.target_only_steps / steps:.0%}" if steps else "",
     }
     if speeds:
         cells["speed"] = sparkline(speeds)
@@ -121,14 +121,14 @@ def bars(shares: Sequence[float]) -> str:
     return "".join(_BARS[round(share * (len(_BARS) - 1))] for share in shares)
 
 
-def _drafts(pools: Sequence[status.DraftPool], totals: status.Totals) -> Table:
+def _drafts(pools: Sequence[status.DraftPoolStatus], totals: status.Totals) -> Table:
     table = Table(title="Draft pools")
     for heading in ("pool", "state"):
         table.add_column(heading, overflow="fold")
     for heading in ("ready", "streams", "accepted"):
         table.add_column(heading, justify="right")
-    table.add_column("by place", overflow="fold")
-    for heading in ("gain", "wasted", "guess ms"):
+    table.add_column("by draft position", overflow="fold")
+    for heading in ("speedup", "wasted", "draft token ms"):
         table.add_column(heading, justify="right")
     for pool in pools:
         table.add_row(
@@ -137,21 +137,21 @@ def _drafts(pools: Sequence[status.DraftPool], totals: status.Totals) -> Table:
             f"{pool.replicas_ready}/{pool.replicas}",
             _share(pool, totals),
             "" if pool.acceptance_rate is None else f"{pool.acceptance_rate:.2f}",
-            bars(pool.acceptance_by_place),
-            "" if pool.gain is None else _gain(pool.gain),
+            bars(pool.acceptance_by_position),
+            "" if pool.speedup is None else _speedup(pool.speedup),
             f"{pool.wasted / pool.drafted:.0%}" if pool.drafted else "",
             _waits(pool),
         )
     return table
 
 
-def _reasons(pools: Sequence[status.DraftPool]) -> Text:
+def _reasons(pools: Sequence[status.DraftPoolStatus]) -> Text:
     """Why those stand as they do that are not in use."""
     idle = [pool for pool in pools if pool.state is not status.PoolState.IN_USE]
     return Text("\n").join(plain(f"{pool.name}: {pool.reason}", "dim") for pool in idle)
 
 
-def _share(pool: status.DraftPool, totals: status.Totals) -> str:
+def _share(pool: status.DraftPoolStatus, totals: status.Totals) -> str:
     """Streams that run with its drafts, of all; when none runs, of all there were."""
     count, of = pool.running, totals.running
     if not of:
@@ -159,12 +159,12 @@ def _share(pool: status.DraftPool, totals: status.Totals) -> str:
     return f"{count} ({count / of:.0%})" if of else str(count)
 
 
-def _gain(gain: status.Gain) -> str:
-    return f"{gain.value:.2f} ±{gain.high - gain.value:.2f}"
+def _speedup(speedup: status.Speedup) -> str:
+    return f"{speedup.value:.2f} ±{speedup.high - speedup.value:.2f}"
 
 
-def _waits(pool: status.DraftPool) -> str:
-    """Milliseconds until the next guess, and after a wrong one."""
+def _waits(pool: status.DraftPoolStatus) -> str:
+    """Milliseconds until the next draft token, and after a wrong one."""
     waits = (pool.wait_seconds, pool.restart_seconds)
     if waits == (None, None):
         return ""
@@ -186,7 +186,7 @@ def _servers(found: status.Status) -> Table:
             _state(server),
             str(load.sessions),
             str(load.queued),
-            str(load.step_rows),
+            str(load.max_batched_tokens),
             f"{load.kv_pages_used / load.kv_pages_total:.0%}" if load.kv_pages_total else "",
             f"{server.round_trip_seconds * 1e3:.1f}",
         )

@@ -28,7 +28,7 @@ class Up(BaseModel):
     )
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise; none: the target alone.")
     drafter: Literal["model", "ngram", "hybrid"] = Field(
-        "hybrid", description="What guesses: the draft model, lookup, or both."
+        "hybrid", description="What draft tokens: the draft model, lookup, or both."
     )
     draft_weights: Literal["bf16", "int8", "int4"] = Field(
         "int4", description="Weights of the draft: as they are, or in 8 or 4 bits."

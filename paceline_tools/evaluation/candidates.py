@@ -17,7 +17,7 @@ _PARAMETER = re.compile(rf"\w+=[\d./]+(:({'|'.join(WEIGHTS)}))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class DraftCandidate:
     """One candidate. drafter: as of a draft server. model: empty for lookup alone."""
 
     name: str
@@ -26,10 +26,10 @@ class Candidate:
     weights: Weights = "int4"
 
 
-def parse_candidates(parts: Iterable[str]) -> list[Candidate]:
+def parse_candidates(parts: Iterable[str]) -> list[DraftCandidate]:
     """Candidates of a flag's values, which were split at commas; InvalidArgument if one is wrong.
 
-    A simulated model's name has commas of its own: a part like row_ms=0.1 goes on with the one
+    A simulated model's name has commas of its own: a part like token_ms=0.1 goes on with the one
     before it.
     """
     specs: list[str] = []
@@ -45,11 +45,11 @@ def parse_candidates(parts: Iterable[str]) -> list[Candidate]:
     return found
 
 
-def _parse(text: str) -> Candidate:
+def _parse(text: str) -> DraftCandidate:
     named = _NAME.fullmatch(text)
     name, spec = named.groups() if named else ("", text)
     if spec == "ngram":
-        return Candidate(name or spec, "ngram")
+        return DraftCandidate(name or spec, "ngram")
     model = spec.removeprefix("hybrid:")
     drafter: Literal["model", "hybrid"] = "model" if model == spec else "hybrid"
     before, _, last = model.rpartition(":")
@@ -57,7 +57,7 @@ def _parse(text: str) -> Candidate:
     model = before if last in WEIGHTS else model
     if not model:
         raise InvalidArgument.of("--candidate", text, GRAMMAR)
-    return Candidate(name or _name_of(spec), drafter, model, weights)
+    return DraftCandidate(name or _name_of(spec), drafter, model, weights)
 
 
 def _name_of(spec: str) -> str:

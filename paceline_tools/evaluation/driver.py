@@ -27,7 +27,7 @@ from paceline_tools.bench.report import TARGET_ONLY, Report, ratio
 from paceline_tools.bench.samples import Prompt
 from paceline_tools.bench.variants import Served
 from paceline_tools.evaluation.alone import Alone, common, perplexity
-from paceline_tools.evaluation.candidates import Candidate, Weights
+from paceline_tools.evaluation.candidates import DraftCandidate, Weights
 from paceline_tools.evaluation.recorder import (
     DraftRecorder,
     TargetOutput,
@@ -61,7 +61,7 @@ class Task:
     """What to evaluate. measure: run with speculation and without; alone: and without target."""
 
     target: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[DraftCandidate, ...]
     prompts: tuple[Prompt, ...]
     max_tokens: int
     temperature: float
@@ -112,7 +112,7 @@ class _Driver:
         async with self._server("target", command, "target") as replica:
             yield await self._know(replica)
 
-    async def candidate(self, candidate: Candidate, known: Known) -> Gathered:
+    async def candidate(self, candidate: DraftCandidate, known: Known) -> Gathered:
         """Record and measure one."""
         gathered = Gathered(candidate)
         try:
@@ -147,7 +147,7 @@ class _Driver:
         found = await self._perplexity(known, its_own, "target: perplexity")
         return replace(known, perplexity=found)
 
-    async def _with_draft(self, candidate: Candidate, known: Known) -> Gathered:
+    async def _with_draft(self, candidate: DraftCandidate, known: Known) -> Gathered:
         weights: Weights | None = candidate.weights if candidate.model else None
         command = draft_command(
             candidate.model, candidate.drafter, self.sockets / "draft", self._flags(weights)
@@ -166,13 +166,13 @@ class _Driver:
 
     async def _record(
         self,
-        candidate: Candidate,
+        candidate: DraftCandidate,
         known: Known,
         replica: Replica,
         vocabulary: VocabularyMap | None,
     ) -> Recording:
         recorder = DraftRecorder(replica, known.model.vocabulary_size, vocabulary)
-        tracked = self._track(known.outputs, f"{candidate.name}: guesses")
+        tracked = self._track(known.outputs, f"{candidate.name}: draft tokens")
         outputs = [await recorder.record(output) for output in tracked]
         return Recording(
             target=self.task.target,
@@ -184,7 +184,7 @@ class _Driver:
             outputs=tuple(outputs),
         )
 
-    async def _measure(self, candidate: Candidate) -> Report:
+    async def _measure(self, candidate: DraftCandidate) -> Report:
         """Each prompt off, auto, auto, off; what was said first, to warm up, does not count."""
         name = f"paceline_{candidate.name}"
         async with self._orchestrator(self.sockets / "target", self.sockets / "draft") as client:
@@ -200,7 +200,7 @@ class _Driver:
             ]
         return Report(tuple(samples), name)
 
-    async def _alone(self, candidate: Candidate, known: Known, report: Report) -> Alone:
+    async def _alone(self, candidate: DraftCandidate, known: Known, report: Report) -> Alone:
         """The candidate as a target of its own, then what the target thinks of its outputs."""
         socket = self.sockets / "alone"
         command = target_command(candidate.model, socket, self._flags(candidate.weights))

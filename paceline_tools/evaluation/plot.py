@@ -1,4 +1,4 @@
-"""The evaluation as a picture: measured and predicted speed-ups, lengths, acceptance by place."""
+"""The evaluation as a picture: speed-ups, draft lengths, acceptance by draft position."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,9 +26,9 @@ def draw(found: Sequence[Evaluated], path: Path) -> None:
     left.set_title("as the pacer decides: bars measured, marks predicted", fontsize=10)
     middle.set_xlabel("fixed draft length")
     middle.set_title("predicted; dashed: as the pacer decides", fontsize=10)
-    right.set_xlabel("place in the round")
+    right.set_xlabel("draft position")
     right.set_ylim(0, 1.03)
-    right.set_title("share of guesses that are right", fontsize=10)
+    right.set_title("share of draft tokens that are right", fontsize=10)
     for axes in (left, middle):
         axes.axhline(1.0, color="black", linewidth=0.8)
         axes.set_ylim(bottom=0)
@@ -69,5 +69,5 @@ def _lengths(axes: Any, one: Evaluated, color: str) -> None:
 
 def _places(axes: Any, one: Evaluated, color: str) -> None:
     if one.gathered.recording:
-        rates = one.gathered.recording.by_place()
+        rates = one.gathered.recording.by_position()
         axes.plot(range(1, len(rates) + 1), rates, marker="o", markersize=4, color=color)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from orchestrator.speculation.acceptance import Guessed
+from orchestrator.speculation.acceptance import JudgedToken
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
 from paceline_tools.evaluation.recording import RecordedOutput, Recording, TargetCosts
 from paceline_tools.simulation.single import (
@@ -23,7 +23,7 @@ LENGTHS = tuple(range(MAX_DRAFT_LENGTH + 1))
 PASSES = 2
 """How often the pacer goes over the outputs, as in what is measured."""
 
-MakePacer = Callable[[DraftRecord], Pacer]
+MakePacer = Callable[[DraftMeasurements], Pacer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,21 @@ class Place:
 
 @dataclass(frozen=True)
 class RecordedWorld(World):
-    """A world in which the draft guesses what was recorded; behind the end it has nothing."""
+    """A world in which the draft drafts what was recorded; behind the end it has nothing."""
 
-    guesses: tuple[Guessed | None, ...] = ()
+    draft_tokens: tuple[JudgedToken | None, ...] = ()
     costs: TargetCosts | None = None
 
-    def guess(self, position: int) -> Guessed | None:
+    def draft_token(self, position: int) -> JudgedToken | None:
         """See World."""
         at = position - self.prompt_tokens
-        return self.guesses[at] if at < len(self.guesses) else None
+        return self.draft_tokens[at] if at < len(self.draft_tokens) else None
 
-    def verify_seconds(self, guesses: int) -> float:
+    def verify_seconds(self, draft_tokens: int) -> float:
         """As measured, and between what was measured on a line."""
         if self.costs is None:
-            return super().verify_seconds(guesses)
-        return interpolated(self.costs.verify, guesses)
+            return super().verify_seconds(draft_tokens)
+        return interpolated(self.costs.verify, draft_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,11 @@ def predict(
     alone = replay(recording, place, fixed(0))
     fixed_lengths = {}
     for length in LENGTHS:
-        fixed_lengths[length] = speed_ups(alone, replay(recording, place, fixed(length)))
+        fixed_lengths[length] = speedups(alone, replay(recording, place, fixed(length)))
         advance()
     paced = replay(recording, place, adaptive, PASSES)
     advance()
-    return Prediction(speed_ups(alone, paced), fixed_lengths)
+    return Prediction(speedups(alone, paced), fixed_lengths)
 
 
 REPLAYS = len(LENGTHS) + 1
@@ -98,9 +98,9 @@ def fixed(length: int) -> MakePacer:
     return lambda _: FixedPacer(length, FIXED_WAIT_SECONDS)
 
 
-def adaptive(record: DraftRecord) -> Pacer:
+def adaptive(measurements: DraftMeasurements) -> Pacer:
     """The pacer, as an orchestrator has it unless told otherwise."""
-    return AdaptivePacer(record, MAX_DRAFT_LENGTH, 1.0)
+    return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +118,19 @@ class Replayed:
 
 def replay(recording: Recording, place: Place, make: MakePacer, passes: int = 1) -> list[Replayed]:
     """Each output in turn, so many times, by streams that share what they know of the draft."""
-    record = DraftRecord()
+    measurements = DraftMeasurements()
     return [
         Replayed(
             output.kind,
             tuple(
-                simulate(world_of(recording, output, place), make(record), record, length)
+                simulate(
+                    world_of(recording, output, place), make(measurements), measurements, length
+                )
                 for _ in range(passes)
             ),
         )
         for output in recording.outputs
-        for length in [len(output.guesses)]
+        for length in [len(output.draft_tokens)]
     ]
 
 
@@ -141,19 +143,19 @@ def world_of(recording: Recording, output: RecordedOutput, place: Place) -> Reco
         draft_seconds=draft.step,
         round_trip_seconds=trip,
         acceptance=lambda _: recording.acceptance(),
-        row_seconds=target.row,
+        token_seconds=target.row,
         target_round_trip_seconds=target.round_trip,
         shares_cores=place.shared,
         free=recording.drafter == "ngram",
         prompt_tokens=output.prompt_tokens,
         prompt_seconds=target.prompt_token * output.prompt_tokens,
         draft_prompt_seconds=draft.prompt_token * output.prompt_tokens,
-        guesses=output.unpacked(),
+        draft_tokens=output.unpacked(),
         costs=target,
     )
 
 
-def speed_ups(alone: Sequence[Replayed], runs: Sequence[Replayed]) -> dict[str, float]:
+def speedups(alone: Sequence[Replayed], runs: Sequence[Replayed]) -> dict[str, float]:
     """Geometric means over outputs, by kind; "all" first."""
     ratios: dict[str, list[float]] = defaultdict(list)
     for before, after in zip(alone, runs, strict=True):
@@ -162,11 +164,11 @@ def speed_ups(alone: Sequence[Replayed], runs: Sequence[Replayed]) -> dict[str, 
     return {kind: statistics.geometric_mean(values) for kind, values in ratios.items()}
 
 
-def interpolated(costs: dict[int, float], guesses: int) -> float:
+def interpolated(costs: dict[int, float], draft_tokens: int) -> float:
     """Seconds of a step that verifies so many, on lines between those that were measured."""
-    below = max((known for known in costs if known <= guesses), default=min(costs))
-    above = min((known for known in costs if known >= guesses), default=max(costs))
+    below = max((known for known in costs if known <= draft_tokens), default=min(costs))
+    above = min((known for known in costs if known >= draft_tokens), default=max(costs))
     if above <= below:
         return costs[below]
-    share = (guesses - below) / (above - below)
+    share = (draft_tokens - below) / (above - below)
     return costs[below] + share * (costs[above] - costs[below])

@@ -11,7 +11,7 @@ PAYS = 1.05
 """A speed-up that is worth a draft."""
 
 
-class Choice(enum.Enum):
+class Use(enum.Enum):
     """What to do."""
 
     USE = "use"
@@ -23,19 +23,19 @@ class Choice(enum.Enum):
 class Recommendation:
     """words: one sentence. reasons: figures behind it."""
 
-    choice: Choice
+    choice: Use
     words: str
     reasons: tuple[str, ...] = ()
 
     @property
     def use(self) -> bool:
         """Whether the draft is worth having, for some prompts at least."""
-        return self.choice is not Choice.DO_NOT_USE
+        return self.choice is not Use.DO_NOT_USE
 
 
 def unfit(problem: str) -> Recommendation:
     """Of a candidate that cannot draft for the target."""
-    return Recommendation(Choice.DO_NOT_USE, f"do not use: {problem}")
+    return Recommendation(Use.DO_NOT_USE, f"do not use: {problem}")
 
 
 def judge(
@@ -43,36 +43,37 @@ def judge(
 ) -> Recommendation:
     """effect: speed-up by kind, "all" included, and `how` it is known: measured or predicted.
 
-    What was measured counts only up to what its right guesses can bring: on a busy machine any
+    What was measured counts only up to what its right draft tokens can bring: on a busy machine any
     two runs differ.
     """
     known = f"{how}: {_by_kind(effect)}"
     most = {kind: recording.ceiling(kind) for kind in effect}
     if any(effect[kind] > most[kind] for kind in effect):
-        known += f"; counted only up to what its guesses can bring: {_by_kind(most)}"
+        known += f"; counted only up to what its draft tokens can bring: {_by_kind(most)}"
     effect = {kind: min(value, most[kind]) for kind, value in effect.items()}
     kinds = [kind for kind in effect if kind != "all"]
     good = [kind for kind in kinds if effect[kind] >= PAYS]
     reasons = (known, *_reasons(recording, prediction))
     if len(good) == len(kinds):
-        return Recommendation(Choice.USE, f"use: {effect['all']:.2f}x", reasons)
+        return Recommendation(Use.USE, f"use: {effect['all']:.2f}x", reasons)
     if good:
         there = ", ".join(f"{kind} {effect[kind]:.2f}x" for kind in good)
         rest = ", ".join(f"{kind} {effect[kind]:.2f}x" for kind in kinds if kind not in good)
         words = f"use only for {', '.join(good)}: {there}; the others gain nothing: {rest}"
-        return Recommendation(Choice.USE_FOR_SOME, words, reasons)
+        return Recommendation(Use.USE_FOR_SOME, words, reasons)
     forced = max(speeds["all"] for length, speeds in prediction.fixed.items() if length)
     worst = min(effect["all"], forced)
     words = f"do not use: it would be {worst:.2f}x"
     if worst < effect["all"]:
         words += f" at its best draft length, and {effect['all']:.2f}x as the pacer holds it back"
-    return Recommendation(Choice.DO_NOT_USE, words, reasons)
+    return Recommendation(Use.DO_NOT_USE, words, reasons)
 
 
 def break_even(recording: Recording, round_trip: float) -> float:
-    """Share of first guesses that must be right for a wait for one to pay, on shared cores.
+    """Share of first draft tokens that must be right for a wait for one to pay, on shared cores.
 
-    One guess saves a plain step where it is right, and costs a draft step, the way and a row.
+    One draft token saves an ordinary decode step where it is right, and costs a draft step, the
+    way and a row.
     """
     target, draft = recording.target_costs, recording.draft_costs
     return (draft.step + round_trip + target.row) / target.step
@@ -89,11 +90,11 @@ def _reasons(recording: Recording, prediction: Prediction) -> tuple[str, ...]:
     length = prediction.best_length()
     needed = break_even(recording, draft.round_trip)
     return (
-        f"{recording.acceptance():.2f} of its guesses are the target's token ({rates}); "
-        f"it guesses at {recording.coverage():.0%} of the positions",
-        f"a guess takes {draft.step * 1e3:.1f} ms and {draft.round_trip * 1e3:.1f} ms of way, "
-        f"a step of the target {target.step * 1e3:.1f} ms: where they take turns, "
-        f"{needed:.2f} of first guesses must be right for one to pay",
+        f"{recording.acceptance():.2f} of its draft tokens are the target's token ({rates}); "
+        f"it drafts at {recording.coverage():.0%} of the positions",
+        f"a draft token takes {draft.step * 1e3:.1f} ms and a round trip of "
+        f"{draft.round_trip * 1e3:.1f} ms, a step of the target {target.step * 1e3:.1f} ms: "
+        f"where they take turns, {needed:.2f} of first draft tokens must be right for one to pay",
         f"the best fixed draft length is {length}, predicted {prediction.fixed[length]['all']:.2f}x"
         f"; as the pacer decides {prediction.paced['all']:.2f}x",
     )

@@ -1,4 +1,4 @@
-"""Recordings over the wire: a target's own output, then a draft's guesses along it."""
+"""Recordings over the wire: a target's own output, then a draft's draft tokens along it."""
 
 import asyncio
 import statistics
@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.backends.calls import DraftCall, TargetCall
 from orchestrator.backends.replica import Replica
-from orchestrator.speculation.acceptance import Guessed
+from orchestrator.speculation.acceptance import JudgedToken
 from paceline.errors import Internal, Unavailable
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.session import Advance, Opening
@@ -22,21 +22,21 @@ from paceline_tools.evaluation.recording import DraftCosts, RecordedOutput, Targ
 
 SESSION_SECONDS = 3600.0
 """Deadline of one session."""
-GUESS_SECONDS = 120.0
-"""How long a guess is waited for; the first one takes as long as the prompt does."""
+DRAFT_TOKEN_SECONDS = 120.0
+"""How long a draft token is waited for; the first one takes as long as the prompt does."""
 VERIFIED_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Draft tokens of the steps that tell what verifying costs."""
 COSTED_OUTPUTS = 4
 """Outputs along which that is found out."""
 BURST = 8
-"""Guesses in a row that tell what a draft step takes."""
+"""Draft tokens in a row that tell what a draft step takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetOutput:
     """What the target said to a prompt, and when.
 
-    first_seconds: from the request to the first token. step_seconds: of each plain step.
+    first_seconds: from the request to the first token. step_seconds: of each ordinary decode step.
     """
 
     prompt: Prompt
@@ -68,7 +68,7 @@ async def target_output(replica: Replica, prompt: Prompt, opening: Opening) -> T
 
 
 async def target_costs(replica: Replica, outputs: Sequence[TargetOutput]) -> TargetCosts:
-    """What plain steps took, and what steps take that verify."""
+    """What ordinary decode steps took, and what steps take that verify."""
     by_length: dict[int, list[float]] = defaultdict(list)
     by_length[0] = [seconds for output in outputs for seconds in output.step_seconds]
     trips: list[float] = []
@@ -79,7 +79,7 @@ async def target_costs(replica: Replica, outputs: Sequence[TargetOutput]) -> Tar
             by_length[verdict.verified].append(verdict.step_seconds)
             trip = verdict.arrived_seconds - verdict.asked_seconds - verdict.step_seconds
             trips.append(max(0.0, trip))
-            row = verdict.cost_model.row_seconds if verdict.cost_model else row
+            row = verdict.cost_model.token_seconds if verdict.cost_model else row
     step = statistics.median(by_length[0] or by_length[1])
     prefill = sum(max(0.0, output.first_seconds - step) for output in outputs)
     return TargetCosts(
@@ -112,10 +112,10 @@ async def _verified(
                 yield verdict
             path.extend(verdict.token_ids)
             done = len(path) - prompt
-            guesses = tokens[done : done + min(next(lengths), len(tokens) - done - 1)]
-            if not guesses or tuple(path.tokens[prompt:]) != tokens[:done]:
+            draft_tokens = tokens[done : done + min(next(lengths), len(tokens) - done - 1)]
+            if not draft_tokens or tuple(path.tokens[prompt:]) != tokens[:done]:
                 return
-            await call.ask(Verify((Proposal(len(path), path.digest, guesses),)))
+            await call.ask(Verify((Proposal(len(path), path.digest, draft_tokens),)))
 
 
 def _target_call(replica: Replica) -> TargetCall:
@@ -138,16 +138,16 @@ class DraftRecorder:
         self._steps: list[float] = []
 
     async def record(self, output: TargetOutput) -> RecordedOutput:
-        """The guess at each position of the output, all before it confirmed."""
-        guesses = [guess async for guess in self._guesses(output)]
+        """The draft token at each position of the output, all before it committed."""
+        draft_tokens = [draft_token async for draft_token in self._draft_tokens(output)]
         if len(self._steps) < COSTED_OUTPUTS:
             await self._burst(output)
         prompt_tokens = len(output.opening.prompt_token_ids)
-        return RecordedOutput.of(output.prompt.kind, prompt_tokens, guesses)
+        return RecordedOutput.of(output.prompt.kind, prompt_tokens, draft_tokens)
 
     @property
     def costs(self) -> DraftCosts:
-        """What the model's guesses took; where there is none, what lookup took, in no steps."""
+        """What the model's tokens took; where there is none, what lookup took, in no steps."""
         of_model = self._restarts[Drafter.MODEL]
         restart = statistics.median(of_model or self._restarts[Drafter.NGRAM] or [0.0])
         step = min(statistics.median(self._steps or [restart]), restart)
@@ -159,10 +159,10 @@ class DraftRecorder:
             prompt_token=reading / tokens if tokens else 0.0,
         )
 
-    async def _guesses(self, output: TargetOutput) -> AsyncIterator[Guessed | None]:
+    async def _draft_tokens(self, output: TargetOutput) -> AsyncIterator[JudgedToken | None]:
         position = len(output.opening.prompt_token_ids)
         news: tuple[int, ...] = ()
-        # The last token of an output is never guessed, so there must be room behind it.
+        # The last token of an output is never drafted, so there must be room behind it.
         opening = self._for_draft(output.opening, max_tokens=len(output.token_ids) + 1)
         async with DraftCall(self._replica, SESSION_SECONDS) as call:
             await call.open(opening)
@@ -172,11 +172,11 @@ class DraftRecorder:
                 await call.advance(Advance(position - len(news), news, 1, 1))
                 proposal = await self._next(proposals, position)
                 self._note(self._now() - asked, proposal, None if news else position)
-                yield self._guessed(proposal, token)
+                yield self._drafted(proposal, token)
                 news, position = (token,), position + 1
 
     async def _burst(self, output: TargetOutput) -> None:
-        """Guesses in a row, from the middle of the output on; whether they are right is no matter.
+        """Tokens in a row, from the middle of the output on; whether they are right is no matter.
 
         The prompt is not read again: what the session before left is shared.
         """
@@ -208,24 +208,26 @@ class DraftRecorder:
 
     async def _next(self, proposals: AsyncIterator[Proposal], position: int) -> Proposal:
         try:
-            async with asyncio.timeout(GUESS_SECONDS):
+            async with asyncio.timeout(DRAFT_TOKEN_SECONDS):
                 proposal = await anext(proposals)
         except TimeoutError:
-            raise Unavailable(f"the draft made no guess in {GUESS_SECONDS:g} s") from None
+            raise Unavailable(
+                f"the draft made no draft token in {DRAFT_TOKEN_SECONDS:g} s"
+            ) from None
         if proposal.position != position:
-            raise Internal(f"the draft guesses for {proposal.position}, not for {position}")
+            raise Internal(f"the draft drafts for {proposal.position}, not for {position}")
         return proposal
 
     def _note(self, seconds: float, proposal: Proposal, prompt_tokens: int | None) -> None:
-        """prompt_tokens: for the first guess of a session, for which the model reads the prompt."""
+        """prompt_tokens: for the first token of a session, for which the model reads the prompt."""
         if prompt_tokens is None:
             self._restarts[proposal.drafter].append(seconds)
         elif proposal.drafter is Drafter.MODEL:
             self._first.append((prompt_tokens, seconds))
 
-    def _guessed(self, proposal: Proposal, token: int) -> Guessed | None:
+    def _drafted(self, proposal: Proposal, token: int) -> JudgedToken | None:
         """None where nothing is proposed, or no token of the target's."""
         if not proposal.token_ids or proposal.token_ids[0] >= self._vocabulary_size:
             return None
         right = proposal.token_ids[0] == token
-        return Guessed(right, proposal.confidences[0], proposal.drafter)
+        return JudgedToken(right, proposal.confidences[0], proposal.drafter)

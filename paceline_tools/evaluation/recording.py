@@ -1,7 +1,8 @@
-"""Recordings: what a candidate guesses along a target's own output, and what things take. Pure.
+"""Recordings: what a candidate tokens along a target's own output, and what things take. Pure.
 
-Each position has the guess that the candidate makes when all tokens before it are the target's.
-That is all that any policy needs: what it guesses behind a wrong one is never accepted.
+Each position has the draft token that the candidate makes when all tokens before it are the
+target's. That is all that any policy needs: what it drafts behind a wrong one is never
+accepted.
 """
 
 from itertools import takewhile
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from orchestrator.speculation.acceptance import Guessed
+from orchestrator.speculation.acceptance import JudgedToken
 from paceline.errors import InvalidArgument
 from paceline.protocol.proposal import Drafter
 
@@ -42,15 +43,15 @@ class TargetCosts(BaseModel, frozen=True):
 
     @property
     def step(self) -> float:
-        """Of a plain step."""
+        """Of an ordinary decode step."""
         return self.verify[0]
 
 
 class DraftCosts(BaseModel, frozen=True):
-    """What a draft's guesses take, in seconds.
+    """What a draft's draft tokens take, in seconds.
 
-    step: each further guess. restart: from the news to the first guess, the way to the draft
-    and back included. prompt_token: of the prompt, each token.
+    step: each further draft token. restart: from the news to the first draft token, the way to the
+    draft and back included. prompt_token: of the prompt, each token.
     """
 
     step: Seconds
@@ -64,39 +65,42 @@ class DraftCosts(BaseModel, frozen=True):
 
 
 class RecordedOutput(BaseModel, frozen=True):
-    """The guesses along one output.
+    """The draft tokens along one output.
 
-    guesses: a sign for each position of the output. M and m: the model guessed, right and wrong;
-    N and n: lookup did; a dot: nothing was guessed. confidences: of those that were.
+    draft tokens: a sign for each position of the output. M and m: the model drafted, right and
+    wrong; N and n: lookup did; a dot: nothing was drafted. confidences: of those that were.
     """
 
     kind: str
     prompt_tokens: Annotated[int, Field(ge=1)]
-    guesses: Annotated[str, Field(pattern=r"^[MmNn.]+$")]
+    draft_tokens: Annotated[str, Field(pattern=r"^[MmNn.]+$")]
     confidences: tuple[float, ...]
 
     @classmethod
-    def of(cls, kind: str, prompt_tokens: int, guesses: list[Guessed | None]) -> "RecordedOutput":
-        """Of what was guessed at each position."""
-        made = [guess for guess in guesses if guess is not None]
+    def of(
+        cls, kind: str, prompt_tokens: int, draft_tokens: list[JudgedToken | None]
+    ) -> "RecordedOutput":
+        """Of what was drafted at each position."""
+        made = [draft_token for draft_token in draft_tokens if draft_token is not None]
         return cls(
             kind=kind,
             prompt_tokens=prompt_tokens,
-            guesses="".join(_sign(guess) for guess in guesses),
-            confidences=tuple(round(guess.confidence, 3) for guess in made),
+            draft_tokens="".join(_sign(draft_token) for draft_token in draft_tokens),
+            confidences=tuple(round(draft_token.confidence, 3) for draft_token in made),
         )
 
-    def unpacked(self) -> tuple[Guessed | None, ...]:
-        """The guess for each position of the output; None where there was none."""
+    def unpacked(self) -> tuple[JudgedToken | None, ...]:
+        """The draft token for each position of the output; None where there was none."""
         confidences = iter(self.confidences)
         return tuple(
-            None if sign == _NOTHING else _guessed(sign, next(confidences)) for sign in self.guesses
+            None if sign == _NOTHING else _drafted(sign, next(confidences))
+            for sign in self.draft_tokens
         )
 
     @property
     def right(self) -> tuple[bool, ...]:
-        """By position, whether the target's token was guessed."""
-        return tuple(sign.isupper() for sign in self.guesses)
+        """By position, whether the target's token was drafted."""
+        return tuple(sign.isupper() for sign in self.draft_tokens)
 
 
 class Recording(BaseModel, frozen=True):
@@ -123,18 +127,18 @@ class Recording(BaseModel, frozen=True):
         return [output for output in self.outputs if kind in {"all", output.kind}]
 
     def acceptance(self, kind: str = "all") -> float:
-        """Share of guesses that are the target's token; 0 without any."""
-        signs = "".join(output.guesses for output in self.of(kind))
+        """Share of draft tokens that are the target's token; 0 without any."""
+        signs = "".join(output.draft_tokens for output in self.of(kind))
         made = len(signs) - signs.count(_NOTHING)
         return sum(sign.isupper() for sign in signs) / made if made else 0.0
 
     def coverage(self, kind: str = "all") -> float:
-        """Share of positions for which something was guessed."""
-        signs = "".join(output.guesses for output in self.of(kind))
+        """Share of positions for which something was drafted."""
+        signs = "".join(output.draft_tokens for output in self.of(kind))
         return 1.0 - signs.count(_NOTHING) / len(signs)
 
     def ceiling(self, kind: str = "all") -> float:
-        """Most that its guesses can bring, if they and their rows cost nothing: tokens a step."""
+        """Most that its tokens can bring, if they and their rows cost nothing: tokens a step."""
         tokens = steps = 0
         for output in self.of(kind):
             at, right = 0, output.right
@@ -144,12 +148,12 @@ class Recording(BaseModel, frozen=True):
             tokens += len(right)
         return tokens / steps
 
-    def by_place(self, kind: str = "all") -> tuple[float, ...]:
-        """Acceptance by place in a round, all before it accepted; rounds begin anywhere."""
+    def by_position(self, kind: str = "all") -> tuple[float, ...]:
+        """Acceptance by draft position, all before it accepted; rounds begin anywhere."""
         verified, accepted = [0] * PLACES, [0] * PLACES
         for output in self.of(kind):
-            for start in range(len(output.guesses)):
-                for place, sign in enumerate(output.guesses[start : start + PLACES]):
+            for start in range(len(output.draft_tokens)):
+                for place, sign in enumerate(output.draft_tokens[start : start + PLACES]):
                     verified[place] += sign != _NOTHING
                     accepted[place] += sign.isupper()
                     if not sign.isupper():
@@ -180,10 +184,10 @@ def load_recordings(path: Path) -> tuple[Recording, ...]:
         raise InvalidArgument(f"{path} has no recordings: {where}: {first['msg']}") from error
 
 
-def _sign(guess: Guessed | None) -> str:
-    return _NOTHING if guess is None else _SIGNS[guess.drafter, guess.right]
+def _sign(draft_token: JudgedToken | None) -> str:
+    return _NOTHING if draft_token is None else _SIGNS[draft_token.drafter, draft_token.right]
 
 
-def _guessed(sign: str, confidence: float) -> Guessed:
+def _drafted(sign: str, confidence: float) -> JudgedToken:
     drafter, right = _MEANING[sign]
-    return Guessed(right, confidence, drafter)
+    return JudgedToken(right, confidence, drafter)

@@ -5,7 +5,7 @@ from typing import Any
 
 from paceline_tools.bench.report import TARGET_ONLY, Ratio, Report
 from paceline_tools.evaluation.alone import Alone
-from paceline_tools.evaluation.candidates import Candidate
+from paceline_tools.evaluation.candidates import DraftCandidate
 from paceline_tools.evaluation.prediction import Place, Prediction
 from paceline_tools.evaluation.recommendation import Recommendation, judge, unfit
 from paceline_tools.evaluation.recording import Recording
@@ -17,7 +17,7 @@ HERE = "here"
 class Gathered:
     """What was recorded and measured. problem: why it was not, if it could not be."""
 
-    candidate: Candidate
+    candidate: DraftCandidate
     problem: str = ""
     recording: Recording | None = None
     report: Report | None = None
@@ -38,14 +38,14 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A candidate judged. predictions: by place, the one that is judged last."""
+    """A candidate judged. predictions: by draft position, the one that is judged last."""
 
     gathered: Gathered
     recommendation: Recommendation
     predictions: dict[str, tuple[Place, Prediction]] = field(default_factory=dict)
 
     @property
-    def candidate(self) -> Candidate:
+    def candidate(self) -> DraftCandidate:
         """Which."""
         return self.gathered.candidate
 
@@ -105,7 +105,7 @@ def _acceptance(recording: Recording) -> dict[str, Any]:
         kind: {
             "rate": recording.acceptance(kind),
             "coverage": recording.coverage(kind),
-            "by_place": recording.by_place(kind),
+            "by_position": recording.by_position(kind),
         }
         for kind in ("all", *recording.kinds)
     }

@@ -70,19 +70,19 @@ def first_tokens(found: Sequence[Evaluated]) -> Figures:
 
 
 def acceptance(found: Sequence[Evaluated]) -> Figures:
-    """Shares of right guesses."""
+    """Shares of right draft tokens."""
     kinds = _kinds(found)
     rows = []
     for one in found:
         if recording := one.gathered.recording:
-            places = recording.by_place()
+            places = recording.by_position()
             at = [f"{places[n - 1]:.2f}" if n <= len(places) else "" for n in SHOWN_PLACES]
             rates = [f"{recording.acceptance(kind):.2f}" for kind in kinds]
             rows.append((one.candidate.name, *rates, f"{recording.coverage():.0%}", *at))
     places_headings = (f"#{place}" for place in SHOWN_PLACES)
     return Figures(
-        "Guesses that are the target's token",
-        ("candidate", *kinds, "guesses at", *places_headings),
+        "Draft tokens that are the target's token",
+        ("candidate", *kinds, "draft tokens at", *places_headings),
         tuple(rows),
         "Along the target's own outputs; #n: the nth of a round, all before it right.",
     )
@@ -95,10 +95,19 @@ def costs(found: Sequence[Evaluated]) -> Figures:
         for one in found
         if one.gathered.recording
     )
-    headings = ("candidate", "guess", "way", "prompt", "step", "with 4", "with 16", "its prompt")
+    headings = (
+        "candidate",
+        "draft_token",
+        "way",
+        "prompt",
+        "step",
+        "with 4",
+        "with 16",
+        "its prompt",
+    )
     note = (
-        "Milliseconds: a guess of the draft, the way to it and back, its prompt, each token; then "
-        "a step of the target, one that verifies 4 or 16 guesses, and its prompt, each token."
+        "Milliseconds: a draft token, the round trip to the draft, its prompt, each token; then "
+        "a step of the target, one that verifies 4 or 16 draft tokens, and its prompt, each token."
     )
     return Figures("What things take", headings, rows, note)
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.round import rounds
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import Pacer
-from paceline.engine.core.gather import PLAIN_SHARE, Gather
-from paceline.protocol.draft_path import AheadPath
+from paceline.engine.core.gather import DECODE_SHARE, Gather
+from paceline.protocol.draft_path import DraftPath
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, CostModel, Load, Opening
@@ -32,14 +32,14 @@ from paceline_tools.simulation.single import (
 
 _VOCABULARY = 128
 _APART = 100_003
-"""Positions between streams, so that each has guesses of its own."""
+"""Positions between streams, so that each has draft tokens of its own."""
 
 
 @dataclass(frozen=True)
 class Crowd:
     """So many streams of so many tokens in one world.
 
-    handling_seconds: the orchestrator's own, of each verdict. draft_row_seconds: of each further
+    handling_seconds: the orchestrator's own, of each verdict. draft_token_seconds: of each further
     stream in a draft step.
     """
 
@@ -47,20 +47,24 @@ class Crowd:
     streams: int
     tokens: int
     handling_seconds: float = 0.0003
-    draft_row_seconds: float = 0.00005
+    draft_token_seconds: float = 0.00005
 
 
-def simulate_load(crowd: Crowd, make_pacer: Callable[[DraftRecord], Pacer]) -> list[Outcome]:
+def simulate_load(
+    load_class: Crowd, make_pacer: Callable[[DraftMeasurements], Pacer]
+) -> list[Outcome]:
     """All streams at once, each to its end. They share a record; each has a pacer."""
-    return in_virtual_time(_run(crowd, make_pacer))
+    return in_virtual_time(_run(load_class, make_pacer))
 
 
-async def _run(crowd: Crowd, make_pacer: Callable[[DraftRecord], Pacer]) -> list[Outcome]:
-    record, target, draft = DraftRecord(), _Target(crowd), _Draft(crowd)
+async def _run(
+    load_class: Crowd, make_pacer: Callable[[DraftMeasurements], Pacer]
+) -> list[Outcome]:
+    measurements, target, draft = DraftMeasurements(), _Target(load_class), _Draft(load_class)
     engines = [asyncio.create_task(engine.run()) for engine in (target, draft)]
     streams = (
-        _stream(crowd, index * _APART, make_pacer(record), record, target, draft)
-        for index in range(crowd.streams)
+        _stream(load_class, index * _APART, make_pacer(measurements), measurements, target, draft)
+        for index in range(load_class.streams)
     )
     outcomes = await asyncio.gather(*streams)
     for engine in engines:
@@ -69,21 +73,21 @@ async def _run(crowd: Crowd, make_pacer: Callable[[DraftRecord], Pacer]) -> list
 
 
 async def _stream(
-    crowd: Crowd,
+    load_class: Crowd,
     offset: int,
     pacer: Pacer,
-    record: DraftRecord,
+    measurements: DraftMeasurements,
     target: "_Target",
     draft: "_Draft",
 ) -> Outcome:
-    opening = Opening("simulated", (0,), SamplingParams(temperature=0.0), 0, crowd.tokens)
-    session = DraftSession(opening, _VOCABULARY, record, shares_cores=False)
+    opening = Opening("simulated", (0,), SamplingParams(temperature=0.0), 0, load_class.tokens)
+    session = DraftSession(opening, _VOCABULARY, measurements, shares_cores=False)
     outcome = Outcome()
-    drafter = _Drafter(draft, crowd.world, session, outcome, offset)
+    drafter = _Drafter(draft, load_class.world, session, outcome, offset)
     loop = asyncio.get_running_loop()
     started = loop.time()
     with target.session() as call, draft.session(drafter):
-        await rounds(call, session, pacer, CountedStream(crowd.tokens, outcome))
+        await rounds(call, session, pacer, CountedStream(load_class.tokens, outcome))
     outcome.seconds = loop.time() - started
     return outcome
 
@@ -100,7 +104,7 @@ class _Call:
 
     async def ask(self, verify: Verify) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(self._target.half_trip, self._arrive, verify, loop.time())
+        loop.call_later(self._target.half_round_trip, self._arrive, verify, loop.time())
 
     async def verdicts(self) -> AsyncIterator[Verdict]:
         while True:
@@ -112,43 +116,45 @@ class _Call:
         self._target.wake(self)
 
     def take(self) -> tuple[int, ...]:
-        """The guesses to verify in the step that begins."""
+        """The draft tokens to verify in the step that begins."""
         verify, self._verify = self._verify, Verify()
         self.steps -= 1
         return verify.proposals[0].token_ids if verify.proposals else ()
 
-    def commit(self, guesses: tuple[int, ...], step: Verdict) -> None:
+    def commit(self, draft_tokens: tuple[int, ...], step: Verdict) -> None:
         """Deliver what the step decides; it has the step's own figures."""
         now = asyncio.get_running_loop().time()
-        accepted = agreed(guesses, self._position)
+        accepted = agreed(draft_tokens, self._position)
         decided = tuple(truth(self._position + index) for index in range(accepted + 1))
         verdict = dataclasses.replace(
             step,
             position=self._position,
             token_ids=decided,
-            verified=len(guesses),
+            verified=len(draft_tokens),
             accepted=accepted,
-            proposal_index=0 if guesses else None,
-            queue_seconds=max(0.0, now - self._asked - self._target.half_trip - step.step_seconds),
+            proposal_index=0 if draft_tokens else None,
+            queue_seconds=max(
+                0.0, now - self._asked - self._target.half_round_trip - step.step_seconds
+            ),
             asked_seconds=self._asked,
         )
         self._position += len(decided)
         asyncio.get_running_loop().call_later(
-            self._target.half_trip, self._verdicts.put_nowait, verdict
+            self._target.half_round_trip, self._verdicts.put_nowait, verdict
         )
 
 
 class _Target:
     """An engine that steps all sessions that asked, and waits for others as the real one does."""
 
-    def __init__(self, crowd: Crowd) -> None:
-        self._world = crowd.world
-        self._handling = crowd.handling_seconds
-        self.half_trip = crowd.world.target_round_trip_seconds / 2
+    def __init__(self, load_class: Crowd) -> None:
+        self._world = load_class.world
+        self._handling = load_class.handling_seconds
+        self.half_round_trip = load_class.world.target_round_trip_seconds / 2
         self._sessions: list[_Call] = []
         self._news = asyncio.Event()
         self._gather = Gather()
-        self._last_seconds = crowd.world.step_seconds
+        self._last_seconds = load_class.world.step_seconds
         self._orchestrator = asyncio.Lock()
 
     @contextlib.contextmanager
@@ -184,40 +190,40 @@ class _Target:
     async def _wait_for_others(self) -> None:
         now = asyncio.get_running_loop().time
         began = now()
-        while (left := self._patience(began, now())) > 0:  # noqa: ASYNC110  nobody calls it back
+        while (left := self._max_wait(began, now())) > 0:  # noqa: ASYNC110  nobody calls it back
             await asyncio.sleep(left)
 
-    def _patience(self, began: float, now: float) -> float:
+    def _max_wait(self, began: float, now: float) -> float:
         ready = sum(call.steps > 0 for call in self._sessions)
         some_go_on = any(call.steps > 1 for call in self._sessions)
-        longest = self._last_seconds * (PLAIN_SHARE if some_go_on else 1.0)
-        left = self._gather.patience(ready, self._last_seconds, now)
+        longest = self._last_seconds * (DECODE_SHARE if some_go_on else 1.0)
+        left = self._gather.max_wait(ready, self._last_seconds, now)
         return min(left, began + longest - now)
 
     async def _step(self, calls: list[_Call]) -> None:
         world, sessions = self._world, len(self._sessions)
         taken = [call.take() for call in calls]
-        rows = sum(len(guesses) + 1 for guesses in taken)
-        self._last_seconds = world.step_seconds + world.row_seconds * (rows - 1)
+        rows = sum(len(draft_tokens) + 1 for draft_tokens in taken)
+        self._last_seconds = world.step_seconds + world.token_seconds * (rows - 1)
         await asyncio.sleep(self._last_seconds)
         step = Verdict(
             position=0,
             token_ids=(),
             step_seconds=self._last_seconds,
-            load=Load(sessions=sessions, step_rows=rows),
-            cost_model=CostModel(world.step_seconds - world.row_seconds, world.row_seconds),
+            load=Load(sessions=sessions, max_batched_tokens=rows),
+            cost_model=CostModel(world.step_seconds - world.token_seconds, world.token_seconds),
         )
-        for call, guesses in zip(calls, taken, strict=True):
-            call.commit(guesses, step)
+        for call, draft_tokens in zip(calls, taken, strict=True):
+            call.commit(draft_tokens, step)
             if not call.steps:
                 self._gather.answered(call, asyncio.get_running_loop().time())
 
 
 class _Draft:
-    """An engine that guesses one token for each session that wants one, all in a step."""
+    """An engine that drafts one token for each session that wants one, all in a step."""
 
-    def __init__(self, crowd: Crowd) -> None:
-        self._crowd = crowd
+    def __init__(self, load_class: Crowd) -> None:
+        self._crowd = load_class
         self._sessions: list[_Drafter] = []
         self.news = asyncio.Event()
 
@@ -238,10 +244,10 @@ class _Draft:
             if not step:
                 await self.news.wait()
                 continue
-            rows = self._crowd.draft_row_seconds * (len(step) - 1)
+            rows = self._crowd.draft_token_seconds * (len(step) - 1)
             await asyncio.sleep(self._crowd.world.draft_seconds + rows)
             for drafter, position, digest in step:
-                drafter.guess(position, digest)
+                drafter.draft_token(position, digest)
 
 
 class _Drafter:
@@ -255,24 +261,26 @@ class _Drafter:
         self._session = session
         self._outcome = outcome
         self._offset = offset
-        self.path = AheadPath((0,))
-        self._window = 0
+        self.path = DraftPath((0,))
+        self._lookahead = 0
 
     @property
     def wants(self) -> bool:
-        return len(self.path) - self.path.confirmed < self._window
+        return len(self.path) - self.path.committed < self._lookahead
 
-    def guess(self, position: int, digest: int) -> None:
-        """The guess that a step made for `position`, if the path is still the one it began on."""
+    def draft_token(self, position: int, digest: int) -> None:
+        """The token that a step made for `position`, if the path is still the one it began on."""
         if len(self.path) != position or self.path.digest != digest:
             return
-        guess = self._world.guess(position + self._offset)
-        if guess is None:
+        draft_token = self._world.draft_token(position + self._offset)
+        if draft_token is None:
             return
-        token = truth(position) if guess.right else WRONG
+        token = truth(position) if draft_token.right else WRONG
         self.path.extend((token,))
         self._outcome.drafted += 1
-        proposal = Proposal(position, digest, (token,), (guess.confidence,), guess.drafter)
+        proposal = Proposal(
+            position, digest, (token,), (draft_token.confidence,), draft_token.drafter
+        )
         self._later(self._session.receive, proposal)
 
     async def hear(self) -> None:
@@ -280,8 +288,8 @@ class _Drafter:
             self._later(self._apply, await self._session.advances.get())
 
     def _apply(self, advance: Advance) -> None:
-        self.path.confirm(advance.token_ids)
-        self._window = advance.window
+        self.path.commit(advance.token_ids)
+        self._lookahead = advance.lookahead
         self._draft.news.set()
 
     def _later(self, function: Callable[..., None], argument: object) -> None:

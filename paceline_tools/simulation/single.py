@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from draft_server.branched_path import BranchedPath, Leaf, Pick
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.round import rounds
-from orchestrator.speculation.acceptance import Guessed
+from orchestrator.speculation.acceptance import JudgedToken
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
 from paceline.engine.core.cost import CostFit
 from paceline.protocol.hashing import mix
@@ -31,22 +31,22 @@ MAX_DRAFT_LENGTH = 16
 FIXED_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 """What the pacer is compared with."""
 FIXED_WAIT_SECONDS = 5.0
-"""How long a round of a fixed length waits for its guesses."""
-LOOKUP_SECONDS = 1e-5
-"""What looking up one guess takes."""
+"""How long a round of a fixed length waits for its draft tokens."""
+NGRAM_SECONDS = 1e-5
+"""What looking up one draft token takes."""
 _VOCABULARY = 128
-_KNOWN_GUESSES = 8
+_KNOWN_DRAFT_TOKENS = 8
 WRONG, _WRONG_TOO = 100, 101
 
 
 @dataclass(frozen=True)
 class World:
-    """Times in seconds. acceptance: how likely the guess for a position is right.
+    """Times in seconds. acceptance: how likely the draft token for a position is right.
 
-    step_seconds: a target step with one row; row_seconds: each further row. draft_seconds: a
+    step_seconds: a target step with one row; token_seconds: each further row. draft_seconds: a
     draft step. round_trip_seconds: to the draft; the target's is target_round_trip_seconds.
-    auc: how well margins tell right guesses from wrong ones. second_acceptance: how likely the
-    draft's second best token is right where its guess is not; measured on the real pair.
+    auc: how well margins tell right draft tokens from wrong ones. second_acceptance: how likely the
+    draft's second best token is right where its draft token is not; measured on the real pair.
     shares_cores: draft and target share their cores. free: the draft only looks up, in no time.
     prompt_tokens: which the target reads in prompt_seconds and the draft in draft_prompt_seconds.
     """
@@ -55,7 +55,7 @@ class World:
     draft_seconds: float
     round_trip_seconds: float
     acceptance: Callable[[int], float]
-    row_seconds: float = 0.0
+    token_seconds: float = 0.0
     target_round_trip_seconds: float = 0.0005
     auc: float = 0.91
     second_acceptance: float = 0.47
@@ -66,21 +66,21 @@ class World:
     prompt_seconds: float = 0.0
     draft_prompt_seconds: float = 0.0
 
-    def guess(self, position: int) -> Guessed | None:
-        """The draft's guess for `position`; None where it has none."""
+    def draft_token(self, position: int) -> JudgedToken | None:
+        """The draft's draft token for `position`; None where it has none."""
         state = mix(mix(mix(0, self.seed), position), 1)
         right = _uniform(state) < self.acceptance(position)
         mean = 4.0 * (self.auc if right else 1.0 - self.auc)
-        return Guessed(right, -math.log(1.0 - _uniform(mix(state, 2))) * mean)
+        return JudgedToken(right, -math.log(1.0 - _uniform(mix(state, 2))) * mean)
 
-    def verify_seconds(self, guesses: int) -> float:
-        """Of a target step that verifies so many guesses."""
-        return self.step_seconds + self.row_seconds * guesses
+    def verify_seconds(self, draft_tokens: int) -> float:
+        """Of a target step that verifies so many draft tokens."""
+        return self.step_seconds + self.token_seconds * draft_tokens
 
     def second(self, position: int) -> int:
         """The draft's second best token there."""
-        guess = self.guess(position)
-        if guess is not None and guess.right:
+        draft_token = self.draft_token(position)
+        if draft_token is not None and draft_token.right:
             return WRONG
         state = mix(mix(mix(0, self.seed), position), 3)
         return truth(position) if _uniform(state) < self.second_acceptance else _WRONG_TOO
@@ -107,18 +107,18 @@ class Outcome:
         return self.tokens / self.seconds
 
 
-def simulate(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> Outcome:
+def simulate(world: World, pacer: Pacer, measurements: DraftMeasurements, tokens: int) -> Outcome:
     """One stream of so many tokens."""
-    return in_virtual_time(_run(world, pacer, record, tokens))
+    return in_virtual_time(_run(world, pacer, measurements, tokens))
 
 
 def simulate_policy(world: World, draft_length: int | None, tokens: int) -> Outcome:
     """One stream by the pacer that knows nothing yet (None), or with a fixed draft length."""
-    record = DraftRecord()
-    pacer: Pacer = AdaptivePacer(record, MAX_DRAFT_LENGTH, 1.0)
+    measurements = DraftMeasurements()
+    pacer: Pacer = AdaptivePacer(measurements, MAX_DRAFT_LENGTH, 1.0)
     if draft_length is not None:
         pacer = FixedPacer(draft_length, FIXED_WAIT_SECONDS)
-    return simulate(world, pacer, record, tokens)
+    return simulate(world, pacer, measurements, tokens)
 
 
 def truth(position: int) -> int:
@@ -126,13 +126,13 @@ def truth(position: int) -> int:
     return position % 97
 
 
-async def _run(world: World, pacer: Pacer, record: DraftRecord, tokens: int) -> Outcome:
+async def _run(world: World, pacer: Pacer, measurements: DraftMeasurements, tokens: int) -> Outcome:
     prompt = (0,) * world.prompt_tokens
     opening = Opening("simulated", prompt, SamplingParams(temperature=0.0), 0, tokens)
     session = DraftSession(
         opening,
         _VOCABULARY,
-        record,
+        measurements,
         shares_cores=world.shares_cores,
         free=world.free,
         round_trip_seconds=world.round_trip_seconds,
@@ -173,7 +173,7 @@ class CountedStream:
 
 
 class _Target:
-    """Verifies: the guesses that are the truth, then the truth."""
+    """Verifies: the draft tokens that are the truth, then the truth."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -193,21 +193,21 @@ class _Target:
                 asked = asyncio.get_running_loop().time()
                 steps = 1 + verify.continue_steps
                 await asyncio.sleep(2 * half)
-            guesses = verify.proposals[0].token_ids if verify.proposals else ()
+            draft_tokens = verify.proposals[0].token_ids if verify.proposals else ()
             steps, verify = steps - 1, Verify()
-            seconds, reading = reading + world.verify_seconds(len(guesses)), 0.0
+            seconds, reading = reading + world.verify_seconds(len(draft_tokens)), 0.0
             await asyncio.sleep(seconds)
-            cost.observe(1 + len(guesses), world.verify_seconds(len(guesses)))
-            accepted = agreed(guesses, position)
+            cost.observe(1 + len(draft_tokens), world.verify_seconds(len(draft_tokens)))
+            accepted = agreed(draft_tokens, position)
             decided = tuple(truth(position + index) for index in range(accepted + 1))
             yield Verdict(
                 position=position,
                 token_ids=decided,
-                verified=len(guesses),
+                verified=len(draft_tokens),
                 accepted=accepted,
-                proposal_index=0 if guesses else None,
+                proposal_index=0 if draft_tokens else None,
                 step_seconds=seconds,
-                load=Load(sessions=1, step_rows=len(guesses) + 1),
+                load=Load(sessions=1, max_batched_tokens=len(draft_tokens) + 1),
                 cost_model=cost.model,
                 arrived_seconds=asyncio.get_running_loop().time(),
                 asked_seconds=asked,
@@ -218,15 +218,15 @@ class _Target:
 def _known_costs(world: World) -> CostFit:
     """What a server that has run for a while knows of its steps."""
     costs = CostFit()
-    for guesses in range(_KNOWN_GUESSES):
-        costs.observe(1 + guesses, world.verify_seconds(guesses))
+    for draft_tokens in range(_KNOWN_DRAFT_TOKENS):
+        costs.observe(1 + draft_tokens, world.verify_seconds(draft_tokens))
     return costs
 
 
 class _Draft:
-    """A draft server: guesses ahead within its window, and starts over when told otherwise.
+    """A draft server: draft tokens ahead within its lookahead, and starts over when told otherwise.
 
-    What it grows of alternatives costs no time: they are rows of the same steps.
+    What it grows of branches costs no time: they are rows of the same steps.
     """
 
     def __init__(self, world: World, session: DraftSession, outcome: Outcome) -> None:
@@ -234,7 +234,7 @@ class _Draft:
         self._session = session
         self._outcome = outcome
         self._path = BranchedPath((0,) * world.prompt_tokens)
-        self._window = self._lookup_window = self._alternatives = 0
+        self._lookahead = self._ngram_lookahead = self._branches = 0
         self._exhausted = self._read = False
         self._news = asyncio.Event()
 
@@ -242,10 +242,10 @@ class _Draft:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear())
             while True:
-                guess = self._world.guess(len(self._path))
-                leaves = self._path.leaves(self._alternatives)
-                if self._has_room(Drafter.NGRAM if guess is None else guess.drafter):
-                    await self._draft(guess, leaves)
+                draft_token = self._world.draft_token(len(self._path))
+                leaves = self._path.leaves(self._branches)
+                if self._has_room(Drafter.NGRAM if draft_token is None else draft_token.drafter):
+                    await self._draft(draft_token, leaves)
                 elif leaves:
                     await asyncio.sleep(self._world.draft_seconds)
                     self._grow(leaves)
@@ -254,48 +254,48 @@ class _Draft:
                     await self._news.wait()
 
     def _has_room(self, drafter: Drafter) -> bool:
-        window = self._window if drafter is Drafter.MODEL else self._lookup_window
-        return not self._exhausted and len(self._path) - self._path.confirmed < window
+        lookahead = self._lookahead if drafter is Drafter.MODEL else self._ngram_lookahead
+        return not self._exhausted and len(self._path) - self._path.committed < lookahead
 
-    async def _draft(self, guess: Guessed | None, leaves: list[Leaf]) -> None:
-        """Make a guess, or say that there is none; news that came meanwhile may make it void.
+    async def _draft(self, draft_token: JudgedToken | None, leaves: list[Leaf]) -> None:
+        """Make a draft token, or say that there is none; news that came meanwhile may make it void.
 
-        Alternatives grow in the same step of the model.
+        Branches grow in the same step of the model.
         """
         position, digest = len(self._path), self._path.digest
-        await asyncio.sleep(self._seconds(guess))
+        await asyncio.sleep(self._seconds(draft_token))
         if (len(self._path), self._path.digest) == (position, digest):
-            self._guess(position, digest, guess)
-        if guess is not None and guess.drafter is Drafter.MODEL:
+            self._draft_token(position, digest, draft_token)
+        if draft_token is not None and draft_token.drafter is Drafter.MODEL:
             self._grow(leaves)
 
-    def _guess(self, position: int, digest: int, guess: Guessed | None) -> None:
-        if guess is None:
+    def _draft_token(self, position: int, digest: int, draft_token: JudgedToken | None) -> None:
+        if draft_token is None:
             self._exhausted = True
             self._later(self._session.receive, Proposal(position, digest, ()))
             return
-        self._path.guess([self._pick(position, guess)])
+        self._path.draft_token([self._pick(position, draft_token)])
         self._outcome.drafted += 1
-        self._later(self._session.receive, self._path.proposal(position, guess.drafter))
+        self._later(self._session.receive, self._path.proposal(position, draft_token.drafter))
 
     def _grow(self, leaves: list[Leaf]) -> None:
         for leaf in leaves:
             position = len(self._path.tokens_to(leaf))
-            guess = self._world.guess(position)
-            if guess is not None and self._path.holds(leaf):
+            draft_token = self._world.draft_token(position)
+            if draft_token is not None and self._path.holds(leaf):
                 self._outcome.drafted += 1
-                grown = self._path.grow(leaf, self._pick(position, guess))
+                grown = self._path.grow(leaf, self._pick(position, draft_token))
                 self._later(self._session.receive, grown)
 
-    def _pick(self, position: int, guess: Guessed) -> Pick:
-        token = truth(position) if guess.right else WRONG
-        second = self._world.second(position) if guess.drafter is Drafter.MODEL else None
-        return Pick(token, guess.confidence, second)
+    def _pick(self, position: int, draft_token: JudgedToken) -> Pick:
+        token = truth(position) if draft_token.right else WRONG
+        second = self._world.second(position) if draft_token.drafter is Drafter.MODEL else None
+        return Pick(token, draft_token.confidence, second)
 
-    def _seconds(self, guess: Guessed | None) -> float:
+    def _seconds(self, draft_token: JudgedToken | None) -> float:
         """Of looking up, or of a draft step; the first one reads the prompt."""
-        if guess is None or guess.drafter is Drafter.NGRAM:
-            return LOOKUP_SECONDS
+        if draft_token is None or draft_token.drafter is Drafter.NGRAM:
+            return NGRAM_SECONDS
         reading = 0.0 if self._read else self._world.draft_prompt_seconds
         self._read = True
         return reading + self._world.draft_seconds
@@ -305,10 +305,10 @@ class _Draft:
             self._later(self._apply, await self._session.advances.get())
 
     def _apply(self, advance: Advance) -> None:
-        self._path.confirm(advance.token_ids)
-        self._window = advance.window
-        self._lookup_window = max(advance.window, advance.lookup_window)
-        self._alternatives = advance.alternatives if advance.window else 0
+        self._path.commit(advance.token_ids)
+        self._lookahead = advance.lookahead
+        self._ngram_lookahead = max(advance.lookahead, advance.ngram_lookahead)
+        self._branches = advance.branches if advance.lookahead else 0
         self._exhausted = False
         self._news.set()
 
@@ -317,12 +317,12 @@ class _Draft:
         asyncio.get_running_loop().call_later(delay, function, argument)
 
 
-def agreed(guesses: tuple[int, ...], position: int) -> int:
-    """How many of the guesses from `position` on are the truth, up to the first that is not."""
-    for index, guess in enumerate(guesses):
-        if guess != truth(position + index):
+def agreed(draft_tokens: tuple[int, ...], position: int) -> int:
+    """How many of the tokens from `position` on are the truth, up to the first that is not."""
+    for index, draft_token in enumerate(draft_tokens):
+        if draft_token != truth(position + index):
             return index
-    return len(guesses)
+    return len(draft_tokens)
 
 
 def _uniform(state: int) -> float:

@@ -54,12 +54,15 @@ class Service(generation_pb2_grpc.GenerationServiceServicer):
             raise FailedPrecondition("wrong [/x] \x1b[2J of [red]it :smile:")
         if asked.model == "slow":
             yield event_to_proto(Started("id", "m", "f", 1, (1,), 8, (0,)))
-            yield event_to_proto(Delta(0, (Token(1, Origin.PLAIN, "so far"),)))
+            yield event_to_proto(Delta(0, (Token(1, Origin.TARGET_ONLY, "so far"),)))
             await asyncio.Event().wait()
         yield event_to_proto(Started("id", "m", "f", 1, (1,), 8, tuple(range(asked.n))))
         for index in range(asked.n):
             half = len(TEXT) // 2
-            tokens = (Token(1, Origin.ACCEPTED, TEXT[:half]), Token(2, Origin.PLAIN, TEXT[half:]))
+            tokens = (
+                Token(1, Origin.ACCEPTED, TEXT[:half]),
+                Token(2, Origin.TARGET_ONLY, TEXT[half:]),
+            )
             yield event_to_proto(Delta(0, tokens, index))
             finished = Finished(FinishReason.STOP, Usage(1, 2, 0), Statistics(), index)
             yield event_to_proto(finished)

@@ -10,7 +10,7 @@ from orchestrator.speculation.pool_choice import EXPLORE_STREAMS, MOVE_TOKENS
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.status import DraftPool, PoolState
+from paceline.protocol.status import DraftPoolStatus, PoolState
 from tests import servers
 
 TARGET = "simulated:step_ms=8"
@@ -41,7 +41,7 @@ async def alone(client: Client, prompts: Sequence[str]) -> dict[str, tuple[int, 
     return {one: await output(client, one, speculation=Speculation.OFF) for one in prompts}
 
 
-async def pools(client: Client) -> dict[str, DraftPool]:
+async def pools(client: Client) -> dict[str, DraftPoolStatus]:
     return {pool.name: pool for pool in (await client.status()).draft_pools}
 
 
@@ -70,13 +70,15 @@ async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_
         assert found["bad"].streams == BENCH_STREAMS
         assert found["good"].acceptance_rate is not None
         assert found["good"].acceptance_rate > 0.4
-        assert found["good"].acceptance_by_place[0] > 0.7
-        assert found["good"].gain is not None
-        assert found["good"].gain.low <= found["good"].gain.value <= found["good"].gain.high
+        assert found["good"].acceptance_by_position[0] > 0.7
+        assert found["good"].speedup is not None
+        assert (
+            found["good"].speedup.low <= found["good"].speedup.value <= found["good"].speedup.high
+        )
         assert_metrics_agree(registry, found)
 
 
-def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPool]) -> None:
+def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPoolStatus]) -> None:
     def get(name: str, draft: str, **more: str) -> float | None:
         return registry.get_sample_value(f"paceline_{name}", {"draft": draft, **more})
 
@@ -99,8 +101,8 @@ def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPool
         assert get("draft_streams_total", name) == pool.streams
         assert get("drafts_ready", name) == 1
         assert get("draft_acceptance_rate", name) == pool.acceptance_rate
-        assert get("draft_gain_ratio", name) == (pool.gain and pool.gain.value)
-    assert get("pacing_steps_total", "good", reason="guesses pay")
+        assert get("draft_speedup_ratio", name) == (pool.speedup and pool.speedup.value)
+    assert get("pacing_steps_total", "good", reason="draft tokens pay")
 
 
 async def test_counters_move_while_a_stream_runs() -> None:

@@ -349,7 +349,7 @@ async def test_the_draft_refuses_a_gap(running: Running) -> None:
     *_, draft = running
     messages = [
         draft_pb2.DraftRequest(open=opening()),
-        draft_pb2.DraftRequest(advance=draft_pb2.Advance(position=9, window=1)),
+        draft_pb2.DraftRequest(advance=draft_pb2.Advance(position=9, lookahead=1)),
     ]
     async with open_channel(draft.address) as channel:
         call = draft_pb2_grpc.DraftServiceStub(channel).Draft(iter(messages))
@@ -357,7 +357,7 @@ async def test_the_draft_refuses_a_gap(running: Running) -> None:
             async for _ in call:
                 pass
     error = from_rpc_error(raised.value)
-    assert str(error) == "advance.position is 9; it must be 2, where the confirmed path ends"
+    assert str(error) == "advance.position is 9; it must be 2, where the committed tokens ends"
 
 
 async def test_the_request_id_is_the_clients_or_made_and_a_bad_one_is_refused(

@@ -67,20 +67,20 @@ async def recorded(
         return output, found, recorder
 
 
-async def test_each_guess_is_the_drafts_own_behind_the_targets_tokens() -> None:
+async def test_each_draft_token_is_the_drafts_own_behind_the_targets_tokens() -> None:
     output, found, recorder = await recorded("simulated:step_ms=1", DRAFT, "model")
     path = (*PROMPT, *output.token_ids)
     simulation = Simulation.parse(DRAFT)
     near = 0
-    for at, guess in enumerate(found.unpacked()):
+    for at, draft_token in enumerate(found.unpacked()):
         position = len(PROMPT) + at
-        token, margin = simulation.guess(TokenPath(path[:position]).digest, position)
-        assert guess is not None
-        assert guess.drafter is Drafter.MODEL
-        assert guess.right == (token == path[position])
+        token, margin = simulation.draft_token(TokenPath(path[:position]).digest, position)
+        assert draft_token is not None
+        assert draft_token.drafter is Drafter.MODEL
+        assert draft_token.right == (token == path[position])
         # The law sees no second best far below the best.
-        assert guess.confidence in (pytest.approx(margin, abs=1e-3), REACH)
-        near += guess.confidence < REACH
+        assert draft_token.confidence in (pytest.approx(margin, abs=1e-3), REACH)
+        near += draft_token.confidence < REACH
     assert near > TOKENS / 4
     assert 0 < sum(found.right) < TOKENS
     assert 0 < recorder.costs.step <= recorder.costs.restart
@@ -88,10 +88,12 @@ async def test_each_guess_is_the_drafts_own_behind_the_targets_tokens() -> None:
 
 async def test_lookup_says_where_it_has_nothing(tmp_path: Path) -> None:
     _, found, recorder = await recorded(tiny_model(tmp_path / "t"), None, "ngram")
-    guesses = found.unpacked()
-    assert len(guesses) == TOKENS
-    assert guesses[0] is None
-    assert all(guess is None or guess.drafter is Drafter.NGRAM for guess in guesses)
+    draft_tokens = found.unpacked()
+    assert len(draft_tokens) == TOKENS
+    assert draft_tokens[0] is None
+    assert all(
+        draft_token is None or draft_token.drafter is Drafter.NGRAM for draft_token in draft_tokens
+    )
     assert recorder.costs.step == 0.0
 
 
@@ -102,15 +104,21 @@ async def test_the_target_itself_is_always_right_and_a_stranger_is_not(
 ) -> None:
     model = tiny_model(tmp_path / "t")
     _, same, _ = await recorded(model, model, drafter, temperature)
-    of_model = [guess for guess in same.unpacked() if guess and guess.drafter is Drafter.MODEL]
+    of_model = [
+        draft_token
+        for draft_token in same.unpacked()
+        if draft_token and draft_token.drafter is Drafter.MODEL
+    ]
     assert of_model
-    assert all(guess.right for guess in of_model)
-    _, strange, _ = await recorded(model, tiny_model(tmp_path / "s", seed=9), "model", temperature)
-    assert sum(strange.right) < TOKENS / 2
+    assert all(draft_token.right for draft_token in of_model)
+    _, wrong_vocabulary, _ = await recorded(
+        model, tiny_model(tmp_path / "s", seed=9), "model", temperature
+    )
+    assert sum(wrong_vocabulary.right) < TOKENS / 2
 
 
 async def test_what_the_targets_steps_take_is_known_for_each_length() -> None:
-    model = "simulated:step_ms=5,row_ms=1"
+    model = "simulated:step_ms=5,token_ms=1"
     async with servers.target(model) as target, reached(target) as replica:
         long = Opening("r", PROMPT, SamplingParams(temperature=0.0), 7, 80, cache_salt="s")
         output = await target_output(replica, Prompt("code", "-"), long)

@@ -82,7 +82,7 @@ def greedy_by_transformers(folder: Path, prompts: list[tuple[int, ...]]) -> list
 
 
 @pytest.mark.parametrize(
-    ("draft", "draft_length", "window"),
+    ("draft", "draft_length", "lookahead"),
     [
         ("identical", 0, None),
         ("identical", 1, 9),
@@ -99,12 +99,12 @@ def greedy_by_transformers(folder: Path, prompts: list[tuple[int, ...]]) -> list
 async def test_speculation_changes_no_token(
     draft: str,
     draft_length: int,
-    window: int | None,
+    lookahead: int | None,
     target_folder: Path,
     draft_folders: dict[str, Path],
 ) -> None:
     """Greedy is transformers' own; every sampling parameter is as without a draft."""
-    rng = random.Random(f"{draft} {draft_length} {window}")
+    rng = random.Random(f"{draft} {draft_length} {lookahead}")
     prompts = [random_prompt(rng) for _ in range(3)]
     greedy = greedy_by_transformers(target_folder, prompts)
     verified = 0
@@ -112,7 +112,7 @@ async def test_speculation_changes_no_token(
         servers.target(target_folder) as target,
         servers.draft(draft_folders[draft], drafter="model") as drafts,
         servers.orchestrator(
-            [target.address], [drafts.address], draft_length=draft_length, window=window
+            [target.address], [drafts.address], draft_length=draft_length, lookahead=lookahead
         ) as client,
     ):
         for prompt, expected in zip(prompts, greedy, strict=True):
@@ -182,8 +182,8 @@ async def test_a_prompt_longer_than_a_step_is_cut_and_stalls_nobody(
     )
     short = GenerateRequest(random_prompt(rng), seed=2, max_tokens=TOKENS)
     async with (
-        servers.target(target_folder, step_rows=64) as target,
-        servers.draft(draft_folders["close"], step_rows=64) as draft,
+        servers.target(target_folder, max_batched_tokens=64) as target,
+        servers.draft(draft_folders["close"], max_batched_tokens=64) as draft,
         servers.orchestrator([target.address], [draft.address]) as client,
     ):
         alone = [await run(client, request, Speculation.OFF) for request in (long, short)]
@@ -191,7 +191,7 @@ async def test_a_prompt_longer_than_a_step_is_cut_and_stalls_nobody(
             *(run(client, request, Speculation.FORCE) for request in (long, short))
         )
     async with (
-        servers.target(target_folder, step_rows=2048) as target,
+        servers.target(target_folder, max_batched_tokens=2048) as target,
         servers.orchestrator([target.address], []) as client,
     ):
         whole = [await run(client, request, Speculation.AUTO) for request in (long, short)]
@@ -244,7 +244,7 @@ async def test_a_client_that_leaves_frees_its_sessions(
 
 
 @pytest.mark.parametrize("drafter", ["model", "hybrid"])
-async def test_alternatives_change_no_token(
+async def test_branches_change_no_token(
     drafter: str,
     target_folder: Path,
     draft_folders: dict[str, Path],
@@ -271,7 +271,7 @@ async def test_alternatives_change_no_token(
                 alone = await run(client, request, Speculation.OFF)
                 for speculation in (Speculation.FORCE, Speculation.AUTO):
                     assert (await run(client, request, speculation)).token_ids == alone.token_ids
-                taken = draft.registry.get_sample_value("paceline_draft_alternatives_taken_total")
+                taken = draft.registry.get_sample_value("paceline_draft_branches_taken_total")
                 if seed >= 5 and taken:
                     break
             assert taken

@@ -41,7 +41,7 @@ async def output_of(*command: str, cwd: Path = EXAMPLES) -> str:
 
 
 EXPECTED = {
-    "stream": "tokens were guessed ahead",
+    "stream": "tokens were drafted ahead",
     "batch": "Two plus two is",
     "resume": "the same\n",
 }

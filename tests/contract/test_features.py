@@ -277,7 +277,7 @@ async def test_many_streams_that_join_leave_and_cancel_are_each_as_alone(
 async def no_streams_are_left() -> bool:
     """No task of a stream is left over."""
     names = [str(task.get_coro()) for task in asyncio.all_tasks()]
-    return not any("Choices" in name or "Drafting" in name for name in names)
+    return not any("Choices" in name or "DraftLink" in name for name in names)
 
 
 async def test_a_session_of_which_much_waits_pauses_and_loses_nothing(

@@ -38,7 +38,7 @@ async def test_as_many_rows_as_a_step_leaves_to_blocks_are_verified(
     opening = session_pb2.Open(prompt_token_ids=PROMPT, max_tokens=320, seed=1)
     opening.sampling.temperature, opening.sampling.top_p = 1.0, 1.0
     async with (
-        servers.target(folder, step_rows=STEP_ROWS) as target,
+        servers.target(folder, max_batched_tokens=STEP_ROWS) as target,
         servers.orchestrator([target.address], []) as client,
         open_channel(target.address) as channel,
     ):

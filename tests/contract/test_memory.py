@@ -13,7 +13,7 @@ from paceline.protocol.generation import GenerateRequest
 from paceline.rpc.event_loop import EventLoop
 from tests import servers
 
-TARGET, DRAFT = "simulated:step_ms=0.1,row_ms=0.001", "simulated:step_ms=0.1"
+TARGET, DRAFT = "simulated:step_ms=0.1,token_ms=0.001", "simulated:step_ms=0.1"
 CALLS = 300
 
 

@@ -16,7 +16,7 @@ from paceline.errors import Internal
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.status import DraftPool, PoolState
+from paceline.protocol.status import DraftPoolStatus, PoolState
 from paceline.rpc.codec.model import model_info_to_proto
 from paceline.rpc.options import server_options
 from paceline.v1 import (
@@ -64,7 +64,7 @@ DRAFTS: dict[str, Nonsense] = {
     "wrong digests for ever": lambda start: (
         proposals(proposal(start, base=base)) for base in count(1)
     ),
-    "alternatives without end": lambda start: (
+    "branches without end": lambda start: (
         proposals(*(proposal(start, tokens=[65 + i % 9, 66]) for i in range(100))) for _ in count()
     ),
     "empty proposals without end": lambda start: (
@@ -144,7 +144,7 @@ async def output(client: Client, speculation: Speculation) -> tuple[int, ...]:
         return (await client.generate(request(speculation)).result()).token_ids
 
 
-async def pools(client: Client) -> dict[str, DraftPool]:
+async def pools(client: Client) -> dict[str, DraftPoolStatus]:
     return {pool.name: pool for pool in (await client.status()).draft_pools}
 
 
@@ -197,7 +197,7 @@ VERDICTS: dict[str, Callable[[int], list[Verdict]]] = {
         Verdict(position=at, token_ids=[65], step_seconds=math.nan)
     ],
     "an infinite cost": lambda at: [
-        Verdict(position=at, cost_model=session_pb2.CostModel(row_seconds=math.inf), **GOOD)
+        Verdict(position=at, cost_model=session_pb2.CostModel(token_seconds=math.inf), **GOOD)
     ],
     "logprobs that nobody asked for": lambda at: [
         Verdict(position=at, logprobs=[session_pb2.TokenLogprobs()], **GOOD)

@@ -195,14 +195,14 @@ async def test_metrics_tell_what_happened(folder: Path) -> None:
         found = finished.statistics
         assert found.rounds > 0
         get = target.registry.get_sample_value
-        steps = found.rounds + found.plain_steps
+        steps = found.rounds + found.target_only_steps
 
         async def all_counted() -> bool:
             return get("paceline_engine_step_seconds_count") == steps
 
         await servers.eventually(all_counted)
         assert get("paceline_target_rounds_total") == found.rounds
-        assert get("paceline_target_plain_steps_total") == found.plain_steps
+        assert get("paceline_target_only_steps_total") == found.target_only_steps
         assert get("paceline_target_verified_tokens_total") == found.verified
         assert get("paceline_target_accepted_tokens_total") == found.accepted
         assert get("paceline_engine_kv_pages_total") == 128
@@ -253,7 +253,7 @@ async def test_a_scrape_of_the_orchestrator_has_the_streams_statistics(
         }
         assert samples["paceline_streams_total", ("length",)] == 1
         assert samples["paceline_generation_tokens_total", ()] == 5
-        assert samples["paceline_spec_decode_num_plain_steps_total", ()] == 5
+        assert samples["paceline_spec_decode_num_target_only_steps_total", ()] == 5
         assert samples["paceline_time_to_first_token_seconds_count", ()] == 1
         assert samples["paceline_targets_ready", ()] == 1
         assert samples["paceline_drafts_ready", ("gone",)] == 0

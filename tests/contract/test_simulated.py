@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from draft_server.lookahead import AheadSession
+from draft_server.lookahead import Lookahead
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.proposal import Proposal
@@ -28,7 +28,7 @@ async def output(client: Client, prompt: str, speculation: Speculation) -> tuple
 
 
 async def test_one_and_many_streams_are_what_the_target_alone_gives() -> None:
-    target_model = "simulated:step_ms=4,row_ms=0.1"
+    target_model = "simulated:step_ms=4,token_ms=0.1"
     draft_model = "simulated:step_ms=0.5,acceptance=0.9/0.2,phase_tokens=80"
     async with (
         servers.target(target_model) as target,
@@ -49,7 +49,7 @@ async def test_one_and_many_streams_are_what_the_target_alone_gives() -> None:
         assert status.totals.streams == len(expected) + 2 + len(together)
         assert status.totals.tokens == TOKENS * status.totals.streams
         assert status.totals.accepted > 0
-        assert status.draft_pools[0].plain_seconds is not None
+        assert status.draft_pools[0].decode_step_seconds is not None
         await servers.nothing_is_left(target, draft)
 
 
@@ -64,10 +64,10 @@ async def test_the_first_stream_alone_speculates_as_soon_as_it_knows_what_a_step
         )
         statistics = (await client.generate(request).result()).finished.statistics
         assert statistics.accepted > TOKENS / 2
-        assert statistics.plain_steps < TOKENS / 4
+        assert statistics.target_only_steps < TOKENS / 4
 
 
-async def test_alternatives_of_a_draft_elsewhere_are_taken_and_change_no_token(
+async def test_branches_of_a_draft_elsewhere_are_taken_and_change_no_token(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with servers.target("simulated:step_ms=6") as target:
@@ -80,14 +80,14 @@ async def test_alternatives_of_a_draft_elsewhere_are_taken_and_change_no_token(
             for speculation in (Speculation.AUTO, Speculation.FORCE):
                 assert await output(client, "a", speculation) == alone
             await servers.nothing_is_left(target, draft)
-            drafted = draft.registry.get_sample_value("paceline_draft_alternative_tokens_total")
-            taken = draft.registry.get_sample_value("paceline_draft_alternatives_taken_total")
+            drafted = draft.registry.get_sample_value("paceline_draft_branch_tokens_total")
+            taken = draft.registry.get_sample_value("paceline_draft_branches_taken_total")
             assert taken
             assert drafted
             assert taken < drafted
 
 
-async def test_a_token_of_an_alternative_that_is_taken_counts_as_drafted_once(
+async def test_a_token_of_an_branch_that_is_taken_counts_as_drafted_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = 0
@@ -102,7 +102,7 @@ async def test_a_token_of_an_alternative_that_is_taken_counts_as_drafted_once(
         return make_and_count
 
     for name in ("propose", "grow"):
-        monkeypatch.setattr(AheadSession, name, counted(getattr(AheadSession, name)))
+        monkeypatch.setattr(Lookahead, name, counted(getattr(Lookahead, name)))
     async with servers.target("simulated:step_ms=6") as target:
         monkeypatch.setattr("paceline.engine.simulated.getpid", lambda: "elsewhere")
         async with (
@@ -111,7 +111,7 @@ async def test_a_token_of_an_alternative_that_is_taken_counts_as_drafted_once(
         ):
             await output(client, "a", Speculation.FORCE)
             await servers.nothing_is_left(target, draft)
-            taken = draft.registry.get_sample_value("paceline_draft_alternatives_taken_total")
+            taken = draft.registry.get_sample_value("paceline_draft_branches_taken_total")
             assert taken
             [pool] = (await client.status()).draft_pools
             assert 0 < pool.drafted <= made

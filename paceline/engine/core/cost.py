@@ -30,7 +30,7 @@ class CostFit:
 
     def _expected(self, rows: int) -> float | None:
         model = self.model
-        return None if model is None else model.step_seconds + model.row_seconds * rows
+        return None if model is None else model.step_seconds + model.token_seconds * rows
 
     @property
     def model(self) -> CostModel | None:
@@ -40,5 +40,5 @@ class CostFit:
         mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight
         variance = self._rows_rows / self._weight - mean_rows * mean_rows
         covariance = self._rows_seconds / self._weight - mean_rows * mean_seconds
-        row_seconds = max(0.0, covariance / variance) if variance > 1e-9 else 0.0
-        return CostModel(max(0.0, mean_seconds - row_seconds * mean_rows), row_seconds)
+        token_seconds = max(0.0, covariance / variance) if variance > 1e-9 else 0.0
+        return CostModel(max(0.0, mean_seconds - token_seconds * mean_rows), token_seconds)

@@ -15,7 +15,7 @@ _SOON = 0.1
 """Who is late is still expected within this share of it."""
 _LEAST = 0.01
 """Nobody is expected sooner than within this share of it."""
-PLAIN_SHARE = 0.04
+DECODE_SHARE = 0.04
 """Share of a step for which those who decode on by themselves may be held up."""
 
 
@@ -54,7 +54,7 @@ class Gather:
         self._thoughts.pop(key, None)
         self._answered.pop(key, None)
 
-    def patience(self, ready: int, step_seconds: float, now: float) -> float:
+    def max_wait(self, ready: int, step_seconds: float, now: float) -> float:
         """Seconds for which a step of `ready` sessions should wait for others; 0: begin."""
         return best_wait(ready, self._expected(now), step_seconds) if self._answered else 0.0
 
@@ -71,8 +71,8 @@ class Gather:
 def _left(thoughts: Collection[float], thought: float) -> float | None:
     """How much longer a session thinks that has thought so long; None when nobody can tell.
 
-    As long as the shortest of its last thoughts that is longer: some take no time, as guesses are
-    there, and others a whole wait for the draft. Between them is nothing to wait for.
+    As long as the shortest of its last thoughts that is longer: some take no time, as draft tokens
+    are there, and others a whole wait for the draft. Between them is nothing to wait for.
     """
     longest = max(thoughts, default=0.0)
     if thought >= longest:

@@ -4,7 +4,7 @@ pick = argmax(filter(penalize(logits) / temperature) + gumbel(seed, position)); 
 lowest id.
 
 The noise is shared: the draft applies the same noise to its own logits, so that it often
-picks what the target will, and the output does not depend on which draft guessed (Daliri
+picks what the target will, and the output does not depend on which draft drafted (Daliri
 et al. 2024, arXiv 2408.07978). There is no generator state: nothing to save or to lose.
 """
 
@@ -18,7 +18,7 @@ from paceline.engine.sampling.history import History
 from paceline.protocol.hashing import mix
 from paceline.protocol.sampling import SamplingParams
 
-LAW_VERSION = 1
+SAMPLER_VERSION = 1
 """Part of the fingerprint: raise it with every change that can change a token."""
 
 Row = NDArray[np.floating]

@@ -208,14 +208,14 @@ def _attend(
 
 def _most_queries(folded: Tensor, values: Tensor, groups: int, padding: Padding) -> int:
     """Query rows that attention may see at once."""
-    if not padding.step_rows:
+    if not padding.max_batched_tokens:
         return padding.queries(folded.shape[1])
     heads, _, width = folded.shape
     found = most_queries(
         (heads, width, values.shape[2]),
         folded.dtype,
         folded.device.type,
-        groups * padding.step_rows,
+        groups * padding.max_batched_tokens,
         torch.get_num_threads(),
     )
     return found or padding.query_multiple

@@ -26,7 +26,7 @@ ARCHITECTURES = {
 
 
 def knows(model: PreTrainedModel) -> bool:
-    """Whether LeanDecoder computes what `model` does."""
+    """Whether FusedDecoder computes what `model` does."""
     config = model.config
     return type(model).__name__ in ARCHITECTURES and config.hidden_act == "silu"
 
@@ -47,7 +47,7 @@ class Layer:
     down: Linear
 
 
-class LeanDecoder:
+class FusedDecoder:
     """A causal language model as a function of a flat ragged batch."""
 
     def __init__(

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from paceline.engine.torch.attention import SpanRows, attending
 
 
-class PlainDecoder:
+class GenericDecoder:
     """A model of transformers that attends with paceline.engine.torch.attention."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -18,7 +18,7 @@ class PlainDecoder:
     def __call__(
         self, tokens: Tensor, positions: Tensor, spans: Sequence[SpanRows], wanted: Tensor
     ) -> Tensor:
-        """As LeanDecoder."""
+        """As FusedDecoder."""
         with attending(spans):
             output = self._model(
                 input_ids=tokens[None],

@@ -16,8 +16,8 @@ from paceline.engine.torch.architectures import max_positions, read_config, refu
 from paceline.engine.torch.attention import NAME
 from paceline.engine.torch.exactness.operators import ExactOperators, elementwise
 from paceline.engine.torch.exactness.reference import Reference
-from paceline.engine.torch.fused import LeanDecoder, knows
-from paceline.engine.torch.generic import PlainDecoder
+from paceline.engine.torch.fused import FusedDecoder, knows
+from paceline.engine.torch.generic import GenericDecoder
 from paceline.engine.torch.linear import MakeLinear, make_linear, swap_linears
 from paceline.engine.torch.rotary import Reach, follow_sessions
 from paceline.engine.torch.runner import Decoder
@@ -75,7 +75,7 @@ def load_model(
         reference.check(decoder, model.device, reach.of)
     return LoadedModel(
         decoder=decoder,
-        kind=(LeanDecoder if isinstance(decoder, LeanDecoder) else PlainDecoder).__name__,
+        kind=(FusedDecoder if isinstance(decoder, FusedDecoder) else GenericDecoder).__name__,
         config=model.config.to_dict(),
         device=model.device,
         weights_hash=weights_hash,
@@ -116,16 +116,16 @@ def _make_decoder(model: PreTrainedModel, weights: str, exact: ExactOperators | 
     decoder = _decoder(
         model, exact.making(make), elementwise(functional.silu, next(model.parameters()))
     )
-    return decoder if isinstance(decoder, LeanDecoder) else exact.running(decoder)
+    return decoder if isinstance(decoder, FusedDecoder) else exact.running(decoder)
 
 
 def _decoder(
     model: PreTrainedModel, make: MakeLinear, silu: Callable[[Tensor], Tensor]
-) -> LeanDecoder | PlainDecoder:
+) -> FusedDecoder | GenericDecoder:
     if knows(model):
-        return LeanDecoder(model, make, silu)
+        return FusedDecoder(model, make, silu)
     swap_linears(model, make)
-    return PlainDecoder(model)
+    return GenericDecoder(model)
 
 
 def eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:

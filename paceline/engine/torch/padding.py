@@ -15,14 +15,15 @@ class Padding:
     """Linear layers see at least min_rows rows and a multiple of row_multiple.
 
     Attention sees keys in multiples of key_multiple and queries in those of query_multiple.
-    step_rows: of the largest step, if what attention sees at once is to be bounded; else 0.
+    max_batched_tokens: of the largest step, if what attention sees at once is to be bounded; else
+    0.
     """
 
     min_rows: int
     row_multiple: int
     key_multiple: int
     query_multiple: int
-    step_rows: int = 0
+    max_batched_tokens: int = 0
 
     def rows(self, count: int) -> int:
         """Rows of a batch of `count`."""
@@ -41,7 +42,7 @@ NONE = Padding(min_rows=1, row_multiple=1, key_multiple=1, query_multiple=1)
 """For a draft: what it guesses need not have the same bits twice."""
 
 
-def exact(dtype: torch.dtype, step_rows: int = 0) -> Padding:
+def exact(dtype: torch.dtype, max_batched_tokens: int = 0) -> Padding:
     """For a target.
 
     In other counts of rows the last ones take another kernel and get other bits; and fewer
@@ -49,7 +50,9 @@ def exact(dtype: torch.dtype, step_rows: int = 0) -> Padding:
     length of the keys, and on small or uneven counts of queries.
     """
     multiple = 2 if dtype == torch.bfloat16 else 4
-    return Padding(4, multiple, key_multiple=512, query_multiple=8, step_rows=step_rows)
+    return Padding(
+        4, multiple, key_multiple=512, query_multiple=8, max_batched_tokens=max_batched_tokens
+    )
 
 
 def round_up(count: int, multiple: int) -> int:

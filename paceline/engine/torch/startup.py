@@ -9,7 +9,7 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
-from paceline.engine.sampling.sampler import LAW_VERSION
+from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.started_engine import StartedEngine, run_engine
 from paceline.engine.torch.exactness.fingerprint import fingerprint, forward_config
@@ -45,8 +45,8 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
         vocabulary_size=loaded.vocabulary_size,
         max_positions=loaded.max_positions,
         eos_token_ids=loaded.eos_token_ids,
-        law_version=LAW_VERSION,
-        row_exact=numerics.row_exact,
+        sampler_version=SAMPLER_VERSION,
+        batch_invariant=numerics.batch_invariant,
         host=socket.gethostname(),
         cores=own_cores(settings.device),
         features=FEATURES,
@@ -56,7 +56,7 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
         "engine started",
         model=model.name,
         fingerprint=model.fingerprint,
-        row_exact=model.row_exact,
+        batch_invariant=model.batch_invariant,
     )
     return StartedEngine(engine, model, loaded.tokenizer, settings.threads)
 
@@ -66,27 +66,27 @@ class Numerics:
     """What model info says of the bits."""
 
     fingerprint: str
-    row_exact: bool
+    batch_invariant: bool
 
 
 def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]:
     dtype: torch.dtype = getattr(torch, settings.dtype)
     folder = resolve_model(settings.model)
-    exact_rows = settings.needs_exact_rows
-    operators = ExactOperators(settings.step_rows) if exact_rows else None
+    exact_rows = settings.needs_batch_invariance
+    operators = ExactOperators(settings.max_batched_tokens) if exact_rows else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
-    padding = exact(dtype, settings.step_rows) if exact_rows else NONE
+    padding = exact(dtype, settings.max_batched_tokens) if exact_rows else NONE
     runner = ModelRunner(loaded.decoder, loaded.device, padding, loaded.reach.of)
     bits = first_bits(runner, loaded.vocabulary_size)
     parts = (*numerics_parts(loaded, settings.weights, padding), bits)
     if operators is None:
-        return loaded, runner, Numerics(fingerprint(parts), row_exact=False)
-    seen = probe(runner, loaded.vocabulary_size, loaded.max_positions, settings.step_rows)
+        return loaded, runner, Numerics(fingerprint(parts), batch_invariant=False)
+    seen = probe(runner, loaded.vocabulary_size, loaded.max_positions, settings.max_batched_tokens)
     differing = (*operators.inexact, *seen)
     if differing:
         _refuse(settings, loaded, differing)
     name = fingerprint((*parts, operators.numerics))
-    return loaded, runner, Numerics(name, row_exact=not differing)
+    return loaded, runner, Numerics(name, batch_invariant=not differing)
 
 
 def numerics_parts(loaded: LoadedModel, weights: str, padding: Padding) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def numerics_parts(loaded: LoadedModel, weights: str, padding: Padding) -> tuple
         f"weights {weights}",
         f"decoder {loaded.kind}",
         f"device {loaded.device.type}",
-        f"padding {dataclasses.replace(padding, step_rows=0)}",
+        f"padding {dataclasses.replace(padding, max_batched_tokens=0)}",
         instruction_set(),
     )
 

@@ -205,11 +205,11 @@ def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
     return draft_pb2.Advance(
         position=advance.position,
         token_ids=advance.token_ids,
-        window=advance.window,
-        lookup_window=advance.lookup_window,
+        lookahead=advance.lookahead,
+        ngram_lookahead=advance.ngram_lookahead,
         due_seconds=advance.due_seconds,
         awaited=advance.awaited,
-        alternatives=advance.alternatives,
+        branches=advance.branches,
     )
 
 
@@ -220,11 +220,11 @@ def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Adva
     return Advance(
         message.position,
         tuple(message.token_ids),
-        message.window,
-        message.lookup_window,
+        message.lookahead,
+        message.ngram_lookahead,
         tuple(message.due_seconds),
         message.awaited,
-        message.alternatives,
+        message.branches,
     )
 
 
@@ -233,7 +233,7 @@ def load_to_proto(load: Load) -> session_pb2.Load:
     return session_pb2.Load(
         sessions=load.sessions,
         queued=load.queued,
-        step_rows=load.step_rows,
+        max_batched_tokens=load.max_batched_tokens,
         kv_pages_used=load.kv_pages_used,
         kv_pages_total=load.kv_pages_total,
     )
@@ -244,7 +244,7 @@ def load_from_proto(message: session_pb2.Load) -> Load:
     return Load(
         sessions=message.sessions,
         queued=message.queued,
-        step_rows=message.step_rows,
+        max_batched_tokens=message.max_batched_tokens,
         kv_pages_used=message.kv_pages_used,
         kv_pages_total=message.kv_pages_total,
     )
@@ -254,14 +254,14 @@ def progress_to_proto(progress: Progress) -> session_pb2.Progress:
     """paceline.v1.Progress."""
     return session_pb2.Progress(
         engine_steps=progress.engine_steps,
-        rows_prefilled=progress.rows_prefilled,
+        prefilled_tokens=progress.prefilled_tokens,
         load=load_to_proto(progress.load),
     )
 
 
 def progress_from_proto(message: session_pb2.Progress) -> Progress:
     """paceline.v1.Progress."""
-    return Progress(message.engine_steps, message.rows_prefilled, load_from_proto(message.load))
+    return Progress(message.engine_steps, message.prefilled_tokens, load_from_proto(message.load))
 
 
 def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
@@ -283,7 +283,7 @@ def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
 
 
 def _cost_to_proto(cost: CostModel) -> session_pb2.CostModel:
-    return session_pb2.CostModel(step_seconds=cost.step_seconds, row_seconds=cost.row_seconds)
+    return session_pb2.CostModel(step_seconds=cost.step_seconds, token_seconds=cost.token_seconds)
 
 
 def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
@@ -297,7 +297,7 @@ def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
         proposal_index=message.proposal_index if message.HasField("proposal_index") else None,
         step_seconds=message.step_seconds,
         load=load_from_proto(message.load),
-        cost_model=CostModel(cost.step_seconds, cost.row_seconds)
+        cost_model=CostModel(cost.step_seconds, cost.token_seconds)
         if message.HasField("cost_model")
         else None,
         logprobs=tuple(logprobs_from_proto(token) for token in message.logprobs),

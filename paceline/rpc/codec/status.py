@@ -3,7 +3,15 @@
 from dataclasses import asdict, fields
 from typing import Any, Literal
 
-from paceline.protocol.status import DraftPool, Gain, PoolState, Role, Server, Status, Totals
+from paceline.protocol.status import (
+    DraftPoolStatus,
+    PoolState,
+    Role,
+    Server,
+    Speedup,
+    Status,
+    Totals,
+)
 from paceline.rpc.codec.model import (
     machine_from_proto,
     machine_to_proto,
@@ -26,8 +34,8 @@ _STATE = {
 }
 _STATE_OF = {number: state for state, number in _STATE.items()}
 _OPTIONAL: tuple[
-    Literal["acceptance_rate", "plain_seconds", "wait_seconds", "restart_seconds"], ...
-] = ("acceptance_rate", "plain_seconds", "wait_seconds", "restart_seconds")
+    Literal["acceptance_rate", "decode_step_seconds", "wait_seconds", "restart_seconds"], ...
+] = ("acceptance_rate", "decode_step_seconds", "wait_seconds", "restart_seconds")
 
 
 def server_to_proto(server: Server) -> pb.Server:
@@ -45,7 +53,7 @@ def server_to_proto(server: Server) -> pb.Server:
         clock_offset_seconds=server.clock_offset_seconds,
         pool=server.pool,
         vocabulary=server.vocabulary,
-        strange=server.strange,
+        wrong_vocabulary=server.wrong_vocabulary,
     )
 
 
@@ -65,32 +73,34 @@ def totals_to_proto(totals: Totals) -> pb.Totals:
     return pb.Totals(**asdict(totals))
 
 
-def draft_pool_to_proto(pool: DraftPool) -> pb.DraftPool:
+def draft_pool_to_proto(pool: DraftPoolStatus) -> pb.DraftPool:
     """paceline.v1.DraftPool."""
-    gain = pb.Gain(**asdict(pool.gain)) if pool.gain else None
-    return pb.DraftPool(**{**_fields(pool), "state": _STATE[pool.state], "gain": gain})
+    speedup = pb.Speedup(**asdict(pool.speedup)) if pool.speedup else None
+    return pb.DraftPool(**{**_fields(pool), "state": _STATE[pool.state], "speedup": speedup})
 
 
-def _draft_pool_from_proto(message: pb.DraftPool) -> DraftPool:
-    gain = message.gain
+def _draft_pool_from_proto(message: pb.DraftPool) -> DraftPoolStatus:
+    speedup = message.speedup
     found: dict[str, Any] = {
-        field.name: getattr(message, field.name) for field in fields(DraftPool)
+        field.name: getattr(message, field.name) for field in fields(DraftPoolStatus)
     }
     for name in _OPTIONAL:
         if not message.HasField(name):
             found[name] = None
-    return DraftPool(
+    return DraftPoolStatus(
         **{
             **found,
             "addresses": tuple(message.addresses),
-            "acceptance_by_place": tuple(message.acceptance_by_place),
+            "acceptance_by_position": tuple(message.acceptance_by_position),
             "state": _STATE_OF[message.state],
-            "gain": Gain(gain.value, gain.low, gain.high) if message.HasField("gain") else None,
+            "speedup": Speedup(speedup.value, speedup.low, speedup.high)
+            if message.HasField("speedup")
+            else None,
         }
     )
 
 
-def _fields(value: DraftPool) -> dict[str, Any]:
+def _fields(value: DraftPoolStatus) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
@@ -108,5 +118,5 @@ def _server_from_proto(message: pb.Server) -> Server:
         clock_offset_seconds=message.clock_offset_seconds,
         pool=message.pool,
         vocabulary=message.vocabulary,
-        strange=message.strange,
+        wrong_vocabulary=message.wrong_vocabulary,
     )

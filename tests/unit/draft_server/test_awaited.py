@@ -1,4 +1,4 @@
-"""Guesses that are waited for go at once: seen from the event loop, while the worker works."""
+"""Draft tokens that are waited for go at once: seen from the event loop, while the worker works."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from draft_server.branched_path import BranchedPath, Pick
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
 from draft_server.drafters.ngram import NgramDrafter
-from draft_server.lookahead import AheadSession
-from draft_server.prompt_lookup import Lookup
+from draft_server.lookahead import Lookahead
+from draft_server.prompt_lookup import PromptLookup
 from draft_server.service import _more_to_come
 from paceline.engine.interfaces import StepReport
 from paceline.protocol.proposal import Drafter
@@ -39,12 +39,12 @@ def a_step(drafter: ModelDrafter, runner: TableRunner, cache: TokenCache) -> Non
         drafter.commit(span, logits, REPORT)
 
 
-def test_the_last_guess_is_not_left_behind_by_those_before_it() -> None:
+def test_the_last_draft_token_is_not_left_behind_by_those_before_it() -> None:
     """It is made, and not delivered yet: who looks then must still wait for it."""
     looking = Looking()
     drafter = ModelDrafter(OPENING, looking)
     looking.drafter = drafter
-    drafter.advance(Advance(LENGTH, (), window=8, awaited=3))
+    drafter.advance(Advance(LENGTH, (), lookahead=8, awaited=3))
     runner, cache = TableRunner(4), TokenCache()
     for _ in range(3):
         a_step(drafter, runner, cache)
@@ -60,15 +60,17 @@ def test_what_is_looked_up_counts_once_it_is_delivered(
     prompt = (1, 2) * 8
     opening = Opening("test", prompt, SamplingParams(), 7, 40)
     early: list[bool] = []
-    drafter = make(opening, lambda _: early.append(drafter.session.take_awaited()), Lookup(prompt))
-    drafter.advance(Advance(len(prompt), (), window=8, awaited=1))
+    drafter = make(
+        opening, lambda _: early.append(drafter.session.take_awaited()), PromptLookup(prompt)
+    )
+    drafter.advance(Advance(len(prompt), (), lookahead=8, awaited=1))
     drafter.plan(0)
     assert early[0] is False
     assert any(early[1:]) or drafter.session.take_awaited()
 
 
 def test_an_advance_that_is_applied_while_somebody_looks_is_not_lost() -> None:
-    session = AheadSession(OPENING)
+    session = Lookahead(OPENING)
     applied: list[int] = []
 
     class Switching(int):
@@ -84,11 +86,11 @@ def test_an_advance_that_is_applied_while_somebody_looks_is_not_lost() -> None:
             assert isinstance(other, int)
             if not applied:
                 applied.append(1)
-                session.post(Advance(LENGTH, (), window=8, awaited=2))
+                session.post(Advance(LENGTH, (), lookahead=8, awaited=2))
                 session.apply()
             return int(self) - int(other)
 
-    session.post(Advance(LENGTH, (), window=8, awaited=1))
+    session.post(Advance(LENGTH, (), lookahead=8, awaited=1))
     session.apply()
     session.propose((Pick(3, 1.0),), Drafter.MODEL)
     session.told()
@@ -100,13 +102,13 @@ def test_an_advance_that_is_applied_while_somebody_looks_is_not_lost() -> None:
     assert session.take_awaited()
 
 
-def test_guesses_that_a_rejection_drops_are_waited_for_anew() -> None:
-    session = AheadSession(OPENING)
-    session.post(Advance(LENGTH, (), window=8))
+def test_draft_tokens_that_a_rejection_drops_are_waited_for_anew() -> None:
+    session = Lookahead(OPENING)
+    session.post(Advance(LENGTH, (), lookahead=8))
     session.apply()
     session.propose(tuple(Pick(3, 1.0) for _ in range(4)), Drafter.MODEL)
     session.told()
-    session.post(Advance(LENGTH, (2,), window=8, awaited=2))
+    session.post(Advance(LENGTH, (2,), lookahead=8, awaited=2))
     session.apply()
     assert not session.take_awaited()
     for expected in (False, True):
@@ -115,25 +117,25 @@ def test_guesses_that_a_rejection_drops_are_waited_for_anew() -> None:
         assert session.take_awaited() is expected
 
 
-def test_a_path_is_never_seen_shorter_than_what_is_confirmed() -> None:
-    """By who copies the confirmed tokens on the event loop, whenever the worker is interrupted."""
+def test_a_path_is_never_seen_shorter_than_what_is_committed() -> None:
+    """By who copies the committed tokens on the event loop, whenever the worker is interrupted."""
     path = BranchedPath((1, 2))
-    path.guess(tuple(Pick(3, 1.0) for _ in range(3)))
-    before = path.tokens[: path.confirmed]
+    path.draft_token(tuple(Pick(3, 1.0) for _ in range(3)))
+    before = path.tokens[: path.committed]
     seen: list[list[int]] = []
     truncate, extend = path.truncate, path.extend
 
     def looked(method: object) -> object:
         def wrapped(*arguments: object) -> None:
-            seen.append(path.tokens[: path.confirmed])
+            seen.append(path.tokens[: path.committed])
             method(*arguments)  # type: ignore[operator]
-            seen.append(path.tokens[: path.confirmed])
+            seen.append(path.tokens[: path.committed])
 
         return wrapped
 
     path.truncate = looked(truncate)  # type: ignore[method-assign,assignment]
     path.extend = looked(extend)  # type: ignore[method-assign,assignment]
-    path.confirm((3, 2))
+    path.commit((3, 2))
     assert seen
     assert all(tokens[:2] == before for tokens in seen)
-    assert path.tokens[: path.confirmed] == [1, 2, 3, 2]
+    assert path.tokens[: path.committed] == [1, 2, 3, 2]

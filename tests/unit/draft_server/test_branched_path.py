@@ -1,4 +1,4 @@
-"""Alternatives: a path with guesses and what else could come, and both ends of a wire in step."""
+"""Branches: a path with draft tokens and what else could come, and both ends of a wire in step."""
 
 import random
 from collections import deque
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from draft_server.branched_path import MAX_TOKENS, BranchedPath, Leaf, Pick
-from draft_server.lookahead import AheadSession
+from draft_server.lookahead import Lookahead
 from orchestrator.speculation.draft_buffer import ProposalBuffer, ReceivedTokens
 from paceline.protocol.proposal import Drafter, Proposal, joined
 from paceline.protocol.sampling import SamplingParams
@@ -23,9 +23,9 @@ tokens = st.integers(0, VOCABULARY - 1)
 picks = st.builds(Pick, tokens, st.floats(0, 4), st.none() | tokens)
 
 
-def path_with(*guesses: Pick) -> BranchedPath:
+def path_with(*draft_tokens: Pick) -> BranchedPath:
     path = BranchedPath(PROMPT, MAX_LENGTH, STOP)
-    path.guess(guesses)
+    path.draft_token(draft_tokens)
     return path
 
 
@@ -36,7 +36,7 @@ def grown(path: BranchedPath, leaf: Leaf, *margins_and_tokens: tuple[int, float]
     return leaf
 
 
-def test_the_least_sure_place_comes_first_and_a_doubtful_alternative_gives_way() -> None:
+def test_the_least_sure_place_comes_first_and_a_doubtful_branch_gives_way() -> None:
     path = path_with(Pick(1, 2.0, 2), Pick(1, 0.1, 2), Pick(1, 1.0, 2))
     assert [leaf.place for leaf in path.leaves(9)] == [3, 4, 2]
     [first] = path.leaves(1)
@@ -45,38 +45,38 @@ def test_the_least_sure_place_comes_first_and_a_doubtful_alternative_gives_way()
     assert path.leaves(0) == []
 
 
-def test_the_path_goes_on_behind_the_alternative_that_was_picked_and_no_other() -> None:
+def test_the_path_goes_on_behind_the_branch_that_was_picked_and_no_other() -> None:
     for recovered, ahead in ((2, [1, 2, 1]), (0, [])):
         path = path_with(Pick(1, 2.0, 2), Pick(1, 0.1, 2), Pick(1, 1.0, 2))
         leaf = grown(path, path.leaves(1)[0], (1, 1.0), (2, 1.0), (1, 1.0))
-        assert path.confirm((1, recovered)) == 3
-        assert path.guesses == ahead
+        assert path.commit((1, recovered)) == 3
+        assert path.draft_tokens == ahead
         assert not path.holds(leaf)
         expected = TokenPath((*PROMPT, 1, recovered, *ahead)).digest
         assert path.digest == expected
 
 
-def test_confirmed_tokens_may_go_further_than_the_place_along_the_alternative() -> None:
+def test_committed_tokens_may_go_further_than_the_place_along_the_branch() -> None:
     for beyond, ahead in (((1,), [2]), ((1, 2), []), ((1, 2, 1), []), ((2,), [])):
         path = path_with(Pick(1, 0.1, 2), Pick(1, 1.0))
         grown(path, path.leaves(1)[0], (1, 1.0), (2, 1.0))
-        path.confirm((2, *beyond))
-        assert path.guesses == ahead
+        path.commit((2, *beyond))
+        assert path.draft_tokens == ahead
 
 
-def test_an_alternative_ends_at_a_stop_token_and_before_the_last_token_of_the_output() -> None:
+def test_an_branch_ends_at_a_stop_token_and_before_the_last_token_of_the_output() -> None:
     assert path_with(Pick(1, 0.1, 0)).leaves(9) == []
     path = BranchedPath(PROMPT, len(PROMPT) + 3)
-    path.guess([Pick(1, 0.1, 2), Pick(1, 0.1, 2)])
+    path.draft_token([Pick(1, 0.1, 2), Pick(1, 0.1, 2)])
     [leaf] = path.leaves(9)
     assert leaf.place == len(PROMPT)
     grown(path, leaf, (1, 1.0))
     assert path.leaves(9) == []
 
 
-def test_all_alternatives_together_are_bounded() -> None:
+def test_all_branches_together_are_bounded() -> None:
     path = BranchedPath(PROMPT)
-    path.guess([Pick(1, 0.1, 2)] * 8)
+    path.draft_token([Pick(1, 0.1, 2)] * 8)
     count = 0
     while leaves := path.leaves(4):
         for leaf in leaves:
@@ -85,34 +85,34 @@ def test_all_alternatives_together_are_bounded() -> None:
     assert count == MAX_TOKENS
 
 
-def test_a_path_whose_alternatives_are_never_taken_makes_no_more() -> None:
+def test_a_path_whose_branches_are_never_taken_makes_no_more() -> None:
     for recovered, is_over in ((0, True), (2, False)):
         path = BranchedPath(PROMPT)
         for _ in range(40):
-            path.guess([Pick(1, 0.1, 2)])
+            path.draft_token([Pick(1, 0.1, 2)])
             for leaf in path.leaves(1):
                 grown(path, leaf, (1, 0.0))
-            path.confirm((recovered,))
-            path.confirm(tuple(path.guesses))
-        path.guess([Pick(1, 0.1, 2)])
+            path.commit((recovered,))
+            path.commit(tuple(path.draft_tokens))
+        path.draft_token([Pick(1, 0.1, 2)])
         assert (path.leaves(1) == []) is is_over
 
 
 @given(st.lists(picks, max_size=8), st.lists(tokens, max_size=10).map(tuple), st.data())
 def test_leaves_are_what_their_digest_says(
-    guesses: list[Pick], confirmed: tuple[int, ...], data: st.DataObject
+    draft_tokens: list[Pick], committed: tuple[int, ...], data: st.DataObject
 ) -> None:
-    path = path_with(*guesses)
+    path = path_with(*draft_tokens)
     for _ in range(data.draw(st.integers(0, 6))):
         for leaf in path.leaves(2):
             assert TokenPath(path.tokens_to(leaf)).digest == leaf.digest
             assert path.tokens_to(leaf)[: leaf.place] == path.tokens[: leaf.place]
             path.grow(leaf, data.draw(picks))
-    path.confirm(confirmed)
-    assert path.tokens[: path.confirmed] == [*PROMPT, *confirmed]
-    assert path.proposal(path.confirmed).token_ids == tuple(path.guesses)
+    path.commit(committed)
+    assert path.tokens[: path.committed] == [*PROMPT, *committed]
+    assert path.proposal(path.committed).token_ids == tuple(path.draft_tokens)
     for leaf in path.leaves(9):
-        assert leaf.place >= path.confirmed
+        assert leaf.place >= path.committed
 
 
 def test_proposals_of_several_paths_are_joined_each_with_its_own() -> None:
@@ -120,11 +120,11 @@ def test_proposals_of_several_paths_are_joined_each_with_its_own() -> None:
     sent = [path.proposal(2)]
     leaf = path.leaves(1)[0]
     for token in (1, 2):
-        path.guess([Pick(token, 0.5)])
+        path.draft_token([Pick(token, 0.5)])
         sent.append(path.proposal(len(path) - 1))
-        alternative = path.grow(leaf, Pick(token, 0.25))
-        assert alternative is not None
-        sent.append(alternative)
+        branch = path.grow(leaf, Pick(token, 0.25))
+        assert branch is not None
+        sent.append(branch)
         leaf = leaf.grown(token)
     base = TokenPath(PROMPT).digest
     assert joined(sent) == [
@@ -141,9 +141,9 @@ class Wire:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.draft = AheadSession(Opening("test", PROMPT, SamplingParams(), 0, 1000))
+        self.draft = Lookahead(Opening("test", PROMPT, SamplingParams(), 0, 1000))
         self.buffer = ProposalBuffer(PROMPT, VOCABULARY)
-        self.confirmed = TokenPath(PROMPT)
+        self.committed = TokenPath(PROMPT)
         self.proposals: deque[tuple[Proposal, bool]] = deque()
         self.advances: deque[Advance] = deque()
         self.received = ReceivedTokens()
@@ -155,7 +155,7 @@ class Wire:
         token = self.rng.randrange(2)
         return Pick(token, self.rng.uniform(0, 3), 1 - token)
 
-    def guess(self) -> None:
+    def draft_token(self) -> None:
         if self.draft.wanted > 0:
             self.made += 1
             self.proposals.append((self.draft.propose((self.pick(),), Drafter.MODEL), False))
@@ -168,22 +168,22 @@ class Wire:
             self.proposals.append((proposal, True))
 
     def receive(self) -> None:
-        """An alternative may be refused, as by a buffer that has no room for more."""
+        """A branch may be refused, as by a buffer that has no room for more."""
         if self.proposals:
-            proposal, is_alternative = self.proposals.popleft()
+            proposal, is_branch = self.proposals.popleft()
             self.counted += self.received.add(proposal)
-            if not is_alternative or self.rng.random() < 0.8:
+            if not is_branch or self.rng.random() < 0.8:
                 self.buffer.add(proposal)
 
-    def confirm(self) -> None:
-        """Some of the guesses, and a token of the target's own."""
+    def commit(self) -> None:
+        """Some of the draft tokens, and a token of the target's own."""
         offered = self.buffer.offer(self.rng.randrange(3)).token_ids
         self.decide((*offered, self.rng.randrange(2)))
 
     def decide(self, decided: tuple[int, ...]) -> None:
-        self.advances.append(Advance(len(self.confirmed), decided, 9, 9, alternatives=2))
-        self.confirmed.extend(decided)
-        self.buffer.confirm(decided)
+        self.advances.append(Advance(len(self.committed), decided, 9, 9, branches=2))
+        self.committed.extend(decided)
+        self.buffer.commit(decided)
         self.check()
 
     def hear(self) -> None:
@@ -195,19 +195,19 @@ class Wire:
 
     def check(self) -> None:
         offered = self.buffer.offer(99)
-        assert offered.position == len(self.confirmed)
-        assert offered.base_digest == self.confirmed.digest
-        assert len(offered.token_ids) == len(self.buffer) == len(self.buffer.guesses)
+        assert offered.position == len(self.committed)
+        assert offered.base_digest == self.committed.digest
+        assert len(offered.token_ids) == len(self.buffer) == len(self.buffer.draft_tokens)
 
     def settle(self) -> None:
-        """All messages arrive; both ends then have the same guesses."""
+        """All messages arrive; both ends then have the same draft tokens."""
         while self.advances:
             self.hear()
         while self.proposals:
             self.receive()
         self.check()
         assert self.counted == self.made
-        ahead = self.draft.tokens[self.draft.confirmed_length :]
+        ahead = self.draft.tokens[self.draft.committed_length :]
         assert self.buffer.offer(99).token_ids == tuple(ahead)
 
 
@@ -215,17 +215,24 @@ class Wire:
 def test_both_ends_of_the_wire_agree_whatever_is_under_way(seed: int) -> None:
     rng = random.Random(seed)
     wire = Wire(rng)
-    steps = [wire.guess, wire.grow, wire.receive, wire.confirm, wire.hear, wire.settle]
+    steps = [wire.draft_token, wire.grow, wire.receive, wire.commit, wire.hear, wire.settle]
     for step in rng.choices(steps, [6, 4, 8, 2, 3, 1], k=200):
         step()
     wire.settle()
 
 
-def test_both_ends_take_alternatives() -> None:
+def test_both_ends_take_branches() -> None:
     wire = Wire(random.Random(1))
     for _ in range(100):
-        for step in (wire.guess, wire.guess, wire.grow, wire.grow, wire.settle, wire.confirm):
+        for step in (
+            wire.draft_token,
+            wire.draft_token,
+            wire.grow,
+            wire.grow,
+            wire.settle,
+            wire.commit,
+        ):
             step()
         wire.settle()
-    assert wire.draft.alternatives_taken > 10
+    assert wire.draft.branches_taken > 10
     assert wire.buffer.taken > 10

@@ -1,12 +1,12 @@
-"""Sessions for alternatives: they draft what the model would, beside the drafter's own."""
+"""Sessions for branches: they draft what the model would, beside the drafter's own."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from prometheus_client import CollectorRegistry
 
-from draft_server.drafters.branches import AlternativeDrafter, AlternativeSessions
+from draft_server.drafters.branches import BranchDrafter, BranchSessions
 from draft_server.drafters.model import ModelDrafter
-from draft_server.lookahead import ROW_SHARE
+from draft_server.lookahead import TOKEN_SHARE
 from draft_server.model_free import start_lookup
 from draft_server.settings import DraftSettings
 from paceline.engine.interfaces import Decoder, Span, StepReport
@@ -25,8 +25,8 @@ PROMPT = (1, 2)
 REPORT = StepReport(0.0, Load(), None)
 
 
-class AlternativesMachine(RuleBasedStateMachine):
-    """A drafter and two sessions for alternatives share steps; the target picks what it will."""
+class BranchesMachine(RuleBasedStateMachine):
+    """A drafter and two sessions for branches share steps; the target picks what it will."""
 
     @initialize(
         sampling=sampling_params(VOCABULARY),
@@ -38,45 +38,45 @@ class AlternativesMachine(RuleBasedStateMachine):
         self.runner = TableRunner(VOCABULARY)
         self.delivered: list[Proposal] = []
         drafter = ModelDrafter(self.opening, self.deliver)
-        peers: list[AlternativeDrafter] = []
-        peers += [AlternativeDrafter(drafter, peers) for _ in range(2)]
+        peers: list[BranchDrafter] = []
+        peers += [BranchDrafter(drafter, peers) for _ in range(2)]
         self.drafter = drafter
         decoders: list[Decoder] = [*peers, drafter]
         self.sessions = [(decoder, TokenCache()) for decoder in decoders]
-        self.confirmed = list(PROMPT)
+        self.committed = list(PROMPT)
         self.known = {TokenPath(PROMPT).digest: list(PROMPT)}
 
     def deliver(self, item: Proposal | PacelineError) -> None:
         assert isinstance(item, Proposal)
         self.delivered.append(item)
 
-    def send(self, tokens: tuple[int, ...], window: int, alternatives: int) -> None:
-        room = self.opening.max_length - 1 - len(self.confirmed)
+    def send(self, tokens: tuple[int, ...], lookahead: int, branches: int) -> None:
+        room = self.opening.max_length - 1 - len(self.committed)
         tokens = tokens[: max(room, 0)]
-        position = len(self.confirmed)
-        self.drafter.advance(Advance(position, tokens, window, window, alternatives=alternatives))
-        self.confirmed += tokens
+        position = len(self.committed)
+        self.drafter.advance(Advance(position, tokens, lookahead, lookahead, branches=branches))
+        self.committed += tokens
 
     @rule(
         count=st.integers(0, 3),
         other=st.booleans(),
-        window=st.integers(0, 6),
-        alternatives=st.integers(0, 2),
+        lookahead=st.integers(0, 6),
+        branches=st.integers(0, 2),
     )
-    def confirm(self, count: int, other: bool, window: int, alternatives: int) -> None:
-        """Along the guesses, and then perhaps the second best token."""
+    def commit(self, count: int, other: bool, lookahead: int, branches: int) -> None:
+        """Along the draft tokens, and then perhaps the second best token."""
         session = self.drafter.session
         session.apply()
         leaves = [leaf for leaf in (session.leaf((), None),) if leaf]
-        guesses = session.tokens[len(self.confirmed) :]
+        draft_tokens = session.tokens[len(self.committed) :]
         if other and leaves:
             path = session.tokens_to(leaves[0])
-            self.send(tuple(path[len(self.confirmed) :][: count + 1]), window, alternatives)
+            self.send(tuple(path[len(self.committed) :][: count + 1]), lookahead, branches)
         else:
-            self.send(tuple(guesses[:count]), window, alternatives)
+            self.send(tuple(draft_tokens[:count]), lookahead, branches)
 
     @rule(tokens=st.lists(st.integers(0, VOCABULARY - 1), max_size=2).map(tuple))
-    def confirm_anything(self, tokens: tuple[int, ...]) -> None:
+    def commit_anything(self, tokens: tuple[int, ...]) -> None:
         self.send(tokens, 4, 2)
 
     @rule(chunk=st.integers(1, 3), meanwhile=st.booleans(), turned=st.booleans())
@@ -98,7 +98,7 @@ class AlternativesMachine(RuleBasedStateMachine):
                 decoder.commit(span, logits, REPORT)
 
     @invariant()
-    def what_is_delivered_is_what_the_model_would_guess(self) -> None:
+    def what_is_delivered_is_what_the_model_would_draft_token(self) -> None:
         for proposal in self.delivered:
             base = self.find(proposal)
             if proposal.confidences[0] == 0.0 and self.is_second(base, proposal.token_ids[0]):
@@ -106,15 +106,15 @@ class AlternativesMachine(RuleBasedStateMachine):
             else:
                 rest = proposal.token_ids
             for token in rest:
-                assert token == self.guess(base)
+                assert token == self.draft_token(base)
                 base = [*base, token]
             assert len(base) <= self.opening.max_length - 1
             assert len(proposal.confidences) == len(proposal.token_ids)
         self.delivered.clear()
 
     def find(self, proposal: Proposal) -> list[int]:
-        """The tokens that a proposal follows: of the path, or of an alternative seen before."""
-        paths = [self.drafter.session.tokens, self.confirmed, *self.known.values()]
+        """The tokens that a proposal follows: of the path, or of a branch seen before."""
+        paths = [self.drafter.session.tokens, self.committed, *self.known.values()]
         for path in paths:
             if TokenPath(path[: proposal.position]).digest == proposal.base_digest:
                 base = path[: proposal.position]
@@ -123,7 +123,7 @@ class AlternativesMachine(RuleBasedStateMachine):
                 return base
         raise AssertionError(f"{proposal} follows nothing known")
 
-    def guess(self, base: list[int]) -> int:
+    def draft_token(self, base: list[int]) -> int:
         output = tuple(base[len(PROMPT) :])
         stop = self.opening.stop_token_ids
         alone = Opening("test", PROMPT, self.opening.sampling, 7, len(output) + 1, output, stop)
@@ -135,42 +135,42 @@ class AlternativesMachine(RuleBasedStateMachine):
         return pick_with_second(row, self.opening.sampling, 7, history, stop)[2] == token
 
 
-TestAlternatives = AlternativesMachine.TestCase
+TestAlternatives = BranchesMachine.TestCase
 
 
-def drafting(cost: CostModel | None) -> tuple[ModelDrafter, AlternativeDrafter, list[Proposal]]:
+def drafting(cost: CostModel | None) -> tuple[ModelDrafter, BranchDrafter, list[Proposal]]:
     delivered: list[Proposal] = []
     opening = Opening("test", PROMPT, SamplingParams(temperature=0.0), 0, 30)
     drafter = ModelDrafter(opening, delivered.append)  # type: ignore[arg-type]
-    alternative = AlternativeDrafter(drafter, [])
+    branch = BranchDrafter(drafter, [])
     runner, caches = TableRunner(VOCABULARY), (TokenCache(), TokenCache())
-    decoders: list[Decoder] = [drafter, alternative]
-    drafter.advance(Advance(2, (), 4, 4, alternatives=1))
+    decoders: list[Decoder] = [drafter, branch]
+    drafter.advance(Advance(2, (), 4, 4, branches=1))
     for _ in range(4):
         for decoder, cache in zip(decoders, caches, strict=True):
             if span := decoder.plan(cache.length):
                 [logits] = runner.forward([(cache, span)])
                 decoder.commit(span, logits, StepReport(0.0, Load(), cost))
-    return drafter, alternative, delivered
+    return drafter, branch, delivered
 
 
-def test_the_drafter_goes_on_behind_an_alternative_that_was_picked_and_sends_it_again() -> None:
+def test_the_drafter_goes_on_behind_an_branch_that_was_picked_and_sends_it_again() -> None:
     drafter, _, delivered = drafting(None)
     taken = next(one for one in delivered if one.confidences[0] == 0.0 and one.position > 2)
     before = drafter.session.tokens[2 : taken.position]
     delivered.clear()
     tokens = (*before, taken.token_ids[0])
-    drafter.advance(Advance(2, tokens, 4, 4, alternatives=1))
+    drafter.advance(Advance(2, tokens, 4, 4, branches=1))
     assert drafter.plan(0) is not None
     assert delivered[0].position == taken.position + 1
     assert delivered[0].token_ids[0] == taken.token_ids[1]
-    assert drafter.session.alternatives_taken == 1
+    assert drafter.session.branches_taken == 1
 
 
-def test_where_rows_cost_there_are_no_alternatives() -> None:
-    for row, expected in ((0.9 * ROW_SHARE, True), (1.2 * ROW_SHARE, False)):
+def test_where_rows_cost_there_are_no_branches() -> None:
+    for row, expected in ((0.9 * TOKEN_SHARE, True), (1.2 * TOKEN_SHARE, False)):
         drafter, *_ = drafting(CostModel(1.0, row))
-        assert bool(drafter.session.alternative_tokens) is expected
+        assert bool(drafter.session.branch_tokens) is expected
 
 
 def test_sessions_are_opened_as_granted_while_half_of_all_kv_is_free_and_then_freed() -> None:
@@ -178,7 +178,7 @@ def test_sessions_are_opened_as_granted_while_half_of_all_kv_is_free_and_then_fr
     engine = start_lookup(settings, CollectorRegistry()).engine
     drafter = drafting(None)[0]
     drafter.has_begun = False
-    sessions = AlternativeSessions(engine, drafter)
+    sessions = BranchSessions(engine, drafter)
     sessions.open(2)
     assert engine.load.sessions == 0
     drafter.has_begun = True

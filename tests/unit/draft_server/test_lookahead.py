@@ -1,4 +1,4 @@
-"""The draft's session: it guesses on the confirmed path, within its window, from a right KV."""
+"""The draft's session: it tokens on the committed tokens, within its lookahead, from a right KV."""
 
 import pytest
 from hypothesis import strategies as st
@@ -6,8 +6,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
-from draft_server.lookahead import MOST_WAITING, AheadSession
-from draft_server.prompt_lookup import Lookup, SuffixIndex
+from draft_server.lookahead import MOST_WAITING, Lookahead
+from draft_server.prompt_lookup import PromptLookup, SuffixIndex
 from paceline.engine.interfaces import Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted
 from paceline.protocol.proposal import Drafter, Proposal
@@ -35,9 +35,9 @@ class DraftMachine(RuleBasedStateMachine):
         self.proposals: list[Proposal | PacelineError] = []
         self.drafter = self.make()
         self.cache = TokenCache()
-        self.confirmed = [1, 2]
-        self.guesses: list[int] = []
-        self.window = 0
+        self.committed = [1, 2]
+        self.draft_tokens: list[int] = []
+        self.lookahead = 0
 
     def make(self) -> ModelDrafter:
         return ModelDrafter(self.opening, self.proposals.append)
@@ -48,27 +48,27 @@ class DraftMachine(RuleBasedStateMachine):
         return span
 
     def take_looked_up(self) -> None:
-        assert not self.proposals, "a model guesses only after a step"
+        assert not self.proposals, "a model drafts only after a step"
 
-    def send(self, tokens: tuple[int, ...], window: int) -> None:
-        room = self.opening.max_length - 1 - len(self.confirmed)
+    def send(self, tokens: tuple[int, ...], lookahead: int) -> None:
+        room = self.opening.max_length - 1 - len(self.committed)
         tokens = tokens[: max(room, 0)]
-        self.drafter.advance(Advance(len(self.confirmed), tokens, window))
-        agreed = tuple(self.guesses[: len(tokens)]) == tokens[: len(self.guesses)]
-        self.confirmed += tokens
-        self.guesses = self.guesses[len(tokens) :] if agreed else []
-        self.window = window
+        self.drafter.advance(Advance(len(self.committed), tokens, lookahead))
+        agreed = tuple(self.draft_tokens[: len(tokens)]) == tokens[: len(self.draft_tokens)]
+        self.committed += tokens
+        self.draft_tokens = self.draft_tokens[len(tokens) :] if agreed else []
+        self.lookahead = lookahead
 
-    @rule(count=st.integers(0, 4), window=st.integers(0, 6))
-    def advance_along_the_guesses(self, count: int, window: int) -> None:
-        self.send(tuple(self.guesses[:count]), window)
+    @rule(count=st.integers(0, 4), lookahead=st.integers(0, 6))
+    def advance_along_the_draft_tokens(self, count: int, lookahead: int) -> None:
+        self.send(tuple(self.draft_tokens[:count]), lookahead)
 
     @rule(
         tokens=st.lists(st.integers(0, VOCABULARY - 1), max_size=3).map(tuple),
-        window=st.integers(0, 6),
+        lookahead=st.integers(0, 6),
     )
-    def advance(self, tokens: tuple[int, ...], window: int) -> None:
-        self.send(tokens, window)
+    def advance(self, tokens: tuple[int, ...], lookahead: int) -> None:
+        self.send(tokens, lookahead)
 
     @rule(chunk=st.integers(1, 4))
     def run_a_piece(self, chunk: int) -> None:
@@ -83,25 +83,25 @@ class DraftMachine(RuleBasedStateMachine):
         self.run_one_step(None)
 
     @rule(tokens=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=2).map(tuple))
-    def step_while_confirming(self, tokens: tuple[int, ...]) -> None:
+    def step_while_committing(self, tokens: tuple[int, ...]) -> None:
         self.run_one_step(tokens)
 
     def run_one_step(self, meanwhile: tuple[int, ...] | None) -> None:
         span = self.plan()
-        ahead = self.confirmed + self.guesses
-        room = self.opening.max_length - 1 - len(self.confirmed)
+        ahead = self.committed + self.draft_tokens
+        room = self.opening.max_length - 1 - len(self.committed)
         stopped = len(ahead) > 2 and ahead[-1] in self.opening.stop_token_ids
-        wanted = len(self.guesses) < min(self.window, room) and not stopped
+        wanted = len(self.draft_tokens) < min(self.lookahead, room) and not stopped
         assert (span is not None) == wanted
         if span is None:
             return
         [logits] = self.runner.forward([(self.cache, span)])
         assert self.cache.tokens == ahead
         if meanwhile is not None:
-            self.send(meanwhile, self.window)
+            self.send(meanwhile, self.lookahead)
         self.drafter.commit(span, logits, REPORT)
-        if self.confirmed + self.guesses != ahead:
-            assert not self.proposals  # what it would have guessed no longer follows the path
+        if self.committed + self.draft_tokens != ahead:
+            assert not self.proposals  # what it would have drafted no longer follows the path
             return
         [proposal] = self.proposals
         assert isinstance(proposal, Proposal)
@@ -119,7 +119,7 @@ class DraftMachine(RuleBasedStateMachine):
         )
         assert proposal.token_ids == decode_alone(self.runner, alone)[-1:]
         assert len(proposal.confidences) == 1
-        self.guesses += proposal.token_ids
+        self.draft_tokens += proposal.token_ids
         self.proposals.clear()
 
 
@@ -130,12 +130,12 @@ class HybridMachine(DraftMachine):
     """The same, with lookup before each step: the least match is 2 so that it finds much."""
 
     def make(self) -> ModelDrafter:
-        return EagerHybrid(self.opening, self.proposals.append, Lookup((1, 2), OTHERS))
+        return EagerHybrid(self.opening, self.proposals.append, PromptLookup((1, 2), OTHERS))
 
     def take_looked_up(self) -> None:
         for proposal in self.proposals:
             assert isinstance(proposal, Proposal)
-            ahead = self.confirmed + self.guesses
+            ahead = self.committed + self.draft_tokens
             assert proposal.position == len(ahead)
             assert proposal.base_digest == TokenPath(ahead).digest
             assert proposal.drafter is Drafter.NGRAM
@@ -143,9 +143,9 @@ class HybridMachine(DraftMachine):
             assert not set(proposal.token_ids[:-1]) & self.opening.stop_token_ids
             length = int(proposal.confidences[0])
             run = (*ahead[-length:], *proposal.token_ids)
-            known = [self.confirmed, *(other.tokens for other in OTHERS)]
+            known = [self.committed, *(other.tokens for other in OTHERS)]
             assert any(contains(tokens, run) for tokens in known)
-            self.guesses += proposal.token_ids
+            self.draft_tokens += proposal.token_ids
         self.proposals.clear()
 
 
@@ -164,14 +164,14 @@ TestRunningAheadWithLookup = HybridMachine.TestCase
 
 
 def test_an_advance_that_leaves_a_gap_is_refused_and_names_the_limit() -> None:
-    session = AheadSession(Opening("test", (1, 2), SamplingParams(), 0, 8))
+    session = Lookahead(Opening("test", (1, 2), SamplingParams(), 0, 8))
     session.post(Advance(2, (3,), 4))
     with pytest.raises(InvalidArgument, match=r"advance\.position is 5; it must be 3"):
         session.post(Advance(5, (), 4))
 
 
 def test_advances_that_nobody_takes_are_bounded_and_taking_them_makes_room() -> None:
-    session = AheadSession(Opening("test", (1, 2), SamplingParams(), 7, 10))
+    session = Lookahead(Opening("test", (1, 2), SamplingParams(), 7, 10))
     for _ in range(MOST_WAITING):
         session.post(Advance(2, (), 1))
     with pytest.raises(ResourceExhausted, match=str(MOST_WAITING)):

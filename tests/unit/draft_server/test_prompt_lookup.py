@@ -10,8 +10,8 @@ from draft_server.prompt_lookup import (
     PLACES,
     RECENT_OUTPUTS,
     RECENT_SALTS,
-    Lookup,
     Match,
+    PromptLookup,
     RecentOutputs,
     SuffixIndex,
 )
@@ -46,14 +46,14 @@ def test_the_longest_match_is_found_and_of_equals_the_last(
 
 @given(runs, st.integers(1, 4))
 def test_a_stream_is_looked_up_in_itself(tokens: list[int], count: int) -> None:
-    lookup = Lookup(tokens[:3])
-    lookup.confirm(tokens)
+    lookup = PromptLookup(tokens[:3])
+    lookup.commit(tokens)
     assert lookup.find(tokens, count, KEY_TOKENS) == by_definition(tokens, tokens, count)
 
 
 def test_a_longer_match_elsewhere_is_preferred_and_a_short_one_refused() -> None:
     others = (SuffixIndex([7, 1, 2, 3, 8]), SuffixIndex([6, 1, 2, 3, 9, 9]))
-    lookup = Lookup([2, 3, 4, 6, 1, 2, 3], others)
+    lookup = PromptLookup([2, 3, 4, 6, 1, 2, 3], others)
     assert lookup.find([6, 1, 2, 3], 2, 2) == Match(4, (9, 9))
     assert lookup.find([6, 1, 2, 3], 2, 5) == NO_MATCH
 
@@ -73,11 +73,11 @@ def test_recent_outputs_are_bounded_and_kept_apart_by_salt() -> None:
     assert recent.of("a") == ()
 
 
-def test_the_ngram_drafter_guesses_at_once_and_says_when_it_knows_nothing() -> None:
+def test_the_ngram_drafter_draft_tokens_at_once_and_says_when_it_knows_nothing() -> None:
     delivered: list[Proposal | PacelineError] = []
     prompt = (1, 2, 3, 4, 1, 2)
     opening = Opening("test", prompt, SamplingParams(), 0, 20, stop_token_ids=frozenset({4}))
-    drafter = NgramDrafter(opening, delivered.append, Lookup(prompt))
+    drafter = NgramDrafter(opening, delivered.append, PromptLookup(prompt))
     assert drafter.plan(0) is None
     assert delivered == []
     drafter.advance(Advance(6, (), 4))

@@ -14,13 +14,15 @@ FREE = "simulated:step_ms=0"
 
 
 @pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.85, 1.0])
-def test_guesses_are_right_as_often_as_stated_and_surer_when_they_are(acceptance: float) -> None:
+def test_draft_tokens_are_right_as_often_as_stated_and_surer_when_they_are(
+    acceptance: float,
+) -> None:
     draft = Simulation.parse(f"simulated:acceptance={acceptance}")
     right: list[float] = []
     wrong: list[float] = []
     for position in range(4000):
         path = mix(7, position)
-        token, margin = draft.guess(path, position)
+        token, margin = draft.draft_token(path, position)
         (right if token == draft.truth(path) else wrong).append(margin)
     assert len(right) / 4000 == pytest.approx(acceptance, abs=0.02)
     if right and wrong:

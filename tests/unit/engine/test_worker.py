@@ -12,7 +12,7 @@ from paceline.engine import worker as module
 from paceline.engine.core.cost import CostFit
 from paceline.engine.core.gather import Gather
 from paceline.engine.core.schedule import PROMPT_SHARE, schedule
-from paceline.engine.interfaces import KVCache, Logits, Span, StepRecord, StepReport
+from paceline.engine.interfaces import KVCache, Logits, Span, StepMeasurement, StepReport
 from paceline.engine.worker import Engine
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
 from tests.table_model import TableRunner
@@ -65,7 +65,9 @@ def make_engine() -> Iterator[MakeEngine]:
     engines: list[Engine] = []
 
     def make(runner: TableRunner | None = None, **settings: Any) -> Engine:
-        engine = Engine(runner or TableRunner(), **{"step_rows": 8, "kv_pages": 8, **settings})
+        engine = Engine(
+            runner or TableRunner(), **{"max_batched_tokens": 8, "kv_pages": 8, **settings}
+        )
         engines.append(engine)
         engine.start()
         return engine
@@ -177,7 +179,7 @@ def test_a_higher_priority_goes_first_and_equals_take_turns(
     priorities: tuple[int, int], expected: str
 ) -> None:
     order: list[str] = []
-    engine = Engine(TableRunner(), step_rows=8, kv_pages=8)
+    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=8)
     decoders = [Noting(name, order) for name in "ab"]
     for decoder, priority in zip(decoders, priorities, strict=True):
         engine.open(decoder, decoder.tokens, 16, salt=None, priority=priority)
@@ -264,7 +266,7 @@ def test_a_failed_forward_pass_ends_the_sessions_in_it_and_the_engine_goes_on(
 
 
 def test_stopping_fails_the_sessions_that_are_left() -> None:
-    engine = Engine(TableRunner(), step_rows=8, kv_pages=8)
+    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=8)
     engine.start()
     decoder = Recording(1, 0)
     engine.open(decoder, decoder.tokens, 9)
@@ -274,8 +276,8 @@ def test_stopping_fails_the_sessions_that_are_left() -> None:
 
 
 def test_each_step_is_reported() -> None:
-    steps: list[StepRecord] = []
-    engine = Engine(TableRunner(), step_rows=8, kv_pages=8, on_step=steps.append)
+    steps: list[StepMeasurement] = []
+    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=8, on_step=steps.append)
     decoder = Recording(3, 2)
     engine.open(decoder, decoder.tokens, 9)
     engine.start()
@@ -322,7 +324,7 @@ def test_the_cost_model_finds_the_line() -> None:
     model = fit.model
     assert model is not None
     assert model.step_seconds == pytest.approx(0.080)
-    assert model.row_seconds == pytest.approx(0.002)
+    assert model.token_seconds == pytest.approx(0.002)
 
 
 def test_a_cost_model_of_equal_steps_charges_rows_nothing() -> None:
@@ -332,7 +334,7 @@ def test_a_cost_model_of_equal_steps_charges_rows_nothing() -> None:
     model = fit.model
     assert model is not None
     assert model.step_seconds == pytest.approx(0.1)
-    assert model.row_seconds == 0.0
+    assert model.token_seconds == 0.0
 
 
 class Thinking(Recording):
@@ -359,12 +361,12 @@ class Thinking(Recording):
 class Patient(Gather):
     """Waits for all, as long as that takes."""
 
-    def patience(self, ready: int, step_seconds: float, now: float) -> float:
+    def max_wait(self, ready: int, step_seconds: float, now: float) -> float:
         return 1e9 if self.thinking else 0.0
 
 
 def patient_engine(**more: Any) -> Engine:
-    engine = Engine(TableRunner(), step_rows=64, kv_pages=64, **more)
+    engine = Engine(TableRunner(), max_batched_tokens=64, kv_pages=64, **more)
     engine._gathering = Patient()
     return engine
 
@@ -372,7 +374,7 @@ def patient_engine(**more: Any) -> Engine:
 def test_those_answered_together_share_the_next_step_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first to ask again waits for the others."""
     monkeypatch.setattr(module, "LONGEST_GATHER", 1e9)
-    steps: list[StepRecord] = []
+    steps: list[StepMeasurement] = []
     engine = patient_engine(on_step=steps.append)
     sessions = [Thinking(3) for _ in range(3)]
     opened = [engine.open(session, session.tokens, 16) for session in sessions]

@@ -63,7 +63,7 @@ class Blocked(Recording):
 @pytest.mark.parametrize(("rows", "logit_rows"), [(48, 48), (64, 40), (95, 48)])
 def test_a_long_block_gets_its_turn_while_prompts_wait(rows: int, logit_rows: int) -> None:
     """64 rows a step, and prompts that take all they are left for a hundred steps."""
-    engine = Engine(TableRunner(), step_rows=64, kv_pages=500)
+    engine = Engine(TableRunner(), max_batched_tokens=64, kv_pages=500)
     assert engine.block_rows == 48
     prompts = [Recording(1000, 1) for _ in range(2)]
     block = Blocked(rows, logit_rows)
@@ -90,7 +90,7 @@ def test_a_span_that_no_step_could_hold_ends_its_session(make_engine: MakeEngine
 
 def test_all_of_many_blocks_get_their_turns(make_engine: MakeEngine) -> None:
     order: list[str] = []
-    engine = Engine(TableRunner(), step_rows=8, kv_pages=64)
+    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=64)
     decoders = [Noting(name, order) for name in "abcdef"]
     for decoder in decoders:
         engine.open(decoder, decoder.tokens, 16, salt=None)

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.round import rounds
 from orchestrator.serving.statistics import StreamStatistics
-from orchestrator.speculation.acceptance import Guess
+from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.pacer import FixedPacer
 from orchestrator.speculation.plan import TARGET_ONLY_STEPS, DraftState, FixedPlan, Plan
 from paceline.protocol.generation import Overhead, Statistics
@@ -64,7 +64,7 @@ class ScriptedDraft:
         self.has = has
         self.plans: list[FixedPlan] = []
 
-    def advance(self, verdict: Verdict) -> tuple[Guess, ...]:
+    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
         assert verdict.token_ids
         return ()
 
@@ -84,7 +84,7 @@ async def run(draft: ScriptedDraft, tokens: int, length: int) -> ScriptedTarget:
     return target
 
 
-async def test_a_punctual_draft_is_waited_for_and_never_guesses_the_last_token() -> None:
+async def test_a_punctual_draft_is_waited_for_and_never_draft_tokens_the_last_token() -> None:
     draft = ScriptedDraft(punctual=True, has=9)
     target = await run(draft, tokens=13, length=4)
     assert [len(asked.proposals) for asked in target.asked] == [0, 1, 1, 1]
@@ -131,9 +131,9 @@ def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> No
         drafted=6,
         verified=5,
         accepted=2,
-        accepted_by_place=(1, 1, 0),
-        verified_by_place=(2, 2, 1),
-        plain_steps=1,
+        accepted_by_position=(1, 1, 0),
+        verified_by_position=(2, 2, 1),
+        target_only_steps=1,
         ttft_seconds=1.0,
         decode_seconds=1.875,
         overhead_seconds=(0.25 + 0.125) / 2,

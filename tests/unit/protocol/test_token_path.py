@@ -1,10 +1,10 @@
-"""Which proposals lie on the confirmed path: a state machine against plain lists."""
+"""Which proposals lie on the committed tokens: a state machine against plain lists."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from orchestrator.speculation.draft_buffer import ProposalBuffer
-from paceline.protocol.draft_path import AheadPath
+from paceline.protocol.draft_path import DraftPath
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.token_path import TokenPath
 
@@ -18,11 +18,11 @@ class ProposalMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.confirmed: list[int] = [0]
-        self.guesses: list[int] = []
+        self.committed: list[int] = [0]
+        self.draft_tokens: list[int] = []
         self.buffer = ProposalBuffer((0,), VOCABULARY)
         self.path = TokenPath([0])
-        self.ahead = AheadPath((0,))
+        self.ahead = DraftPath((0,))
         self.pasts: list[tuple[int, ...]] = [()]
 
     def proposal_after(self, past: list[int], run: tuple[int, ...]) -> Proposal:
@@ -36,7 +36,7 @@ class ProposalMachine(RuleBasedStateMachine):
 
     @rule(length=st.integers(0, 12), run=runs)
     def propose_from_somewhere_on_the_path(self, length: int, run: tuple[int, ...]) -> None:
-        self.take((self.confirmed + self.guesses)[:length], run)
+        self.take((self.committed + self.draft_tokens)[:length], run)
 
     @rule(past=st.lists(tokens, max_size=6), run=runs)
     def propose_from_elsewhere(self, past: list[int], run: tuple[int, ...]) -> None:
@@ -44,35 +44,35 @@ class ProposalMachine(RuleBasedStateMachine):
 
     def take(self, past: list[int], run: tuple[int, ...]) -> None:
         proposal = self.proposal_after(past, run)
-        assert self.path.remainder(proposal) == self.expected(past, run, self.confirmed)
-        added = self.expected(past, run, self.confirmed + self.guesses)
+        assert self.path.remainder(proposal) == self.expected(past, run, self.committed)
+        added = self.expected(past, run, self.committed + self.draft_tokens)
         assert self.buffer.add(proposal) == len(added)
         self.ahead.extend(added)
-        self.guesses += added
+        self.draft_tokens += added
 
     @rule(run=runs)
-    def confirm(self, run: tuple[int, ...]) -> None:
-        agreed = tuple(self.guesses[: len(run)]) == run[: len(self.guesses)]
-        self.buffer.confirm(run)
-        self.ahead.confirm(run)
+    def commit(self, run: tuple[int, ...]) -> None:
+        agreed = tuple(self.draft_tokens[: len(run)]) == run[: len(self.draft_tokens)]
+        self.buffer.commit(run)
+        self.ahead.commit(run)
         self.path.extend(run)
-        self.confirmed += run
-        self.guesses = self.guesses[len(run) :] if agreed else []
+        self.committed += run
+        self.draft_tokens = self.draft_tokens[len(run) :] if agreed else []
 
     @rule(at_most=st.integers(0, 5))
     def offer(self, at_most: int) -> None:
         offer = self.buffer.offer(at_most)
-        assert offer.token_ids == tuple(self.guesses[:at_most])
+        assert offer.token_ids == tuple(self.draft_tokens[:at_most])
         assert self.path.remainder(offer) == offer.token_ids
         assert len(offer.confidences) == len(offer.token_ids)
 
     @invariant()
     def all_agree_on_what_is_there(self) -> None:
-        assert self.path.tokens == self.confirmed
-        assert self.ahead.tokens == self.confirmed + self.guesses
-        assert self.ahead.guesses == self.guesses
-        assert len(self.buffer) == len(self.guesses)
-        assert self.buffer.last == (self.guesses[-1] if self.guesses else None)
+        assert self.path.tokens == self.committed
+        assert self.ahead.tokens == self.committed + self.draft_tokens
+        assert self.ahead.draft_tokens == self.draft_tokens
+        assert len(self.buffer) == len(self.draft_tokens)
+        assert self.buffer.last == (self.draft_tokens[-1] if self.draft_tokens else None)
 
 
 TestProposals = ProposalMachine.TestCase

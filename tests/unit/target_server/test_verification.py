@@ -58,7 +58,7 @@ class VerificationMachine(RuleBasedStateMachine):
         self.owed = 1 + verify.continue_steps
 
     @rule(continue_steps=st.integers(0, 3))
-    def ask_for_plain_steps(self, continue_steps: int) -> None:
+    def ask_for_target_only_steps(self, continue_steps: int) -> None:
         self.ask(Verify((), continue_steps))
 
     @rule(
@@ -151,7 +151,7 @@ def test_nothing_comes_after_a_stop_token() -> None:
 @pytest.mark.parametrize(
     ("verified", "accepted", "tokens", "origins"),
     [
-        (0, 0, (1,), (Origin.PLAIN,)),
+        (0, 0, (1,), (Origin.TARGET_ONLY,)),
         (2, 2, (1, 2, 3), (Origin.ACCEPTED, Origin.ACCEPTED, Origin.BONUS)),
         (2, 1, (1, 2), (Origin.ACCEPTED, Origin.RECOVERED)),
         (2, 0, (1,), (Origin.RECOVERED,)),

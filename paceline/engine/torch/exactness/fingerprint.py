@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from paceline.engine.sampling.sampler import LAW_VERSION
+from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.torch.attention import NAME
 
 NO_NUMBERS = {
@@ -51,7 +51,7 @@ def _kept(value: Any) -> Any:
 
 def fingerprint(parts: Iterable[str]) -> str:
     """Hash of the parts, of the law and of torch, which is pinned."""
-    fixed = (f"law {LAW_VERSION}", f"torch {torch.__version__}", f"attention {NAME}")
+    fixed = (f"law {SAMPLER_VERSION}", f"torch {torch.__version__}", f"attention {NAME}")
     digest = hashlib.sha256()
     for part in (*fixed, *parts):
         digest.update(f"{len(part)} {part}\n".encode())

@@ -38,9 +38,9 @@ _SAMPLES = 2**16
 class ExactOperators:
     """The operators of one model, as they were found to be exact on this machine."""
 
-    def __init__(self, step_rows: int) -> None:
-        """step_rows: the most rows of a step."""
-        self._step_rows = step_rows
+    def __init__(self, max_batched_tokens: int) -> None:
+        """max_batched_tokens: the most rows of a step."""
+        self._max_batched_tokens = max_batched_tokens
         self._found: dict[str, Pieces | None] = {}
         self._bits: dict[str, str] = {}
         self._by_threads = False
@@ -53,7 +53,7 @@ class ExactOperators:
         """
         threads = f"threads {torch.get_num_threads()}" if self._by_threads else ""
         layout = (
-            f"{name} {pieces and pieces.layout(self._step_rows)} {self._bits[name]}"
+            f"{name} {pieces and pieces.layout(self._max_batched_tokens)} {self._bits[name]}"
             for name, pieces in self._found.items()
         )
         return "\n".join((threads, *sorted(layout)))
@@ -100,9 +100,9 @@ class ExactOperators:
         key = (name, like.shape[-1], outputs, like.dtype, like.device.type, *kind)
         called = " ".join(map(str, key))
         if called not in self._found:
-            known = (*key, torch.get_num_threads(), self._step_rows)
+            known = (*key, torch.get_num_threads(), self._max_batched_tokens)
             if known not in _FOUND:
-                _FOUND[known] = find_pieces(operator, like, outputs, self._step_rows)
+                _FOUND[known] = find_pieces(operator, like, outputs, self._max_batched_tokens)
             self._found[called] = _FOUND[known]
             self._note_bits(called, operator, like)
         return self._found[called]

@@ -47,15 +47,19 @@ class _Session:
         self.rows |= zip(range(self.position - len(logits), self.position), logits, strict=True)
 
 
-def probe(runner: Runner, vocabulary_size: int, positions: int, step_rows: int) -> tuple[str, ...]:
+def probe(
+    runner: Runner, vocabulary_size: int, positions: int, max_batched_tokens: int
+) -> tuple[str, ...]:
     """Run a prompt, longer than a page of KV and than a step, in the ways that a server does.
 
-    positions: the most tokens that the model takes. step_rows: the most rows of a step. Returns
-    in words which ways gave other bits.
+    positions: the most tokens that the model takes. max_batched_tokens: the most rows of a step.
+    Returns in words which ways gave other bits.
     """
-    length = min(positions, max(runner.page_rows, step_rows) + BEYOND)
+    length = min(positions, max(runner.page_rows, max_batched_tokens) + BEYOND)
     tokens = _tokens(vocabulary_size, length)
-    steps = [min(step_rows, length - start) for start in range(0, length, step_rows)]
+    steps = [
+        min(max_batched_tokens, length - start) for start in range(0, length, max_batched_tokens)
+    ]
     whole, beginning = (_Session(tokens, runner.new_cache()) for _ in range(2))
     _run(runner, whole, steps)
     _run(runner, beginning, [min(WINDOW, length)])

@@ -39,24 +39,24 @@ def answered_twice(think: float) -> Gather:
 
 
 def test_it_waits_for_one_that_is_usually_quick_and_not_for_one_that_is_slow() -> None:
-    assert answered_twice(0.1).patience(1, STEP, 10.0) == pytest.approx(0.1)
-    assert answered_twice(0.4).patience(1, STEP, 10.0) == pytest.approx(0.4)
-    assert answered_twice(0.4).patience(2, STEP, 10.0) == 0.0
+    assert answered_twice(0.1).max_wait(1, STEP, 10.0) == pytest.approx(0.1)
+    assert answered_twice(0.4).max_wait(1, STEP, 10.0) == pytest.approx(0.4)
+    assert answered_twice(0.4).max_wait(2, STEP, 10.0) == 0.0
 
 
 def test_one_that_is_late_is_expected_soon_and_then_not_at_all() -> None:
     gather = answered_twice(0.1)
-    assert gather.patience(1, STEP, 10.12) == pytest.approx(0.01)
-    assert gather.patience(1, STEP, 10.1401) == 0.0
+    assert gather.max_wait(1, STEP, 10.12) == pytest.approx(0.01)
+    assert gather.max_wait(1, STEP, 10.1401) == 0.0
 
 
 def test_between_short_thoughts_and_long_ones_nobody_is_waited_for() -> None:
     gather = answered_twice(0.01)
     gather.asked("slow", 10.6)
     gather.answered("slow", 20.0)
-    assert gather.patience(1, STEP, 20.0) == pytest.approx(0.01)
-    assert gather.patience(1, STEP, 20.02) == 0.0
-    assert gather.patience(1, STEP, 20.5) == pytest.approx(0.1)
+    assert gather.max_wait(1, STEP, 20.0) == pytest.approx(0.01)
+    assert gather.max_wait(1, STEP, 20.02) == 0.0
+    assert gather.max_wait(1, STEP, 20.5) == pytest.approx(0.1)
 
 
 def test_only_who_was_answered_and_must_ask_is_waited_for() -> None:
@@ -66,4 +66,4 @@ def test_only_who_was_answered_and_must_ask_is_waited_for() -> None:
     assert not gather.goes_on("slow")
     gather.answered("slow", 20.0)
     gather.forget("slow")
-    assert gather.patience(1, STEP, 20.0) == 0.0
+    assert gather.max_wait(1, STEP, 20.0) == 0.0

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from paceline.engine.interfaces import Span
-from paceline.engine.torch.fused import LeanDecoder
+from paceline.engine.torch.fused import FusedDecoder
 from paceline.engine.torch.loading import load_model
 from paceline.engine.torch.padding import exact
 from paceline.engine.torch.runner import ModelRunner
@@ -96,4 +96,4 @@ def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
 def test_it_is_the_fused_pass_that_computes_them(case: str, tmp_path: Path) -> None:
     model_type, config = CONFIGS[case]
     tiny_architecture(model_type, **config).save_pretrained(tmp_path)
-    assert isinstance(load_model(tmp_path, torch.float64).decoder, LeanDecoder)
+    assert isinstance(load_model(tmp_path, torch.float64).decoder, FusedDecoder)

@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.backends.contract import MOST_STRAYS, BrokenContract, DraftContract, SignsOfLife
 from orchestrator.backends.draft_session import MOST_ADVANCES, DraftSession
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.plan import FixedPlan
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
@@ -15,14 +15,14 @@ OPENING = Opening("r", (1, 2), SamplingParams(), 0, 1000)
 VOCABULARY = 100
 
 
-def told(*windows: int) -> DraftContract:
+def told(*lookaheads: int) -> DraftContract:
     contract = DraftContract(OPENING, VOCABULARY)
-    for place, window in enumerate(windows):
-        contract.grant(Advance(2 + place, (5,), window))
+    for place, lookahead in enumerate(lookaheads):
+        contract.grant(Advance(2 + place, (5,), lookahead))
     return contract
 
 
-def test_a_window_may_be_filled_anew_behind_each_advance() -> None:
+def test_a_lookahead_may_be_filled_anew_behind_each_advance() -> None:
     contract = told(*[8] * 20)
     for place in range(20):
         contract.check_message([(3 + place, 1, 1)] * 8)
@@ -59,7 +59,7 @@ def test_signs_of_life_may_be_read_late_and_all_at_once() -> None:
 
 def test_a_draft_that_does_not_read_is_told_later_what_was_decided() -> None:
     async def main() -> tuple[int, list[Advance]]:
-        session = DraftSession(OPENING, VOCABULARY, DraftRecord(), shares_cores=False)
+        session = DraftSession(OPENING, VOCABULARY, DraftMeasurements(), shares_cores=False)
         plan = FixedPlan(0, 4, 0.0, 0, 6)
 
         async def verdicts(first: int, count: int) -> None:

@@ -1,13 +1,13 @@
-"""What a draft is told: how far ahead it may be, and which of its guesses may come together."""
+"""What a draft is told: how far ahead it may be, and which of its tokens may come together."""
 
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.backends.draft_session import BEGIN_WINDOW, DraftSession
-from orchestrator.speculation.acceptance import Guess
-from orchestrator.speculation.measurements import WAIT_ROUNDS, DraftRecord
+from orchestrator.backends.draft_session import BEGIN_LOOKAHEAD, DraftSession
+from orchestrator.speculation.acceptance import DraftToken
+from orchestrator.speculation.measurements import WAIT_ROUNDS, DraftMeasurements
 from orchestrator.speculation.plan import FixedPlan
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.sampling import SamplingParams
@@ -16,17 +16,17 @@ from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import Verdict
 from paceline_tools.simulation.single import in_virtual_time
 
-LENGTH, WINDOW = 4, 6
-PLAN = FixedPlan(LENGTH, LENGTH, 30.0, 0, WINDOW)
+LENGTH, LOOKAHEAD = 4, 6
+PLAN = FixedPlan(LENGTH, LENGTH, 30.0, 0, LOOKAHEAD)
 
 
 async def a_round(*, shares_cores: bool) -> tuple[Proposal, list[Advance]]:
-    """The second round, in which four guesses come together; and all that the draft was told."""
-    record = DraftRecord()
+    """The second round, in which four tokens come together; and all that the draft was told."""
+    measurements = DraftMeasurements()
     for restart in (True, False):
-        record.observe_wait(0.002, Drafter.MODEL, restart=restart)
+        measurements.observe_wait(0.002, Drafter.MODEL, restart=restart)
     opening = Opening("r", (1,), SamplingParams(temperature=0.0), 0, 100)
-    session = DraftSession(opening, 1000, record, shares_cores=shares_cores)
+    session = DraftSession(opening, 1000, measurements, shares_cores=shares_cores)
     session.advance(Verdict(1, (2,), arrived_seconds=0.1))
     taking = asyncio.create_task(session.take(PLAN))
     await asyncio.sleep(0)
@@ -37,7 +37,7 @@ async def a_round(*, shares_cores: bool) -> tuple[Proposal, list[Advance]]:
     return offered, told
 
 
-def test_guesses_that_only_end_a_wait_together_may_share_a_message() -> None:
+def test_draft_tokens_that_only_end_a_wait_together_may_share_a_message() -> None:
     offered, told = in_virtual_time(a_round(shares_cores=False))
     assert offered.token_ids == (3, 4, 5, 6)
     assert told[0].awaited == LENGTH
@@ -47,11 +47,11 @@ def test_guesses_that_only_end_a_wait_together_may_share_a_message() -> None:
 
 
 @pytest.mark.parametrize(("shares_cores", "behind"), [(False, LENGTH), (True, 0)])
-def test_the_window_lies_behind_what_is_verified_unless_they_share_cores(
+def test_the_lookahead_lies_behind_what_is_verified_unless_they_share_cores(
     shares_cores: bool, behind: int
 ) -> None:
     _, told = in_virtual_time(a_round(shares_cores=shares_cores))
-    assert max(one.window for one in told) == WINDOW + behind
+    assert max(one.lookahead for one in told) == LOOKAHEAD + behind
 
 
 STEP, DRAFT, TRIP = 0.025, 0.0025, 0.02
@@ -62,13 +62,13 @@ class Timed:
     """A session whose draft is a round trip away, in virtual time; the test is its draft."""
 
     def __init__(self) -> None:
-        self.record = DraftRecord()
+        self.measurements = DraftMeasurements()
         for restart, seconds in ((True, FIRST), (False, DRAFT)):
-            self.record.observe_wait(seconds, Drafter.MODEL, restart=restart)
-        self.record.observe_opening(1, FIRST)
+            self.measurements.observe_wait(seconds, Drafter.MODEL, restart=restart)
+        self.measurements.observe_opening(1, FIRST)
         opening = Opening("r", (1,), SamplingParams(temperature=0.0), 0, 100)
         self.session = DraftSession(
-            opening, 1000, self.record, shares_cores=False, round_trip_seconds=TRIP
+            opening, 1000, self.measurements, shares_cores=False, round_trip_seconds=TRIP
         )
         self.path: list[int] = [1]
 
@@ -80,14 +80,14 @@ class Timed:
 
     async def step(self) -> None:
         """Nothing is waited for."""
-        await self.session.take(FixedPlan(0, 4, 0.0, 0, WINDOW))
+        await self.session.take(FixedPlan(0, 4, 0.0, 0, LOOKAHEAD))
 
-    def guess(self, position: int, *tokens: int, margin: float = 1.0) -> None:
+    def draft_token(self, position: int, *tokens: int, margin: float = 1.0) -> None:
         base = TokenPath(self.path[:position]).digest
         self.session.receive(Proposal(position, base, tokens, (margin,) * len(tokens)))
 
     async def expected(self) -> float:
-        """How long the next guess is expected to take, as a plan is told."""
+        """How long the next draft token is expected to take, as a plan is told."""
         plan = Asked()
         await self.session.take(plan)
         assert plan.wait is not None
@@ -100,28 +100,30 @@ class Asked(FixedPlan):
     wait: float | None
 
     def __init__(self) -> None:
-        super().__init__(0, 4, 0.0, 0, WINDOW)
+        super().__init__(0, 4, 0.0, 0, LOOKAHEAD)
 
-    def patience(self, guesses: Sequence[Guess], wait: float | None, waited: float) -> float:
+    def max_wait(
+        self, draft_tokens: Sequence[DraftToken], wait: float | None, waited: float
+    ) -> float:
         object.__setattr__(self, "wait", wait)
         return 0.0
 
 
-async def guessed(*tokens: int) -> Timed:
-    """One whose draft has just answered, for the first time, with guesses for position 2."""
+async def drafted(*tokens: int) -> Timed:
+    """One whose draft has just answered, for the first time, with draft tokens for position 2."""
     timed = Timed()
     timed.verdict(2)
     await timed.step()
     await asyncio.sleep(FIRST)
-    timed.guess(2, *tokens)
+    timed.draft_token(2, *tokens)
     return timed
 
 
 def test_a_draft_on_the_path_is_expected_to_go_on_and_not_to_start_over() -> None:
     async def main() -> float:
-        timed = await guessed(3)
+        timed = await drafted(3)
         await asyncio.sleep(0.001)
-        timed.verdict(3)  # as guessed: nothing is at hand, but the draft goes on
+        timed.verdict(3)  # as drafted: nothing is at hand, but the draft goes on
         return await timed.expected()
 
     assert in_virtual_time(main()) == pytest.approx(DRAFT - 0.001)
@@ -129,11 +131,11 @@ def test_a_draft_on_the_path_is_expected_to_go_on_and_not_to_start_over() -> Non
 
 def test_a_draft_that_was_rejected_is_expected_a_round_trip_later() -> None:
     async def main() -> tuple[float, float]:
-        timed = await guessed(3)
+        timed = await drafted(3)
         timed.verdict(4)
         rejected = await timed.expected()
         await asyncio.sleep(0.01)
-        timed.verdict(5)  # a plain step meanwhile is no news of the draft
+        timed.verdict(5)  # an ordinary decode step meanwhile is no news of the draft
         return rejected, await timed.expected()
 
     rejected, later = in_virtual_time(main())
@@ -141,7 +143,7 @@ def test_a_draft_that_was_rejected_is_expected_a_round_trip_later() -> None:
     assert later == pytest.approx(FIRST - 0.01)
 
 
-def test_a_guess_that_comes_too_late_but_right_tells_that_more_is_to_come() -> None:
+def test_a_draft_token_that_comes_too_late_but_right_tells_that_more_is_to_come() -> None:
     async def main() -> tuple[float, float]:
         timed = Timed()
         timed.verdict(2)
@@ -149,9 +151,9 @@ def test_a_guess_that_comes_too_late_but_right_tells_that_more_is_to_come() -> N
         await asyncio.sleep(STEP)
         timed.verdict(3)
         await timed.step()
-        timed.guess(2, 4)
+        timed.draft_token(2, 4)
         wrong = await timed.expected()
-        timed.guess(2, 3)
+        timed.draft_token(2, 3)
         return wrong, await timed.expected()
 
     wrong, right = in_virtual_time(main())
@@ -159,21 +161,21 @@ def test_a_guess_that_comes_too_late_but_right_tells_that_more_is_to_come() -> N
     assert right == DRAFT
 
 
-def test_what_was_under_way_when_an_alternative_was_taken_teaches_nothing() -> None:
+def test_what_was_under_way_when_an_branch_was_taken_teaches_nothing() -> None:
     async def main() -> tuple[float | None, ...]:
-        timed = await guessed(3, 4)
-        timed.guess(2, 5, 6, margin=0.0)
+        timed = await drafted(3, 4)
+        timed.draft_token(2, 5, 6, margin=0.0)
         timed.verdict(5)
         for _ in range(WAIT_ROUNDS):
-            timed.record.count(1)
+            timed.measurements.count(1)
         await timed.step()
         await asyncio.sleep(DRAFT)
         timed.path += [6, 7]
-        timed.guess(4, 7)
-        early = timed.record.wait(restart=True), timed.record.wait(restart=False)
+        timed.draft_token(4, 7)
+        early = timed.measurements.wait(restart=True), timed.measurements.wait(restart=False)
         await asyncio.sleep(TRIP + DRAFT)
-        timed.guess(5, 8)
-        return *early, timed.record.wait(restart=True)
+        timed.draft_token(5, 8)
+        return *early, timed.measurements.wait(restart=True)
 
     restart, following, later = in_virtual_time(main())
     assert (restart, following) == (FIRST, DRAFT)
@@ -181,38 +183,38 @@ def test_what_was_under_way_when_an_alternative_was_taken_teaches_nothing() -> N
     assert later > FIRST
 
 
-def test_guesses_that_were_awaited_together_teach_when_the_first_of_them_was_made() -> None:
+def test_draft_tokens_that_were_awaited_together_teach_when_the_first_of_them_was_made() -> None:
     async def main() -> float | None:
-        timed = await guessed(3)
+        timed = await drafted(3)
         timed.verdict(4)
         taking = asyncio.create_task(timed.session.take(PLAN))
         await asyncio.sleep(0.1 + 3 * DRAFT)
-        timed.guess(3, 5, 6, 7, 8)
+        timed.draft_token(3, 5, 6, 7, 8)
         await taking
-        return timed.record.wait(restart=True)
+        return timed.measurements.wait(restart=True)
 
     assert in_virtual_time(main()) == pytest.approx((FIRST + 0.1) / 2)
 
 
-def test_while_the_target_reads_the_prompt_the_draft_may_guess_what_comes_first() -> None:
+def test_while_the_target_reads_the_prompt_the_draft_may_draft_token_what_comes_first() -> None:
     async def main() -> list[int]:
         timed = Timed()
         timed.session.begin()
-        return [timed.session.advances.get_nowait().window]
+        return [timed.session.advances.get_nowait().lookahead]
 
-    assert in_virtual_time(main()) == [BEGIN_WINDOW]
+    assert in_virtual_time(main()) == [BEGIN_LOOKAHEAD]
 
 
-def test_a_first_guess_that_comes_too_late_still_tells_what_the_prompt_took() -> None:
+def test_a_first_draft_token_that_comes_too_late_still_tells_what_the_prompt_took() -> None:
     async def main() -> tuple[float | None, bool]:
         timed = Timed()
         timed.verdict(2)
         await timed.step()
         await asyncio.sleep(2 * FIRST)
         timed.verdict(3)
-        timed.guess(2, 3)
+        timed.draft_token(2, 3)
         opened = timed.session.state.opening_seconds == 0.0
-        return timed.record.opening_seconds(1), opened
+        return timed.measurements.opening_seconds(1), opened
 
     took, opened = in_virtual_time(main())
     assert took == pytest.approx(1.5 * FIRST)
@@ -221,7 +223,7 @@ def test_a_first_guess_that_comes_too_late_still_tells_what_the_prompt_took() ->
 
 def test_a_stream_that_goes_on_with_a_target_elsewhere_takes_turns_no_more() -> None:
     opening = Opening("test", (1, 2), SamplingParams(), 0, 100)
-    session = DraftSession(opening, 1000, DraftRecord(), shares_cores=True)
+    session = DraftSession(opening, 1000, DraftMeasurements(), shares_cores=True)
     assert session.state.shares_cores
     session.share_cores(False)
     assert not session.state.shares_cores

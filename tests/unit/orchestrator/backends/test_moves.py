@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.measurements import (
     BENCH_PROBE_TOKENS,
     BENCH_STREAMS,
-    DraftRecord,
-    TargetRecord,
+    DraftMeasurements,
+    TargetMeasurements,
 )
 from orchestrator.speculation.pacer import FixedPacer, Pacer
-from orchestrator.speculation.pool_choice import MOVE_TOKENS, Candidate, Holding, Selection
+from orchestrator.speculation.pool_choice import MOVE_TOKENS, Holding, PoolCandidate, PoolChoice
 from orchestrator.speculation.pool_pacer import PoolPacer
-from paceline.protocol.status import Gain
+from paceline.protocol.status import Speedup
 from paceline_tools.simulation.single import World, simulate
 
 LONG = 100_000
@@ -29,79 +29,85 @@ BUSY = replace(IDLE, tokens=LONG, idle_tokens=0)
 
 
 def known(
-    name: str, value: float, half: float = 0.1, row_seconds: float | None = None
-) -> Candidate:
-    return Candidate(name, Gain(value, value - half, value + half), row_seconds=row_seconds)
+    name: str, value: float, half: float = 0.1, token_seconds: float | None = None
+) -> PoolCandidate:
+    return PoolCandidate(
+        name, Speedup(value, value - half, value + half), token_seconds=token_seconds
+    )
 
 
-def move(holding: Holding, *candidates: Candidate) -> str | None:
+def move(holding: Holding, *candidates: PoolCandidate) -> str | None:
     """Where a stream goes that has pool a."""
-    return Selection().move("a", holding, candidates)
+    return PoolChoice().move("a", holding, candidates)
 
 
 @pytest.mark.parametrize("benched", [False, True])
-@pytest.mark.parametrize("other", [Candidate("b"), known("b", 1.2)])
-def test_a_stream_leaves_a_pool_it_made_nothing_of(benched: bool, other: Candidate) -> None:
-    assert move(IDLE, Candidate("a", benched=benched), other) == "b"
-    assert move(replace(IDLE, idle_tokens=MOVE_TOKENS - 1), Candidate("a"), other) is None
+@pytest.mark.parametrize("other", [PoolCandidate("b"), known("b", 1.2)])
+def test_a_stream_leaves_a_pool_it_made_nothing_of(benched: bool, other: PoolCandidate) -> None:
+    assert move(IDLE, PoolCandidate("a", benched=benched), other) == "b"
+    assert move(replace(IDLE, idle_tokens=MOVE_TOKENS - 1), PoolCandidate("a"), other) is None
 
 
 def test_of_several_it_gets_the_one_that_new_streams_would_get() -> None:
-    assert move(IDLE, Candidate("a"), known("b", 1.2), known("c", 1.5)) == "c"
+    assert move(IDLE, PoolCandidate("a"), known("b", 1.2), known("c", 1.5)) == "c"
 
 
-@pytest.mark.parametrize("other", [known("b", 1.0), Candidate("b", benched=True)])
-def test_it_stays_where_no_other_pool_pays(other: Candidate) -> None:
-    assert move(IDLE, Candidate("a", benched=True), other) is None
-    assert move(IDLE, Candidate("a", benched=True)) is None
+@pytest.mark.parametrize("other", [known("b", 1.0), PoolCandidate("b", benched=True)])
+def test_it_stays_where_no_other_pool_pays(other: PoolCandidate) -> None:
+    assert move(IDLE, PoolCandidate("a", benched=True), other) is None
+    assert move(IDLE, PoolCandidate("a", benched=True)) is None
 
 
 def test_a_stream_that_speculates_keeps_what_others_gave_up() -> None:
-    assert move(BUSY, Candidate("a", benched=True), known("b", 1.5)) is None
+    assert move(BUSY, PoolCandidate("a", benched=True), known("b", 1.5)) is None
 
 
 def test_a_stream_that_speculates_moves_only_to_what_surely_is_better() -> None:
     assert move(BUSY, known("a", 1.2), known("b", 1.5)) == "b"
     assert move(BUSY, known("a", 1.2), known("b", 1.29)) is None
     assert move(BUSY, known("a", 1.2, half=0.4), known("b", 1.5)) is None
-    assert move(BUSY, Candidate("a"), known("b", 1.5)) is None
-    assert move(BUSY, known("a", 1.2), Candidate("b")) is None
+    assert move(BUSY, PoolCandidate("a"), known("b", 1.5)) is None
+    assert move(BUSY, known("a", 1.2), PoolCandidate("b")) is None
 
 
 def test_a_stream_that_tries_a_benched_pool_is_left_to_it() -> None:
-    assert move(replace(IDLE, probes=True), Candidate("a", benched=True), known("b", 1.5)) is None
+    assert (
+        move(replace(IDLE, probes=True), PoolCandidate("a", benched=True), known("b", 1.5)) is None
+    )
 
 
 def test_a_stream_that_nears_its_end_stays() -> None:
-    assert move(replace(IDLE, remaining=MOVE_TOKENS), Candidate("a"), known("b", 1.5)) == "b"
-    assert move(replace(IDLE, remaining=MOVE_TOKENS - 1), Candidate("a"), known("b", 1.5)) is None
+    assert move(replace(IDLE, remaining=MOVE_TOKENS), PoolCandidate("a"), known("b", 1.5)) == "b"
+    assert (
+        move(replace(IDLE, remaining=MOVE_TOKENS - 1), PoolCandidate("a"), known("b", 1.5)) is None
+    )
 
 
 def test_a_move_must_save_more_than_reading_all_once_more_takes() -> None:
     remaining, plain = 1000, 0.025
     saved = remaining * plain * (1 - 1 / 1.5)
-    holding = replace(IDLE, remaining=remaining, plain_seconds=plain)
+    holding = replace(IDLE, remaining=remaining, decode_step_seconds=plain)
     for share, expected in ((0.99, "b"), (1.01, None)):
-        other = known("b", 1.5, row_seconds=share * saved / holding.read_tokens)
-        assert move(holding, Candidate("a"), other) == expected
+        other = known("b", 1.5, token_seconds=share * saved / holding.read_tokens)
+        assert move(holding, PoolCandidate("a"), other) == expected
 
 
-gains = st.none() | st.builds(
-    lambda value, half: Gain(value, value - half, value + half),
+speedups = st.none() | st.builds(
+    lambda value, half: Speedup(value, value - half, value + half),
     st.floats(0.5, 3.0),
     st.floats(0.0, 0.5),
 )
 pools = st.tuples(
-    *(st.builds(Candidate, st.just(name), gains, st.booleans()) for name in ("a", "b", "c"))
+    *(st.builds(PoolCandidate, st.just(name), speedups, st.booleans()) for name in ("a", "b", "c"))
 )
 
 
 @given(st.lists(st.tuples(pools, st.booleans()), max_size=60))
 def test_whatever_is_learned_the_moves_of_a_stream_are_few(
-    looks: list[tuple[tuple[Candidate, ...], bool]],
+    looks: list[tuple[tuple[PoolCandidate, ...], bool]],
 ) -> None:
     """It looks every 64 tokens, each time at pools that turned out otherwise."""
-    selection, held = Selection(), "a"
+    selection, held = PoolChoice(), "a"
     moves = since = 0
     for candidates, idle in looks:
         since += 64
@@ -113,12 +119,14 @@ def test_whatever_is_learned_the_moves_of_a_stream_are_few(
     assert moves <= math.log2(64 * len(looks) / MOVE_TOKENS + 1)
 
 
-def with_pool(acceptance: float, tokens: int, record: DraftRecord | None = None) -> PoolPacer:
+def with_pool(
+    acceptance: float, tokens: int, measurements: DraftMeasurements | None = None
+) -> PoolPacer:
     """The pacer of a stream that has made so many tokens with a pool."""
-    record = record or DraftRecord()
-    pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), DraftRecord(), Tally())
-    pacer.use(record, Tally())
-    simulate(World(0.025, 0.0025, 0.0005, lambda _: acceptance), pacer, record, tokens)
+    measurements = measurements or DraftMeasurements()
+    pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(), Counts())
+    pacer.use(measurements, Counts())
+    simulate(World(0.025, 0.0025, 0.0005, lambda _: acceptance), pacer, measurements, tokens)
     return pacer
 
 
@@ -128,34 +136,34 @@ def test_a_stream_is_idle_with_a_draft_that_is_never_right(acceptance: float, id
     assert holding.idle is idle
     assert holding.tokens == 3 * MOVE_TOKENS
     assert holding.moves == 0
-    assert holding.plain_seconds == pytest.approx(0.025, rel=0.1)
+    assert holding.decode_step_seconds == pytest.approx(0.025, rel=0.1)
 
 
 def test_with_another_pool_a_stream_begins_anew_and_the_move_counts() -> None:
     pacer = with_pool(0.0, 3 * MOVE_TOKENS)
-    pacer.use(DraftRecord(), Tally())
+    pacer.use(DraftMeasurements(), Counts())
     holding = pacer.holding(LONG, 1000)
     assert (holding.moves, holding.tokens, holding.idle_tokens) == (1, 0, 0)
 
 
 def test_a_stream_that_must_speculate_is_never_idle() -> None:
-    def forced(_: DraftRecord) -> Pacer:
+    def forced(_: DraftMeasurements) -> Pacer:
         return FixedPacer(4, 30.0)
 
-    record = DraftRecord()
-    pacer = PoolPacer(forced, DraftRecord(), Tally())
-    pacer.use(record, Tally())
-    simulate(World(0.025, 0.0025, 0.0005, lambda _: 0.0), pacer, record, 3 * MOVE_TOKENS)
+    measurements = DraftMeasurements()
+    pacer = PoolPacer(forced, DraftMeasurements(), Counts())
+    pacer.use(measurements, Counts())
+    simulate(World(0.025, 0.0025, 0.0005, lambda _: 0.0), pacer, measurements, 3 * MOVE_TOKENS)
     assert not pacer.holding(LONG, 1000).idle
 
 
 def test_the_stream_that_probes_says_so_until_it_has_decided() -> None:
-    record = DraftRecord(TargetRecord())
+    measurements = DraftMeasurements(TargetMeasurements())
     for _ in range(BENCH_STREAMS):
-        record.observe_outcome(given_up=True)
-    record.count(BENCH_PROBE_TOKENS)
-    pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), DraftRecord(), Tally())
-    pacer.use(record, Tally())
+        measurements.observe_outcome(given_up=True)
+    measurements.count(BENCH_PROBE_TOKENS)
+    pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(), Counts())
+    pacer.use(measurements, Counts())
     assert pacer.holding(LONG, 1000).probes
-    simulate(World(0.025, 0.0025, 0.0005, lambda _: 0.0), pacer, record, 3 * MOVE_TOKENS)
+    simulate(World(0.025, 0.0025, 0.0005, lambda _: 0.0), pacer, measurements, 3 * MOVE_TOKENS)
     assert not pacer.holding(LONG, 1000).probes

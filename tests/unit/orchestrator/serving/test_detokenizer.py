@@ -99,7 +99,7 @@ def test_bytes_are_as_the_library_has_them(tokens: list[int]) -> None:
     assert text in (whole, f" {whole}")
 
 
-def test_alternatives_keep_their_blanks() -> None:
+def test_branches_keep_their_blanks() -> None:
     detokenizer = Vocabulary(LLAMA).detokenizer()
     names = ["\u2581a", "a", "<0x80>", "<s>"]
     tokens = [LLAMA.token_to_id(name) or 0 for name in names]

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.backends.draft_link import Drafting
-from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.draft_link import DraftLink
+from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.backends.pool import Pool
 from orchestrator.serving import generation as module
-from orchestrator.serving.generation import Choice, Choices
+from orchestrator.serving.generation import ChoiceRun, Choices
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
@@ -29,7 +29,7 @@ def fails(*_: Any, **__: Any) -> None:
 
 
 def make_choices() -> Choices:
-    targets, drafts = Pool(()), Drafts({})
+    targets, drafts = Pool(()), DraftPools({})
     totals = RunningTotals(drafts)
     metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, totals)
     return Choices(OrchestratorSettings(), targets, drafts, totals, metrics)
@@ -37,12 +37,12 @@ def make_choices() -> Choices:
 
 async def ended(choices: Choices, speculation: Speculation = Speculation.AUTO) -> None:
     """A call without a target, to the end of its time: the outlet must say so."""
-    stream, outlet = make_stream()
-    choice = Choice(stream._opening, stream)
-    running = asyncio.create_task(choices.run([choice], speculation, MODEL, outlet, 0.01))
+    stream, event_buffer = make_stream()
+    choice = ChoiceRun(stream._opening, stream)
+    running = asyncio.create_task(choices.run([choice], speculation, MODEL, event_buffer, 0.01))
     async with asyncio.timeout(WAIT_SECONDS):
         with pytest.raises(DeadlineExceeded):
-            async for _ in outlet.events():
+            async for _ in event_buffer.events():
                 pass
         await running
 
@@ -71,11 +71,11 @@ async def test_a_whole_output_stays_whole_when_its_log_fails(
     monkeypatch.setattr(module, "run_stream", at_once)
     monkeypatch.setattr(PoolPacer, "explain", fails)
     monkeypatch.setattr(module, "_log_end", fails)
-    stream, outlet = make_stream(output=(1,) * 8, max_tokens=8)
-    choice = Choice(stream._opening, stream)
+    stream, event_buffer = make_stream(output=(1,) * 8, max_tokens=8)
+    choice = ChoiceRun(stream._opening, stream)
     async with asyncio.timeout(WAIT_SECONDS):
-        await make_choices().run([choice], Speculation.AUTO, MODEL, outlet, 10.0)
-        assert await deltas_of(outlet) == []
+        await make_choices().run([choice], Speculation.AUTO, MODEL, event_buffer, 10.0)
+        assert await deltas_of(event_buffer) == []
 
 
 async def test_when_a_stream_ends_its_drafting_has_ended_too(
@@ -90,7 +90,7 @@ async def test_when_a_stream_ends_its_drafting_has_ended_too(
             await asyncio.sleep(0)
             freed.append(True)
 
-    monkeypatch.setattr(Drafting, "run", drafting)
+    monkeypatch.setattr(DraftLink, "run", drafting)
     await ended(make_choices())
     assert freed
 
@@ -106,7 +106,7 @@ async def test_a_bug_in_drafting_is_logged_and_costs_the_stream_nothing(
     def log(event: str, exc_info: BaseException) -> None:
         logged.append(exc_info)
 
-    monkeypatch.setattr(Drafting, "run", drafting)
+    monkeypatch.setattr(DraftLink, "run", drafting)
     monkeypatch.setattr(module._log, "error", log)
     await ended(make_choices())
     assert [type(error) for error in logged] == [ZeroDivisionError]

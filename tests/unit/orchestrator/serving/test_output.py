@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.serving import event_buffer as module
-from orchestrator.serving.event_buffer import Outlet
+from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.output import OutputStream
 from paceline.errors import ResourceExhausted, Unavailable
 from paceline.protocol.generation import Delta, Finished, FinishReason, Usage
@@ -24,18 +24,18 @@ def make_stream(
     max_tokens: int = 8,
     stop: tuple[str, ...] = (),
     min_tokens: int = 0,
-) -> tuple[OutputStream, Outlet]:
+) -> tuple[OutputStream, EventBuffer]:
     sampling = SamplingParams(min_tokens=min_tokens)
     opening = Opening(
         "test", (1, 2), sampling, 0, max_tokens, output, stop_token_ids=frozenset({STOP})
     )
-    outlet = Outlet()
-    return OutputStream(opening, TOKENIZER.detokenizer(), stop, 0.0, outlet), outlet
+    event_buffer = EventBuffer()
+    return OutputStream(opening, TOKENIZER.detokenizer(), stop, 0.0, event_buffer), event_buffer
 
 
-async def deltas_of(outlet: Outlet) -> list[Delta]:
-    outlet.end()
-    return [event async for event in outlet.events() if isinstance(event, Delta)]
+async def deltas_of(event_buffer: EventBuffer) -> list[Delta]:
+    event_buffer.end()
+    return [event async for event in event_buffer.events() if isinstance(event, Delta)]
 
 
 def emit(stream: OutputStream, *verdicts: Verdict) -> None:
@@ -46,13 +46,13 @@ def emit(stream: OutputStream, *verdicts: Verdict) -> None:
 
 
 async def test_deltas_carry_index_offset_origin_and_text_and_the_last_one_flushes() -> None:
-    stream, outlet = make_stream(output=TOKENIZER.encode("a"), max_tokens=5)
+    stream, event_buffer = make_stream(output=TOKENIZER.encode("a"), max_tokens=5)
     text = TOKENIZER.encode("b日")
     emit(stream, Verdict(3, text[:2], 1, 1))
     assert stream.remaining == 2
     emit(stream, Verdict(5, text[2:3]), Verdict(6, (STOP,)))
     assert stream.ended
-    first, second, last = await deltas_of(outlet)
+    first, second, last = await deltas_of(event_buffer)
     assert [delta.token_index for delta in (first, second, last)] == [1, 3, 4]
     assert [delta.text_offset for delta in (first, second, last)] == [1, 2, 2]
     assert [token.origin for token in first.tokens] == [Origin.ACCEPTED, Origin.BONUS]
@@ -66,11 +66,11 @@ async def test_deltas_carry_index_offset_origin_and_text_and_the_last_one_flushe
 
 
 async def test_a_stop_string_takes_back_what_is_behind_it_and_counts_none_of_it() -> None:
-    stream, outlet = make_stream(max_tokens=20, stop=("cd",))
+    stream, event_buffer = make_stream(max_tokens=20, stop=("cd",))
     text = TOKENIZER.encode("abcdef")
     emit(stream, Verdict(2, text, 5, 5))
     assert stream.ended
-    [delta] = await deltas_of(outlet)
+    [delta] = await deltas_of(event_buffer)
     assert delta.text == "ab"
     assert [token.id for token in delta.tokens] == list(text[:4])
     finished = stream.finished()
@@ -93,12 +93,12 @@ def test_rounds_of_any_length_give_the_same_tokens_text_and_end(
     tokens = TOKENIZER.encode(text)
 
     async def outcome(sizes: list[int], start: int = 0) -> tuple[str, list[int], Finished]:
-        stream, outlet = make_stream(tokens[:start], len(tokens), stop, min_tokens)
+        stream, event_buffer = make_stream(tokens[:start], len(tokens), stop, min_tokens)
         at = start
         for size in [*sizes, *[1] * len(tokens)]:
             emit(stream, Verdict(2 + at, tokens[at : at + size], 1, 0))
             at += size
-        deltas = await deltas_of(outlet)
+        deltas = await deltas_of(event_buffer)
         return (
             "".join(delta.text for delta in deltas),
             [token.id for delta in deltas for token in delta.tokens],
@@ -124,22 +124,22 @@ def test_rounds_of_any_length_give_the_same_tokens_text_and_end(
 
 
 async def test_logprobs_of_the_prompt_are_passed_on_once() -> None:
-    stream, outlet = make_stream()
+    stream, event_buffer = make_stream()
     pieces = [
         PromptLogprobs(1, (TokenLogprobs(-1.0), TokenLogprobs(-2.0))),
         PromptLogprobs(3, (TokenLogprobs(-3.0),)),
     ]
     for piece in (pieces[0], pieces[0], pieces[1], pieces[0], pieces[1]):
         stream.emit_prompt_logprobs(piece)
-    outlet.end()
-    assert [event async for event in outlet.events()] == pieces
+    event_buffer.end()
+    assert [event async for event in event_buffer.events()] == pieces
 
 
 async def test_an_error_comes_behind_what_was_emitted() -> None:
-    stream, outlet = make_stream()
+    stream, event_buffer = make_stream()
     emit(stream, Verdict(2, TOKENIZER.encode("x")))
-    outlet.end(Unavailable("gone"))
-    events = outlet.events()
+    event_buffer.end(Unavailable("gone"))
+    events = event_buffer.events()
     assert (await anext(events)).text == "x"  # type: ignore[union-attr]
     with pytest.raises(Unavailable, match="gone"):
         await anext(events)
@@ -149,12 +149,12 @@ async def test_a_full_buffer_waits_for_the_client_and_then_gives_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "BUFFER_BYTES", 64)
-    stream, outlet = make_stream(max_tokens=20)
+    stream, event_buffer = make_stream(max_tokens=20)
     emit(stream, Verdict(2, (3, 4)))
     waiting = asyncio.create_task(stream.room())
     await asyncio.sleep(0)
     assert not waiting.done()
-    await anext(outlet.events())
+    await anext(event_buffer.events())
     await waiting
     monkeypatch.setattr(module, "STALLED_SECONDS", 0.01)
     emit(stream, Verdict(4, (3, 4)))
@@ -164,18 +164,18 @@ async def test_a_full_buffer_waits_for_the_client_and_then_gives_up(
 
 async def test_prompt_logprobs_fill_the_buffer_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUFFER_BYTES", 1000)
-    stream, outlet = make_stream()
+    stream, event_buffer = make_stream()
     logprobs = TokenLogprobs(-1.0, ())
     for position in (1, 17):
-        assert outlet.has_room
+        assert event_buffer.has_room
         stream.emit_prompt_logprobs(PromptLogprobs(position, (logprobs,) * 16))
-    assert not outlet.has_room
+    assert not event_buffer.has_room
 
 
 async def test_what_is_held_back_comes_in_its_order_when_the_output_ends() -> None:
     """The beginning of a stop string, and behind it a character that lacks bytes."""
-    stream, outlet = make_stream(max_tokens=2, stop=("nQ",))
+    stream, event_buffer = make_stream(max_tokens=2, stop=("nQ",))
     emit(stream, Verdict(2, (TOKENIZER.encode("n")[0], TOKENIZER.encode("日")[0]), 1, 1))
-    [delta] = await deltas_of(outlet)
+    [delta] = await deltas_of(event_buffer)
     assert delta.text == "n\ufffd"
     assert stream.finished().finish_reason is FinishReason.LENGTH

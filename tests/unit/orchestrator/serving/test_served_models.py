@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.serving.served_models import Models
+from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.text_threads import TextThreads
 from paceline.errors import DeadlineExceeded, NotFound, PacelineError, Unavailable
 from paceline.protocol.model import ModelInfo, TokenizerFiles
@@ -48,9 +48,9 @@ class FakePool:
         raise Unavailable(wanted)
 
 
-def models_of(*replicas: FakeReplica) -> Models:
+def models_of(*replicas: FakeReplica) -> ServedModels:
     drafts = SimpleNamespace(ready=[], notice_models=lambda: None)
-    return Models(cast("Any", FakePool(list(replicas))), cast("Any", drafts))
+    return ServedModels(cast("Any", FakePool(list(replicas))), cast("Any", drafts))
 
 
 async def test_a_target_that_hangs_stalls_no_other_model() -> None:

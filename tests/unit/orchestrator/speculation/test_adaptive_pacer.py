@@ -13,7 +13,7 @@ from orchestrator.speculation.adaptive_pacer import (
     AdaptivePacer,
     Reason,
 )
-from orchestrator.speculation.measurements import BENCH_STREAMS, DraftRecord
+from orchestrator.speculation.measurements import BENCH_STREAMS, DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer
 from orchestrator.speculation.plan import DraftState, PacedPlan
 from paceline.protocol.session import CostModel, Load
@@ -23,7 +23,7 @@ from paceline_tools.simulation.single import Outcome, World, simulate
 TOKENS = 1500
 MOST = 16
 # Milliseconds of a step, a draft token and a round trip; speed-ups over the target alone by
-# the rule tuned in hindsight, at 0.6 and at 0.85 of the guesses right.
+# the rule tuned in hindsight, at 0.6 and at 0.85 of the draft tokens right.
 TABLE = [
     (25, 2.5, 0.5, 1.70, 3.25),
     (25, 2.5, 20, 1.39, 2.55),
@@ -46,17 +46,17 @@ def world(
 
 
 def paced(
-    one: World, tokens: int = TOKENS, record: DraftRecord | None = None
+    one: World, tokens: int = TOKENS, measurements: DraftMeasurements | None = None
 ) -> tuple[Outcome, float]:
     """The run, and its speed over that of the target alone."""
-    record = record or DraftRecord()
-    outcome = simulate(one, AdaptivePacer(record, MOST, 1.0), record, tokens)
+    measurements = measurements or DraftMeasurements()
+    outcome = simulate(one, AdaptivePacer(measurements, MOST, 1.0), measurements, tokens)
     return outcome, outcome.tokens_per_second * one.step_seconds
 
 
 def best_fixed(one: World) -> float:
     lengths = (0, 1, 2, 3, 4, 6, 8, 12)
-    runs = (simulate(one, FixedPacer(k, 5.0), DraftRecord(), TOKENS) for k in lengths)
+    runs = (simulate(one, FixedPacer(k, 5.0), DraftMeasurements(), TOKENS) for k in lengths)
     return max(run.tokens_per_second for run in runs) * one.step_seconds
 
 
@@ -73,7 +73,7 @@ def test_it_comes_near_the_rule_tuned_in_hindsight_and_beats_every_fixed_length(
 
 
 @pytest.mark.parametrize("acceptance", [0.6, 0.85])
-def test_alternatives_hide_most_of_a_long_round_trip(acceptance: float) -> None:
+def test_branches_hide_most_of_a_long_round_trip(acceptance: float) -> None:
     def speed(round_trip: float, **more: float) -> float:
         worlds = [world(25, 2.5, round_trip, acceptance, seed=seed, **more) for seed in (1, 2, 3)]
         return sum(paced(one)[1] for one in worlds) / len(worlds)
@@ -89,7 +89,7 @@ def test_alternatives_hide_most_of_a_long_round_trip(acceptance: float) -> None:
 def test_on_shared_cores_it_is_never_much_slower_than_the_better_of_all_and_nothing(
     acceptance: float, draft: float
 ) -> None:
-    one = world(100, draft, 0.5, acceptance, shares_cores=True, row_seconds=0.002)
+    one = world(100, draft, 0.5, acceptance, shares_cores=True, token_seconds=0.002)
     worlds = [dataclasses.replace(one, seed=seed) for seed in range(5)]
     of_better = (paced(each)[1] / max(1.0, best_fixed(each)) for each in worlds)
     assert statistics.fmean(of_better) > 0.95
@@ -100,15 +100,15 @@ def test_a_draft_that_is_never_right_costs_nearly_nothing_and_is_benched(
     shares_cores: bool,
 ) -> None:
     times = (100, 20, 0.5, 0.0)
-    one = world(*times, shares_cores=shares_cores, row_seconds=0.003, second_acceptance=0.0)
-    record = DraftRecord()
+    one = world(*times, shares_cores=shares_cores, token_seconds=0.003, second_acceptance=0.0)
+    measurements = DraftMeasurements()
     for _ in range(BENCH_STREAMS):
-        assert not record.benched
-        outcome, speed = paced(one, 300, record)
+        assert not measurements.benched
+        outcome, speed = paced(one, 300, measurements)
         assert speed > 0.95
         assert sum(length > 0 for length in outcome.lengths) < 20
-    assert record.benched
-    outcome, speed = paced(one, MAX_PROBE_TOKENS, record)
+    assert measurements.benched
+    outcome, speed = paced(one, MAX_PROBE_TOKENS, measurements)
     assert speed > 0.99
     assert not any(outcome.lengths)
 
@@ -128,12 +128,12 @@ def test_lengths_follow_a_workload_that_turns_and_turns_back() -> None:
 
 
 def test_a_good_draft_in_the_place_of_a_bad_one_is_found_within_the_probing_bound() -> None:
-    record = DraftRecord()
+    measurements = DraftMeasurements()
     bad = world(25, 2.5, 0.5, 0.0)
     for _ in range(BENCH_STREAMS):
-        paced(bad, 300, record)
+        paced(bad, 300, measurements)
     good = world(25, 2.5, 0.5, 0.9)
-    outcome, _ = paced(good, 2 * MAX_PROBE_TOKENS, record)
+    outcome, _ = paced(good, 2 * MAX_PROBE_TOKENS, measurements)
     found = next(
         at for at, length in zip(outcome.positions, outcome.lengths, strict=True) if length
     )
@@ -151,48 +151,48 @@ def reason(pacer: AdaptivePacer, remaining: int, draft: DraftState) -> Reason:
 
 
 def test_beside_other_streams_it_does_not_wait_and_leaves_shared_cores_to_them() -> None:
-    record = DraftRecord()
-    record.observe_plain(0.025, 3)
-    pacer = AdaptivePacer(record, MOST, 1.0)
+    measurements = DraftMeasurements()
+    measurements.observe_decode_step(0.025, 3)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
     for step in range(3):
-        pacer.observe(verdict(Load(sessions=4, step_rows=4), step * 0.025), ())
-    assert pacer.plan(100, DraftState(ready=True)).patience([], 0.001, 0.0) == 0.0
+        pacer.observe(verdict(Load(sessions=4, max_batched_tokens=4), step * 0.025), ())
+    assert pacer.plan(100, DraftState(ready=True)).max_wait([], 0.001, 0.0) == 0.0
     assert reason(pacer, 100, DraftState(ready=True)) is Reason.SPECULATING
     assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SHARED
-    record.observe_plain(0.025, 0)
+    measurements.observe_decode_step(0.025, 0)
     for step in range(SHARED_ROUNDS):
-        pacer.observe(verdict(Load(sessions=4, step_rows=1), 1 + step * 0.025), ())
+        pacer.observe(verdict(Load(sessions=4, max_batched_tokens=1), 1 + step * 0.025), ())
     assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SPECULATING
 
 
-def test_a_stream_alone_whose_draft_has_its_own_cores_grants_alternatives() -> None:
-    record = DraftRecord()
-    record.observe_plain(0.025, 0)
-    record.observe_plain(0.025, 3)
+def test_a_stream_alone_whose_draft_has_its_own_cores_grants_branches() -> None:
+    measurements = DraftMeasurements()
+    measurements.observe_decode_step(0.025, 0)
+    measurements.observe_decode_step(0.025, 3)
     for shares_cores, sessions, granted in ((False, 1, True), (True, 1, False), (False, 4, False)):
-        pacer = AdaptivePacer(record, MOST, 1.0)
-        pacer.observe(verdict(Load(sessions=sessions, step_rows=sessions), 0.0), ())
+        pacer = AdaptivePacer(measurements, MOST, 1.0)
+        pacer.observe(verdict(Load(sessions=sessions, max_batched_tokens=sessions), 0.0), ())
         draft = DraftState(ready=True, shares_cores=shares_cores)
-        assert bool(pacer.plan(100, draft).alternatives) is granted
-        assert bool(FixedPacer(4, 1.0).plan(100, draft).alternatives) is not shares_cores
+        assert bool(pacer.plan(100, draft).branches) is granted
+        assert bool(FixedPacer(4, 1.0).plan(100, draft).branches) is not shares_cores
 
 
 def test_lookup_that_seldom_answers_is_waited_for_where_that_takes_next_to_no_time() -> None:
     plan = PacedPlan(
-        acceptance=StreamAcceptance(DraftRecord().calibration),
-        price=50.0,
-        row_price=50.0,
-        row_seconds=0.005,
+        acceptance=StreamAcceptance(DraftMeasurements().calibration),
+        throughput=50.0,
+        shared_throughput=50.0,
+        token_seconds=0.005,
         at_most=MOST,
         wait_factor=1.0,
         wait_seconds=1.0,
-        window=0,
-        answers=0.1,
+        lookahead=0,
+        hit_rate=0.1,
     )
-    # A tenth of what a guess brings, its row paid: (0.85 - 0.25) / 10 tokens, or 1.2 ms.
-    assert plan.patience([], 0.001, 0.0) > 0.0
-    assert plan.patience([], 0.0015, 0.0) == 0.0
-    assert plan.lookup_window == 2 * MOST
+    # A tenth of what a draft token brings, its row paid: (0.85 - 0.25) / 10 tokens, or 1.2 ms.
+    assert plan.max_wait([], 0.001, 0.0) > 0.0
+    assert plan.max_wait([], 0.0015, 0.0) == 0.0
+    assert plan.ngram_lookahead == 2 * MOST
 
 
 def observed(pacer: AdaptivePacer, tokens: int, at: float, row: float) -> None:
@@ -202,46 +202,50 @@ def observed(pacer: AdaptivePacer, tokens: int, at: float, row: float) -> None:
 
 
 def test_before_a_stream_has_a_price_of_its_own_it_has_that_of_others_or_of_plain_steps() -> None:
-    record = DraftRecord()
-    assert AdaptivePacer(record, MOST, 1.0).price == 0.0
-    record.observe_plain(0.1, 0)
-    record.observe_speculating(tokens=10, seconds=1.0)
-    assert AdaptivePacer(record, MOST, 1.0).price == pytest.approx(10.0)  # theirs did not pay
-    record.observe_speculating(tokens=50, seconds=1.0)
-    pacer = AdaptivePacer(record, MOST, 1.0)
-    assert pacer.price == pytest.approx(30.0, rel=0.01)
+    measurements = DraftMeasurements()
+    assert AdaptivePacer(measurements, MOST, 1.0).throughput == 0.0
+    measurements.observe_decode_step(0.1, 0)
+    measurements.observe_speculating(tokens=10, seconds=1.0)
+    assert AdaptivePacer(measurements, MOST, 1.0).throughput == pytest.approx(
+        10.0
+    )  # theirs did not pay
+    measurements.observe_speculating(tokens=50, seconds=1.0)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
+    assert pacer.throughput == pytest.approx(30.0, rel=0.01)
     observed(pacer, 1, 0.0, 0.005)
-    assert pacer.price == pytest.approx(30.0, rel=0.01)
+    assert pacer.throughput == pytest.approx(30.0, rel=0.01)
     observed(pacer, 5, 0.1, 0.005)
-    assert pacer.price == pytest.approx(50.0)
+    assert pacer.throughput == pytest.approx(50.0)
 
 
 def test_rows_that_are_dear_do_not_leave_a_draft_without_credit_while_the_target_works() -> None:
-    record = DraftRecord()
-    record.observe_plain(0.1, 0)
-    windows = []
+    measurements = DraftMeasurements()
+    measurements.observe_decode_step(0.1, 0)
+    lookaheads = []
     for row in (0.0, 0.005):
-        pacer = AdaptivePacer(record, MOST, 1.0)
+        pacer = AdaptivePacer(measurements, MOST, 1.0)
         pacer.plan(100, DraftState(ready=True))
         observed(pacer, 1, 0.0, row)
         observed(pacer, 5, 0.1, row)
-        windows.append(pacer.plan(100, DraftState(ready=True)).window)
-    assert windows[0] == windows[1] > MOST
+        lookaheads.append(pacer.plan(100, DraftState(ready=True)).lookahead)
+    assert lookaheads[0] == lookaheads[1] > MOST
 
 
 def test_a_long_prompt_is_not_read_by_the_draft_for_a_short_rest() -> None:
-    record = DraftRecord()
-    record.observe_plain(0.1, 0)
-    record.observe_opening(prompt_tokens=100, seconds=0.5)
-    pacer = AdaptivePacer(record, MOST, 1.0)
-    cold = DraftState(ready=True, shares_cores=True, opening_seconds=record.opening_seconds(400))
+    measurements = DraftMeasurements()
+    measurements.observe_decode_step(0.1, 0)
+    measurements.observe_opening(prompt_tokens=100, seconds=0.5)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
+    cold = DraftState(
+        ready=True, shares_cores=True, opening_seconds=measurements.opening_seconds(400)
+    )
     assert reason(pacer, 8, cold) is Reason.TOO_SHORT
     assert reason(pacer, 400, cold) is Reason.OPENING
 
 
 def test_a_draft_that_once_missed_its_time_is_used_again_as_soon_as_it_delivers() -> None:
-    record = DraftRecord()
-    pacer = AdaptivePacer(record, MOST, 1.0)
+    measurements = DraftMeasurements()
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
     assert reason(pacer, 100, DraftState(ready=False)) is Reason.NO_DRAFT
     for shares_cores in (True, False):
-        assert pacer.plan(100, DraftState(ready=False, shares_cores=shares_cores)).window > 0
+        assert pacer.plan(100, DraftState(ready=False, shares_cores=shares_cores)).lookahead > 0

@@ -1,8 +1,8 @@
-"""Counts of streams as verdicts come, whole and by place in the round."""
+"""Counts of streams as verdicts come, whole and by draft position."""
 
 import pytest
 
-from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.measurements import RecentPlaces
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.verdict import Verdict
@@ -12,16 +12,16 @@ def verdict(verified: int, accepted: int) -> Verdict:
     return Verdict(0, tuple(range(accepted + 1)), verified=verified, accepted=accepted)
 
 
-def test_a_tally_counts_tokens_rounds_and_places() -> None:
-    tally = Tally()
+def test_a_counts_counts_tokens_rounds_and_places() -> None:
+    counts = Counts()
     for verified, accepted in ((3, 3), (3, 1), (1, 0), (0, 0)):
-        tally.observe(verdict(verified, accepted))
-    tally.drafted[Drafter.MODEL] += 10
-    assert (tally.tokens, tally.rounds, tally.plain_steps) == (8, 3, 1)
-    assert (tally.verified, tally.accepted, tally.wasted) == (7, 4, 6)
-    assert tally.verified_by_place == (3, 2, 2)
-    assert tally.accepted_by_place == (2, 1, 1)
-    assert sum(tally.accepted_by_place) == tally.accepted
+        counts.observe(verdict(verified, accepted))
+    counts.drafted[Drafter.MODEL] += 10
+    assert (counts.tokens, counts.rounds, counts.target_only_steps) == (8, 3, 1)
+    assert (counts.verified, counts.accepted, counts.wasted) == (7, 4, 6)
+    assert counts.verified_by_position == (3, 2, 2)
+    assert counts.accepted_by_position == (2, 1, 1)
+    assert sum(counts.accepted_by_position) == counts.accepted
 
 
 def test_recent_places_are_shares_and_old_rounds_fade() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.draft_length import Costs, best_length
-from orchestrator.speculation.measurements import DraftRecord
+from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
 from paceline_tools.simulation.many import Crowd, simulate_load
 from paceline_tools.simulation.single import World
@@ -14,8 +14,10 @@ from paceline_tools.simulation.single import World
 TOKENS = 500
 
 
-def together(streams: int, acceptance: float, make_pacer: Callable[[DraftRecord], Pacer]) -> float:
-    world = World(0.025, 0.0025, 0.002, lambda _: acceptance, row_seconds=0.00005)
+def together(
+    streams: int, acceptance: float, make_pacer: Callable[[DraftMeasurements], Pacer]
+) -> float:
+    world = World(0.025, 0.0025, 0.002, lambda _: acceptance, token_seconds=0.00005)
     outcomes = simulate_load(Crowd(world, streams, TOKENS), make_pacer)
     assert all(outcome.tokens >= TOKENS for outcome in outcomes)
     return sum(outcome.tokens_per_second for outcome in outcomes)
@@ -28,12 +30,12 @@ def test_many_streams_are_as_fast_as_the_better_of_always_and_never(
 ) -> None:
     never = together(streams, acceptance, lambda _: FixedPacer(0, 0.0))
     always = together(streams, acceptance, lambda _: FixedPacer(4, 30.0))
-    paced = together(streams, acceptance, lambda record: AdaptivePacer(record, 16, 1.0))
+    paced = together(streams, acceptance, lambda measurements: AdaptivePacer(measurements, 16, 1.0))
     # Until it is known that too few are right, some are tried: that is the rest.
     assert paced > (0.97 if acceptance > 0.5 else 0.93) * max(never, always)
 
 
-def test_the_best_length_is_longer_for_better_guesses_and_none_where_none_pays() -> None:
+def test_the_best_length_is_longer_for_better_draft_tokens_and_none_where_none_pays() -> None:
     costs = Costs(plain=0.025, row=0.0, first=0.006, following=0.0025)
     lengths = [best_length(acceptance, costs, 16) for acceptance in (0.1, 0.6, 0.85, 0.99)]
     assert lengths[0] == 0

@@ -1,4 +1,4 @@
-"""The pacer against all that is fixed, in virtual time: on worlds, and on the real pair's guesses.
+"""The pacer against all that is fixed, in virtual time: on worlds, and on the real pair's tokens.
 
 What it is held to was found by `python -m benchmarks.policies --json benchmarks/policies.json`.
 """
@@ -11,7 +11,7 @@ import pytest
 
 import benchmarks.policies
 from benchmarks.policies import CASES, PLACES, RECORDINGS, SEEDS, Case, paced, with_length
-from paceline_tools.evaluation.prediction import adaptive, fixed, replay, speed_ups
+from paceline_tools.evaluation.prediction import adaptive, fixed, replay, speedups
 from paceline_tools.evaluation.recording import load_recordings
 
 OF_OPTIMUM = 0.95
@@ -26,14 +26,14 @@ KINDS = ("code", "chat", "prose", "edit")
 def test_it_comes_near_the_best_rule_of_each_phase_in_hindsight(case: Case) -> None:
     worlds = [case.world(seed) for seed in SEEDS]
     alone = sum(with_length(world, 0).seconds for world in worlds)
-    speed_up = alone / sum(paced(world).seconds for world in worlds)
-    assert speed_up > OF_OPTIMUM * OPTIMUM[case.group, case.name]
+    speedup = alone / sum(paced(world).seconds for world in worlds)
+    assert speedup > OF_OPTIMUM * OPTIMUM[case.group, case.name]
 
 
 @cache
 def paced_speed_ups(candidate: str, place: str) -> dict[str, float]:
     alone = replay(RECORDED[candidate], PLACES[place], fixed(0))
-    return speed_ups(alone, replay(RECORDED[candidate], PLACES[place], adaptive, 2))
+    return speedups(alone, replay(RECORDED[candidate], PLACES[place], adaptive, 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,26 +9,31 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.measurements import (
     BENCH_PROBE_TOKENS,
     BENCH_STREAMS,
-    DraftRecord,
-    TargetRecord,
+    DraftMeasurements,
+    TargetMeasurements,
 )
-from orchestrator.speculation.pool_choice import EXPLORE_STREAMS, Candidate, Selection, standing
+from orchestrator.speculation.pool_choice import (
+    EXPLORE_STREAMS,
+    PoolCandidate,
+    PoolChoice,
+    standing,
+)
 from orchestrator.speculation.pool_pacer import PoolPacer
-from paceline.protocol.status import Gain, PoolState
+from paceline.protocol.status import PoolState, Speedup
 from paceline_tools.simulation.single import World, simulate
 
 NAMES = ("a", "b", "c")
 
 
-def known(name: str, value: float, half: float = 0.1) -> Candidate:
-    return Candidate(name, Gain(value, value - half, value + half))
+def known(name: str, value: float, half: float = 0.1) -> PoolCandidate:
+    return PoolCandidate(name, Speedup(value, value - half, value + half))
 
 
-def choices(selection: Selection, candidates: list[Candidate], count: int) -> list[str | None]:
+def choices(selection: PoolChoice, candidates: list[PoolCandidate], count: int) -> list[str | None]:
     chosen = []
     for _ in range(count):
         chosen.append(selection.choose(candidates))
@@ -37,33 +42,33 @@ def choices(selection: Selection, candidates: list[Candidate], count: int) -> li
 
 
 def test_the_preferred_pool_is_taken_while_nothing_is_known() -> None:
-    candidates = [Candidate(name) for name in NAMES]
-    assert choices(Selection(), candidates, 100) == ["a"] * 100
+    candidates = [PoolCandidate(name) for name in NAMES]
+    assert choices(PoolChoice(), candidates, 100) == ["a"] * 100
 
 
 def test_without_a_pool_there_is_none() -> None:
-    assert Selection().choose([]) is None
+    assert PoolChoice().choose([]) is None
 
 
 def test_one_pool_is_never_explored_beside() -> None:
-    assert choices(Selection(), [known("a", 0.9)], 50) == ["a"] * 50
+    assert choices(PoolChoice(), [known("a", 0.9)], 50) == ["a"] * 50
 
 
 def test_one_stream_in_so_many_explores_what_is_unknown_in_turn() -> None:
-    candidates = [known("a", 1.5), Candidate("b"), Candidate("c")]
-    chosen = choices(Selection(), candidates, 4 * EXPLORE_STREAMS)
+    candidates = [known("a", 1.5), PoolCandidate("b"), PoolCandidate("c")]
+    chosen = choices(PoolChoice(), candidates, 4 * EXPLORE_STREAMS)
     explored = [name for name in chosen if name != "a"]
     assert explored == ["b", "c", "b", "c"]
 
 
 def test_a_pool_that_surely_is_worse_is_not_explored() -> None:
     candidates = [known("a", 1.5), known("b", 1.2)]
-    assert choices(Selection(), candidates, 100) == ["a"] * 100
+    assert choices(PoolChoice(), candidates, 100) == ["a"] * 100
 
 
 def test_a_pool_that_surely_is_better_is_taken_and_one_that_may_be_is_explored() -> None:
-    selection = Selection()
-    assert choices(selection, [Candidate("a"), Candidate("b")], 1) == ["a"]
+    selection = PoolChoice()
+    assert choices(selection, [PoolCandidate("a"), PoolCandidate("b")], 1) == ["a"]
     maybe = [known("a", 1.5), known("b", 1.55)]
     assert choices(selection, maybe, 100).count("b") == 100 // EXPLORE_STREAMS
     surely = [known("a", 1.5), known("b", 1.65)]
@@ -71,14 +76,14 @@ def test_a_pool_that_surely_is_better_is_taken_and_one_that_may_be_is_explored()
 
 
 def test_a_pool_that_surely_does_not_pay_gives_way_to_an_unknown_one() -> None:
-    selection = Selection()
-    assert choices(selection, [Candidate("a"), Candidate("b")], 1) == ["a"]
-    assert choices(selection, [known("a", 0.95), Candidate("b")], 1) == ["a"]
-    assert choices(selection, [known("a", 0.85), Candidate("b")], 1) == ["b"]
+    selection = PoolChoice()
+    assert choices(selection, [PoolCandidate("a"), PoolCandidate("b")], 1) == ["a"]
+    assert choices(selection, [known("a", 0.95), PoolCandidate("b")], 1) == ["a"]
+    assert choices(selection, [known("a", 0.85), PoolCandidate("b")], 1) == ["b"]
 
 
 def test_choice_does_not_flap_between_equals() -> None:
-    selection = Selection()
+    selection = PoolChoice()
     chance = random.Random(1)
     held = []
     for _ in range(200):
@@ -92,7 +97,7 @@ def test_choice_does_not_flap_between_equals() -> None:
 
 
 def test_the_best_pool_is_not_forgotten_while_it_cannot_be_reached() -> None:
-    selection = Selection()
+    selection = PoolChoice()
     a, b = known("a", 1.5), known("b", 1.5)
     assert choices(selection, [a, b], 2) == ["a", "a"]
     assert choices(selection, [b], 3) == ["b"] * 3
@@ -100,17 +105,17 @@ def test_the_best_pool_is_not_forgotten_while_it_cannot_be_reached() -> None:
 
 
 def test_a_model_that_is_new_and_unknown_does_not_take_the_place_of_one_that_pays() -> None:
-    selection = Selection()
+    selection = PoolChoice()
     assert choices(selection, [known("a", 1.5), known("b", 1.4)], 1) == ["a"]
-    chosen = choices(selection, [Candidate("a"), known("b", 1.4)], 40)
+    chosen = choices(selection, [PoolCandidate("a"), known("b", 1.4)], 40)
     assert chosen.count("a") == 40 // EXPLORE_STREAMS
 
 
 def test_where_all_are_benched_a_stream_gets_the_one_that_may_be_tried() -> None:
-    waiting = Candidate("a", benched=True, tokens_to_probe=10)
-    due = Candidate("b", benched=True)
-    assert choices(Selection(), [waiting, due], 1) == ["b"]
-    assert choices(Selection(), [waiting, replace(due, tokens_to_probe=1)], 1) == ["a"]
+    waiting = PoolCandidate("a", benched=True, tokens_to_probe=10)
+    due = PoolCandidate("b", benched=True)
+    assert choices(PoolChoice(), [waiting, due], 1) == ["b"]
+    assert choices(PoolChoice(), [waiting, replace(due, tokens_to_probe=1)], 1) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -118,28 +123,28 @@ def test_where_all_are_benched_a_stream_gets_the_one_that_may_be_tried() -> None
     [
         (known("a", 1.5), PoolState.IN_USE, "new streams get"),
         (known("b", 1.2), PoolState.STANDBY, "a gains more"),
-        (Candidate("b"), PoolState.STANDBY, "may be better than a: at most 1 in 20"),
-        (Candidate("b", benched=True, tokens_to_probe=7), PoolState.BENCHED, "7 more tokens"),
-        (Candidate("b", benched=True, probing=True), PoolState.PROBING, "tries it again"),
+        (PoolCandidate("b"), PoolState.STANDBY, "may be better than a: at most 1 in 20"),
+        (PoolCandidate("b", benched=True, tokens_to_probe=7), PoolState.BENCHED, "7 more tokens"),
+        (PoolCandidate("b", benched=True, probing=True), PoolState.PROBING, "tries it again"),
     ],
 )
-def test_each_standing_says_why(candidate: Candidate, state: PoolState, words: str) -> None:
+def test_each_standing_says_why(candidate: PoolCandidate, state: PoolState, words: str) -> None:
     found, reason = standing(candidate, known("a", 1.5))
     assert found is state
     assert words in reason
 
 
-gains = st.none() | st.builds(
-    lambda value, half: Gain(value, value - half, value + half),
+speedups = st.none() | st.builds(
+    lambda value, half: Speedup(value, value - half, value + half),
     st.floats(0.5, 3.0),
     st.floats(0.0, 0.5),
 )
 candidates_of = st.fixed_dictionaries(
     {
         name: st.builds(
-            Candidate,
+            PoolCandidate,
             name=st.just(name),
-            gain=gains,
+            speedup=speedups,
             benched=st.booleans(),
             tokens_to_probe=st.sampled_from((0, 5)),
         )
@@ -152,15 +157,15 @@ class Selecting(RuleBasedStateMachine):
     """Streams come, pools come and go, are benched and measured anew, in any order."""
 
     @initialize(pools=candidates_of)
-    def begin(self, pools: dict[str, Candidate]) -> None:
-        self.selection = Selection()
+    def begin(self, pools: dict[str, PoolCandidate]) -> None:
+        self.selection = PoolChoice()
         self.pools = pools
         self.there = set(NAMES)
         self.since_explored: int | None = None
         self.streams = self.explored = 0
 
     @rule(pools=candidates_of)
-    def learn(self, pools: dict[str, Candidate]) -> None:
+    def learn(self, pools: dict[str, PoolCandidate]) -> None:
         self.pools = pools
 
     @rule(name=st.sampled_from(NAMES))
@@ -183,7 +188,7 @@ class Selecting(RuleBasedStateMachine):
         self.streams += 1
         found = self.pools[chosen]
         assert chosen in self.there
-        if all(one.gain is None and not one.benched for one in candidates):
+        if all(one.speedup is None and not one.benched for one in candidates):
             assert chosen == candidates[0].name
         if best is None:
             assert all(one.benched for one in candidates)
@@ -192,8 +197,8 @@ class Selecting(RuleBasedStateMachine):
             if found.benched:
                 assert found.tokens_to_probe == 0
             else:
-                assert best.gain is not None
-                assert found.gain is None or found.gain.high > best.gain.value
+                assert best.speedup is not None
+                assert found.speedup is None or found.speedup.high > best.speedup.value
 
     @invariant()
     def exploration_is_bounded(self) -> None:
@@ -209,17 +214,17 @@ def test_the_pool_that_is_best_wins_in_the_end_whatever_the_preference(
 ) -> None:
     """Each stream's gain scatters; what is known of a pool comes of the streams it got."""
     chance = random.Random(f"{order}{winner}")
-    true_gain = {name: 1.6 if name == winner else 1.2 for name in NAMES}
-    records = {name: DraftRecord() for name in NAMES}
-    selection = Selection()
+    true_speedup = {name: 1.6 if name == winner else 1.2 for name in NAMES}
+    records = {name: DraftMeasurements() for name in NAMES}
+    selection = PoolChoice()
     chosen = []
     for _ in range(400):
-        name = selection.choose([Candidate(one, records[one].gain) for one in order])
+        name = selection.choose([PoolCandidate(one, records[one].speedup) for one in order])
         assert name is not None
         selection.given()
         chosen.append(name)
         for _ in range(4):
-            records[name].gains.observe(100 * true_gain[name] * chance.uniform(0.8, 1.2), 100)
+            records[name].speedups.observe(100 * true_speedup[name] * chance.uniform(0.8, 1.2), 100)
     assert chosen.count(order[0]) > 0
     assert chosen[-100:].count(winner) >= 95
 
@@ -236,26 +241,28 @@ class Pools:
 
     def __init__(self, acceptance: dict[str, float]) -> None:
         self.acceptance = acceptance
-        self.target = TargetRecord()
-        self.records = {name: DraftRecord(self.target) for name in acceptance}
-        self.tallies = {name: Tally() for name in acceptance}
-        self.selection = Selection()
+        self.target = TargetMeasurements()
+        self.records = {name: DraftMeasurements(self.target) for name in acceptance}
+        self.all_counts = {name: Counts() for name in acceptance}
+        self.selection = PoolChoice()
 
     def stream(self, tokens: int) -> tuple[str, int]:
         """The pool it got, and how many draft tokens were verified."""
         candidates = [
-            Candidate(name, one.gain, one.benched, one.probing, one.tokens_to_probe)
+            PoolCandidate(name, one.speedup, one.benched, one.probing, one.tokens_to_probe)
             for name, one in self.records.items()
         ]
         name = self.selection.choose(candidates)
         assert name is not None
         self.selection.given()
-        record = self.records[name]
+        measurements = self.records[name]
         pacer = PoolPacer(
-            lambda one: AdaptivePacer(one, 16, 1.0), DraftRecord(self.target), Tally()
+            lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(self.target), Counts()
         )
-        pacer.use(record, self.tallies[name])
-        outcome = simulate(world(self.acceptance[name], self.target.tokens), pacer, record, tokens)
+        pacer.use(measurements, self.all_counts[name])
+        outcome = simulate(
+            world(self.acceptance[name], self.target.tokens), pacer, measurements, tokens
+        )
         pacer.end()
         return name, sum(outcome.lengths)
 
@@ -293,32 +300,32 @@ def test_a_single_pool_that_was_benched_is_back_within_the_bound() -> None:
     assert pools.stream(100)[1] > 50
 
 
-def test_the_gain_is_that_of_the_streams_and_its_interval_holds_it() -> None:
+def test_the_speedup_is_that_of_the_streams_and_its_interval_holds_it() -> None:
     pools = Pools({"draft": 0.8})
     for _ in range(30):
         pools.stream(300)
-    gain = pools.records["draft"].gain
-    assert gain is not None
-    assert gain.low < gain.value < gain.high
-    assert 1.9 < gain.value < 3.5
-    assert gain.high - gain.low < 0.5
+    speedup = pools.records["draft"].speedup
+    assert speedup is not None
+    assert speedup.low < speedup.value < speedup.high
+    assert 1.9 < speedup.value < 3.5
+    assert speedup.high - speedup.low < 0.5
     pools.target.tokens += 65536
-    doubted = pools.records["draft"].gain
+    doubted = pools.records["draft"].speedup
     assert doubted is not None
-    assert doubted.high - gain.high == pytest.approx(1.0, abs=0.01)
+    assert doubted.high - speedup.high == pytest.approx(1.0, abs=0.01)
 
 
-def test_the_interval_of_a_gain_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_the_interval_of_a_speedup_holds_the_truth_about_as_often_as_it_says() -> None:
     chance = random.Random(2)
     held = 0
     for _ in range(400):
-        record = DraftRecord()
+        measurements = DraftMeasurements()
         for _ in range(chance.randint(4, 40)):
             plain = chance.uniform(20, 60)
-            record.gains.observe(plain * 1.4 * chance.gauss(1, 0.15), plain)
-        gain = record.gain
-        assert gain is not None
-        held += gain.low <= 1.4 <= gain.high
+            measurements.speedups.observe(plain * 1.4 * chance.gauss(1, 0.15), plain)
+        speedup = measurements.speedup
+        assert speedup is not None
+        held += speedup.low <= 1.4 <= speedup.high
     assert 0.91 < held / 400 < 0.99
 
 

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from orchestrator.backends import target_link as failover
-from orchestrator.backends.draft_link import NOTHING, Drafting
-from orchestrator.backends.draft_pools import Drafts
+from orchestrator.backends.draft_link import NOTHING, DraftLink
+from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import run_stream
 from orchestrator.serving.event_buffer import BUFFER_BYTES
 from orchestrator.serving.statistics import StreamStatistics
-from orchestrator.speculation.acceptance import Guess
+from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer, Reason
-from orchestrator.speculation.counts import Tally
+from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.measurements import (
     BENCH_PROBE_TOKENS,
     BENCH_STREAMS,
-    DraftRecord,
+    DraftMeasurements,
     Mean,
 )
 from orchestrator.speculation.plan import DraftState
@@ -45,7 +45,7 @@ def verdict(at: float, tokens: int = 1, asked: float = 0.0) -> Verdict:
         tokens - 1,
         tokens - 1,
         step_seconds=STEP,
-        load=Load(sessions=1, step_rows=tokens),
+        load=Load(sessions=1, max_batched_tokens=tokens),
         cost_model=CostModel(0.02, 0.001),
         arrived_seconds=at,
         asked_seconds=asked,
@@ -56,8 +56,8 @@ class Driven:
     """A stream's pacer with a clock, and what all know of times."""
 
     def __init__(self) -> None:
-        self.record = DraftRecord()
-        self.pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), self.record, Tally())
+        self.measurements = DraftMeasurements()
+        self.pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), self.measurements, Counts())
         self.now = 100.0
 
     def steps(self, count: int, seconds: float = STEP, draft: DraftState = ALONE) -> None:
@@ -69,7 +69,7 @@ class Driven:
 
     @property
     def plain(self) -> float | None:
-        return self.record.plain_seconds(0)
+        return self.measurements.decode_step_seconds(0)
 
 
 def interrupted(driven: Driven) -> None:
@@ -109,23 +109,23 @@ def test_no_plain_step_is_learned_of_a_time_in_which_somebody_stood_still(
 
 @pytest.mark.parametrize("happens", [interrupted, stopped])
 def test_nor_does_a_draft_lose_or_gain_by_it(happens: Callable[[Driven], None]) -> None:
-    """Three tokens a round: a gain of 3, which two outages of 4 s would leave far below 1."""
+    """Three tokens a round: a speed-up of 3, which two outages of 4 s would leave far below 1."""
     driven = Driven()
     driven.steps(20)
     driven.steps(50, draft=DRAFTS)
-    price = driven.pacer._adaptive
-    assert price is not None
-    before = price.price
+    throughput = driven.pacer._adaptive
+    assert throughput is not None
+    before = throughput.throughput
     for _ in range(2):
         driven.pacer.plan(500, DRAFTS)
         happens(driven)
         driven.steps(40, draft=DRAFTS)
-    assert price.reason is Reason.SPECULATING
-    assert price.price == pytest.approx(before, rel=0.05)
-    assert price.gain == pytest.approx(3.0, rel=0.05)
+    assert throughput.reason is Reason.SPECULATING
+    assert throughput.throughput == pytest.approx(before, rel=0.05)
+    assert throughput.speedup == pytest.approx(3.0, rel=0.05)
     driven.pacer.end()
-    assert not driven.record.benched
-    assert driven.record.speculating_gain == pytest.approx(3.0, rel=0.05)
+    assert not driven.measurements.benched
+    assert driven.measurements.speculating_speedup == pytest.approx(3.0, rel=0.05)
 
 
 def test_steps_that_stay_long_are_what_they_take_by_now() -> None:
@@ -144,13 +144,13 @@ def test_a_wait_for_the_draft_counts_however_long_it_is() -> None:
 
 
 def test_the_cost_of_rows_is_that_of_the_target_at_hand() -> None:
-    record = DraftRecord()
-    pacer = AdaptivePacer(record, 16, 1.0)
+    measurements = DraftMeasurements()
+    pacer = AdaptivePacer(measurements, 16, 1.0)
     pacer.observe(verdict(0.0), ())
-    assert pacer.explain().numbers["row_seconds"] == 0.001
+    assert pacer.explain().numbers["token_seconds"] == 0.001
     pacer.interrupted()
     pacer.observe(Verdict(0, (0,), arrived_seconds=9.0), ())
-    assert pacer.explain().numbers["row_seconds"] == 0.0
+    assert pacer.explain().numbers["token_seconds"] == 0.0
 
 
 def test_a_step_in_which_the_machine_slept_costs_nothing_to_know() -> None:
@@ -163,14 +163,14 @@ def test_a_step_in_which_the_machine_slept_costs_nothing_to_know() -> None:
 
 
 def test_waits_and_openings_are_learned_without_the_times_somebody_slept() -> None:
-    record = DraftRecord()
+    measurements = DraftMeasurements()
     for _ in range(5):
-        record.observe_wait(0.02, Drafter.MODEL, restart=False)
-        record.observe_opening(100, 0.5)
-    record.observe_wait(LONG, Drafter.MODEL, restart=False)
-    record.observe_opening(100, 50.0)
-    assert record.wait(restart=False) == pytest.approx(0.02)
-    assert record.opening_seconds(200) == pytest.approx(1.0)
+        measurements.observe_wait(0.02, Drafter.MODEL, restart=False)
+        measurements.observe_opening(100, 0.5)
+    measurements.observe_wait(LONG, Drafter.MODEL, restart=False)
+    measurements.observe_opening(100, 50.0)
+    assert measurements.wait(restart=False) == pytest.approx(0.02)
+    assert measurements.opening_seconds(200) == pytest.approx(1.0)
 
 
 def test_short_times_may_scatter_as_they_like() -> None:
@@ -191,17 +191,17 @@ def test_a_round_over_an_interruption_is_in_no_statistic_of_rounds() -> None:
 
 
 async def test_a_client_that_does_not_read_interrupts_and_one_that_does_not() -> None:
-    stream, outlet = make_stream(max_tokens=100)
+    stream, event_buffer = make_stream(max_tokens=100)
     told: list[bool] = []
     stream.on_interruption = lambda: told.append(True)
     emit(stream, verdict(1.0))
     await stream.room()
     assert not told
-    outlet._waiting = BUFFER_BYTES
+    event_buffer._waiting = BUFFER_BYTES
 
     async def drains() -> None:
-        outlet._waiting = 0
-        outlet._drained.set()
+        event_buffer._waiting = 0
+        event_buffer._drained.set()
 
     await asyncio.gather(stream.room(), drains())
     assert told
@@ -235,8 +235,8 @@ async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> N
     stream, _ = make_stream()
     told: list[bool] = []
     pacer = SimpleNamespace(interrupted=lambda: told.append(True))
-    made: Any = (Drafts({}), pacer, None, stream._opening, stream)
-    drafting = Drafting(*made, window=None, seconds=1.0)
+    made: Any = (DraftPools({}), pacer, None, stream._opening, stream)
+    drafting = DraftLink(*made, lookahead=None, seconds=1.0)
 
     class Session:
         waited_seconds = 1.0
@@ -256,27 +256,27 @@ async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> N
 
 
 def test_who_tries_a_benched_draft_judges_by_nothing_that_was_known_of_it() -> None:
-    record = DraftRecord()
-    sure = Guess(Drafter.MODEL, 10.0)
-    paused = AdaptivePacer(record, 16, 1.0)
+    measurements = DraftMeasurements()
+    sure = DraftToken(Drafter.MODEL, 10.0)
+    paused = AdaptivePacer(measurements, 16, 1.0)
     for _ in range(400):
-        record.calibration.observe(sure, accepted=False)
+        measurements.calibration.observe(sure, accepted=False)
     for _ in range(20):
-        record.observe_wait(0.2, Drafter.MODEL, restart=True)
-        record.observe_opening(100, 5.0)
+        measurements.observe_wait(0.2, Drafter.MODEL, restart=True)
+        measurements.observe_opening(100, 5.0)
     for _ in range(BENCH_STREAMS):
-        record.observe_outcome(given_up=True)
-    assert record.benched
-    record.count(BENCH_PROBE_TOKENS)
-    prober = AdaptivePacer(record, 16, 1.0)
-    assert record.probing
+        measurements.observe_outcome(given_up=True)
+    assert measurements.benched
+    measurements.count(BENCH_PROBE_TOKENS)
+    prober = AdaptivePacer(measurements, 16, 1.0)
+    assert measurements.probing
     assert prober._acceptance.next_chance > 0.8
-    for pacer in (prober, paused, AdaptivePacer(record, 16, 1.0)):
+    for pacer in (prober, paused, AdaptivePacer(measurements, 16, 1.0)):
         assert pacer._acceptance.chance(sure) > 0.9
-    record.observe_wait(0.002, Drafter.MODEL, restart=True)
-    record.observe_opening(100, 0.01)
-    assert record.wait(restart=True) == pytest.approx(0.002)
-    assert record.opening_seconds(100) == pytest.approx(0.01)
+    measurements.observe_wait(0.002, Drafter.MODEL, restart=True)
+    measurements.observe_opening(100, 0.01)
+    assert measurements.wait(restart=True) == pytest.approx(0.002)
+    assert measurements.opening_seconds(100) == pytest.approx(0.01)
 
 
 def test_after_a_pause_the_first_wait_counts_however_long_it_is() -> None:

@@ -45,7 +45,7 @@ def test_ratios_are_geometric_means_over_prompts_with_their_intervals() -> None:
     assert ratios["target_only_vs_generate"]["all"].ratio == pytest.approx(2.0)
     assert ratios["speculative_vs_generate"]["all"].ratio == pytest.approx(math.sqrt(4 * 1))
     assert "speculative_vs_assisted" not in ratios
-    assert report.speed("paceline_model").accepted_by_place == (1.0, 0.0)
+    assert report.speed("paceline_model").accepted_by_position == (1.0, 0.0)
 
 
 def test_tokens_that_differ_from_the_targets_own_are_counted() -> None:

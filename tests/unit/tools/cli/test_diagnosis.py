@@ -6,7 +6,7 @@ import pytest
 
 from paceline.protocol.model import Cores, Machine, ModelInfo
 from paceline.protocol.session import Load
-from paceline.protocol.status import DraftPool, PoolState, Role, Server, Status
+from paceline.protocol.status import DraftPoolStatus, PoolState, Role, Server, Status
 from paceline_tools.cli.diagnosis import Finding, Level, diagnose
 
 MACHINE = Machine("1.0", "node-a", 8, 8, 4 << 30, 8 << 30, 0.0)
@@ -52,7 +52,9 @@ def with_draft(**fields: object) -> Status:
         ),
         (with_draft(reachable=False, reason="refused"), Level.WRONG, "refused", "running"),
         (
-            replace(HEALTHY, draft_pools=(DraftPool("x", state=PoolState.BENCHED, reason="why"),)),
+            replace(
+                HEALTHY, draft_pools=(DraftPoolStatus("x", state=PoolState.BENCHED, reason="why"),)
+            ),
             Level.NOTE,
             "why",
             "better draft",
@@ -60,13 +62,13 @@ def with_draft(**fields: object) -> Status:
         (with_target(draining=True), Level.NOTE, "draining", "streams have ended"),
         (with_draft(round_trip_seconds=0.02), Level.NOTE, "20.0 ms away", "closer"),
         (
-            with_target(model=replace(MODEL, row_exact=False)),
+            with_target(model=replace(MODEL, batch_invariant=False)),
             Level.WRONG,
             "not exact",
             "device",
         ),
         (
-            with_draft(strange=True, vocabulary="3 of 9 tokens the same"),
+            with_draft(wrong_vocabulary=True, vocabulary="3 of 9 tokens the same"),
             Level.WRONG,
             "vocabulary",
             "tokenizer",

@@ -19,9 +19,9 @@ def test_a_good_draft_pays_in_time_and_money_and_a_bad_one_in_neither(
 ) -> None:
     bad, good = predict(capsys, "--acceptance=0.05", "--acceptance=0.9")
     assert bad["recommendation"] == "the target alone"
-    assert float(bad["speed_up"]) > 0.95
+    assert float(bad["speedup"]) > 0.95
     assert good["recommendation"] == "faster and cheaper"
-    assert float(good["speed_up"]) > max(2.0, 0.95 * float(good["fixed"]))
+    assert float(good["speedup"]) > max(2.0, 0.95 * float(good["fixed"]))
     assert float(good["cost"]) < float(good["cost_alone"]) == bad["cost_alone"]
 
 

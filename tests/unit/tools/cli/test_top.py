@@ -6,21 +6,29 @@ from rich.console import Console
 
 from paceline.protocol.model import Machine
 from paceline.protocol.session import Load
-from paceline.protocol.status import DraftPool, Gain, PoolState, Role, Server, Status, Totals
+from paceline.protocol.status import (
+    DraftPoolStatus,
+    PoolState,
+    Role,
+    Server,
+    Speedup,
+    Status,
+    Totals,
+)
 from paceline_tools.cli.top import sparkline, view
 
 MACHINE = Machine("1.0", "here", 2, 2, 1, 1, 0.0)
 LOST = Server(Role.DRAFT, "1.2.3.4:7072", False, "refused", None, Load(), False, None, 0.0, 0.0)
 
 
-GOOD = DraftPool(
+GOOD = DraftPoolStatus(
     name="large",
     replicas=2,
     replicas_ready=1,
     state=PoolState.IN_USE,
     acceptance_rate=0.8,
-    acceptance_by_place=(1.0, 0.5, 0.0),
-    gain=Gain(1.4, 1.3, 1.5),
+    acceptance_by_position=(1.0, 0.5, 0.0),
+    speedup=Speedup(1.4, 1.3, 1.5),
     running=2,
     drafted=100,
     accepted=80,
@@ -28,7 +36,7 @@ GOOD = DraftPool(
     wait_seconds=0.0025,
     restart_seconds=0.004,
 )
-BAD = DraftPool(name="small", replicas=1, state=PoolState.BENCHED, reason="it did not pay")
+BAD = DraftPoolStatus(name="small", replicas=1, state=PoolState.BENCHED, reason="it did not pay")
 
 
 def shown(found: Status, recent: Totals, seconds: float) -> str:

@@ -4,19 +4,19 @@ import pytest
 
 from paceline.protocol.verdict import TokenLogprobs
 from paceline_tools.evaluation.alone import common, perplexity
-from paceline_tools.evaluation.candidates import Candidate
+from paceline_tools.evaluation.candidates import DraftCandidate
 from paceline_tools.evaluation.prediction import Place, Prediction
 from paceline_tools.evaluation.recommendation import (
-    Choice,
     Recommendation,
+    Use,
     break_even,
     judge,
     unfit,
 )
 from paceline_tools.evaluation.results import HERE, Evaluated, Gathered
-from tests.unit.tools.evaluation.test_recording import DRAFT, ROW, STEP, WAY, guessed, recording
+from tests.unit.tools.evaluation.test_recording import DRAFT, ROW, STEP, WAY, drafted, recording
 
-RECORDING = recording(guessed("code", "MMMm"), guessed("prose", "mmMm"))
+RECORDING = recording(drafted("code", "MMMm"), drafted("prose", "mmMm"))
 
 
 def prediction(**forced: float) -> Prediction:
@@ -27,25 +27,25 @@ def prediction(**forced: float) -> Prediction:
 @pytest.mark.parametrize(
     ("effect", "choice", "words"),
     [
-        ({"code": 1.9, "prose": 1.3, "all": 1.6}, Choice.USE, "use: 1.60x"),
+        ({"code": 1.9, "prose": 1.3, "all": 1.6}, Use.USE, "use: 1.60x"),
         (
             {"code": 1.9, "prose": 0.99, "all": 1.4},
-            Choice.USE_FOR_SOME,
+            Use.USE_FOR_SOME,
             "use only for code: code 1.90x; the others gain nothing: prose 0.99x",
         ),
         (
             {"code": 0.9, "prose": 0.7, "all": 0.8},
-            Choice.DO_NOT_USE,
+            Use.DO_NOT_USE,
             "do not use: it would be 0.80x",
         ),
     ],
 )
-def test_it_says_what_to_do(effect: dict[str, float], choice: Choice, words: str) -> None:
+def test_it_says_what_to_do(effect: dict[str, float], choice: Use, words: str) -> None:
     recommendation = judge(effect, "measured", RECORDING, prediction())
     assert (recommendation.choice, recommendation.words) == (choice, words)
-    assert recommendation.use is (choice is not Choice.DO_NOT_USE)
+    assert recommendation.use is (choice is not Use.DO_NOT_USE)
     assert f"measured: {effect['all']:.2f}x" in recommendation.reasons[0]
-    assert "0.50 of its guesses" in recommendation.reasons[1]
+    assert "0.50 of its draft tokens" in recommendation.reasons[1]
 
 
 def test_what_the_pacer_holds_back_is_told_with_what_it_would_be() -> None:
@@ -54,13 +54,13 @@ def test_what_the_pacer_holds_back_is_told_with_what_it_would_be() -> None:
     assert "0.60x at its best draft length, and 0.98x as the pacer" in recommendation.words
 
 
-def test_what_guesses_cannot_have_brought_is_not_counted() -> None:
-    strange = recording(guessed("code", "mmmm"), guessed("prose", "mmMm"))
-    assert strange.ceiling("code") == 1.0
-    assert strange.ceiling("prose") == 4 / 3
+def test_what_draft_tokens_cannot_have_brought_is_not_counted() -> None:
+    wrong_vocabulary = recording(drafted("code", "mmmm"), drafted("prose", "mmMm"))
+    assert wrong_vocabulary.ceiling("code") == 1.0
+    assert wrong_vocabulary.ceiling("prose") == 4 / 3
     effect = {"code": 1.4, "prose": 1.0, "all": 1.2}
-    recommendation = judge(effect, "measured", strange, prediction(at_4=0.6))
-    assert recommendation.choice is Choice.DO_NOT_USE
+    recommendation = judge(effect, "measured", wrong_vocabulary, prediction(at_4=0.6))
+    assert recommendation.choice is Use.DO_NOT_USE
     assert "code 1.40x" in recommendation.reasons[0]
     assert "can bring: 1.14x (code 1.00x" in recommendation.reasons[0]
 
@@ -71,7 +71,7 @@ def test_a_candidate_that_cannot_draft_is_not_used() -> None:
     assert "vocabulary" in recommendation.words
 
 
-def test_a_guess_pays_where_it_is_right_more_often_than_its_share_of_a_step() -> None:
+def test_a_draft_token_pays_where_it_is_right_more_often_than_its_share_of_a_step() -> None:
     assert break_even(RECORDING, WAY) == pytest.approx((DRAFT + WAY + ROW) / STEP)
 
 
@@ -82,10 +82,10 @@ def test_outputs_are_compared_from_their_beginning() -> None:
 
 
 def test_the_setting_is_what_a_person_types() -> None:
-    candidate = Candidate("a", "hybrid", "small", "int8")
+    candidate = DraftCandidate("a", "hybrid", "small", "int8")
     where = {HERE: (Place(shared=True), prediction())}
-    used = Evaluated(Gathered(candidate), Recommendation(Choice.USE, "use"), where)
+    used = Evaluated(Gathered(candidate), Recommendation(Use.USE, "use"), where)
     assert used.setting.startswith("--draft small --draft-weights int8 --drafter hybrid")
     assert "--draft-length 4" in used.setting
-    unused = Evaluated(Gathered(candidate), Recommendation(Choice.DO_NOT_USE, "do not"), where)
+    unused = Evaluated(Gathered(candidate), Recommendation(Use.DO_NOT_USE, "do not"), where)
     assert unused.setting == "--draft none"

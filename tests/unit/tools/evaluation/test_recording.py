@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.speculation.acceptance import Guessed
+from orchestrator.speculation.acceptance import JudgedToken
 from paceline.errors import InvalidArgument
 from paceline.protocol.proposal import Drafter
 from paceline_tools.evaluation.prediction import Place, fixed, interpolated, predict, replay
@@ -17,12 +17,12 @@ from paceline_tools.evaluation.recording import (
     load_recordings,
 )
 
-GUESSES = [
-    Guessed(right=True, confidence=3.5),
+DRAFT_TOKENS = [
+    JudgedToken(right=True, confidence=3.5),
     None,
-    Guessed(right=False, confidence=0.25),
-    Guessed(right=True, confidence=7.0, drafter=Drafter.NGRAM),
-    Guessed(right=False, confidence=2.0, drafter=Drafter.NGRAM),
+    JudgedToken(right=False, confidence=0.25),
+    JudgedToken(right=True, confidence=7.0, drafter=Drafter.NGRAM),
+    JudgedToken(right=False, confidence=2.0, drafter=Drafter.NGRAM),
 ]
 STEP, DRAFT, ROW, WAY = 0.1, 0.02, 0.001, 0.001
 
@@ -41,17 +41,17 @@ def recording(*outputs: RecordedOutput, draft_step: float = DRAFT) -> Recording:
     )
 
 
-def guessed(kind: str, signs: str, confidence: float = 4.0) -> RecordedOutput:
+def drafted(kind: str, signs: str, confidence: float = 4.0) -> RecordedOutput:
     made = sum(sign != "." for sign in signs)
     return RecordedOutput(
-        kind=kind, prompt_tokens=10, guesses=signs, confidences=(confidence,) * made
+        kind=kind, prompt_tokens=10, draft_tokens=signs, confidences=(confidence,) * made
     )
 
 
-def test_what_was_guessed_is_kept_and_read_again(tmp_path: Path) -> None:
-    output = RecordedOutput.of("code", 7, GUESSES)
-    assert output.guesses == "M.mNn"
-    assert output.unpacked() == tuple(GUESSES)
+def test_what_was_drafted_is_kept_and_read_again(tmp_path: Path) -> None:
+    output = RecordedOutput.of("code", 7, DRAFT_TOKENS)
+    assert output.draft_tokens == "M.mNn"
+    assert output.unpacked() == tuple(DRAFT_TOKENS)
     path = tmp_path / "recordings.json"
     Recordings(recordings=(recording(output),)).save(path)
     assert load_recordings(path) == (recording(output),)
@@ -65,25 +65,31 @@ def test_a_file_that_is_no_recording_is_named(tmp_path: Path) -> None:
             load_recordings(path)
 
 
-def test_acceptance_is_of_what_was_guessed_by_kind_and_by_place() -> None:
-    one = recording(guessed("code", "MMmM"), guessed("prose", "m..N"))
+def test_acceptance_is_of_what_was_drafted_by_kind_and_by_place() -> None:
+    one = recording(drafted("code", "MMmM"), drafted("prose", "m..N"))
     assert one.kinds == ["code", "prose"]
     assert one.acceptance("code") == 3 / 4
     assert one.acceptance("prose") == 1 / 2
     assert one.coverage("prose") == 1 / 2
     assert one.acceptance() == 4 / 6
-    # Rounds begin anywhere: MMmM, MmM, mM and M have a first guess, the first two a second.
-    assert one.by_place("code") == (3 / 4, 1 / 2, 0.0)
+    # Rounds begin anywhere: MMmM, MmM, mM and M have a first draft token, the first two a second.
+    assert one.by_position("code") == (3 / 4, 1 / 2, 0.0)
 
 
 def test_a_step_that_was_not_measured_lies_between_those_that_were() -> None:
     costs = {0: 1.0, 4: 2.0, 8: 2.0}
-    assert [interpolated(costs, guesses) for guesses in (0, 1, 4, 6, 16)] == [1, 1.25, 2, 2, 2]
+    assert [interpolated(costs, draft_tokens) for draft_tokens in (0, 1, 4, 6, 16)] == [
+        1,
+        1.25,
+        2,
+        2,
+        2,
+    ]
 
 
 def test_a_replay_takes_as_long_as_its_steps_and_waits() -> None:
-    """All guesses right, length 4, in turns: 5 tokens for 4 guesses, their way and a step."""
-    one = recording(guessed("code", "M" * 101))
+    """All tokens right, length 4, in turns: 5 tokens for 4 draft tokens, their way and a step."""
+    one = recording(drafted("code", "M" * 101))
     place = Place(shared=True)
     [alone] = replay(one, place, fixed(0))
     assert alone.seconds == pytest.approx(101 * STEP + 10 * 0.001)
@@ -96,23 +102,23 @@ def test_a_replay_takes_as_long_as_its_steps_and_waits() -> None:
 
 
 def test_what_does_not_pay_is_seen_and_held_back() -> None:
-    good = predict(recording(guessed("code", "M" * 200), guessed("code", "M" * 200)), Place(True))
+    good = predict(recording(drafted("code", "M" * 200), drafted("code", "M" * 200)), Place(True))
     assert good.paced["all"] > 2.0
     assert good.best_length() >= 4
-    bad = predict(recording(guessed("code", "m" * 200, confidence=0.1)), Place(True))
+    bad = predict(recording(drafted("code", "m" * 200, confidence=0.1)), Place(True))
     assert bad.best_length() == 0
     assert bad.fixed[4]["all"] < 0.7
     assert bad.paced["all"] > 0.95
 
 
 def test_a_draft_far_away_is_worth_less() -> None:
-    one = recording(guessed("code", "MMMMm" * 40))
+    one = recording(drafted("code", "MMMMm" * 40))
     near, far = (predict(one, Place(False, seconds)) for seconds in (0.0005, 0.1))
     assert near.paced["all"] > 1.2 * far.paced["all"]
 
 
 def test_lookup_has_nothing_where_it_has_nothing_and_nobody_waits() -> None:
-    one = recording(guessed("edit", ("." * 9 + "NNNNNNNNN") * 10), draft_step=0.0)
+    one = recording(drafted("edit", ("." * 9 + "NNNNNNNNN") * 10), draft_step=0.0)
     lookup = one.model_copy(update={"drafter": "ngram"})
     [alone] = replay(lookup, Place(True), fixed(0))
     [run] = replay(lookup, Place(True), fixed(8))

@@ -51,7 +51,7 @@ def nothing_is_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(folder: Path, dtype: str = "bfloat16", **settings: Any) -> StartedEngine:
     threads = torch.get_num_threads()
-    small = {"step_rows": 64, "threads": 1, **settings}  # as quick as can be
+    small = {"max_batched_tokens": 64, "threads": 1, **settings}  # as quick as can be
     try:
         started = start_engine(
             TargetSettings(model=str(folder), dtype=dtype, **small), CollectorRegistry()
@@ -97,7 +97,7 @@ def test_where_many_rows_are_other_rows_linears_run_in_pieces(
     monkeypatch.setattr(exact, "functional", SimpleNamespace(linear=dense))
     monkeypatch.setattr(linear, "functional", SimpleNamespace(linear=dense))
     started = start(folders(family, dtype), dtype)
-    assert started.model.row_exact
+    assert started.model.batch_invariant
     assert started.model.fingerprint != plain
 
 
@@ -120,7 +120,7 @@ def test_attention_that_looks_at_the_count_of_queries_sees_few(
     monkeypatch.setattr(functional, "scaled_dot_product_attention", off_from(64, whole, 2))
     most_queries.cache_clear()
     try:
-        assert start(folders()).model.row_exact
+        assert start(folders()).model.batch_invariant
     finally:
         most_queries.cache_clear()
 
@@ -167,7 +167,7 @@ def test_such_a_function_runs_by_rows(
         return silu(x) * (1.0 if x.numel() % 64 == 0 and x.is_contiguous() else 1.01)
 
     monkeypatch.setattr(functional, "silu", by_place)
-    assert start(folders()).model.row_exact
+    assert start(folders()).model.batch_invariant
 
 
 def test_a_copy_that_is_not_the_prefix_is_refused(
@@ -186,13 +186,13 @@ def test_what_is_refused_is_served_when_asked_for(
 ) -> None:
     monkeypatch.setattr(attention_module, "most_queries", lambda *_: 4096)
     monkeypatch.setattr(functional, "scaled_dot_product_attention", attention_off(0))
-    assert not start(folders(), allow_inexact=True).model.row_exact
+    assert not start(folders(), allow_inexact=True).model.batch_invariant
 
 
 WRONG: dict[str, tuple[str, Any]] = {
     "rope": ("_rotate", lambda x, cos, sin: x),
     "scale": ("attend", lambda i, q, *rest: attention_module.attend(i, 3 * q, *rest)),
-    "norm": ("LeanDecoder._normed", lambda self, x, weight: x * weight),
+    "norm": ("FusedDecoder._normed", lambda self, x, weight: x * weight),
     "window": ("_window", lambda config, attention: 8),
 }
 
@@ -221,7 +221,7 @@ def test_a_window_that_is_left_out_is_seen(
 
 def test_equal_things_have_equal_fingerprints(folders: Callable[..., Path]) -> None:
     folder = folders()
-    assert fingerprint(folder) == fingerprint(folder, step_rows=128)
+    assert fingerprint(folder) == fingerprint(folder, max_batched_tokens=128)
 
 
 CONFIG = CONFIGS["mistral"][0](sliding_window=24).to_dict()
@@ -277,7 +277,7 @@ def test_weights_are_in_the_fingerprint(
     settings: dict[str, Any], folders: Callable[..., Path]
 ) -> None:
     quantized = start(folders(), **settings).model
-    assert quantized.row_exact
+    assert quantized.batch_invariant
     assert quantized.fingerprint != fingerprint(folders())
 
 
