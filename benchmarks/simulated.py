@@ -22,7 +22,7 @@ from paceline_tools.server_commands import (
 )
 
 PORT = 7860
-ROOM = ("--kv-tokens=8000000", "--step-rows=2048")
+ROOM = ("--kv-tokens=8000000", "--max-batched-tokens=2048")
 """Of draft and target: for any load."""
 
 

@@ -165,7 +165,7 @@ class AdaptivePacer:
 
     def _look_around(self, verdict: Verdict) -> None:
         """See whether steps are shared with others; in some they may have missed their turn."""
-        if verdict.load.max_batched_tokens > verdict.verified + 1:
+        if verdict.load.batched_tokens > verdict.verified + 1:
             self._shared_rounds = SHARED_ROUNDS
         self._shared_rounds -= self._shared_rounds > 0
         others = max(0, verdict.load.sessions - 1) if self._shared_rounds else 0

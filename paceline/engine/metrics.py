@@ -25,7 +25,7 @@ class EngineMetrics:
             registry=registry,
         )
         self._rows = Histogram(
-            "paceline_engine_step_rows",
+            "paceline_engine_step_tokens",
             "Rows (tokens) in a step.",
             buckets=_ROWS,
             registry=registry,

@@ -98,7 +98,7 @@ class Engine:
         return Load(
             sessions=len(self._sessions),
             queued=self._queued,
-            max_batched_tokens=self._last_rows,
+            batched_tokens=self._last_rows,
             kv_pages_used=self._pages_used,
             kv_pages_total=self.kv.pages,
         )

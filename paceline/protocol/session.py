@@ -63,7 +63,7 @@ class Load:
 
     sessions: int = 0
     queued: int = 0
-    max_batched_tokens: int = 0
+    batched_tokens: int = 0
     kv_pages_used: int = 0
     kv_pages_total: int = 0
 

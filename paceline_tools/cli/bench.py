@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -20,10 +19,11 @@ from paceline.client import Client
 from paceline.protocol.generation import Speculation
 from paceline_tools.bench.delay import delayed
 from paceline_tools.bench.report import TARGET_ONLY, Report
-from paceline_tools.bench.samples import PROMPTS, Prompt, Sample, choose, read_prompts
+from paceline_tools.bench.samples import Prompt, Sample
 from paceline_tools.bench.steady import LoadRun, median_rates
 from paceline_tools.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
-from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS, Finite
+from paceline_tools.cli.flags import Finite
+from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.local_servers import answers, running
 from paceline_tools.server_commands import (
     UNWATCHED,
@@ -54,7 +54,7 @@ class _Server:
         return sockets / (f"{self.name}-wire" if self.delay_seconds else self.drafter)
 
 
-class Bench(BaseModel):
+class Bench(FigureOptions, ModelOptions, PromptOptions):
     """Compare speeds in one run: each prompt by all variants, then by all in reverse.
 
     Same weights, dtype, threads and prompts for all; outputs of equal length.
@@ -64,7 +64,7 @@ class Bench(BaseModel):
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
     drafters: list[Drafter] = Field(
         ["hybrid", "model", "ngram"],
-        description="What draft tokens, one variant each; the first is the speculative one.",
+        description="What drafts, one variant each; the first is the speculative one.",
     )
     delays: list[Annotated[Finite, Field(ge=0)]] = Field(
         [0.0],
@@ -76,32 +76,17 @@ class Bench(BaseModel):
         description="Instead: so many streams at once, in steady state, beside transformers' "
         "continuous batching.",
     )
-    prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
-    kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
-    max_tokens: int = Field(64, ge=2, le=MOST_TOKENS, description="Tokens of each output.")
-    temperature: float = Field(
-        0.0, ge=0, le=100, description="Of our variants; transformers is greedy."
-    )
     transformers: bool = Field(True, description="Measure transformers too.")
-    threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
-        ge=1,
-        le=MOST_THREADS,
-        description="Threads of each model.",
-    )
-    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Numbers of weights.")
     draft_weights: Literal["bf16", "int8", "int4"] = Field(
         "int4", description="Weights of the draft."
     )
     port: int = Field(7870, ge=1, le=60000, description="First port; one for each variant.")
-    json_: Path | None = Field(None, alias="json", description="Write all figures there.")
-    plot: Path | None = Field(None, description="Draw the figures there, as PNG.")
 
     def cli_cmd(self) -> None:
         """Run the command; exits with 1 when a token differs."""
         output = console()
         check_outputs({"--json": self.json_, "--plot": self.plot})
-        _ = self._chosen  # said before the models are loaded, when there is none
+        _ = self.chosen  # said before the models are loaded, when there is none
         if self.concurrency:
             self._sweep(output)
             return
@@ -130,18 +115,14 @@ class Bench(BaseModel):
 
     async def _run(self, console: Console) -> Report:
         async with self._variants(console) as variants:
-            samples = await _measure(variants, self._chosen, self.max_tokens, console)
+            samples = await _measure(variants, self.chosen, self.max_tokens, console)
         return Report(tuple(samples), self._servers[0].name)
 
     async def _load(self, console: Console) -> list[LoadRun]:
         async with self._variants(console, alone=False) as variants:
             return await _measure_loads(
-                variants, self._chosen, self.concurrency, self.max_tokens, console
+                variants, self.chosen, self.concurrency, self.max_tokens, console
             )
-
-    @property
-    def _chosen(self) -> list[Prompt]:
-        return choose(read_prompts(self.prompts), self.kinds)
 
     @property
     def _servers(self) -> list[_Server]:

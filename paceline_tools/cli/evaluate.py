@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -18,8 +17,8 @@ from rich.text import Text
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.errors import FailedPrecondition
 from paceline.log import configure
-from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
-from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS, Finite
+from paceline_tools.cli.flags import Finite
+from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.evaluation.candidates import GRAMMAR, DraftCandidate, parse_candidates
 from paceline_tools.evaluation.driver import Task, gather
 from paceline_tools.evaluation.prediction import REPLAYS, Place, Prediction, predict
@@ -33,7 +32,7 @@ DO_NOT_USE_STATUS = 3
 _COLORS = {Use.USE: "green", Use.USE_FOR_SOME: "yellow", Use.DO_NOT_USE: "red"}
 
 
-class Evaluate(BaseModel):
+class Evaluate(FigureOptions, ModelOptions, PromptOptions):
     """Say which drafts to use for a target, and for what: recorded, predicted and measured.
 
     Exits with 0 when one is worth using, with 3 when none is, and with 1 when a token differs.
@@ -45,12 +44,6 @@ class Evaluate(BaseModel):
         description=f"What may draft: {GRAMMAR}. The model as for up; weights bf16, int8 or int4, "
         "which is the default. Once for each candidate.",
     )
-    prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
-    kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
-    max_tokens: int = Field(64, ge=2, le=MOST_TOKENS, description="Most tokens of each output.")
-    temperature: float = Field(
-        0.0, ge=0, le=100, description="Of all outputs; their seed is fixed."
-    )
     round_trip_ms: Finite | None = Field(
         None, ge=0, description="Round trip to the draft where it is to run. Unless given: as here."
     )
@@ -60,22 +53,11 @@ class Evaluate(BaseModel):
     )
     measure: bool = Field(True, description="Measure speculation too, off and auto in turn.")
     alone: bool = Field(True, description="Serve each model alone, too, and compare.")
-    threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
-        ge=1,
-        le=MOST_THREADS,
-        description="Threads of each model.",
-    )
-    dtype: Literal["bfloat16", "float32", "float64"] = Field(
-        "bfloat16", description="Numbers of weights."
-    )
     port: int = Field(7890, ge=1, le=65535, description="Port of the orchestrator.")
     recording: Path | None = Field(None, description="Write what was recorded there, as JSON.")
     replay: Path | None = Field(
         None, description="Predict from such a file alone: no servers, no candidates."
     )
-    json_: Path | None = Field(None, alias="json", description="Write all figures there.")
-    plot: Path | None = Field(None, description="Draw the figures there, as PNG.")
     page: Path | None = Field(None, description="Write a page to show there, as HTML.")
 
     def cli_cmd(self) -> None:
@@ -104,7 +86,7 @@ class Evaluate(BaseModel):
         task = Task(
             target=self.target,
             candidates=tuple(parse_candidates(self.candidate)),
-            prompts=tuple(self._chosen),
+            prompts=tuple(self.chosen),
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             threads=self.threads,
@@ -122,10 +104,6 @@ class Evaluate(BaseModel):
             Gathered(DraftCandidate(one.candidate, one.drafter), recording=one)
             for one in recordings
         ]
-
-    @property
-    def _chosen(self) -> list[Prompt]:
-        return choose(read_prompts(self.prompts), self.kinds)
 
     def _places(self, recording: Recording) -> dict[str, Place]:
         """Where to predict for: here, and where the draft is to run if that is elsewhere."""

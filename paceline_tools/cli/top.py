@@ -100,7 +100,7 @@ def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Tabl
         "drafted": str(recent.drafted),
         "verified": str(recent.verified),
         "accepted": f"{recent.acceptance_rate:.2f}" if recent.verified else "",
-        "ordinary decode steps": f"{recent.target_only_steps / steps:.0%}" if steps else "",
+        "target-only": f"{recent.target_only_steps / steps:.0%}" if steps else "",
     }
     if speeds:
         cells["speed"] = sparkline(speeds)
@@ -128,7 +128,7 @@ def _drafts(pools: Sequence[status.DraftPoolStatus], totals: status.Totals) -> T
     for heading in ("ready", "streams", "accepted"):
         table.add_column(heading, justify="right")
     table.add_column("by draft position", overflow="fold")
-    for heading in ("speedup", "wasted", "draft token ms"):
+    for heading in ("speed-up", "wasted", "token ms"):
         table.add_column(heading, justify="right")
     for pool in pools:
         table.add_row(
@@ -175,7 +175,7 @@ def _servers(found: status.Status) -> Table:
     table = Table(title="Servers")
     for heading in ("role", "address", "model", "state"):
         table.add_column(heading, overflow="fold")
-    for heading in ("sessions", "queued", "rows", "KV", "trip ms"):
+    for heading in ("sessions", "queued", "batched", "KV", "RTT ms"):
         table.add_column(heading, justify="right")
     for server in found.servers:
         load = server.load
@@ -186,7 +186,7 @@ def _servers(found: status.Status) -> Table:
             _state(server),
             str(load.sessions),
             str(load.queued),
-            str(load.max_batched_tokens),
+            str(load.batched_tokens),
             f"{load.kv_pages_used / load.kv_pages_total:.0%}" if load.kv_pages_total else "",
             f"{server.round_trip_seconds * 1e3:.1f}",
         )

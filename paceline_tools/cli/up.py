@@ -2,24 +2,23 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from rich.console import Console
 
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
-from paceline_tools.cli.flags import MOST_THREADS
+from paceline_tools.cli.options import ModelOptions
 from paceline_tools.local_servers import Servers, answers, running
 from paceline_tools.server_commands import draft_command, orchestrator_command, target_command
 from paceline_tools.terminal import console
 
 
-class Up(BaseModel):
+class Up(ModelOptions):
     """Run draft, target and orchestrator on this machine until Ctrl-C."""
 
     target: str = Field(
@@ -44,15 +43,6 @@ class Up(BaseModel):
         ge=1,
         le=65000,
         description="Port of the orchestrator; health and metrics are 100 and 200 above it.",
-    )
-    threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
-        ge=1,
-        le=MOST_THREADS,
-        description="Threads of each model; they take turns.",
-    )
-    dtype: Literal["bfloat16", "float32", "float64"] = Field(
-        default="bfloat16", description="Numbers of weights and KV."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."

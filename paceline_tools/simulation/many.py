@@ -210,7 +210,7 @@ class _Target:
             position=0,
             token_ids=(),
             step_seconds=self._last_seconds,
-            load=Load(sessions=sessions, max_batched_tokens=rows),
+            load=Load(sessions=sessions, batched_tokens=rows),
             cost_model=CostModel(world.step_seconds - world.token_seconds, world.token_seconds),
         )
         for call, draft_tokens in zip(calls, taken, strict=True):

@@ -207,7 +207,7 @@ class _Target:
                 accepted=accepted,
                 proposal_index=0 if draft_tokens else None,
                 step_seconds=seconds,
-                load=Load(sessions=1, max_batched_tokens=len(draft_tokens) + 1),
+                load=Load(sessions=1, batched_tokens=len(draft_tokens) + 1),
                 cost_model=cost.model,
                 arrived_seconds=asyncio.get_running_loop().time(),
                 asked_seconds=asked,

@@ -233,7 +233,7 @@ def load_to_proto(load: Load) -> session_pb2.Load:
     return session_pb2.Load(
         sessions=load.sessions,
         queued=load.queued,
-        max_batched_tokens=load.max_batched_tokens,
+        batched_tokens=load.batched_tokens,
         kv_pages_used=load.kv_pages_used,
         kv_pages_total=load.kv_pages_total,
     )
@@ -244,7 +244,7 @@ def load_from_proto(message: session_pb2.Load) -> Load:
     return Load(
         sessions=message.sessions,
         queued=message.queued,
-        max_batched_tokens=message.max_batched_tokens,
+        batched_tokens=message.batched_tokens,
         kv_pages_used=message.kv_pages_used,
         kv_pages_total=message.kv_pages_total,
     )

@@ -155,13 +155,13 @@ def test_beside_other_streams_it_does_not_wait_and_leaves_shared_cores_to_them()
     measurements.observe_decode_step(0.025, 3)
     pacer = AdaptivePacer(measurements, MOST, 1.0)
     for step in range(3):
-        pacer.observe(verdict(Load(sessions=4, max_batched_tokens=4), step * 0.025), ())
+        pacer.observe(verdict(Load(sessions=4, batched_tokens=4), step * 0.025), ())
     assert pacer.plan(100, DraftState(ready=True)).max_wait([], 0.001, 0.0) == 0.0
     assert reason(pacer, 100, DraftState(ready=True)) is Reason.SPECULATING
     assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SHARED
     measurements.observe_decode_step(0.025, 0)
     for step in range(SHARED_ROUNDS):
-        pacer.observe(verdict(Load(sessions=4, max_batched_tokens=1), 1 + step * 0.025), ())
+        pacer.observe(verdict(Load(sessions=4, batched_tokens=1), 1 + step * 0.025), ())
     assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SPECULATING
 
 
@@ -171,7 +171,7 @@ def test_a_stream_alone_whose_draft_has_its_own_cores_grants_branches() -> None:
     measurements.observe_decode_step(0.025, 3)
     for shares_cores, sessions, granted in ((False, 1, True), (True, 1, False), (False, 4, False)):
         pacer = AdaptivePacer(measurements, MOST, 1.0)
-        pacer.observe(verdict(Load(sessions=sessions, max_batched_tokens=sessions), 0.0), ())
+        pacer.observe(verdict(Load(sessions=sessions, batched_tokens=sessions), 0.0), ())
         draft = DraftState(ready=True, shares_cores=shares_cores)
         assert bool(pacer.plan(100, draft).branches) is granted
         assert bool(FixedPacer(4, 1.0).plan(100, draft).branches) is not shares_cores

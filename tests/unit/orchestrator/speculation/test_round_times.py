@@ -45,7 +45,7 @@ def verdict(at: float, tokens: int = 1, asked: float = 0.0) -> Verdict:
         tokens - 1,
         tokens - 1,
         step_seconds=STEP,
-        load=Load(sessions=1, max_batched_tokens=tokens),
+        load=Load(sessions=1, batched_tokens=tokens),
         cost_model=CostModel(0.02, 0.001),
         arrived_seconds=at,
         asked_seconds=asked,

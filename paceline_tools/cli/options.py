@@ -1,0 +1,47 @@
+"""Flags that several commands have."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
+from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS
+
+
+class PromptOptions(BaseModel):
+    """Which outputs are measured."""
+
+    prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
+    kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
+    max_tokens: int = Field(64, ge=2, le=MOST_TOKENS, description="Most tokens of each output.")
+    temperature: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Of all outputs of ours; their seed is fixed. transformers is greedy.",
+    )
+
+    @property
+    def chosen(self) -> list[Prompt]:
+        """The prompts of these kinds; InvalidArgument when there is none."""
+        return choose(read_prompts(self.prompts), self.kinds)
+
+
+class ModelOptions(BaseModel):
+    """How models run."""
+
+    threads: int = Field(
+        os.cpu_count() or 1, ge=1, le=MOST_THREADS, description="Threads of each model."
+    )
+    dtype: Literal["bfloat16", "float32", "float64"] = Field(
+        "bfloat16", description="Numbers of weights and KV."
+    )
+
+
+class FigureOptions(BaseModel):
+    """Where figures go, beside the terminal."""
+
+    json_: Path | None = Field(None, alias="json", description="Write all figures there.")
+    plot: Path | None = Field(None, description="Draw the figures there, as PNG.")
