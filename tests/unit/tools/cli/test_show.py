@@ -2,6 +2,8 @@
 
 import io
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -21,6 +23,7 @@ from paceline.protocol.verdict import Origin
 from paceline_tools.cli.app import main
 from paceline_tools.cli.show import as_json, show_delta
 
+PYPROJECT = Path(__file__).parents[4] / "pyproject.toml"
 STATISTICS = Statistics(
     2, 9, 8, 6, (2, 2, 1, 1), (2, 2, 2, 2), 1, 0.25, 2.0, 0.0015, Overhead(0.001, 0.0, 0.0005)
 )
@@ -92,7 +95,8 @@ def test_help_lists_the_commands_and_version_the_version(
     commands = "{pull,up,generate,chat,doctor,status,top,bench,evaluate,simulate,demo}"
     assert commands in capsys.readouterr().out
     main(["--version"])
-    assert capsys.readouterr().out == "paceline 0.1.0\n"
+    version = tomllib.loads(PYPROJECT.read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"paceline {version}\n"
 
 
 @pytest.mark.parametrize(
