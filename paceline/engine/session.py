@@ -1,12 +1,17 @@
-"""What the engine keeps of a session."""
+"""A session in the engine: its decoder, whose bugs are its own, its cache, and its pages."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import structlog
 
 from paceline.engine.core.prefixes import MIN_TOKENS, Prefix, Tokens, as_tokens
-from paceline.engine.interfaces import Decoder, KVCache
+from paceline.engine.interfaces import Decoder, KVCache, Logits, Span, StepReport
+from paceline.errors import Internal, PacelineError
 from paceline.harmless import harmless
 from paceline.protocol.model import KVSize
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -15,6 +20,7 @@ class EngineSession:
 
     tokens: those it opened with. salt: whom it shares prefixes with; None: nobody. has_room:
     whether what it comes to can be taken; it is asked for nothing while that does not hold.
+    A decoder that raises ends its own session and no other.
     """
 
     decoder: Decoder
@@ -25,7 +31,54 @@ class EngineSession:
     priority: int
     has_room: Callable[[], bool]
     admitted: bool = False
-    closed: bool = field(default=False)
+    closed: bool = False
+
+    @property
+    def able(self) -> bool:
+        """Whether it may be asked what it wants computed."""
+        return self.admitted and self.has_room()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits to be told what to do next."""
+        try:
+            return self.decoder.idle
+        except Exception:
+            _log.exception("a decoder failed to say whether it is idle")
+            self.fail(Internal("planning the step failed"))
+            return True
+
+    def plan(self, most_rows: int) -> Span | None:
+        """What it wants computed; it fails where that has more rows with logits than most_rows."""
+        try:
+            span = self.decoder.plan(self.cache.length)
+            if span is not None:
+                self.cache.truncate(span.position)
+        except Exception:
+            _log.exception("a decoder failed to plan")
+            self.fail(Internal("planning the step failed"))
+            return None
+        if span is not None and span.logit_rows > most_rows:  # it would wait for ever
+            wants = f"a step wants logits of {span.logit_rows} rows"
+            self.fail(Internal(f"{wants}; the limit is {most_rows}"))
+            return None
+        return span
+
+    def commit(self, span: Span, rows: Logits, report: StepReport) -> None:
+        """Hand the decoder the logits of the span that it wanted."""
+        try:
+            self.decoder.commit(span, rows, report)
+        except PacelineError as error:
+            self.fail(error)
+        except Exception:
+            _log.exception("a decoder failed to commit")
+            self.fail(Internal("taking the step's result failed"))
+
+    def fail(self, error: PacelineError) -> None:
+        """Close it, and tell its decoder why."""
+        self.closed = True
+        with harmless("telling a session that it failed"):
+            self.decoder.fail(error)
 
     def prefix(self, kv: KVSize) -> Prefix | None:
         """What others may share of it."""

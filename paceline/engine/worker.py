@@ -1,4 +1,7 @@
-"""The engine: one worker thread that owns the model and steps all sessions as one ragged batch."""
+"""The engine: one worker thread that owns the model and steps all sessions as one ragged batch.
+
+What it decides is in paceline.engine.core, which knows no thread and no clock.
+"""
 
 import threading
 import time
@@ -6,25 +9,16 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from paceline.engine.core.cost import CostFit
-from paceline.engine.core.gather import DECODE_SHARE, Gather
-from paceline.engine.core.prefixes import PrefixCache, as_tokens, longest
-from paceline.engine.core.schedule import block_rows, schedule
+from paceline.engine.core.admission import Admission
+from paceline.engine.core.batching import block_rows
+from paceline.engine.core.prefixes import PrefixCache, as_tokens
+from paceline.engine.core.scheduler import Scheduler, Step
 from paceline.engine.interfaces import Decoder, Logits, Runner, Span, StepMeasurement, StepReport
 from paceline.engine.session import EngineSession
-from paceline.errors import (
-    Internal,
-    InvalidArgument,
-    PacelineError,
-    ResourceExhausted,
-    Unavailable,
-)
+from paceline.errors import Internal, Unavailable
 from paceline.harmless import harmless
 from paceline.protocol.model import KVSize
 from paceline.protocol.session import Load
-
-LONGEST_GATHER = 1.0
-"""Steps for which one waits at most for those whom the last one answered."""
 
 _log = structlog.get_logger(__name__)
 
@@ -49,27 +43,17 @@ class Engine:
         streams that fail over. on_admit: told a session's tokens and how many were cached.
         """
         self._runner = runner
-        self._max_batched_tokens = max_batched_tokens
-        self.kv = KVSize(runner.page_rows, kv_pages, reserve_pages)
         self._on_step = on_step
         self._on_admit = on_admit
+        kv = KVSize(runner.page_rows, kv_pages, reserve_pages)
+        self._admission: Admission[EngineSession] = Admission(kv)
+        self._scheduler: Scheduler[EngineSession] = Scheduler(max_batched_tokens)
         self._prefixes = PrefixCache()
-        self._cost = CostFit()
-        self._sessions: list[EngineSession] = []
-        self._pages_used = 0
-        self._queued = 0
-        self._last_rows = 0
-        self._last_seconds = self._ended = 0.0
-        self._gathering = Gather()
-        self._some_go_on = False
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # holds what other threads read or change
         self._dirty = False
         self._stopping = self._over = False
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self.after_step: Callable[[], None] = lambda: None  # on the worker, once all are told
-        self.steps = 0
-        self.pace = 0.0
-        """Seconds from the end of a step to the end of the next, while they follow each other."""
 
     def start(self) -> None:
         """Start the worker."""
@@ -88,18 +72,33 @@ class Engine:
         return self._worker.is_alive() and not self._over
 
     @property
+    def kv(self) -> KVSize:
+        """The KV there is for sessions."""
+        return self._admission.kv
+
+    @property
     def block_rows(self) -> int:
         """Most rows of a span that need logits: such a span gets its turn, whatever else waits."""
-        return block_rows(self._max_batched_tokens)
+        return block_rows(self._scheduler.max_batched_tokens)
+
+    @property
+    def steps(self) -> int:
+        """Steps so far."""
+        return self._scheduler.statistics.steps
+
+    @property
+    def pace(self) -> float:
+        """Seconds from the end of a step to the end of the next, while they follow each other."""
+        return self._scheduler.statistics.pace
 
     @property
     def load(self) -> Load:
         """What the engine has on its hands."""
         return Load(
-            sessions=len(self._sessions),
-            queued=self._queued,
-            batched_tokens=self._last_rows,
-            kv_pages_used=self._pages_used,
+            sessions=len(self._admission.sessions),
+            queued=self._scheduler.queued,
+            batched_tokens=self._scheduler.statistics.rows,
+            kv_pages_used=self._admission.pages_used,
             kv_pages_total=self.kv.pages,
         )
 
@@ -122,14 +121,11 @@ class Engine:
         salt: whom it shares prefixes with; None: nobody. priority: higher goes first.
         has_room: asked on the worker; when it holds again the session must be woken.
         """
-        self._check_size(max_length, resumes=resumes)
-        pages = self.kv.pages_of(max_length)
+        self._admission.check_length(max_length, resumes=resumes)
         with self._changed:
             if self._over or self._stopping:
                 raise Unavailable("the engine has stopped")
-            free = self.kv.pages_for(resumes=resumes) - self._pages_used
-            if pages > free:
-                raise ResourceExhausted(f"KV is full: {pages} pages needed, {max(free, 0)} free")
+            pages = self._admission.pages_for(max_length, resumes=resumes)
             cache = self._runner.new_cache(max_length)
             session = EngineSession(
                 decoder,
@@ -140,16 +136,9 @@ class Engine:
                 priority,
                 has_room,
             )
-            self._pages_used += pages
-            self._sessions.append(session)
+            self._admission.add(session)
         self.wake(session)
         return session
-
-    def _check_size(self, max_length: int, *, resumes: bool) -> None:
-        most = self.kv.most(resumes=resumes)
-        if max_length > most:
-            limit = f"at most {most}, what KV here has for one stream"
-            raise InvalidArgument.of("tokens of prompt and max_tokens together", max_length, limit)
 
     def close(self, session: EngineSession) -> None:
         """Free `session` before the next step. Closing twice does nothing."""
@@ -159,7 +148,7 @@ class Engine:
     def wake(self, session: EngineSession) -> None:
         """Have the worker ask the decoders again: that of `session` has news."""
         with self._changed:
-            self._gathering.asked(session, time.perf_counter())
+            self._scheduler.gather.asked(session, time.perf_counter())
             self._dirty = True
             self._changed.notify()
 
@@ -177,8 +166,8 @@ class Engine:
         """Whoever is left goes elsewhere, at once; nobody comes any more."""
         with self._changed:
             self._over = True
-        for session in self._sessions:
-            self._fail(session, Unavailable("the engine has stopped"))
+        for session in self._admission.sessions:
+            session.fail(Unavailable("the engine has stopped"))
         self._told()
 
     def _wait_for_work(self) -> bool:
@@ -189,41 +178,33 @@ class Engine:
 
     def _step(self) -> bool:
         """Make one step; False when nobody wants one."""
-        self._gather()
+        self._wait_for_others()
         self._free_closed()
         self._admit_new()  # behind the wait, in which some may have opened
-        wanted = self._wanted()
-        step = schedule(wanted, self._max_batched_tokens)
-        self._queued = len(wanted) - len(step)
-        if not step or self._stopping:
+        step = self._scheduler.begin(self._wanted())
+        if not step.spans or self._stopping:
             self._told()  # some may have been told while they planned
             return False
         started = time.perf_counter()
-        try:
-            logits = self._runner.forward([(session.cache, span) for session, span in step])
-            results = list(zip(step, logits, strict=True))
-        except Exception:
-            _log.exception("forward pass failed", sessions=len(step))
-            self._check_runner()
-            for session, _ in step:
-                self._fail(session, Internal("the forward pass failed"))
-            self._told()
-            return True
-        report = self._report(step, started, time.perf_counter())
-        whole = {id(session): span for session, span in wanted}
-        self._some_go_on = False
-        for (session, span), rows in results:
-            if span is whole[id(session)]:
-                self._commit(session, span, rows, report)
-            else:
-                self._some_go_on = True
-        self._told()
-        self._record(step)  # nobody waits for a metric
-        # Who was served goes behind those who were not.
-        served = {id(session) for session, _ in step}
-        with self._changed:
-            self._sessions.sort(key=lambda session: id(session) in served)
+        logits = self._forward(step)
+        if logits is not None:
+            self._commit(step, logits, started, time.perf_counter())
         return True
+
+    def _forward(self, step: Step[EngineSession]) -> list[Logits] | None:
+        """Logits of each span; None where the forward pass failed, and with it the sessions."""
+        try:
+            logits = self._runner.forward([(session.cache, span) for session, span in step.spans])
+            if len(logits) == len(step.spans):
+                return logits
+            raise ValueError(f"logits of {len(logits)} spans")
+        except Exception:
+            _log.exception("forward pass failed", sessions=len(step.spans))
+            self._check_runner()
+            for session, _ in step.spans:
+                session.fail(Internal("the forward pass failed"))
+            self._told()
+            return None
 
     def _check_runner(self) -> None:
         """Raise when a step of one token fails as well: then no session is to blame, nor served."""
@@ -233,12 +214,36 @@ class Engine:
         with harmless("after_step"):
             self.after_step()
 
-    def _record(self, step: Sequence[tuple[EngineSession, Span]]) -> None:
-        if self._on_step is not None:
+    def _commit(
+        self, step: Step[EngineSession], logits: list[Logits], started: float, ended: float
+    ) -> None:
+        """Tell the sessions what came of the step."""
+        measured = self._scheduler.end(step, started, ended)
+        report = StepReport(
+            measured.seconds,
+            self.load,
+            self._scheduler.statistics.cost_model,
+            lambda: time.perf_counter() - ended,
+        )
+        for (session, span), rows in zip(step.spans, logits, strict=True):
+            if step.completes(session, span):
+                self._answer(session, span, rows, report)
+        self._told()
+        if self._on_step is not None:  # nobody waits for a metric
             with harmless("on_step"):
-                self._on_step(StepMeasurement(self._last_rows, len(step), self._last_seconds))
+                self._on_step(measured)
+        with self._changed:
+            self._admission.served([session for session, _ in step.spans])
 
-    def _gather(self) -> None:
+    def _answer(self, session: EngineSession, span: Span, rows: Logits, report: StepReport) -> None:
+        with self._changed:  # before it is told, as it may ask at once
+            self._scheduler.gather.answered(session, time.perf_counter())
+        session.commit(span, rows, report)
+        if not session.idle:
+            with self._changed:
+                self._scheduler.gather.goes_on(session)
+
+    def _wait_for_others(self) -> None:
         """Wait for those who just got an answer, as long as that pays, so that they share the step.
 
         Without it the first to ask again would have a step alone, and the others the next one.
@@ -249,98 +254,35 @@ class Engine:
             self._dirty = False
 
     def _need_not_wait(self) -> bool:
-        return self._stopping or not self._gathering.thinking
+        return self._stopping or not self._scheduler.gather.thinking
 
     def _max_wait(self) -> float:
-        """Seconds to wait for one more; few where some go on without having to ask."""
-        if not self._gathering.thinking:
+        """Seconds to wait for one more."""
+        if not self._scheduler.gather.thinking:
             return 0.0
         now = time.perf_counter()
-        longest = self._last_seconds * (DECODE_SHARE if self._some_go_on else LONGEST_GATHER)
-        ready = sum(not (one.closed or self._is_idle(one)) for one in self._sessions)
-        wait = self._gathering.max_wait(ready, self._last_seconds, now) if ready else 0.0
-        return min(self._ended + longest - now, wait)
+        ready = sum(not (session.closed or session.idle) for session in self._admission.sessions)
+        return self._scheduler.max_wait(ready, now)
 
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
         """What sessions want computed, in the order of their precedence."""
-        able = (session for session in self._sessions if session.admitted and session.has_room())
-        ranked = sorted(able, key=lambda session: -session.priority)
-        return [(session, span) for session in ranked if (span := self._plan(session))]
-
-    def _plan(self, session: EngineSession) -> Span | None:
-        try:
-            span = session.decoder.plan(session.cache.length)
-            if span is not None:
-                session.cache.truncate(span.position)
-        except Exception:
-            _log.exception("a decoder failed to plan")
-            self._fail(session, Internal("planning the step failed"))
-            return None
-        if (
-            span is not None and span.logit_rows > self._max_batched_tokens
-        ):  # it would wait for ever
-            wants = f"a step wants logits of {span.logit_rows} rows"
-            self._fail(session, Internal(f"{wants}; the limit is {self._max_batched_tokens}"))
-            return None
-        return span
-
-    def _is_idle(self, session: EngineSession) -> bool:
-        try:
-            return session.decoder.idle
-        except Exception:
-            _log.exception("a decoder failed to say whether it is idle")
-            self._fail(session, Internal("planning the step failed"))
-            return True
-
-    def _commit(self, session: EngineSession, span: Span, rows: Logits, report: StepReport) -> None:
-        with self._changed:  # before it is told, as it may ask at once
-            self._gathering.answered(session, time.perf_counter())
-        try:
-            session.decoder.commit(span, rows, report)
-        except PacelineError as error:
-            self._fail(session, error)
-        except Exception:
-            _log.exception("a decoder failed to commit")
-            self._fail(session, Internal("taking the step's result failed"))
-        if not self._is_idle(session):
-            with self._changed:
-                self._some_go_on |= self._gathering.goes_on(session)
-
-    def _fail(self, session: EngineSession, error: PacelineError) -> None:
-        session.closed = True
-        with harmless("telling a session that it failed"):
-            session.decoder.fail(error)
-
-    def _report(
-        self, step: list[tuple[EngineSession, Span]], started: float, ended: float
-    ) -> StepReport:
-        seconds = self._last_seconds = ended - started
-        idle = started - self._ended
-        self.pace = seconds + min(idle, seconds)
-        self._ended = ended
-        rows = sum(len(span.token_ids) for _, span in step)
-        if all(span.logit_rows for _, span in step):
-            self._cost.observe(rows, seconds)
-        self.steps += 1
-        self._last_rows = rows
-        cost = self._cost.model
-        return StepReport(seconds, self.load, cost, lambda: time.perf_counter() - ended)
+        able = [session for session in self._admission.by_precedence() if session.able]
+        most_rows = self._scheduler.max_batched_tokens
+        return [(session, span) for session in able if (span := session.plan(most_rows))]
 
     def _free_closed(self) -> None:
         with self._changed:
-            closed = [session for session in self._sessions if session.closed]
-            self._pages_used -= sum(session.pages for session in closed)
-            self._sessions = [session for session in self._sessions if not session.closed]
+            closed = self._admission.remove_closed()
             for session in closed:
-                self._gathering.forget(session)
+                self._scheduler.gather.forget(session)
         for session in closed:
             if (prefix := session.prefix(self.kv)) is not None:
                 self._prefixes.add(prefix)
-        self._prefixes.evict(self.kv.pages - self._pages_used)
+        self._prefixes.evict(self._admission.free_pages)
 
     def _admit_new(self) -> None:
         """Give new sessions the KV of what began alike, whether that has ended or still runs."""
-        for session in self._sessions:
+        for session in self._admission.sessions:
             if not session.admitted:
                 session.admitted = True
                 with harmless("sharing a prefix"):
@@ -352,12 +294,9 @@ class Engine:
     def _share(self, session: EngineSession) -> None:
         if session.salt is None:
             return
-        found = self._prefixes.longest(session.salt, session.tokens)
-        running = (other.prefix(self.kv) for other in self._sessions)
-        alike = [prefix for prefix in running if prefix and prefix.salt == session.salt]
-        live = longest(alike, session.tokens)
-        if live is not None and (found is None or live[1] > found[1]):
-            found = live[0].cache, live[1]
+        running = (other.prefix(self.kv) for other in self._admission.sessions)
+        alive = (prefix for prefix in running if prefix is not None)
+        found = self._prefixes.longest_with(session.salt, session.tokens, alive)
         if found is not None:
             cache, length = found
             session.cache = cache.copy(length)

@@ -15,6 +15,8 @@ _SOON = 0.1
 """Who is late is still expected within this share of it."""
 _LEAST = 0.01
 """Nobody is expected sooner than within this share of it."""
+LONGEST_GATHER = 1.0
+"""Steps for which one waits at most for those whom the last one answered."""
 DECODE_SHARE = 0.04
 """Share of a step for which those who decode on by themselves may be held up."""
 
@@ -29,6 +31,8 @@ class Gather:
         """Know of nobody."""
         self._thoughts: dict[Hashable, deque[float]] = {}
         self._answered: dict[Hashable, float] = {}
+        self.some_go_on = False
+        """Whether some, of those whom the last step served, want more without having to ask."""
 
     def answered(self, key: Hashable, now: float) -> None:
         """A session was told what it asked for, and may ask again."""
@@ -41,8 +45,10 @@ class Gather:
             self._thoughts.setdefault(key, deque(maxlen=_MEMORY)).append(now - answered)
 
     def goes_on(self, key: Hashable) -> bool:
-        """It need not ask; returns whether it has not."""
-        return self._answered.pop(key, None) is not None
+        """It wants more without having to ask; returns whether it had not asked already."""
+        goes_on = self._answered.pop(key, None) is not None
+        self.some_go_on |= goes_on
+        return goes_on
 
     @property
     def thinking(self) -> bool:

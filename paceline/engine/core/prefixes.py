@@ -60,6 +60,16 @@ class PrefixCache:
         self._touch(found[0])
         return found[0].cache, found[1]
 
+    def longest_with(
+        self, salt: str, tokens: Tokens, running: Iterable[Prefix]
+    ) -> tuple[KVCache, int] | None:
+        """As longest; prefixes of sessions that still run count as well."""
+        ended = self.longest(salt, tokens)
+        live = longest((prefix for prefix in running if prefix.salt == salt), tokens)
+        if live is not None and (ended is None or live[1] > ended[1]):
+            return live[0].cache, live[1]
+        return ended
+
     def evict(self, pages: int) -> None:
         """Drop the least recently used until at most `pages` are taken."""
         while self.pages > max(0, pages):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paceline.engine import worker as module
+from paceline.engine.core import scheduler as module
+from paceline.engine.core.batching import PROMPT_SHARE, fill_batch
 from paceline.engine.core.cost import CostFit
 from paceline.engine.core.gather import Gather
-from paceline.engine.core.schedule import PROMPT_SHARE, schedule
 from paceline.engine.interfaces import KVCache, Logits, Span, StepMeasurement, StepReport
 from paceline.engine.worker import Engine
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
@@ -298,7 +298,7 @@ def test_a_schedule_keeps_to_its_budget_and_serves_short_spans_first(
         (key, Span(0, (0,) * rows, min(rows, logit_rows)))
         for key, (rows, logit_rows) in enumerate(wanted)
     ]
-    step = schedule(asked, budget)
+    step = fill_batch(asked, budget)
     assert sum(len(span.token_ids) for _, span in step) <= budget
     by_key = dict(asked)
     for key, span in step:
@@ -367,7 +367,7 @@ class Patient(Gather):
 
 def patient_engine(**more: Any) -> Engine:
     engine = Engine(TableRunner(), max_batched_tokens=64, kv_pages=64, **more)
-    engine._gathering = Patient()
+    engine._scheduler.gather = Patient()
     return engine
 
 

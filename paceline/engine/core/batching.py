@@ -1,4 +1,4 @@
-"""Which spans share a step: short ones first, then pieces of prompts, up to a row budget."""
+"""Which spans share a step: short ones first, then pieces of prompts, up to a limit. Pure."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -8,28 +8,30 @@ from paceline.engine.interfaces import Span
 Key = TypeVar("Key")
 
 PROMPT_SHARE = 4
-"""While prompts wait they are left one row of so many, however many streams decode."""
+"""While prompts wait, one row of so many is theirs, however many streams decode."""
 
 
-def schedule(wanted: Iterable[tuple[Key, Span]], row_budget: int) -> list[tuple[Key, Span]]:
-    """Spans to run in one step, at most `row_budget` rows of them; order is precedence.
+def fill_batch(
+    wanted: Iterable[tuple[Key, Span]], max_batched_tokens: int
+) -> list[tuple[Key, Span]]:
+    """Spans to run in one step, at most max_batched_tokens rows; order is precedence.
 
     Decode steps and verify blocks, which need logits of every row or nearly, go first and
     whole, unless they are longer than block_rows: then the rows that need no logits go ahead.
     Prompts share what is left, and the last one that fits goes in part. A long prompt thus
-    never stalls the others for longer than one budget, nor they it.
+    never stalls the others for longer than one step, nor they it.
     """
     wanted = list(wanted)
     prompts = [item for item in wanted if _is_prompt(item[1])]
     blocks = [item for item in wanted if not _is_prompt(item[1])]
     step: list[tuple[Key, Span]] = []
-    room = block_rows(row_budget) if prompts else row_budget
+    room = block_rows(max_batched_tokens) if prompts else max_batched_tokens
     for key, span in blocks:
-        piece = _fitting(span, room, row_budget)
+        piece = _fitting(span, room, max_batched_tokens)
         if piece is not None:
             step.append((key, piece))
             room -= len(piece.token_ids)
-    room = row_budget - sum(len(span.token_ids) for _, span in step)
+    room = max_batched_tokens - sum(len(span.token_ids) for _, span in step)
     for key, span in prompts:
         if room > 0:
             piece = span if len(span.token_ids) <= room else span.head(room)
@@ -38,18 +40,18 @@ def schedule(wanted: Iterable[tuple[Key, Span]], row_budget: int) -> list[tuple[
     return step
 
 
-def block_rows(row_budget: int) -> int:
+def block_rows(max_batched_tokens: int) -> int:
     """Most rows with logits in a span that gets its turn while prompts wait, too."""
-    return row_budget - row_budget // PROMPT_SHARE
+    return max_batched_tokens - max_batched_tokens // PROMPT_SHARE
 
 
-def _fitting(span: Span, room: int, row_budget: int) -> Span | None:
+def _fitting(span: Span, room: int, max_batched_tokens: int) -> Span | None:
     """The block, or the part of a long one that can go ahead; None where there is no room."""
     rows = len(span.token_ids)
     if rows <= room:
         return span
     ahead = min(room, rows - span.logit_rows)
-    return span.head(ahead) if rows > block_rows(row_budget) and ahead > 0 else None
+    return span.head(ahead) if rows > block_rows(max_batched_tokens) and ahead > 0 else None
 
 
 def _is_prompt(span: Span) -> bool:
