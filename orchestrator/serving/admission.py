@@ -2,7 +2,7 @@
 
 import secrets
 
-from orchestrator.serving.tokenizer import TargetTokenizer
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.errors import FailedPrecondition
 from paceline.protocol.generation import GenerateRequest, Started
 from paceline.protocol.hashing import mix

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orchestrator.serving.detokenizer import Detokenizer
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.statistics import StreamStatistics
-from orchestrator.serving.stop_strings import StopStrings
+from orchestrator.serving.text.detokenizer import Detokenizer
+from orchestrator.serving.text.stop_strings import StopStrings
 from orchestrator.speculation.counts import Counts
 from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
 from paceline.protocol.model import ModelInfo

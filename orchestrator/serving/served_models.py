@@ -9,7 +9,7 @@ import structlog
 from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import NOT_ASKED, POLL_SECONDS, Replica
-from orchestrator.serving.tokenizer import TargetTokenizer
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.errors import (
     Internal,
     InvalidArgument,

@@ -12,8 +12,8 @@ from orchestrator.serving.generation import ChoiceRun, Choices
 from orchestrator.serving.kv_capacity import fit
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.served_models import ServedModels
-from orchestrator.serving.text_threads import TextThreads
-from orchestrator.serving.tokenizer import TargetTokenizer
+from orchestrator.serving.text.threads import TextThreads
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from orchestrator.settings import OrchestratorSettings
 from paceline.errors import Aborted
 from paceline.protocol.generation import GenerateRequest

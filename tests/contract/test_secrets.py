@@ -18,7 +18,7 @@ import draft_server.drafters.model as model_drafter
 from orchestrator.serving import generation as choices
 from orchestrator.serving import service
 from orchestrator.serving.output import OutputStream
-from orchestrator.serving.tokenizer import TargetTokenizer
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline import log
 from paceline.client import Client
 from paceline.engine.torch.runner import ModelRunner

@@ -15,7 +15,7 @@ import pytest
 from platformdirs import user_cache_path
 from transformers import PreTrainedTokenizerFast
 
-from orchestrator.serving.tokenizer import TargetTokenizer
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.errors import PacelineError
 from paceline.protocol.model import TokenizerFiles
 from tests.tiny_models import byte_tokenizer

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.serving.tokenizer import TargetTokenizer
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.engine.interfaces import Span
 from paceline.engine.simulated import VOCABULARY_SIZE, SimulatedRunner, Simulation, _tokenizer
 from paceline.errors import InvalidArgument

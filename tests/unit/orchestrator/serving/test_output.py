@@ -14,7 +14,7 @@ from paceline.protocol.generation import Delta, Finished, FinishReason, Usage
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs, Verdict
-from tests.unit.orchestrator.serving.test_tokenizer import TOKENIZER
+from tests.unit.orchestrator.serving.text.test_tokenizer import TOKENIZER
 
 STOP = TOKENIZER.encode("!")[0]
 

@@ -1,7 +1,6 @@
 """Tokenizers of models: each fetched on its own, anew when its files are others."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -10,8 +9,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.serving.served_models import ServedModels
-from orchestrator.serving.text_threads import TextThreads
-from paceline.errors import DeadlineExceeded, NotFound, PacelineError, Unavailable
+from paceline.errors import NotFound, PacelineError, Unavailable
 from paceline.protocol.model import ModelInfo, TokenizerFiles
 
 MODEL = ModelInfo("one", "print", "words", 100, 1000, (), 1, True, "here", tokenizer_hash="h")
@@ -97,26 +95,3 @@ async def test_what_goes_wrong_with_one_tokenizer_ends_no_watch(error: Exception
     assert (await models.pick("two"))[0].name == "two"
     assert not watch.done()
     watch.cancel()
-
-
-async def test_the_event_loop_goes_on_while_a_prompt_is_read() -> None:
-    threads, loop = TextThreads(), asyncio.get_running_loop()
-    free = asyncio.Event()
-
-    def work() -> str:
-        # Waits for the loop: were it run there, it would wait for ever.
-        asyncio.run_coroutine_threadsafe(set_free(), loop).result()
-        return "read"
-
-    async def set_free() -> None:
-        free.set()
-
-    assert await threads.run(10.0, work) == "read"
-    assert free.is_set()
-
-
-async def test_a_prompt_is_waited_for_within_the_deadline() -> None:
-    held = threading.Event()
-    with pytest.raises(DeadlineExceeded, match="not read within"):
-        await TextThreads().run(0.01, held.wait)
-    held.set()

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.serving import chat_template as module
-from orchestrator.serving.chat_template import ChatTemplates
-from orchestrator.serving.tokenizer import TargetTokenizer
+from orchestrator.serving.text import chat_template as module
+from orchestrator.serving.text.chat_template import ChatTemplates
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.engine.torch.tokenizer_files import read_tokenizer
 from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.protocol.model import TokenizerFiles

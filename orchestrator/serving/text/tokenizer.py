@@ -6,8 +6,8 @@ import json
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from orchestrator.serving.chat_template import ChatTemplates, Message
-from orchestrator.serving.detokenizer import NO_TEXT, Detokenizer, Vocabulary
+from orchestrator.serving.text.chat_template import ChatTemplates, Message
+from orchestrator.serving.text.detokenizer import NO_TEXT, Detokenizer, Vocabulary
 from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.protocol.generation import ChatMessage, Prompt
 from paceline.protocol.model import TokenizerFiles

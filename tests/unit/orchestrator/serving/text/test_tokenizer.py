@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer
 
-from orchestrator.serving.tokenizer import TargetTokenizer
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.engine.torch.tokenizer_files import read_tokenizer
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import ChatMessage

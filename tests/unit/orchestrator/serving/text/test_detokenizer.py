@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from orchestrator.serving.detokenizer import Vocabulary
+from orchestrator.serving.text.detokenizer import Vocabulary
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 PIECES = ["\u2581", "\u2581a", "a", "b", "日", "\u2581\u2581"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.serving.stop_strings import StopStrings
+from orchestrator.serving.text.stop_strings import StopStrings
 
 LETTERS = "ab"
 strings = st.lists(st.text(LETTERS, min_size=1, max_size=4), max_size=3).map(tuple)
