@@ -12,7 +12,7 @@ from rich.console import Console
 from paceline.client import Client, Result
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
-from paceline_tools.bench.delay import delayed
+from paceline_tools.bench.delayed_wire import delayed
 from paceline_tools.local_servers import answers, running
 from paceline_tools.server_commands import (
     UNWATCHED,

@@ -3,7 +3,7 @@
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_METADATA_BYTES = 8 * 1024
 """Names, values and 32 bytes for each. gRPC refuses some of what is over one limit, and all of what
-is over a second; they are the same here, so that it is no matter of luck."""
+is over a second; they are the same here, so that timing does not decide."""
 CONNECT_MS = 5_000
 """A connection attempt is given up after this long: TCP has then asked three times."""
 _CONNECTION_AGE_MS = 5 * 60 * 1000

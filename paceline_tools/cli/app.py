@@ -26,7 +26,7 @@ from paceline_tools.cli.flags import source
 from paceline_tools.cli.generate import Generate
 from paceline_tools.cli.pull import Pull
 from paceline_tools.cli.simulate import Simulate
-from paceline_tools.cli.top import Status, Top
+from paceline_tools.cli.top import ShowStatus, Top
 from paceline_tools.cli.up import Up
 from paceline_tools.terminal import BadInput, console, flush, plain, prepare_streams
 
@@ -49,7 +49,7 @@ class Paceline(BaseSettings):
     generate: CliSubCommand[Generate]
     chat: CliSubCommand[Chat]
     doctor: CliSubCommand[Doctor]
-    status: CliSubCommand[Status]
+    status: CliSubCommand[ShowStatus]
     top: CliSubCommand[Top]
     bench: CliSubCommand[Bench]
     evaluate: CliSubCommand[Evaluate]

@@ -17,10 +17,10 @@ from rich.table import Table
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
 from paceline.protocol.generation import Speculation
-from paceline_tools.bench.delay import delayed
+from paceline_tools.bench.delayed_wire import delayed
 from paceline_tools.bench.report import TARGET_ONLY, Report
 from paceline_tools.bench.samples import Prompt, Sample
-from paceline_tools.bench.steady import LoadRun, median_rates
+from paceline_tools.bench.throughput import LoadRun, median_rates
 from paceline_tools.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions

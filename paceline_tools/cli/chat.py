@@ -8,15 +8,15 @@ from rich.console import Console
 from paceline.client import SyncClient
 from paceline.errors import NotFound, PacelineError, Unavailable
 from paceline.protocol.generation import ChatMessage
-from paceline_tools.cli.asking import Asking
 from paceline_tools.cli.flags import Text
+from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import show_delta, summary
 from paceline_tools.terminal import console, plain
 
 HELP = "[dim]/reset forgets the conversation, /undo the last turn, /exit or Ctrl-D ends it[/]"
 
 
-class Chat(Asking):
+class Chat(RequestOptions):
     """Talk with the model; it remembers the conversation. Ctrl-C stops an answer."""
 
     system: Text = Field("", description="What the model is told before the conversation.")

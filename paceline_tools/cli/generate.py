@@ -9,13 +9,13 @@ from pydantic_settings import CliPositionalArg
 from paceline.client import Client, Generation, Result
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
-from paceline_tools.cli.asking import Asking
 from paceline_tools.cli.flags import Text
+from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import as_json, legend, show_delta, summary
 from paceline_tools.terminal import console, read_input
 
 
-class Generate(Asking):
+class Generate(RequestOptions):
     """Stream one output. On a terminal the tokens' colours say where they came from."""
 
     prompt: CliPositionalArg[Text] = Field("-", description="The prompt; - reads standard input.")

@@ -30,7 +30,7 @@ _STYLES = {
 }
 
 
-class Status(BaseModel):
+class ShowStatus(BaseModel):
     """Say how a deployment goes: servers, load, acceptance, what each draft pool brings."""
 
     address: Address = Field(

@@ -12,8 +12,8 @@ WAIT_SECONDS = 60
 LOADING = """
 import sys, time
 from pathlib import Path
-from paceline.engine_server import run_engine_process
-from paceline.scratch import scratch_folder
+from paceline.engine_server.process import run_engine_process
+from paceline.temporary import scratch_folder
 from target_server.settings import TargetSettings
 
 def start(settings, registry):

@@ -8,7 +8,7 @@ from transformers.integrations.ggml import GGUF_CONFIG_DEFAULTS_MAPPING, GGUF_CO
 
 from paceline.engine.torch.gguf.rope import rope_parameters
 from paceline.engine.torch.gguf.source import GgufSource
-from paceline.engine.torch.gguf.vocabulary import Vocabulary
+from paceline.engine.torch.gguf.vocabulary import GGUFVocabulary
 from paceline.errors import FailedPrecondition
 
 FAMILIES = {
@@ -110,7 +110,7 @@ def _plain(key: str, value: Any) -> Any:
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
-def make_config(source: GgufSource, vocabulary: Vocabulary | None) -> PreTrainedConfig:
+def make_config(source: GgufSource, vocabulary: GGUFVocabulary | None) -> PreTrainedConfig:
     """The config of a file; refuses by name what it cannot say."""
     family = FAMILIES.get(source.architecture)
     if family is None:
@@ -137,7 +137,7 @@ def make_config(source: GgufSource, vocabulary: Vocabulary | None) -> PreTrained
     return AutoConfig.for_model(family, **values)
 
 
-def _refuse_rowless(source: GgufSource, vocabulary: Vocabulary | None, rows: int) -> None:
+def _refuse_rowless(source: GgufSource, vocabulary: GGUFVocabulary | None, rows: int) -> None:
     count = 0 if vocabulary is None else len(vocabulary.tokens)
     if count > rows:
         raise FailedPrecondition(
@@ -185,7 +185,7 @@ def _of_tensors(architecture: str, shapes: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _ids(vocabulary: Vocabulary | None) -> dict[str, int | None]:
+def _ids(vocabulary: GGUFVocabulary | None) -> dict[str, int | None]:
     """Without a vocabulary no token has a meaning."""
     roles = {} if vocabulary is None else vocabulary.ids
     return {f"{role}_token_id": roles.get(role) for role in ("bos", "eos", "pad")}

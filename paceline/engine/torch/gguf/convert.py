@@ -13,7 +13,7 @@ from paceline.catalog import write_version
 from paceline.engine.torch.gguf.config import make_config
 from paceline.engine.torch.gguf.source import GgufSource, open_gguf
 from paceline.engine.torch.gguf.tokenizer import make_tokenizer
-from paceline.engine.torch.gguf.vocabulary import Vocabulary, read_vocabulary
+from paceline.engine.torch.gguf.vocabulary import GGUFVocabulary, read_vocabulary
 from paceline.engine.torch.gguf.weights import empty_model, read_weights
 from paceline.errors import FailedPrecondition, PacelineError, in_a_line
 
@@ -59,7 +59,9 @@ def _write(source: GgufSource, work: Path, say: Say) -> None:
     _write_model(source, vocabulary, work, say)
 
 
-def _write_model(source: GgufSource, vocabulary: Vocabulary | None, folder: Path, say: Say) -> None:
+def _write_model(
+    source: GgufSource, vocabulary: GGUFVocabulary | None, folder: Path, say: Say
+) -> None:
     """Weights, config, and every token that ends a turn."""
     model = empty_model(make_config(source, vocabulary))
     say("reading weights")
@@ -73,7 +75,7 @@ def _write_model(source: GgufSource, vocabulary: Vocabulary | None, folder: Path
     _write_generation(vocabulary, folder)
 
 
-def _write_tokenizer(source: GgufSource, vocabulary: Vocabulary, folder: Path) -> None:
+def _write_tokenizer(source: GgufSource, vocabulary: GGUFVocabulary, folder: Path) -> None:
     """tokenizer.json and its settings, under a class name that every transformers knows."""
     make_tokenizer(source, vocabulary).save_pretrained(folder)
     path = folder / "tokenizer_config.json"
@@ -81,7 +83,7 @@ def _write_tokenizer(source: GgufSource, vocabulary: Vocabulary, folder: Path) -
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False))
 
 
-def _write_generation(vocabulary: Vocabulary | None, folder: Path) -> None:
+def _write_generation(vocabulary: GGUFVocabulary | None, folder: Path) -> None:
     settings: dict[str, int | list[int]] = {}
     if vocabulary is not None:
         ids = {f"{role}_token_id": vocabulary.ids.get(role) for role in ("bos", "pad")}

@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from paceline.catalog import write_version
 from paceline.engine.torch.gguf.pretokenizers import BY_NAME
 from paceline.engine.torch.gguf.tokenizer import byte_level
-from paceline.engine.torch.gguf.vocabulary import TokenType, Vocabulary
+from paceline.engine.torch.gguf.vocabulary import GGUFVocabulary, TokenType
 
 
 def renew_folder(folder: Path, pre: str) -> None:
@@ -35,7 +35,7 @@ def _renewed(content: dict[str, Any], pre: str) -> Tokenizer:
     by_id = {index: token for token, index in content["model"]["vocab"].items()}
     by_id |= {index: token["content"] for index, token in added.items()}
     tokens = [by_id.get(index, f"[PAD{index}]") for index in range(max(by_id) + 1)]
-    vocabulary = Vocabulary(tokens, [int(TokenType.NORMAL)] * len(tokens), {})
+    vocabulary = GGUFVocabulary(tokens, [int(TokenType.NORMAL)] * len(tokens), {})
     merges = [tuple(merge) for merge in content["model"]["merges"]]
     tokenizer = byte_level(vocabulary, merges, BY_NAME[pre])
     tokenizer.add_tokens(

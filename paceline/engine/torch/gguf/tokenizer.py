@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from paceline.engine.torch.gguf.pretokenizers import AFTER_GPT2, BY_NAME, DEFAULT, PreTokenizer
 from paceline.engine.torch.gguf.source import GgufSource
-from paceline.engine.torch.gguf.vocabulary import TokenType, Vocabulary
+from paceline.engine.torch.gguf.vocabulary import GGUFVocabulary, TokenType
 from paceline.errors import FailedPrecondition
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ _ADDED = {TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED}
 _PHI3_KEEPS_SPACE = {"<unk>", "<s>", "<|endoftext|>"}
 
 
-def make_tokenizer(source: GgufSource, vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
+def make_tokenizer(source: GgufSource, vocabulary: GGUFVocabulary) -> PreTrainedTokenizerFast:
     """The tokenizer of a file. Raises FailedPrecondition for kinds that are not known."""
     kind = source.get("tokenizer.ggml.model")
     if kind == "gpt2":
@@ -69,7 +69,7 @@ def _pair(merge: str) -> tuple[str, str]:
 
 
 def byte_level(
-    vocabulary: Vocabulary,
+    vocabulary: GGUFVocabulary,
     merges: list[tuple[str, str]],
     pre: PreTokenizer,
     after: tuple[str, ...] = (),
@@ -96,7 +96,7 @@ def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
 
 
-def _sentencepiece(source: GgufSource, vocabulary: Vocabulary) -> Tokenizer:
+def _sentencepiece(source: GgufSource, vocabulary: GGUFVocabulary) -> Tokenizer:
     """A BPE whose merges follow the scores of what they make, with bytes for what is left."""
     prefix = bool(source.get("tokenizer.ggml.add_space_prefix", True))
     scores = source.get("tokenizer.ggml.scores")
@@ -129,7 +129,7 @@ def _sentencepiece(source: GgufSource, vocabulary: Vocabulary) -> Tokenizer:
 
 
 def _merges(
-    vocabulary: Vocabulary, ids: dict[str, int], scores: list[float]
+    vocabulary: GGUFVocabulary, ids: dict[str, int], scores: list[float]
 ) -> Iterator[tuple[str, str]]:
     """All pairs that make a token, the token of the best score first."""
     normal = [i for i, kind in enumerate(vocabulary.types) if kind == TokenType.NORMAL]
@@ -140,7 +140,7 @@ def _merges(
         yield from sorted(known, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
 
 
-def added_tokens(source: GgufSource, vocabulary: Vocabulary) -> list[AddedToken]:
+def added_tokens(source: GgufSource, vocabulary: GGUFVocabulary) -> list[AddedToken]:
     """The tokens found in text before it is split: control tokens, and those a user defined."""
     return [
         AddedToken(
@@ -160,7 +160,7 @@ def _strips(source: GgufSource, token: str, kind: int) -> bool:
     return phi3 and kind == TokenType.CONTROL and token not in _PHI3_KEEPS_SPACE
 
 
-def _frame(tokenizer: Tokenizer, vocabulary: Vocabulary, begins: bool, ends: bool) -> None:
+def _frame(tokenizer: Tokenizer, vocabulary: GGUFVocabulary, begins: bool, ends: bool) -> None:
     """Have the begin and the end token put around a text."""
     bos, eos = vocabulary.token("bos") if begins else None, None
     if ends:
@@ -176,7 +176,7 @@ def _frame(tokenizer: Tokenizer, vocabulary: Vocabulary, begins: bool, ends: boo
 
 
 def wrapped(
-    tokenizer: Tokenizer, vocabulary: Vocabulary, source: GgufSource
+    tokenizer: Tokenizer, vocabulary: GGUFVocabulary, source: GgufSource
 ) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers saves it, with the file's chat templates."""
     roles = {f"{role}_token": vocabulary.token(role) for role in ("bos", "eos", "unk", "pad")}

@@ -45,7 +45,7 @@ _HARMONY = {"<|return|>", "<|call|>"}
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class GGUFVocabulary:
     """Tokens by id, their kinds, and the ids that mean something."""
 
     tokens: list[str]
@@ -70,7 +70,7 @@ class Vocabulary:
         return self.tokens[index] == f"[PAD{index}]"
 
 
-def read_vocabulary(source: GgufSource) -> Vocabulary | None:
+def read_vocabulary(source: GgufSource) -> GGUFVocabulary | None:
     """The vocabulary of a file; None where it has none."""
     tokens = source.get("tokenizer.ggml.tokens")
     if not tokens:
@@ -85,7 +85,7 @@ def read_vocabulary(source: GgufSource) -> Vocabulary | None:
         int(TokenType.CONTROL) if token in ENDS else int(kind)
         for token, kind in zip(tokens, types, strict=True)
     ]
-    return Vocabulary(list(tokens), kinds, _roles(source, len(tokens)))
+    return GGUFVocabulary(list(tokens), kinds, _roles(source, len(tokens)))
 
 
 def _roles(source: GgufSource, size: int) -> dict[str, int]:

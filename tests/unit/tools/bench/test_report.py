@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from paceline.errors import InvalidArgument
-from paceline_tools.bench.delay import delayed
+from paceline_tools.bench.delayed_wire import delayed
 from paceline_tools.bench.report import TARGET_ONLY, Report
 from paceline_tools.bench.samples import PROMPTS, Prompt, Sample, read_prompts
-from paceline_tools.bench.steady import LoadRun, median_rates
+from paceline_tools.bench.throughput import LoadRun, median_rates
 
 CODE, PROSE = Prompt("code", "def f("), Prompt("prose", "Once")
 

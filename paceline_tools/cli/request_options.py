@@ -12,7 +12,7 @@ from paceline_tools.cli.flags import MOST_TOKENS, Address, Finite, Text
 StopString = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
-class Asking(BaseModel):
+class RequestOptions(BaseModel):
     """Flags of an output, but for its prompt."""
 
     address: Address = Field(
