@@ -6,7 +6,7 @@ from draft_server.model_free import start_lookup
 from draft_server.service import draft_server
 from draft_server.settings import DraftSettings
 from paceline.engine import start as engine
-from paceline.engine.started_engine import StartedEngine
+from paceline.engine.interfaces import StartedEngine
 from paceline.engine_server.process import run_engine_process
 from paceline.settings import parse
 

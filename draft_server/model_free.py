@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry
 
 from draft_server.settings import DraftSettings
-from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.interfaces import KVCache, Logits, Span, StartedEngine
 from paceline.engine.metrics import EngineMetrics
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
-from paceline.engine.started_engine import StartedEngine
-from paceline.engine.worker import Engine
+from paceline.engine.worker import EngineWorker
 from paceline.errors import Internal
 from paceline.machine import own_cores
 from paceline.protocol.model import ModelInfo
@@ -35,7 +34,7 @@ class NoCache:
 class NoRunner:
     """The forward pass of no model. A session takes one page, which is all its tokens."""
 
-    page_rows = _ANY
+    page_tokens = _ANY
 
     def new_cache(self, max_length: int = 0) -> NoCache:
         """An empty cache."""
@@ -60,7 +59,7 @@ def start_lookup(settings: DraftSettings, registry: CollectorRegistry) -> Starte
         host=socket.gethostname(),
         cores=own_cores(),
     )
-    engine = Engine(
+    engine = EngineWorker(
         NoRunner(), max_batched_tokens=settings.max_batched_tokens, kv_pages=MAX_SESSIONS
     )
     EngineMetrics(registry).watch(lambda: engine.load)

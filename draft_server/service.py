@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from draft_server.metrics import DraftMetrics
 from draft_server.prompt_lookup import RecentOutputs
 from draft_server.session import AnyDrafter, DraftStream
-from paceline.engine.started_engine import StartedEngine
+from paceline.engine.interfaces import StartedEngine
 from paceline.engine_server.process import EngineServer
 from paceline.errors import InvalidArgument
 from paceline.harmless import harmless

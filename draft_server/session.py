@@ -6,7 +6,7 @@ from draft_server.drafters.model import Deliver, ModelDrafter
 from draft_server.drafters.ngram import NgramDrafter
 from draft_server.metrics import DraftMetrics
 from draft_server.prompt_lookup import PromptLookup, RecentOutputs
-from paceline.engine.worker import Engine
+from paceline.engine.interfaces import Engine
 from paceline.harmless import harmless
 from paceline.protocol.session import Advance, Opening
 

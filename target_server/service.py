@@ -67,7 +67,8 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
             self._post(verification, request)
             return ()
 
-        make = functools.partial(Verification, most_rows=self._server.engine.block_rows)
+        most = self._server.engine.max_block_tokens
+        make = functools.partial(Verification, max_block_tokens=most)
         session = self._server.run_session(request_iterator, context, make, post)
         async with contextlib.aclosing(session):
             async for value in session:

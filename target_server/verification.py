@@ -14,8 +14,8 @@ from paceline.protocol.session import Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import PromptLogprobs, TokenLogprobs, Verdict, Verify
 
-PROMPT_LOGPROB_ROWS = 32
-"""Rows of a prompt whose logits are held at once."""
+PROMPT_LOGPROB_TOKENS = 32
+"""Tokens of a prompt whose logits are held at once."""
 
 
 def verify(
@@ -29,13 +29,13 @@ def verify(
     Internal where the model has no number for any token that may come.
     """
     decided: list[int] = []
-    for place, row in enumerate(logits):
+    for index, row in enumerate(logits):
         token = pick(row, opening.sampling, opening.seed, history, opening.stop_token_ids)
         if not row[token] > -math.inf:
             raise Internal(f"the model's logits at position {len(history)} are no numbers")
         decided.append(token)
         history.append(token)
-        rejected = place == len(drafts) or token != drafts[place]
+        rejected = index == len(drafts) or token != drafts[index]
         if rejected or token in opening.stop_token_ids:
             break
     return decided
@@ -48,15 +48,16 @@ class Verification:
         self,
         opening: Opening,
         deliver: Callable[[Verdict | PromptLogprobs | PacelineError], None],
-        most_rows: int = sys.maxsize,
+        max_block_tokens: int = sys.maxsize,
     ) -> None:
         """`deliver` takes prompt logprobs, verdicts, and at most one error as the last thing.
 
-        most_rows: with logits, in one step. Of a longer proposal the head is verified.
+        max_block_tokens: most whose logits one step computes. Of a longer proposal the head is
+        verified.
         """
         self._opening = opening
         self._deliver = deliver
-        self._most_rows = most_rows
+        self._max_block_tokens = max_block_tokens
         tokens = opening.prompt_token_ids + opening.output_token_ids
         self._path = TokenPath(tokens)
         self._history = History(opening.prompt_token_ids, opening.output_token_ids)
@@ -79,7 +80,7 @@ class Verification:
 
     @property
     def idle(self) -> bool:
-        """Whether the orchestrator thinks."""
+        """Whether it waits for the orchestrator to ask."""
         return not (self._steps or self._inbox or self.finished)
 
     def plan(self, cached: int) -> Span | None:
@@ -140,8 +141,8 @@ class Verification:
 
     def _prompt_piece(self, cached: int) -> Span:
         """Some tokens of the prompt with the logits of all: few, as each is a whole vocabulary."""
-        rows = min(PROMPT_LOGPROB_ROWS, self._most_rows)
-        end = min(cached + rows, self._last_of_prompt)
+        count = min(PROMPT_LOGPROB_TOKENS, self._max_block_tokens)
+        end = min(cached + count, self._last_of_prompt)
         tokens = self._opening.prompt_token_ids[cached:end]
         return Span(cached, tokens, len(tokens))
 
@@ -171,5 +172,5 @@ class Verification:
         """
         if not self._asked.proposals:
             return ()
-        room = min(self._opening.max_length - len(self._path), self._most_rows) - 1
+        room = min(self._opening.max_length - len(self._path), self._max_block_tokens) - 1
         return self._path.remainder(self._asked.proposals[0])[:room]

@@ -15,8 +15,8 @@ from draft_server.service import DraftServer
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
+from paceline.engine.interfaces import StartedEngine
 from paceline.engine.start import start
-from paceline.engine.started_engine import StartedEngine
 from paceline.rpc.server import serving
 from target_server.service import TargetServer
 from target_server.settings import TargetSettings

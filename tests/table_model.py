@@ -37,7 +37,7 @@ class TokenCache:
 class TableRunner:
     """A Runner whose logits depend on the last `order` tokens (all of them when None)."""
 
-    page_rows = 16
+    page_tokens = 16
 
     def __init__(self, vocabulary: int = 8, seed: int = 0, order: int | None = None) -> None:
         self.vocabulary = vocabulary

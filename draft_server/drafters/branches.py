@@ -11,10 +11,8 @@ import structlog
 
 from draft_server.branched_path import MAX_LEAVES, Leaf
 from draft_server.drafters.model import ModelDrafter, pick_next
-from paceline.engine.interfaces import Logits, Span, StepReport
+from paceline.engine.interfaces import Engine, Logits, OpenSession, Span, StepReport
 from paceline.engine.sampling.history import History
-from paceline.engine.session import EngineSession
-from paceline.engine.worker import Engine
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -90,7 +88,7 @@ class BranchSessions:
         self._engine = engine
         self._drafter = drafter
         self._decoders: list[BranchDrafter] = []
-        self._sessions: list[EngineSession] = []
+        self._sessions: list[OpenSession] = []
 
     def open(self, count: int) -> None:
         """Have `count` sessions, as far as there is room that nobody else needs."""

@@ -1,6 +1,12 @@
-"""What the engine's parts hand each other: spans, who wants them and who computes them."""
+"""The seams of the engine: what stands behind them can be replaced.
 
-from collections.abc import Callable, Sequence
+A device, or another way to compute: Runner and KVCache, which compute Spans. A session's work:
+Decoder, which wants spans computed and takes their logits in a StepReport's company. Another
+engine altogether: Engine and OpenSession, which the servers work on, and StartedEngine, what
+they are started with.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -8,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.errors import PacelineError
+from paceline.protocol.model import KVSize, ModelInfo, TokenizerFiles
 from paceline.protocol.session import CostModel, Load
 
 PAGE_TOKENS = 512
@@ -55,7 +62,7 @@ class Runner(Protocol):
     """The forward pass. Not thread-safe: one worker thread owns it."""
 
     @property
-    def page_rows(self) -> int:
+    def page_tokens(self) -> int:
         """Tokens in a page of KV: caches grow by whole pages."""
 
     def new_cache(self, max_length: int = 0) -> KVCache:
@@ -82,15 +89,6 @@ class StepReport:
     since_forward: Callable[[], float] = lambda: 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class StepMeasurement:
-    """A step that was made, for metrics. seconds: of the forward pass."""
-
-    rows: int
-    sessions: int
-    seconds: float
-
-
 class Decoder(Protocol):
     """What one session wants computed; called on the engine's worker thread only."""
 
@@ -112,3 +110,90 @@ class Decoder(Protocol):
 
     def fail(self, error: PacelineError) -> None:
         """The engine cannot go on with this session."""
+
+
+class OpenSession(Hashable, Protocol):
+    """A session as who opened it has it. closed: by Engine.close, or because it failed."""
+
+    closed: bool
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens whose KV it has."""
+
+
+class Engine(Protocol):
+    """What draft and target servers work on; all methods may be called on any thread.
+
+    paceline.engine.worker is the one here. after_step: called once all of a step are told, and
+    whenever sessions were told that they failed.
+    """
+
+    after_step: Callable[[], None]
+
+    def open(
+        self,
+        decoder: Decoder,
+        tokens: Sequence[int],
+        max_length: int,
+        *,
+        resumes: bool = False,
+        salt: str | None = "",
+        priority: int = 0,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> OpenSession:
+        """Admit a session that begins with `tokens` and will have at most `max_length`.
+
+        Its KV is promised here, so that no stream runs out of it half way. resumes: it comes
+        from a lost server, and may use the reserve. salt: whom it shares prefixes with; None:
+        nobody. priority: higher goes first. has_room: whether what it comes to can be taken; the
+        decoder is asked for nothing while it cannot, and once it can the session is woken. Raises
+        ResourceExhausted when there is no room now, InvalidArgument when there never is,
+        Unavailable when the engine has stopped.
+        """
+
+    def close(self, session: OpenSession) -> None:
+        """Free `session` before the next step. Closing twice does nothing."""
+
+    def wake(self, session: OpenSession) -> None:
+        """Ask the session's decoder again: it has news."""
+
+    def stop(self) -> None:
+        """End after the current step; sessions left over fail with Unavailable."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes sessions and makes steps."""
+
+    @property
+    def kv(self) -> KVSize:
+        """The KV there is for sessions."""
+
+    @property
+    def load(self) -> Load:
+        """What it has on its hands."""
+
+    @property
+    def max_block_tokens(self) -> int:
+        """Most tokens of a span that need logits: such a span gets its turn, whatever waits."""
+
+    @property
+    def steps(self) -> int:
+        """Steps so far: while they grow, the engine lives."""
+
+    @property
+    def pace(self) -> float:
+        """Seconds from the end of a step to the end of the next, while they follow each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartedEngine:
+    """An engine at work, and what its model is: what a server is made of.
+
+    tokenizer: None where the model has none. threads: of the forward pass; 0 where there is none.
+    """
+
+    engine: Engine
+    model: ModelInfo
+    tokenizer: TokenizerFiles | None
+    threads: int = 0

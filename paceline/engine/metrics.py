@@ -5,7 +5,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from paceline.engine.interfaces import StepMeasurement
+from paceline.engine.core.step_statistics import StepMeasurement
 from paceline.protocol.session import Load
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

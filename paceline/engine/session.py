@@ -34,6 +34,11 @@ class EngineSession:
     closed: bool = False
 
     @property
+    def cached_tokens(self) -> int:
+        """Tokens whose KV it has."""
+        return self.cache.length
+
+    @property
     def able(self) -> bool:
         """Whether it may be asked what it wants computed."""
         return self.admitted and self.has_room()
@@ -48,8 +53,8 @@ class EngineSession:
             self.fail(Internal("planning the step failed"))
             return True
 
-    def plan(self, most_rows: int) -> Span | None:
-        """What it wants computed; it fails where that has more rows with logits than most_rows."""
+    def plan(self, max_rows: int) -> Span | None:
+        """What it wants computed; it fails where that has more rows with logits than max_rows."""
         try:
             span = self.decoder.plan(self.cache.length)
             if span is not None:
@@ -58,9 +63,9 @@ class EngineSession:
             _log.exception("a decoder failed to plan")
             self.fail(Internal("planning the step failed"))
             return None
-        if span is not None and span.logit_rows > most_rows:  # it would wait for ever
+        if span is not None and span.logit_rows > max_rows:  # it would wait for ever
             wants = f"a step wants logits of {span.logit_rows} rows"
-            self.fail(Internal(f"{wants}; the limit is {most_rows}"))
+            self.fail(Internal(f"{wants}; the limit is {max_rows}"))
             return None
         return span
 

@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span
+from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span, StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
-from paceline.engine.started_engine import StartedEngine, run_engine
+from paceline.engine.worker import start_worker
 from paceline.errors import InvalidArgument
 from paceline.protocol.hashing import mix
 from paceline.protocol.model import Cores, ModelInfo, TokenizerFiles
@@ -135,7 +135,7 @@ def is_simulated(name: str) -> bool:
 class SimulatedRunner:
     """A Runner that takes the stated time."""
 
-    page_rows = PAGE_TOKENS
+    page_tokens = PAGE_TOKENS
 
     def __init__(self, simulation: Simulation, *, drafts: bool) -> None:
         """drafts: draft token, instead of deciding."""
@@ -194,7 +194,7 @@ def start_simulated(
         cores=Cores("", (), 0.0),
     )
     runner = SimulatedRunner(simulation, drafts=drafts)
-    engine = run_engine(settings, runner, registry)
+    engine = start_worker(settings, runner, registry)
     return StartedEngine(engine, model, _tokenizer())
 
 

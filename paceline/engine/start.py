@@ -3,8 +3,8 @@
 from prometheus_client import CollectorRegistry
 
 from paceline.engine import simulated
+from paceline.engine.interfaces import StartedEngine
 from paceline.engine.settings import EngineSettings
-from paceline.engine.started_engine import StartedEngine
 
 
 def start(

@@ -1,6 +1,7 @@
 """The engine: one worker thread that owns the model and steps all sessions as one ragged batch.
 
-What it decides is in paceline.engine.core, which knows no thread and no clock.
+What it decides is in paceline.engine.core, which knows no thread and no clock; here are the
+thread, its lock and the calls to runner, decoders and watchers.
 """
 
 import threading
@@ -8,13 +9,24 @@ import time
 from collections.abc import Callable, Sequence
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from paceline.engine.core.admission import Admission
-from paceline.engine.core.batching import block_rows
+from paceline.engine.core.batching import max_block_tokens
 from paceline.engine.core.prefixes import PrefixCache, as_tokens
 from paceline.engine.core.scheduler import Scheduler, Step
-from paceline.engine.interfaces import Decoder, Logits, Runner, Span, StepMeasurement, StepReport
+from paceline.engine.core.step_statistics import StepMeasurement
+from paceline.engine.interfaces import (
+    Decoder,
+    Logits,
+    OpenSession,
+    Runner,
+    Span,
+    StepReport,
+)
+from paceline.engine.metrics import EngineMetrics
 from paceline.engine.session import EngineSession
+from paceline.engine.settings import EngineSettings
 from paceline.errors import Internal, Unavailable
 from paceline.harmless import harmless
 from paceline.protocol.model import KVSize
@@ -23,8 +35,8 @@ from paceline.protocol.session import Load
 _log = structlog.get_logger(__name__)
 
 
-class Engine:
-    """Runs the sessions' decoders. All methods but the worker's own may be called on any thread."""
+class EngineWorker:
+    """The Engine of paceline.engine.interfaces: its public methods may be called on any thread."""
 
     def __init__(
         self,
@@ -38,14 +50,14 @@ class Engine:
     ) -> None:
         """Own `runner`.
 
-        max_batched_tokens: most rows in a step. kv_pages: pages of runner.page_rows tokens for all
-        sessions, and for prefixes in what they leave. reserve_pages: of these, kept for
-        streams that fail over. on_admit: told a session's tokens and how many were cached.
+        max_batched_tokens: most rows in a step. kv_pages: for all sessions, and for prefixes in
+        what they leave; of runner.page_tokens each. reserve_pages: of these, kept for streams
+        that fail over. on_admit: told a session's tokens and how many were cached.
         """
         self._runner = runner
         self._on_step = on_step
         self._on_admit = on_admit
-        kv = KVSize(runner.page_rows, kv_pages, reserve_pages)
+        kv = KVSize(runner.page_tokens, kv_pages, reserve_pages)
         self._admission: Admission[EngineSession] = Admission(kv)
         self._scheduler: Scheduler[EngineSession] = Scheduler(max_batched_tokens)
         self._prefixes = PrefixCache()
@@ -77,9 +89,9 @@ class Engine:
         return self._admission.kv
 
     @property
-    def block_rows(self) -> int:
-        """Most rows of a span that need logits: such a span gets its turn, whatever else waits."""
-        return block_rows(self._scheduler.max_batched_tokens)
+    def max_block_tokens(self) -> int:
+        """Most tokens of a span that need logits: such a span gets its turn, whatever waits."""
+        return max_block_tokens(self._scheduler.max_batched_tokens)
 
     @property
     def steps(self) -> int:
@@ -113,14 +125,7 @@ class Engine:
         priority: int = 0,
         has_room: Callable[[], bool] = lambda: True,
     ) -> EngineSession:
-        """Admit a session that begins with `tokens` and will have at most `max_length`.
-
-        Its pages are promised here, so that no stream runs out of KV half way. One that
-        resumes may use the reserve. Raises ResourceExhausted when there is no room now,
-        InvalidArgument when there never is, Unavailable when the worker has ended.
-        salt: whom it shares prefixes with; None: nobody. priority: higher goes first.
-        has_room: asked on the worker; when it holds again the session must be woken.
-        """
+        """See paceline.engine.interfaces.Engine. has_room is asked on the worker."""
         self._admission.check_length(max_length, resumes=resumes)
         with self._changed:
             if self._over or self._stopping:
@@ -140,12 +145,12 @@ class Engine:
         self.wake(session)
         return session
 
-    def close(self, session: EngineSession) -> None:
+    def close(self, session: OpenSession) -> None:
         """Free `session` before the next step. Closing twice does nothing."""
         session.closed = True
         self.wake(session)
 
-    def wake(self, session: EngineSession) -> None:
+    def wake(self, session: OpenSession) -> None:
         """Have the worker ask the decoders again: that of `session` has news."""
         with self._changed:
             self._scheduler.gather.asked(session, time.perf_counter())
@@ -267,8 +272,8 @@ class Engine:
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
         """What sessions want computed, in the order of their precedence."""
         able = [session for session in self._admission.by_precedence() if session.able]
-        most_rows = self._scheduler.max_batched_tokens
-        return [(session, span) for session in able if (span := session.plan(most_rows))]
+        max_block_tokens = self._scheduler.max_batched_tokens
+        return [(session, span) for session in able if (span := session.plan(max_block_tokens))]
 
     def _free_closed(self) -> None:
         with self._changed:
@@ -300,3 +305,21 @@ class Engine:
         if found is not None:
             cache, length = found
             session.cache = cache.copy(length)
+
+
+def start_worker(
+    settings: EngineSettings, runner: Runner, registry: CollectorRegistry
+) -> EngineWorker:
+    """Start an engine that owns `runner`, watched by `registry`."""
+    metrics = EngineMetrics(registry)
+    engine = EngineWorker(
+        runner,
+        max_batched_tokens=settings.max_batched_tokens,
+        kv_pages=settings.kv_tokens // runner.page_tokens,
+        reserve_pages=settings.kv_reserve_tokens // runner.page_tokens,
+        on_step=metrics.on_step,
+        on_admit=metrics.on_admit,
+    )
+    metrics.watch(lambda: engine.load)
+    engine.start()
+    return engine

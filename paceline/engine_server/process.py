@@ -15,9 +15,8 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
-from paceline.engine.interfaces import Decoder
+from paceline.engine.interfaces import Decoder, StartedEngine
 from paceline.engine.settings import EngineSettings
-from paceline.engine.started_engine import StartedEngine
 from paceline.engine.target_ids import words_of
 from paceline.engine_server.model_service import ModelService
 from paceline.errors import InvalidArgument, Unavailable
@@ -132,7 +131,7 @@ class EngineServer(ABC):
                     for item in join(batch):
                         yield item
                     if not batch:
-                        yield Progress(self.engine.steps, session.cache.length, self.engine.load)
+                        yield Progress(self.engine.steps, session.cached_tokens, self.engine.load)
                     if outbox.made_room():
                         self.engine.wake(session)
         finally:

@@ -8,8 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from paceline.engine.interfaces import KVCache, Logits, Span
-from paceline.engine.started_engine import StartedEngine
+from paceline.engine.interfaces import KVCache, Logits, Span, StartedEngine
 from paceline.errors import Internal, Unavailable
 from paceline.protocol.generation import GenerateRequest
 from paceline.rpc import server as server_module
@@ -33,7 +32,7 @@ def kill(started: StartedEngine) -> None:
     def forward(batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
         raise Fatal
 
-    started.engine._runner.forward = forward  # type: ignore[method-assign]
+    started.engine._runner.forward = forward  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

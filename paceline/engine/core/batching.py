@@ -17,7 +17,7 @@ def fill_batch(
     """Spans to run in one step, at most max_batched_tokens rows; order is precedence.
 
     Decode steps and verify blocks, which need logits of every row or nearly, go first and
-    whole, unless they are longer than block_rows: then the rows that need no logits go ahead.
+    whole, unless they are longer than max_block_tokens: then the rows that need no logits go ahead.
     Prompts share what is left, and the last one that fits goes in part. A long prompt thus
     never stalls the others for longer than one step, nor they it.
     """
@@ -25,7 +25,7 @@ def fill_batch(
     prompts = [item for item in wanted if _is_prompt(item[1])]
     blocks = [item for item in wanted if not _is_prompt(item[1])]
     step: list[tuple[Key, Span]] = []
-    room = block_rows(max_batched_tokens) if prompts else max_batched_tokens
+    room = max_block_tokens(max_batched_tokens) if prompts else max_batched_tokens
     for key, span in blocks:
         piece = _fitting(span, room, max_batched_tokens)
         if piece is not None:
@@ -40,7 +40,7 @@ def fill_batch(
     return step
 
 
-def block_rows(max_batched_tokens: int) -> int:
+def max_block_tokens(max_batched_tokens: int) -> int:
     """Most rows with logits in a span that gets its turn while prompts wait, too."""
     return max_batched_tokens - max_batched_tokens // PROMPT_SHARE
 
@@ -51,7 +51,7 @@ def _fitting(span: Span, room: int, max_batched_tokens: int) -> Span | None:
     if rows <= room:
         return span
     ahead = min(room, rows - span.logit_rows)
-    return span.head(ahead) if rows > block_rows(max_batched_tokens) and ahead > 0 else None
+    return span.head(ahead) if rows > max_block_tokens(max_batched_tokens) and ahead > 0 else None
 
 
 def _is_prompt(span: Span) -> bool:

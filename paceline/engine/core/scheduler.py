@@ -27,8 +27,8 @@ from typing import Generic, TypeVar
 
 from paceline.engine.core.batching import fill_batch
 from paceline.engine.core.gather import DECODE_SHARE, LONGEST_GATHER, Gather
-from paceline.engine.core.step_statistics import StepStatistics
-from paceline.engine.interfaces import Span, StepMeasurement
+from paceline.engine.core.step_statistics import StepMeasurement, StepStatistics
+from paceline.engine.interfaces import Span
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -1,10 +1,20 @@
 """What is measured of the steps: how many, the last one, the pace, the cost of a row. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from paceline.engine.core.cost import CostFit
-from paceline.engine.interfaces import Span, StepMeasurement
+from paceline.engine.interfaces import Span
 from paceline.protocol.session import CostModel
+
+
+@dataclass(frozen=True, slots=True)
+class StepMeasurement:
+    """A step that was made. seconds: of the forward pass."""
+
+    rows: int
+    sessions: int
+    seconds: float
 
 
 class StepStatistics:

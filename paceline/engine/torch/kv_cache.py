@@ -8,9 +8,6 @@ from torch import Tensor
 from paceline.engine.interfaces import PAGE_TOKENS
 from paceline.engine.torch.padding import Padding
 
-PAGE_ROWS = PAGE_TOKENS
-"""Rows in a page: what a cache grows by."""
-
 
 class LayerCache:
     """Keys and values of one layer, each [kv_heads, capacity, head_dim].
@@ -106,5 +103,5 @@ def _head(buffer: Tensor | None, length: int) -> Tensor | None:
 
 def _zeros(length: int, like: Tensor) -> Tensor:
     heads, _, width = like.shape
-    capacity = math.ceil(length / PAGE_ROWS) * PAGE_ROWS
+    capacity = math.ceil(length / PAGE_TOKENS) * PAGE_TOKENS
     return torch.zeros(heads, capacity, width, dtype=like.dtype, device=like.device)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span
 from paceline.engine.torch.attention import SpanRows
-from paceline.engine.torch.kv_cache import PAGE_ROWS, SessionCache
+from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.padding import Padding
 
 Decoder = Callable[[Tensor, Tensor, Sequence[SpanRows], Tensor], Tensor]
@@ -17,7 +17,7 @@ Decoder = Callable[[Tensor, Tensor, Sequence[SpanRows], Tensor], Tensor]
 class ModelRunner:
     """Runs spans of many sessions as one flat row of tokens. One thread owns it."""
 
-    page_rows = PAGE_ROWS
+    page_tokens = PAGE_TOKENS
 
     def __init__(
         self,

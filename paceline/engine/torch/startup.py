@@ -9,9 +9,9 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry
 
+from paceline.engine.interfaces import StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
-from paceline.engine.started_engine import StartedEngine, run_engine
 from paceline.engine.torch.exactness.fingerprint import fingerprint, forward_config
 from paceline.engine.torch.exactness.instructions import instruction_set
 from paceline.engine.torch.exactness.operators import ExactOperators
@@ -20,6 +20,7 @@ from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.engine.torch.padding import NONE, Padding, exact
 from paceline.engine.torch.runner import ModelRunner
+from paceline.engine.worker import start_worker
 from paceline.errors import FailedPrecondition
 from paceline.machine import own_cores
 from paceline.protocol.model import ModelInfo
@@ -51,7 +52,7 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
         cores=own_cores(settings.device),
         features=FEATURES,
     )
-    engine = run_engine(settings, runner, registry)
+    engine = start_worker(settings, runner, registry)
     _log.info(
         "engine started",
         model=model.name,

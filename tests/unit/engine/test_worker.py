@@ -12,8 +12,9 @@ from paceline.engine.core import scheduler as module
 from paceline.engine.core.batching import PROMPT_SHARE, fill_batch
 from paceline.engine.core.cost import CostFit
 from paceline.engine.core.gather import Gather
-from paceline.engine.interfaces import KVCache, Logits, Span, StepMeasurement, StepReport
-from paceline.engine.worker import Engine
+from paceline.engine.core.step_statistics import StepMeasurement
+from paceline.engine.interfaces import KVCache, Logits, Span, StepReport
+from paceline.engine.worker import EngineWorker
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
 from tests.table_model import TableRunner
 
@@ -57,15 +58,15 @@ class Recording:
         self.done.set()
 
 
-MakeEngine = Callable[..., Engine]
+MakeEngine = Callable[..., EngineWorker]
 
 
 @pytest.fixture
 def make_engine() -> Iterator[MakeEngine]:
-    engines: list[Engine] = []
+    engines: list[EngineWorker] = []
 
-    def make(runner: TableRunner | None = None, **settings: Any) -> Engine:
-        engine = Engine(
+    def make(runner: TableRunner | None = None, **settings: Any) -> EngineWorker:
+        engine = EngineWorker(
             runner or TableRunner(), **{"max_batched_tokens": 8, "kv_pages": 8, **settings}
         )
         engines.append(engine)
@@ -101,7 +102,7 @@ def test_a_prompt_runs_in_pieces_beside_steps_of_others(make_engine: MakeEngine)
     assert {report.load.sessions for report in long.reports} <= {1, 2}
 
 
-def ran(engine: Engine, decoder: Recording, **settings: Any) -> Recording:
+def ran(engine: EngineWorker, decoder: Recording, **settings: Any) -> Recording:
     others = engine.load.sessions
     session = engine.open(decoder, decoder.tokens, len(decoder.tokens) + 8, **settings)
     assert decoder.done.wait(WAIT_SECONDS)
@@ -179,7 +180,7 @@ def test_a_higher_priority_goes_first_and_equals_take_turns(
     priorities: tuple[int, int], expected: str
 ) -> None:
     order: list[str] = []
-    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=8)
+    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=8)
     decoders = [Noting(name, order) for name in "ab"]
     for decoder, priority in zip(decoders, priorities, strict=True):
         engine.open(decoder, decoder.tokens, 16, salt=None, priority=priority)
@@ -266,7 +267,7 @@ def test_a_failed_forward_pass_ends_the_sessions_in_it_and_the_engine_goes_on(
 
 
 def test_stopping_fails_the_sessions_that_are_left() -> None:
-    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=8)
+    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=8)
     engine.start()
     decoder = Recording(1, 0)
     engine.open(decoder, decoder.tokens, 9)
@@ -277,7 +278,7 @@ def test_stopping_fails_the_sessions_that_are_left() -> None:
 
 def test_each_step_is_reported() -> None:
     steps: list[StepMeasurement] = []
-    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=8, on_step=steps.append)
+    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=8, on_step=steps.append)
     decoder = Recording(3, 2)
     engine.open(decoder, decoder.tokens, 9)
     engine.start()
@@ -365,8 +366,8 @@ class Patient(Gather):
         return 1e9 if self.thinking else 0.0
 
 
-def patient_engine(**more: Any) -> Engine:
-    engine = Engine(TableRunner(), max_batched_tokens=64, kv_pages=64, **more)
+def patient_engine(**more: Any) -> EngineWorker:
+    engine = EngineWorker(TableRunner(), max_batched_tokens=64, kv_pages=64, **more)
     engine._scheduler.gather = Patient()
     return engine
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from paceline.engine.interfaces import KVCache, Logits, Span, StepReport
-from paceline.engine.worker import Engine
+from paceline.engine.worker import EngineWorker
 from paceline.errors import PacelineError, Unavailable
 from tests.table_model import TableRunner, TokenCache
 from tests.unit.engine.test_worker import (
@@ -36,7 +36,7 @@ def test_a_worker_that_dies_ends_all_sessions_at_once_and_none_is_opened_any_mor
     make_engine: MakeEngine,
 ) -> None:
     told = threading.Event()
-    engine = Engine(Dying(), max_batched_tokens=8, kv_pages=8)
+    engine = EngineWorker(Dying(), max_batched_tokens=8, kv_pages=8)
     engine.after_step = told.set
     waiting, fatal = Recording(1, 0), Recording(1, 1)
     engine.open(waiting, waiting.tokens, 9)
@@ -61,7 +61,7 @@ class Broken(TableRunner):
 
 def test_a_device_that_is_gone_is_no_sessions_fault() -> None:
     """They go elsewhere, where one whose own step fails would be told of a bug."""
-    engine = Engine(Broken(), max_batched_tokens=8, kv_pages=8)
+    engine = EngineWorker(Broken(), max_batched_tokens=8, kv_pages=8)
     decoder = Recording(1, 1)
     engine.open(decoder, decoder.tokens, 9)
     engine.start()
@@ -121,7 +121,7 @@ def fails(*_: Any) -> None:
 @pytest.mark.parametrize("which", ["on_step", "on_admit", "after_step"])
 def test_who_watches_takes_nobody_down(which: str) -> None:
     told = {} if which == "after_step" else {which: fails}
-    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=8, **told)  # type: ignore[arg-type]
+    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=8, **told)  # type: ignore[arg-type]
     if which == "after_step":
         engine.after_step = fails
     engine.start()

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from paceline.engine.interfaces import Logits, Span, StepReport
-from paceline.engine.worker import Engine
+from paceline.engine.worker import EngineWorker
 from paceline.errors import Internal, InvalidArgument, ResourceExhausted
 from tests.table_model import TableRunner
 from tests.unit.engine.test_worker import (
@@ -63,8 +63,8 @@ class Blocked(Recording):
 @pytest.mark.parametrize(("rows", "logit_rows"), [(48, 48), (64, 40), (95, 48)])
 def test_a_long_block_gets_its_turn_while_prompts_wait(rows: int, logit_rows: int) -> None:
     """64 rows a step, and prompts that take all they are left for a hundred steps."""
-    engine = Engine(TableRunner(), max_batched_tokens=64, kv_pages=500)
-    assert engine.block_rows == 48
+    engine = EngineWorker(TableRunner(), max_batched_tokens=64, kv_pages=500)
+    assert engine.max_block_tokens == 48
     prompts = [Recording(1000, 1) for _ in range(2)]
     block = Blocked(rows, logit_rows)
     block.prompts = prompts
@@ -90,7 +90,7 @@ def test_a_span_that_no_step_could_hold_ends_its_session(make_engine: MakeEngine
 
 def test_all_of_many_blocks_get_their_turns(make_engine: MakeEngine) -> None:
     order: list[str] = []
-    engine = Engine(TableRunner(), max_batched_tokens=8, kv_pages=64)
+    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=64)
     decoders = [Noting(name, order) for name in "abcdef"]
     for decoder in decoders:
         engine.open(decoder, decoder.tokens, 16, salt=None)

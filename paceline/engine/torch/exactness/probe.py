@@ -55,7 +55,7 @@ def probe(
     positions: the most tokens that the model takes. max_batched_tokens: the most rows of a step.
     Returns in words which ways gave other bits.
     """
-    length = min(positions, max(runner.page_rows, max_batched_tokens) + BEYOND)
+    length = min(positions, max(runner.page_tokens, max_batched_tokens) + BEYOND)
     tokens = _tokens(vocabulary_size, length)
     steps = [
         min(max_batched_tokens, length - start) for start in range(0, length, max_batched_tokens)

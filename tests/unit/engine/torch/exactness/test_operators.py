@@ -15,6 +15,7 @@ from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as rotate
 
+from paceline.engine.interfaces import PAGE_TOKENS
 from paceline.engine.torch.attention import SpanRows, attending, attention
 from paceline.engine.torch.exactness.operators import (
     ExactOperators,
@@ -22,7 +23,7 @@ from paceline.engine.torch.exactness.operators import (
     elementwise,
     same_everywhere,
 )
-from paceline.engine.torch.kv_cache import PAGE_ROWS, SessionCache
+from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.linear import DenseLinear, MakeLinear, can_prepack, make_linear
 from paceline.engine.torch.padding import NONE, exact
 
@@ -143,7 +144,7 @@ def test_prepacking_computes_what_the_dense_layer_does() -> None:
 def test_attention(model: str, dtype: torch.dtype) -> None:
     """Rows alone, in blocks of 5 and as one prefill, across a page's border."""
     heads, kv_heads, dim = HEADS[model]
-    length = PAGE_ROWS + 40
+    length = PAGE_TOKENS + 40
     torch.manual_seed(0)
     query = torch.randn(1, heads, length, dim).to(dtype)
     key, value = (torch.randn(1, kv_heads, length, dim).to(dtype) for _ in range(2))

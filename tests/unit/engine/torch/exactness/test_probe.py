@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 from torch.nn import functional
 
-from paceline.engine.started_engine import StartedEngine
+from paceline.engine.interfaces import StartedEngine
 from paceline.engine.torch import attention as attention_module
 from paceline.engine.torch import fused as lean
 from paceline.engine.torch import linear, pieces
