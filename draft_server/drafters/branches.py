@@ -46,7 +46,7 @@ class BranchDrafter:
             return None
         tokens = session.tokens_to(self.leaf)
         start = min(cached, self._follow(tokens), len(tokens) - 1)
-        return Span(start, self._drafter.words.read(tokens[start:]), 1)
+        return Span(start, self._drafter.target_ids.to_draft(tokens[start:]), 1)
 
     def _follow(self, tokens: list[int]) -> int:
         """Turn to `tokens`; returns how many leading ones are as before."""
@@ -66,7 +66,7 @@ class BranchDrafter:
         session.apply()
         if leaf is None or not session.holds(leaf):
             return
-        row = self._drafter.words.row(logits[0])
+        row = self._drafter.target_ids.from_draft(logits[0])
         pick = pick_next(row, self._drafter.opening, self._history)
         if proposal := session.grow(leaf, pick):
             self._drafter.deliver(proposal)
@@ -96,7 +96,7 @@ class BranchSessions:
             decoder = BranchDrafter(self._drafter, self._decoders)
             opening = self._drafter.opening
             try:
-                tokens = self._drafter.words.read(decoder.tokens)
+                tokens = self._drafter.target_ids.to_draft(decoder.tokens)
                 session = self._engine.open(
                     decoder, tokens, opening.max_length, salt=opening.cache_salt
                 )

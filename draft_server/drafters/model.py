@@ -7,7 +7,7 @@ from draft_server.lookahead import Lookahead
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.sampler import pick_with_second
-from paceline.engine.target_ids import words_of
+from paceline.engine.target_ids import target_ids
 from paceline.errors import PacelineError
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.session import Advance, Opening
@@ -25,7 +25,7 @@ class ModelDrafter:
     def __init__(self, opening: Opening, deliver: Deliver) -> None:
         """`deliver` takes proposals, and at most one error as the last thing."""
         self.opening = opening
-        self.words = words_of(opening.vocabulary)
+        self.target_ids = target_ids(opening.vocabulary)
         self.deliver = deliver
         self.session = Lookahead(opening)
         self.has_begun = False  # the prompt is in KV
@@ -49,7 +49,7 @@ class ModelDrafter:
         tokens = self.session.tokens
         start = min(cached, self._same, len(tokens) - 1)
         self._same = len(tokens)
-        return Span(start, self.words.read(tokens[start:]), 1)
+        return Span(start, self.target_ids.to_draft(tokens[start:]), 1)
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Draft the next token, unless the path has left the one it follows."""
@@ -59,7 +59,7 @@ class ModelDrafter:
         self._catch_up()
         if self._same < end or len(self.session.tokens) > end:
             return
-        pick = pick_next(self.words.row(logits[0]), self.opening, self._history)
+        pick = pick_next(self.target_ids.from_draft(logits[0]), self.opening, self._history)
         self._history.append(pick.token)
         self.hand_out(self.session.propose((pick,), Drafter.MODEL))
 
@@ -69,7 +69,7 @@ class ModelDrafter:
 
     def kept(self, cached: int) -> tuple[int, ...]:
         """Committed tokens and drafts in KV."""
-        return self.words.read(self.session.tokens[: min(cached, self._same)])
+        return self.target_ids.to_draft(self.session.tokens[: min(cached, self._same)])
 
     def _catch_up(self) -> None:
         unchanged = self.session.catch_up()

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from paceline.engine.interfaces import Decoder, StartedEngine
 from paceline.engine.settings import EngineSettings
-from paceline.engine.target_ids import words_of
+from paceline.engine.target_ids import target_ids
 from paceline.engine_server.model_service import ModelService
 from paceline.errors import InvalidArgument, Unavailable
 from paceline.protocol.session import Opened, Opening, Progress
@@ -109,7 +109,9 @@ class EngineServer(ABC):
         resumes = bool(opening.output_token_ids)
         session = self.engine.open(
             decoder,
-            words_of(opening.vocabulary).read(opening.prompt_token_ids + opening.output_token_ids),
+            target_ids(opening.vocabulary).to_draft(
+                opening.prompt_token_ids + opening.output_token_ids
+            ),
             opening.max_length,
             resumes=resumes,
             # Logprobs of the prompt need all its rows computed.

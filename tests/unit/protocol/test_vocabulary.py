@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paceline.engine.target_ids import Words
+from paceline.engine.target_ids import TargetIds
 from paceline.protocol.vocabulary import (
     Relation,
     Run,
@@ -77,7 +77,7 @@ def test_what_the_draft_does_not_have_it_reads_as_unknown_or_as_a_blank(
 ) -> None:
     found = relation(Tokens(5, {**ABC, "z": 4}), tokens_of(tokenizer(ABC, unk=unk), 4)).map
     assert found is not None
-    assert Words(found).read((0, 4, 1)) == (0, read, 1)
+    assert TargetIds(found).to_draft((0, 4, 1)) == (0, read, 1)
 
 
 def test_too_little_in_common_is_another_vocabulary() -> None:
@@ -102,12 +102,12 @@ def test_the_overlap_is_said_for_people() -> None:
 
 
 def test_logits_are_by_the_targets_ids_and_none_of_what_the_draft_lacks() -> None:
-    words = Words(VocabularyMap(5, (Run(0, 3, 2), Run(3, 0, 1))))
-    row = words.row(np.array([10.0, 11.0, 12.0, 13.0, 14.0]))
+    ids = TargetIds(VocabularyMap(5, (Run(0, 3, 2), Run(3, 0, 1))))
+    row = ids.from_draft(np.array([10.0, 11.0, 12.0, 13.0, 14.0]))
     assert row.tolist() == [13.0, 14.0, -np.inf, 10.0, -np.inf]
 
 
 def test_without_a_map_nothing_changes() -> None:
     row = np.array([1.0, 2.0])
-    assert Words(None).row(row) is row
-    assert Words(None).read([1, 0]) == (1, 0)
+    assert TargetIds(None).from_draft(row) is row
+    assert TargetIds(None).to_draft([1, 0]) == (1, 0)
