@@ -12,7 +12,7 @@ from draft_server.metrics import DraftMetrics
 from draft_server.prompt_lookup import RecentOutputs
 from draft_server.session import AnyDrafter, DraftStream
 from paceline.engine.interfaces import StartedEngine
-from paceline.engine_server.process import EngineServer
+from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
 from paceline.harmless import harmless
 from paceline.protocol.proposal import Proposal, joined

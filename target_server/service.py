@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from paceline.engine_server.process import EngineServer
+from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
 from paceline.harmless import harmless
 from paceline.protocol.session import Opened, Progress

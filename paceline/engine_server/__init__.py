@@ -1,1 +1,1 @@
-"""What draft and target servers share: a process that owns an engine."""
+"""What draft and target servers share: a process, its server, and sessions in its engine."""

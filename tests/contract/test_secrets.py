@@ -22,7 +22,7 @@ from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline import log
 from paceline.client import Client
 from paceline.engine.torch.runner import ModelRunner
-from paceline.engine_server import process as engine_server
+from paceline.engine_server import server as engine_server
 from paceline.errors import PacelineError
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt, Speculation
 from paceline.protocol.sampling import SamplingParams

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-import paceline.engine_server.process
+import paceline.engine_server.server
 from orchestrator.backends.calls import DraftCall, TargetCall
 from orchestrator.backends.replica import Replica
 from paceline.client import Client
@@ -89,7 +89,7 @@ async def test_streams_at_once_share_calls_and_give_the_tokens_they_give_alone(
 async def test_a_server_that_knows_no_shared_calls_gets_none(
     folder: Path, draft_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paceline.engine_server.process, "SHARED_CALLS", "something_else")
+    monkeypatch.setattr(paceline.engine_server.server, "SHARED_CALLS", "something_else")
     async with (
         servers.target(folder) as target,
         servers.draft(draft_folder) as draft,

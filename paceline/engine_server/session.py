@@ -1,0 +1,75 @@
+"""One session of a stream in the engine: requests go to its decoder, its items to the outbox."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from paceline.engine.interfaces import Decoder, Engine, OpenSession
+from paceline.engine.target_ids import target_ids
+from paceline.protocol.session import Opening, Progress
+from paceline.rpc.session_stream import Deliveries, Outbox
+
+_log = structlog.get_logger(__name__)
+
+DecoderType = TypeVar("DecoderType", bound=Decoder)
+
+
+class ServedSession(Generic[DecoderType]):
+    """A decoder in the engine, and the outbox of what it delivers."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        deliveries: Deliveries,
+        opening: Opening,
+        make_decoder: Callable[[Opening, Callable[[Any], None]], DecoderType],
+        more_to_come: Callable[[DecoderType], bool],
+    ) -> None:
+        """Open it, by `opening`; the functions are those of EngineServer.run_session."""
+        self._engine = engine
+        self._more_to_come = more_to_come
+        self.outbox: Outbox[Any] = Outbox(self._joined_in)
+        self._decoder = make_decoder(opening, functools.partial(deliveries.deliver, self.outbox))
+        self._session = self._open(opening)
+
+    def _open(self, opening: Opening) -> OpenSession:
+        tokens = opening.prompt_token_ids + opening.output_token_ids
+        resumes = bool(opening.output_token_ids)
+        session = self._engine.open(
+            self._decoder,
+            target_ids(opening.vocabulary).to_draft(tokens),
+            opening.max_length,
+            resumes=resumes,
+            # Logprobs of the prompt need all its rows computed.
+            salt=opening.cache_salt if opening.prompt_logprobs is None else None,
+            priority=opening.priority,
+            has_room=self.outbox.has_room,
+        )
+        _log.debug("session opened", resumes=resumes)
+        return session
+
+    def _joined_in(self) -> float:
+        """Seconds until more comes that what waits in the outbox may share a message with."""
+        return self._engine.pace if self._more_to_come(self._decoder) else math.inf
+
+    def handle(self, post: Callable[[DecoderType, Any], Sequence[float]], request: Any) -> None:
+        """Have `post` hand the request to the decoder, and the engine ask that again."""
+        self.outbox.expect_within(post(self._decoder, request))
+        self._engine.wake(self._session)
+
+    def note_sent(self) -> None:
+        """What was in the outbox has gone: have the engine go on where it waited for that."""
+        if self.outbox.made_room():
+            self._engine.wake(self._session)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, for a stream that has had nothing else to say."""
+        return Progress(self._engine.steps, self._session.cached_tokens, self._engine.load)
+
+    def close(self) -> None:
+        """Free it before the next step."""
+        self._engine.close(self._session)
