@@ -23,7 +23,7 @@ from orchestrator.speculation.acceptance import DraftToken, JudgedToken
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import Explanation, FixedPacer
 from orchestrator.speculation.plan import DraftState, FixedPlan
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict
 from paceline_tools.evaluation.prediction import Place, adaptive, fixed, replay, speedups, world_of
 from paceline_tools.evaluation.recording import Recording, load_recordings
 from paceline_tools.simulation.single import (
@@ -132,7 +132,7 @@ class RulePacer:
         """See Pacer."""
         return Explanation({}, {})
 
-    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
+    def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """Nothing changes its mind."""
 
     def interrupted(self) -> None:

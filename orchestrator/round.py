@@ -10,13 +10,13 @@ from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.pacer import Pacer
 from orchestrator.speculation.plan import DraftState, Plan
 from paceline.protocol.proposal import Proposal
-from paceline.protocol.verdict import Verdict, Verify
+from paceline.protocol.verdict import TimedVerdict, Verify
 
 
 class Target(Protocol):
     """The session on the target server."""
 
-    def verdicts(self) -> AsyncIterator[Verdict]:
+    def verdicts(self) -> AsyncIterator[TimedVerdict]:
         """Verdicts as they come."""
 
     async def ask(self, verify: Verify) -> None:
@@ -30,7 +30,7 @@ class Draft(Protocol):
     def state(self) -> DraftState:
         """What there is to plan with."""
 
-    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
+    def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
         """Commit what was decided; returns the draft tokens that were verified."""
 
     def is_short_of(self, plan: Plan) -> bool:
@@ -47,7 +47,7 @@ class Stream(Protocol):
     def remaining(self) -> int:
         """Tokens to go; 0 when the output has ended."""
 
-    def emit(self, verdict: Verdict) -> None:
+    def emit(self, verdict: TimedVerdict) -> None:
         """Take the verdict's tokens: the only place that emits. Never waits for the client."""
 
     def settle(self) -> None:

@@ -1,7 +1,6 @@
 """TargetService: one stream, one session, one Verification in the engine."""
 
 import contextlib
-import dataclasses
 import functools
 import time
 from collections import deque
@@ -77,7 +76,9 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
                     continue
                 queued = time.perf_counter() - asked.pop() if asked else 0.0
                 try:
-                    yield self._response(_with_queue(value, queued))
+                    response = self._response(value)
+                    response.verdict.queue_seconds = _queue_seconds(value, queued)
+                    yield response
                 finally:  # once it is on its way: nobody waits for a metric
                     with harmless("metrics"):
                         self._metrics.observe(value)
@@ -108,7 +109,6 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         return target_pb2.VerifyResponse(verdict=verdict_to_proto(value))
 
 
-def _with_queue(verdict: Verdict, seconds: float) -> Verdict:
-    """The verdict of a Verify that came `seconds` ago: what was neither step nor sampling."""
-    queue = max(0.0, seconds - verdict.step_seconds - verdict.sampling_seconds)
-    return dataclasses.replace(verdict, queue_seconds=queue)
+def _queue_seconds(verdict: Verdict, seconds: float) -> float:
+    """Of a Verify that came `seconds` ago, what was neither the step nor sampling."""
+    return max(0.0, seconds - verdict.step_seconds - verdict.sampling_seconds)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -18,7 +17,7 @@ from orchestrator.backends.replica import Replica
 from paceline.errors import Unavailable
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.session import Advance, Opened, Opening
-from paceline.protocol.verdict import PromptLogprobs, Verdict, Verify
+from paceline.protocol.verdict import PromptLogprobs, TimedVerdict, Verdict, Verify
 from paceline.rpc.codec.session import (
     advance_to_proto,
     opened_from_proto,
@@ -223,7 +222,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         self._codec = self._asked - started
         await self._write(request)
 
-    async def verdicts(self) -> AsyncIterator[Verdict]:
+    async def verdicts(self) -> AsyncIterator[TimedVerdict]:
         """Verdicts as they come, while some are owed.
 
         Raises Unavailable when the server dies, BrokenContract when it says what cannot be.
@@ -234,12 +233,8 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
             if kind == "verdict":
                 arrived = self._now()
                 verdict = self._checked(response.verdict)
-                yield dataclasses.replace(
-                    verdict,
-                    arrived_seconds=arrived,
-                    asked_seconds=self._asked,
-                    codec_seconds=self._codec + self._now() - arrived,
-                )
+                codec = self._codec + self._now() - arrived
+                yield TimedVerdict(verdict, arrived, self._asked, codec)
                 self._still = 0
             elif kind == "prompt_logprobs":
                 piece = prompt_logprobs_from_proto(response.prompt_logprobs)

@@ -27,7 +27,7 @@ from paceline.errors import (
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.session import Opening
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict
 from paceline.protocol.vocabulary import FEATURE
 
 _log = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ class NoDraft:
 
     state = DraftState(ready=False)
 
-    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
+    def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
         """Nobody to tell."""
         return ()
 
@@ -118,7 +118,7 @@ class DraftLink:
         """See orchestrator.round."""
         return self._session.state if self._session is not None else NoDraft.state
 
-    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
+    def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
         """See orchestrator.round."""
         return self._session.advance(verdict) if self._session is not None else ()
 

@@ -9,7 +9,7 @@ from orchestrator.speculation.measurements import DraftMeasurements, Mean
 from orchestrator.speculation.plan import DraftState, FixedPlan, Plan
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.session import Advance, Opening
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict
 
 BEGIN_LOOKAHEAD = 6
 """Draft tokens that the draft may make while the target reads the prompt."""
@@ -113,12 +113,13 @@ class DraftSession:
         self._exhausted = True
         self._note_change(True)
 
-    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
+    def advance(self, timed: TimedVerdict) -> tuple[DraftToken, ...]:
         """Commit what was decided, to be told with the next take."""
+        verdict = timed.verdict
         judged = tuple(self._buffer.draft_tokens[: verdict.verified])
         self._news += verdict.token_ids
-        asked = max(verdict.asked_seconds, self._answered)
-        self._answered = verdict.arrived_seconds
+        asked = max(timed.asked_seconds, self._answered)
+        self._answered = timed.arrived_seconds
         self._answer.observe(self._answered - asked)
         self._sessions = verdict.load.sessions
         self._exhausted = False

@@ -15,14 +15,14 @@ from paceline.protocol.generation import Delta, Finished, FinishReason, Token, U
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.session import Opening
-from paceline.protocol.verdict import PromptLogprobs, TokenLogprobs, Verdict
+from paceline.protocol.verdict import PromptLogprobs, TimedVerdict, TokenLogprobs, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
     """A verdict that came, and how long the round had waited for its draft."""
 
-    verdict: Verdict
+    timed: TimedVerdict
     draft_wait: float
 
 
@@ -96,12 +96,12 @@ class OutputStream:
         """What the stream comes to is counted there from now on."""
         self.statistics.counts = counts
 
-    def emit(self, verdict: Verdict) -> None:
+    def emit(self, timed: TimedVerdict) -> None:
         """Take the verdict's tokens: the only place that emits. Never waits for the client."""
         if self.cached_tokens is None:
-            self.cached_tokens = verdict.cached_tokens
-        self._output.extend(verdict.token_ids)
-        self._arrivals.append(_Arrival(verdict, self._draft_wait))
+            self.cached_tokens = timed.verdict.cached_tokens
+        self._output.extend(timed.verdict.token_ids)
+        self._arrivals.append(_Arrival(timed, self._draft_wait))
         self._draft_wait = 0.0
 
     def emit_prompt_logprobs(self, piece: PromptLogprobs) -> None:
@@ -115,9 +115,8 @@ class OutputStream:
         """Make deltas of what was emitted. A stop string takes back the tokens behind it."""
         while self._arrivals:
             arrival = self._arrivals.popleft()
-            verdict = arrival.verdict
             start = len(self._opening.output_token_ids) + self._settled
-            tokens = self._tokens(verdict, start)
+            tokens = self._tokens(arrival.timed.verdict, start)
             if self._stop.found:
                 self._arrivals.clear()
                 del self._output[start + len(tokens) :]
@@ -125,7 +124,7 @@ class OutputStream:
                 flushed = tokens[-1].text + self._flush()
                 tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
             self._settled += len(tokens)
-            kept = verdict.head(len(tokens))
+            kept = arrival.timed.head(len(tokens))
             self.statistics.observe(kept, arrival.draft_wait)
             delta = Delta(start, tuple(tokens), self._choice_index, self._text_length)
             self._text_length += len(delta.text)

@@ -7,7 +7,7 @@ from statistics import median
 from orchestrator.speculation.counts import Counts
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict
 
 
 class StreamStatistics:
@@ -55,16 +55,16 @@ class StreamStatistics:
         """The time until the next verdict is none that a round takes."""
         self._interrupted = True
 
-    def observe(self, verdict: Verdict, draft_wait: float) -> None:
+    def observe(self, timed: TimedVerdict, draft_wait: float) -> None:
         """A verdict came, of a round that had waited `draft_wait` for its draft."""
-        now = verdict.arrived_seconds
+        now, verdict = timed.arrived_seconds, timed.verdict
         self.counts.observe(verdict)
         if self._first_token is None:
             self._first_token = now
         elif verdict.verified and not self._interrupted:
             wall = now - self._last_token
             self.round_seconds.append(wall)
-            self.overheads.append(_overhead(verdict, wall - draft_wait))
+            self.overheads.append(_overhead(timed, wall - draft_wait))
         self._last_token = now
         self._interrupted = False
         if not verdict.verified:
@@ -93,16 +93,16 @@ class StreamStatistics:
         )
 
 
-def _overhead(verdict: Verdict, wall: float) -> Overhead:
+def _overhead(timed: TimedVerdict, wall: float) -> Overhead:
     """What of a round, less its wait for the draft, was not the forward pass."""
-    asked = verdict.arrived_seconds - verdict.asked_seconds
+    verdict, answer = timed.verdict, timed.answer_seconds
     served = verdict.step_seconds + verdict.sampling_seconds + verdict.queue_seconds
     return Overhead(
         sampling=verdict.sampling_seconds,
         queue=verdict.queue_seconds,
-        wire=asked - served,
-        codec=verdict.codec_seconds,
-        emit=wall - asked - verdict.codec_seconds,
+        wire=answer - served,
+        codec=timed.codec_seconds,
+        emit=wall - answer - timed.codec_seconds,
     )
 
 

@@ -20,7 +20,7 @@ from orchestrator.speculation.plan import (
     target_only_steps,
 )
 from orchestrator.speculation.round_times import Intervals
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict, Verdict
 
 CATCH_UP = 1.25
 """What waiting costs where the draft works while the target does: an ordinary decode step is no
@@ -149,13 +149,14 @@ class AdaptivePacer:
         """Streams that share the target's steps."""
         return self._others
 
-    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
+    def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See Pacer."""
+        verdict = timed.verdict
         self._acceptance.observe(draft_tokens, verdict)
         self._look_around(verdict)
         cost = verdict.cost_model  # None where another target has begun, too
         self._token_seconds = cost.token_seconds if cost is not None else 0.0
-        self._time(verdict)
+        self._time(timed)
         self._follow(verdict)
 
     def interrupted(self) -> None:
@@ -282,10 +283,10 @@ class AdaptivePacer:
         )
         return saved > seconds
 
-    def _time(self, verdict: Verdict) -> None:
+    def _time(self, timed: TimedVerdict) -> None:
         """Learn what a second is worth, and what an ordinary decode step takes."""
-        tokens = len(verdict.token_ids)
-        seconds = self._intervals.observe(verdict)
+        tokens = len(timed.verdict.token_ids)
+        seconds = self._intervals.observe(timed)
         self._measurements.count(tokens)
         if seconds is None:
             return

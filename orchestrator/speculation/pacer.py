@@ -5,7 +5,7 @@ from typing import Protocol
 
 from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.plan import BRANCHES, DraftState, FixedPlan, Plan, target_only_steps
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Pacer(Protocol):
     def explain(self) -> Explanation:
         """Why rounds went as they did."""
 
-    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
+    def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """Learn of a verdict, and of the draft tokens that it verified."""
 
     def interrupted(self) -> None:
@@ -62,9 +62,9 @@ class FixedPacer:
         """See Pacer."""
         return Explanation({}, {"draft_length": self.draft_length})
 
-    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
+    def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See whether there are others."""
-        self._alone = verdict.load.sessions <= 1
+        self._alone = timed.verdict.load.sessions <= 1
 
     def interrupted(self) -> None:
         """Times are nothing to it."""

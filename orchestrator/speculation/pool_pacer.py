@@ -12,7 +12,7 @@ from orchestrator.speculation.plan import DraftState, Plan
 from orchestrator.speculation.pool_choice import Holding
 from orchestrator.speculation.round_times import Intervals
 from orchestrator.speculation.speedup import StreamSpeedup
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict
 
 _DRAFT_COUNTS = {
     Reason.SPECULATING,
@@ -95,14 +95,15 @@ class PoolPacer:
         """See Pacer. Steps with all pools, once ended; numbers with the latest one."""
         return Explanation(dict(self._steps), self._pacer.explain().numbers)
 
-    def observe(self, verdict: Verdict, draft_tokens: tuple[DraftToken, ...]) -> None:
+    def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See Pacer."""
+        verdict = timed.verdict
         counts = self._adaptive is not None and self._adaptive.reason in _DRAFT_COUNTS
         self._count_tokens(len(verdict.token_ids))
-        self._pacer.observe(verdict, draft_tokens)
+        self._pacer.observe(timed, draft_tokens)
         if verdict.verified:
             self._measurements.places.observe(verdict)
-        seconds = self._intervals.observe(verdict)
+        seconds = self._intervals.observe(timed)
         if counts and self._adaptive is not None and seconds is not None:
             plain = self._measurements.decode_step_seconds(self._adaptive.others)
             self._observe_speedup(len(verdict.token_ids), seconds, plain)

@@ -1,7 +1,7 @@
 """What a round took: from one verdict of a stream to the next, where nothing stood still. Pure."""
 
 from orchestrator.speculation.measurements import Mean
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict
 
 _AT_ONCE = 0.5
 """A verdict that comes sooner than within this share of its step was there already, unread."""
@@ -25,16 +25,16 @@ class Intervals:
         self._last = None
         self._catches_up = True
 
-    def observe(self, verdict: Verdict) -> float | None:
+    def observe(self, timed: TimedVerdict) -> float | None:
         """Seconds since the verdict before; None where they do not count."""
-        now, last = verdict.arrived_seconds, self._last
+        now, last = timed.arrived_seconds, self._last
         self._last = now
         if last is None:
             return None
         seconds = now - last
-        if self._catches_up and seconds < _AT_ONCE * verdict.step_seconds:
+        if self._catches_up and seconds < _AT_ONCE * timed.verdict.step_seconds:
             return None
         # Of the target alone: a wait for the draft is what it costs, however long it was.
-        counts = self._answer.observe(now - max(last, verdict.asked_seconds))
+        counts = self._answer.observe(now - max(last, timed.asked_seconds))
         self._catches_up = not counts
         return seconds if counts else None

@@ -47,8 +47,6 @@ class Verdict:
     proposal_index is None for an ordinary decode step. The target's own token is absent only when
     an accepted token ended the output. logprobs: of each token, when asked for.
     cached_tokens: of the prompt, that needed no prefill; on the first verdict only.
-    Of the receiver alone, not on the wire: arrived_seconds, when it came, on its own clock;
-    asked_seconds, when the step was asked for; codec_seconds, to and from messages.
     """
 
     position: int
@@ -63,9 +61,6 @@ class Verdict:
     cached_tokens: int = 0
     sampling_seconds: float = 0.0
     queue_seconds: float = 0.0
-    arrived_seconds: float = 0.0
-    asked_seconds: float = 0.0
-    codec_seconds: float = 0.0
 
     def head(self, count: int) -> "Verdict":
         """As if it had decided only the first `count` of its tokens: those behind do not count."""
@@ -89,6 +84,31 @@ class Verdict:
         if not self.verified:
             return Origin.TARGET_ONLY
         return Origin.BONUS if self.accepted == self.verified else Origin.RECOVERED
+
+
+@dataclass(frozen=True, slots=True)
+class TimedVerdict:
+    """A verdict, and the times that only its receiver knows.
+
+    arrived_seconds: when it came. asked_seconds: when its step was asked for, on the same clock.
+    codec_seconds: what the messages took to encode and decode.
+    """
+
+    verdict: Verdict
+    arrived_seconds: float = 0.0
+    asked_seconds: float = 0.0
+    codec_seconds: float = 0.0
+
+    @property
+    def answer_seconds(self) -> float:
+        """From the request to the arrival."""
+        return self.arrived_seconds - self.asked_seconds
+
+    def head(self, count: int) -> "TimedVerdict":
+        """See Verdict."""
+        if count == len(self.verdict.token_ids):
+            return self
+        return replace(self, verdict=self.verdict.head(count))
 
 
 class Origin(enum.Enum):

@@ -15,7 +15,7 @@ from paceline.errors import Internal, Unavailable
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath
-from paceline.protocol.verdict import Verdict, Verify
+from paceline.protocol.verdict import TimedVerdict, Verify
 from paceline.protocol.vocabulary import FEATURE, VocabularyMap
 from paceline_tools.bench.samples import Prompt
 from paceline_tools.evaluation.recording import DraftCosts, RecordedOutput, TargetCosts
@@ -48,22 +48,22 @@ class TargetOutput:
 
 async def target_output(replica: Replica, prompt: Prompt, opening: Opening) -> TargetOutput:
     """The output of the target alone."""
-    verdicts: list[Verdict] = []
+    verdicts: list[TimedVerdict] = []
     tokens: list[int] = []
     async with _target_call(replica) as call:
         await call.open(opening)
         await call.ask(Verify(continue_steps=opening.max_tokens - 1))
-        async for verdict in call.verdicts():
-            verdicts.append(verdict)
-            tokens += verdict.token_ids
+        async for timed in call.verdicts():
+            verdicts.append(timed)
+            tokens += timed.verdict.token_ids
             if len(tokens) >= opening.max_tokens or tokens[-1] in opening.stop_token_ids:
                 break
     return TargetOutput(
         prompt,
         opening,
         tuple(tokens),
-        verdicts[0].arrived_seconds - verdicts[0].asked_seconds,
-        tuple(verdict.step_seconds for verdict in verdicts[1:]),
+        verdicts[0].answer_seconds,
+        tuple(timed.verdict.step_seconds for timed in verdicts[1:]),
     )
 
 
@@ -75,9 +75,10 @@ async def target_costs(replica: Replica, outputs: Sequence[TargetOutput]) -> Tar
     row = 0.0
     lengths = cycle(VERIFIED_LENGTHS)
     for output in outputs[:COSTED_OUTPUTS]:
-        async for verdict in _verified(replica, output, lengths):
+        async for timed in _verified(replica, output, lengths):
+            verdict = timed.verdict
             by_length[verdict.verified].append(verdict.step_seconds)
-            trip = verdict.arrived_seconds - verdict.asked_seconds - verdict.step_seconds
+            trip = timed.answer_seconds - verdict.step_seconds
             trips.append(max(0.0, trip))
             row = verdict.cost_model.token_seconds if verdict.cost_model else row
     step = statistics.median(by_length[0] or by_length[1])
@@ -100,17 +101,17 @@ def _rising(seconds: dict[int, float]) -> dict[int, float]:
 
 async def _verified(
     replica: Replica, output: TargetOutput, lengths: Iterator[int]
-) -> AsyncIterator[Verdict]:
+) -> AsyncIterator[TimedVerdict]:
     """Verdicts on true tokens, the prompt's own step left out."""
     path = TokenPath(output.opening.prompt_token_ids)
     prompt, tokens = len(path), output.token_ids
     async with _target_call(replica) as call:
         await call.open(output.opening)
         await call.ask(Verify())
-        async for verdict in call.verdicts():
-            if verdict.verified:
-                yield verdict
-            path.extend(verdict.token_ids)
+        async for timed in call.verdicts():
+            if timed.verdict.verified:
+                yield timed
+            path.extend(timed.verdict.token_ids)
             done = len(path) - prompt
             draft_tokens = tokens[done : done + min(next(lengths), len(tokens) - done - 1)]
             if not draft_tokens or tuple(path.tokens[prompt:]) != tokens[:done]:

@@ -19,7 +19,7 @@ from paceline.protocol.draft_path import DraftPath
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, CostModel, Load, Opening
-from paceline.protocol.verdict import Verdict, Verify
+from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
 from paceline_tools.simulation.single import (
     WRONG,
     CountedStream,
@@ -97,7 +97,7 @@ class _Call:
 
     def __init__(self, target: "_Target") -> None:
         self._target = target
-        self._verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
+        self._verdicts: asyncio.Queue[TimedVerdict] = asyncio.Queue()
         self._verify = Verify()
         self._position, self._asked = 1, 0.0
         self.steps = 0
@@ -106,7 +106,7 @@ class _Call:
         loop = asyncio.get_running_loop()
         loop.call_later(self._target.half_round_trip, self._arrive, verify, loop.time())
 
-    async def verdicts(self) -> AsyncIterator[Verdict]:
+    async def verdicts(self) -> AsyncIterator[TimedVerdict]:
         while True:
             yield await self._target.handle(await self._verdicts.get())
 
@@ -136,11 +136,12 @@ class _Call:
             queue_seconds=max(
                 0.0, now - self._asked - self._target.half_round_trip - step.step_seconds
             ),
-            asked_seconds=self._asked,
         )
         self._position += len(decided)
         asyncio.get_running_loop().call_later(
-            self._target.half_round_trip, self._verdicts.put_nowait, verdict
+            self._target.half_round_trip,
+            self._verdicts.put_nowait,
+            TimedVerdict(verdict, asked_seconds=self._asked),
         )
 
 
@@ -171,12 +172,12 @@ class _Target:
         self._gather.asked(call, asyncio.get_running_loop().time())
         self._news.set()
 
-    async def handle(self, verdict: Verdict) -> Verdict:
+    async def handle(self, timed: TimedVerdict) -> TimedVerdict:
         """The orchestrator has one thread."""
         arrived = asyncio.get_running_loop().time()
         async with self._orchestrator:
             await asyncio.sleep(self._handling)
-        return dataclasses.replace(verdict, arrived_seconds=arrived)
+        return dataclasses.replace(timed, arrived_seconds=arrived)
 
     async def run(self) -> None:
         while True:

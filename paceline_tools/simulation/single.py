@@ -23,7 +23,7 @@ from paceline.protocol.hashing import mix
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Load, Opening
-from paceline.protocol.verdict import Verdict, Verify
+from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
 
 Result = TypeVar("Result")
 MAX_DRAFT_LENGTH = 16
@@ -157,13 +157,14 @@ class CountedStream:
         self.remaining = remaining
         self._outcome = outcome
 
-    def emit(self, verdict: Verdict) -> None:
+    def emit(self, timed: TimedVerdict) -> None:
         """Count its tokens."""
+        verdict = timed.verdict
         self.remaining -= len(verdict.token_ids)
         self._outcome.tokens += len(verdict.token_ids)
         self._outcome.lengths.append(verdict.verified)
         self._outcome.positions.append(verdict.position)
-        self._outcome.arrivals.append(verdict.arrived_seconds)
+        self._outcome.arrivals.append(timed.arrived_seconds)
 
     def settle(self) -> None:
         """There is no text."""
@@ -182,7 +183,7 @@ class _Target:
     async def ask(self, verify: Verify) -> None:
         self._asked.put_nowait(verify)
 
-    async def verdicts(self) -> AsyncIterator[Verdict]:
+    async def verdicts(self) -> AsyncIterator[TimedVerdict]:
         world, half = self._world, self._world.target_round_trip_seconds / 2
         cost = _known_costs(world)
         position, steps, verify, asked = world.prompt_tokens, 0, Verify(), 0.0
@@ -200,7 +201,7 @@ class _Target:
             cost.observe(1 + len(draft_tokens), world.verify_seconds(len(draft_tokens)))
             accepted = agreed(draft_tokens, position)
             decided = tuple(truth(position + index) for index in range(accepted + 1))
-            yield Verdict(
+            verdict = Verdict(
                 position=position,
                 token_ids=decided,
                 verified=len(draft_tokens),
@@ -209,9 +210,8 @@ class _Target:
                 step_seconds=seconds,
                 load=Load(sessions=1, batched_tokens=len(draft_tokens) + 1),
                 cost_model=cost.model,
-                arrived_seconds=asyncio.get_running_loop().time(),
-                asked_seconds=asked,
             )
+            yield TimedVerdict(verdict, asyncio.get_running_loop().time(), asked)
             position += len(decided)
 
 

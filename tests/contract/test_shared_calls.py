@@ -135,7 +135,7 @@ def target_call(replica: Replica, seconds: float = 60.0) -> TargetCall:
 async def answers(call: TargetCall) -> bool:
     await call.ask(Verify())
     async for verdict in call.verdicts():
-        return verdict.position == 2
+        return verdict.verdict.position == 2
     return False
 
 

@@ -12,7 +12,7 @@ from orchestrator.speculation.pacer import FixedPacer
 from orchestrator.speculation.plan import TARGET_ONLY_STEPS, DraftState, FixedPlan, Plan
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter, Proposal
-from paceline.protocol.verdict import Verdict, Verify
+from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
 
 
 class ScriptedTarget:
@@ -27,14 +27,15 @@ class ScriptedTarget:
         self.asked.append(verify)
         self.owed = 1 + verify.continue_steps
 
-    async def verdicts(self) -> AsyncIterator[Verdict]:
+    async def verdicts(self) -> AsyncIterator[TimedVerdict]:
         position = 0
         while True:
             assert self.owed > 0, "waiting for a verdict that nobody asked for"
             self.owed -= 1
             proposed = self.asked[-1].proposals
             accepted = len(proposed[0].token_ids) if proposed else 0
-            yield Verdict(position, tuple(range(accepted + 1)), accepted, accepted)
+            verdict = Verdict(position, tuple(range(accepted + 1)), accepted, accepted)
+            yield TimedVerdict(verdict)
             position += accepted + 1
 
 
@@ -43,7 +44,7 @@ class ScriptedStream:
 
     def __init__(self, tokens: int) -> None:
         self.remaining = tokens
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[TimedVerdict] = []
 
     async def room(self) -> None:
         return
@@ -51,9 +52,9 @@ class ScriptedStream:
     def settle(self) -> None:
         return
 
-    def emit(self, verdict: Verdict) -> None:
+    def emit(self, verdict: TimedVerdict) -> None:
         self.verdicts.append(verdict)
-        self.remaining -= len(verdict.token_ids)
+        self.remaining -= len(verdict.verdict.token_ids)
 
 
 class ScriptedDraft:
@@ -64,8 +65,8 @@ class ScriptedDraft:
         self.has = has
         self.plans: list[FixedPlan] = []
 
-    def advance(self, verdict: Verdict) -> tuple[DraftToken, ...]:
-        assert verdict.token_ids
+    def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
+        assert verdict.verdict.token_ids
         return ()
 
     def is_short_of(self, plan: Plan) -> bool:
@@ -118,12 +119,14 @@ def test_a_plan_leaves_room_for_the_targets_own_token(remaining: int) -> None:
 
 def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> None:
     statistics = StreamStatistics(arrived=10.0)
-    timed = Verdict(0, (1,), step_seconds=0.5, sampling_seconds=0.0625, queue_seconds=0.03125)
-    first = replace(timed, verified=3, accepted=2, asked_seconds=11.375, arrived_seconds=12.0)
-    second = replace(timed, verified=2, accepted=0, asked_seconds=12.25, arrived_seconds=12.875)
-    statistics.observe(replace(timed, arrived_seconds=11.0), 0.0)
-    statistics.observe(first, 0.25)
-    statistics.observe(second, 0.25)
+    plain = Verdict(0, (1,), step_seconds=0.5, sampling_seconds=0.0625, queue_seconds=0.03125)
+    first, second = (
+        replace(plain, verified=verified, accepted=accepted)
+        for verified, accepted in ((3, 2), (2, 0))
+    )
+    statistics.observe(TimedVerdict(plain, arrived_seconds=11.0), 0.0)
+    statistics.observe(TimedVerdict(first, 12.0, asked_seconds=11.375), 0.25)
+    statistics.observe(TimedVerdict(second, 12.875, asked_seconds=12.25), 0.25)
     statistics.drafted[Drafter.MODEL] = 4
     statistics.drafted[Drafter.NGRAM] = 2
     assert statistics.result() == Statistics(

@@ -76,7 +76,7 @@ def ignore(_: PromptLogprobs) -> None:
 async def first(call: TargetCall) -> int:
     async with asyncio.timeout(60):
         async for verdict in call.verdicts():
-            return verdict.position
+            return verdict.verdict.position
     raise AssertionError("no verdict")
 
 

@@ -8,7 +8,7 @@ from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.plan import FixedPlan
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.single import in_virtual_time
 
 OPENING = Opening("r", (1, 2), SamplingParams(), 0, 1000)
@@ -64,7 +64,7 @@ def test_a_draft_that_does_not_read_is_told_later_what_was_decided() -> None:
 
         async def verdicts(first: int, count: int) -> None:
             for position in range(first, first + count):
-                session.advance(Verdict(position, (position % VOCABULARY,)))
+                session.advance(TimedVerdict(Verdict(position, (position % VOCABULARY,))))
                 await session.take(plan)
 
         await verdicts(2, 500)

@@ -13,7 +13,7 @@ from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.single import in_virtual_time
 
 LENGTH, LOOKAHEAD = 4, 6
@@ -27,7 +27,7 @@ async def a_round(*, shares_cores: bool) -> tuple[Proposal, list[Advance]]:
         measurements.observe_wait(0.002, Drafter.MODEL, restart=restart)
     opening = Opening("r", (1,), SamplingParams(temperature=0.0), 0, 100)
     session = DraftSession(opening, 1000, measurements, shares_cores=shares_cores)
-    session.advance(Verdict(1, (2,), arrived_seconds=0.1))
+    session.advance(TimedVerdict(Verdict(1, (2,)), 0.1))
     taking = asyncio.create_task(session.take(PLAN))
     await asyncio.sleep(0)
     base = TokenPath((1, 2)).digest
@@ -76,7 +76,7 @@ class Timed:
         now = asyncio.get_running_loop().time()
         position = len(self.path)
         self.path += tokens
-        self.session.advance(Verdict(position, tokens, verified, arrived_seconds=now))
+        self.session.advance(TimedVerdict(Verdict(position, tokens, verified), now))
 
     async def step(self) -> None:
         """Nothing is waited for."""

@@ -13,7 +13,7 @@ from paceline.errors import ResourceExhausted, Unavailable
 from paceline.protocol.generation import Delta, Finished, FinishReason, Usage
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Opening
-from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs, Verdict
+from paceline.protocol.verdict import Origin, PromptLogprobs, TimedVerdict, TokenLogprobs, Verdict
 from tests.unit.orchestrator.serving.text.test_tokenizer import TOKENIZER
 
 STOP = TOKENIZER.encode("!")[0]
@@ -38,10 +38,11 @@ async def deltas_of(event_buffer: EventBuffer) -> list[Delta]:
     return [event async for event in event_buffer.events() if isinstance(event, Delta)]
 
 
-def emit(stream: OutputStream, *verdicts: Verdict) -> None:
+def emit(stream: OutputStream, *verdicts: Verdict | TimedVerdict) -> None:
     for verdict in verdicts:
         if stream.remaining:
-            stream.emit(verdict)
+            timed = verdict if isinstance(verdict, TimedVerdict) else TimedVerdict(verdict)
+            stream.emit(timed)
             stream.settle()
 
 

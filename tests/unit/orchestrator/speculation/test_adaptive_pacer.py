@@ -17,7 +17,7 @@ from orchestrator.speculation.measurements import BENCH_STREAMS, DraftMeasuremen
 from orchestrator.speculation.pacer import FixedPacer
 from orchestrator.speculation.plan import DraftState, PacedPlan
 from paceline.protocol.session import CostModel, Load
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.single import Outcome, World, simulate
 
 TOKENS = 1500
@@ -141,8 +141,8 @@ def test_a_good_draft_in_the_place_of_a_bad_one_is_found_within_the_probing_boun
     assert sum(outcome.lengths) > 100
 
 
-def verdict(load: Load, at: float) -> Verdict:
-    return Verdict(0, (0,), load=load, cost_model=CostModel(0.02, 0.001), arrived_seconds=at)
+def verdict(load: Load, at: float) -> TimedVerdict:
+    return TimedVerdict(Verdict(0, (0,), load=load, cost_model=CostModel(0.02, 0.001)), at)
 
 
 def reason(pacer: AdaptivePacer, remaining: int, draft: DraftState) -> Reason:
@@ -197,8 +197,8 @@ def test_lookup_that_seldom_answers_is_waited_for_where_that_takes_next_to_no_ti
 
 def observed(pacer: AdaptivePacer, tokens: int, at: float, row: float) -> None:
     """A verdict of a stream alone that brought so many tokens."""
-    one = Verdict(0, (0,) * tokens, cost_model=CostModel(0.1, row), arrived_seconds=at)
-    pacer.observe(one, ())
+    one = Verdict(0, (0,) * tokens, cost_model=CostModel(0.1, row))
+    pacer.observe(TimedVerdict(one, at), ())
 
 
 def test_before_a_stream_has_a_price_of_its_own_it_has_that_of_others_or_of_plain_steps() -> None:

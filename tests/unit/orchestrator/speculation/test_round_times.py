@@ -30,7 +30,7 @@ from paceline.engine.core.cost import CostFit
 from paceline.errors import Unavailable
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.session import CostModel, Load
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict, Verdict
 from tests.unit.orchestrator.serving.test_output import emit, make_stream
 
 STEP = 0.025
@@ -38,8 +38,8 @@ LONG = 4.0
 ALONE, DRAFTS = DraftState(ready=False), DraftState(ready=True)
 
 
-def verdict(at: float, tokens: int = 1, asked: float = 0.0) -> Verdict:
-    return Verdict(
+def verdict(at: float, tokens: int = 1, asked: float = 0.0) -> TimedVerdict:
+    one = Verdict(
         0,
         (7,) * tokens,
         tokens - 1,
@@ -47,9 +47,8 @@ def verdict(at: float, tokens: int = 1, asked: float = 0.0) -> Verdict:
         step_seconds=STEP,
         load=Load(sessions=1, batched_tokens=tokens),
         cost_model=CostModel(0.02, 0.001),
-        arrived_seconds=at,
-        asked_seconds=asked,
     )
+    return TimedVerdict(one, at, asked)
 
 
 class Driven:
@@ -149,7 +148,7 @@ def test_the_cost_of_rows_is_that_of_the_target_at_hand() -> None:
     pacer.observe(verdict(0.0), ())
     assert pacer.explain().numbers["token_seconds"] == 0.001
     pacer.interrupted()
-    pacer.observe(Verdict(0, (0,), arrived_seconds=9.0), ())
+    pacer.observe(TimedVerdict(Verdict(0, (0,)), 9.0), ())
     assert pacer.explain().numbers["token_seconds"] == 0.0
 
 
