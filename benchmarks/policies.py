@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.speculation.acceptance import DraftToken, JudgedToken
+from orchestrator.speculation.acceptance import JudgedToken
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import Explanation, FixedPacer
 from orchestrator.speculation.plan import DraftState, FixedPlan
+from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 from paceline_tools.evaluation.prediction import Place, adaptive, fixed, replay, speedups, world_of
 from paceline_tools.evaluation.recording import Recording, load_recordings

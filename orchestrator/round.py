@@ -6,10 +6,9 @@ The whole of speculative decoding on one screen; no I/O of its own.
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.pacer import Pacer
 from orchestrator.speculation.plan import DraftState, Plan
-from paceline.protocol.proposal import Proposal
+from paceline.protocol.proposal import DraftToken, Proposal
 from paceline.protocol.verdict import TimedVerdict, Verify
 
 

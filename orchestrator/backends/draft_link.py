@@ -12,7 +12,6 @@ from orchestrator.backends.contract import BrokenContract
 from orchestrator.backends.draft_pools import DraftPool, DraftPools
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.backends.replica import Replica
-from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.draft_buffer import ReceivedTokens
 from orchestrator.speculation.measurements import DraftMeasurements
@@ -25,7 +24,7 @@ from paceline.errors import (
     ResourceExhausted,
 )
 from paceline.protocol.model import ModelInfo
-from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import TimedVerdict
 from paceline.protocol.vocabulary import FEATURE

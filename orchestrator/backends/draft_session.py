@@ -2,12 +2,11 @@
 
 import asyncio
 
-from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.draft_buffer import ProposalBuffer
 from orchestrator.speculation.draft_length import LATE
 from orchestrator.speculation.measurements import DraftMeasurements, Mean
 from orchestrator.speculation.plan import DraftState, FixedPlan, Plan
-from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.verdict import TimedVerdict
 

@@ -5,7 +5,7 @@ from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from paceline.protocol.proposal import Drafter
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.verdict import Verdict
 
 _BOUNDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
@@ -16,14 +16,6 @@ _STREAM_PRIOR = 6.0
 _OPTIMISM = 4.0
 _STEP = 0.25
 _MAX_OFFSET = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class DraftToken:
-    """A draft token, as far as its chance is concerned."""
-
-    drafter: Drafter
-    confidence: float
 
 
 @dataclass(frozen=True, slots=True)

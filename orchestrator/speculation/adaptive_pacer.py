@@ -7,7 +7,7 @@ import enum
 import math
 from collections import Counter
 
-from orchestrator.speculation.acceptance import DraftToken, StreamAcceptance
+from orchestrator.speculation.acceptance import StreamAcceptance
 from orchestrator.speculation.draft_length import Costs, SharedPlan, best_length
 from orchestrator.speculation.measurements import DraftMeasurements, Rate, load_class
 from orchestrator.speculation.pacer import Explanation
@@ -20,6 +20,7 @@ from orchestrator.speculation.plan import (
     target_only_steps,
 )
 from orchestrator.speculation.round_times import Intervals
+from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict, Verdict
 
 CATCH_UP = 1.25

@@ -2,10 +2,9 @@
 
 from itertools import accumulate, islice
 
-from orchestrator.speculation.acceptance import DraftToken
 from paceline.protocol.draft_path import DraftPath
 from paceline.protocol.hashing import mix
-from paceline.protocol.proposal import End, Proposal, continued, end_of
+from paceline.protocol.proposal import DraftToken, End, Proposal, continued, end_of
 
 MAX_BRANCH_TOKENS = 96
 """Most that are kept beside the draft tokens: twice what a draft makes, some of it late."""
@@ -97,7 +96,7 @@ class ProposalBuffer:
 
     @property
     def draft_tokens(self) -> list[DraftToken]:
-        """What is known of the tokens that are ready."""
+        """The tokens that are ready."""
         return self._draft_tokens
 
     @property
@@ -121,7 +120,8 @@ class ProposalBuffer:
         confidences = proposal.confidences[known : known + len(tokens)]
         confidences += (0.0,) * (len(tokens) - len(confidences))
         self._draft_tokens += [
-            DraftToken(proposal.drafter, confidence) for confidence in confidences
+            DraftToken(token, confidence, proposal.drafter)
+            for token, confidence in zip(tokens, confidences, strict=True)
         ]
         return len(tokens)
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.speculation.acceptance import DraftToken, StreamAcceptance
+from orchestrator.speculation.acceptance import StreamAcceptance
 from orchestrator.speculation.plan import worth_verifying
+from paceline.protocol.proposal import DraftToken
 
 LATE = 1.3
 """Draft tokens that take so many times as long as expected are not waited for."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.plan import BRANCHES, DraftState, FixedPlan, Plan, target_only_steps
+from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.speculation.acceptance import DraftToken, StreamAcceptance
+from orchestrator.speculation.acceptance import StreamAcceptance
+from paceline.protocol.proposal import DraftToken
 
 TARGET_ONLY_STEPS = 16
 """Ordinary decode steps asked for at once, so that the target alone pays no round trip per

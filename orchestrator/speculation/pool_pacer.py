@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 
-from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.adaptive_pacer import LEAST_SPEEDUP, AdaptivePacer, Reason
 from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.measurements import DraftMeasurements
@@ -12,6 +11,7 @@ from orchestrator.speculation.plan import DraftState, Plan
 from orchestrator.speculation.pool_choice import Holding
 from orchestrator.speculation.round_times import Intervals
 from orchestrator.speculation.speedup import StreamSpeedup
+from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 
 _DRAFT_COUNTS = {

@@ -15,11 +15,25 @@ class Drafter(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class DraftToken:
+    """A token that a drafter proposes.
+
+    confidence: how sure the drafter is, on its own scale. A model: the margin between its two
+    best noisy scores. Prompt lookup: tokens that matched. second: the token with the second-best
+    score, where the drafter is a model that says so.
+    """
+
+    id: int
+    confidence: float = 0.0
+    drafter: Drafter = Drafter.MODEL
+    second: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """A run of draft tokens on the path whose digest before `position` is `base_digest`.
 
-    confidences: per token how sure the drafter is, on its own scale. A model: the margin
-    between its two best noisy scores. Lookup: tokens that matched.
+    confidences: see DraftToken, one per token.
     One that begins before the end of the draft tokens and differs from them is a branch to
     them: it is for the case that the target rejects the draft token at its position.
     """

@@ -7,11 +7,10 @@ import pytest
 
 from orchestrator.round import rounds
 from orchestrator.serving.statistics import StreamStatistics
-from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.pacer import FixedPacer
 from orchestrator.speculation.plan import TARGET_ONLY_STEPS, DraftState, FixedPlan, Plan
 from paceline.protocol.generation import Overhead, Statistics
-from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
 
 

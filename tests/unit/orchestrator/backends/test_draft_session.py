@@ -6,10 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from orchestrator.backends.draft_session import BEGIN_LOOKAHEAD, DraftSession
-from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.measurements import WAIT_ROUNDS, DraftMeasurements
 from orchestrator.speculation.plan import FixedPlan
-from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath

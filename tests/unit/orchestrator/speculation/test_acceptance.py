@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.speculation.acceptance import Calibration, DraftToken, Share, StreamAcceptance
-from paceline.protocol.proposal import Drafter
+from orchestrator.speculation.acceptance import Calibration, Share, StreamAcceptance
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.verdict import Verdict
 
-SURE, UNSURE = DraftToken(Drafter.MODEL, 7.0), DraftToken(Drafter.MODEL, 0.1)
+SURE, UNSURE = DraftToken(0, 7.0, Drafter.MODEL), DraftToken(0, 0.1, Drafter.MODEL)
 
 
 def judged(count: int, accepted: int) -> Verdict:
@@ -25,8 +25,8 @@ def test_chances_come_to_the_shares_that_were_seen_and_scales_are_kept_apart() -
         calibration.observe(UNSURE, rng.random() < 0.3)
     assert calibration.chance(SURE) == pytest.approx(0.95, abs=0.04)
     assert calibration.chance(UNSURE) == pytest.approx(0.3, abs=0.08)
-    untouched = Calibration().chance(DraftToken(Drafter.NGRAM, 7.0))
-    assert calibration.chance(DraftToken(Drafter.NGRAM, 7.0)) == untouched
+    untouched = Calibration().chance(DraftToken(0, 7.0, Drafter.NGRAM))
+    assert calibration.chance(DraftToken(0, 7.0, Drafter.NGRAM)) == untouched
 
 
 def test_what_lies_behind_the_first_wrong_draft_token_says_nothing() -> None:

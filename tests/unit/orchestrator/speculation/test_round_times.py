@@ -14,7 +14,6 @@ from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import run_stream
 from orchestrator.serving.event_buffer import BUFFER_BYTES
 from orchestrator.serving.statistics import StreamStatistics
-from orchestrator.speculation.acceptance import DraftToken
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer, Reason
 from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.measurements import (
@@ -28,7 +27,7 @@ from orchestrator.speculation.pool_pacer import PoolPacer
 from orchestrator.speculation.round_times import Intervals
 from paceline.engine.core.cost import CostFit
 from paceline.errors import Unavailable
-from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import CostModel, Load
 from paceline.protocol.verdict import TimedVerdict, Verdict
 from tests.unit.orchestrator.serving.test_output import emit, make_stream
@@ -256,7 +255,7 @@ async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> N
 
 def test_who_tries_a_benched_draft_judges_by_nothing_that_was_known_of_it() -> None:
     measurements = DraftMeasurements()
-    sure = DraftToken(Drafter.MODEL, 10.0)
+    sure = DraftToken(0, 10.0, Drafter.MODEL)
     paused = AdaptivePacer(measurements, 16, 1.0)
     for _ in range(400):
         measurements.calibration.observe(sure, accepted=False)
