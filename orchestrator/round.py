@@ -72,8 +72,8 @@ async def rounds(target: Target, draft: Draft, pacer: Pacer, stream: Stream) -> 
                     return
             proposal = await draft.take(plan)
             if proposal.token_ids or not owed:  # else it decodes on by itself
-                proposals = (proposal,) if proposal.token_ids else ()
-                await target.ask(Verify(proposals, plan.continue_steps))
+                offered = proposal if proposal.token_ids else None
+                await target.ask(Verify(offered, plan.continue_steps))
                 owed = 1 + plan.continue_steps
         stream.settle()
         if not stream.remaining:

@@ -95,7 +95,7 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
     def _post(self, verification: Verification, request: target_pb2.VerifyRequest) -> None:
         if request.WhichOneof("message") != "verify":
             raise InvalidArgument("only verify may follow open")
-        verification.ask(verify_from_proto(request.verify, self._server.model))
+        verification.ask(verify_from_proto(request.verify, self._server.model.vocabulary_size))
 
     def _response(
         self, value: Opened | PromptLogprobs | Verdict | Progress

@@ -116,7 +116,6 @@ class Verification:
                 token_ids=tuple(decided),
                 verified=min(len(drafts), len(decided)) if self.finished else len(drafts),
                 accepted=accepted,
-                proposal_index=0 if drafts else None,
                 step_seconds=report.seconds,
                 load=report.load,
                 cost_model=report.cost_model,
@@ -170,7 +169,8 @@ class Verification:
 
         And no more than a step has room for, with the row behind them.
         """
-        if not self._asked.proposals:
+        proposal = self._asked.proposal
+        if proposal is None:
             return ()
         room = min(self._opening.max_length - len(self._path), self._max_block_tokens) - 1
-        return self._path.remainder(self._asked.proposals[0])[:room]
+        return self._path.remainder(proposal)[:room]

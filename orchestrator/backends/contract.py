@@ -99,8 +99,8 @@ class TargetContract:
     def ask(self, verify: Verify) -> None:
         """The target is asked this."""
         self._owed += 1 + verify.continue_steps
-        proposed = (len(one.token_ids) for one in verify.proposals)
-        self._proposed = max((self._proposed, *proposed))
+        if verify.proposal is not None:
+            self._proposed = max(self._proposed, len(verify.proposal.token_ids))
 
     def check_sizes(self, tokens: int, verified: int, accepted: int, logprobs: int) -> None:
         """Of a verdict, before it is read."""
@@ -121,7 +121,6 @@ class TargetContract:
         self._length += len(verdict.token_ids)
         _hold(self._length <= self._opening.max_length, "it decided more tokens than max_tokens")
         self._check_ids(verdict.token_ids)
-        _hold(verdict.proposal_index in {None, 0}, "it verified a proposal that it was not sent")
         prompt = len(self._opening.prompt_token_ids)
         _hold(verdict.cached_tokens <= prompt, "more tokens are cached than the prompt has")
         times = [verdict.step_seconds, verdict.sampling_seconds, verdict.queue_seconds]

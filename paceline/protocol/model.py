@@ -64,7 +64,6 @@ class ModelInfo:
     batch_invariant: bool
     host: str
     features: tuple[str, ...] = ()
-    max_proposals: int = 1
     kv: KVSize | None = None
     cores: Cores | None = None
     tokenizer_hash: str = ""

@@ -36,7 +36,7 @@ class PromptLogprobs:
 class Verify:
     """One step asked of the target, then `continue_steps` ordinary ones."""
 
-    proposals: tuple[Proposal, ...] = ()
+    proposal: Proposal | None = None
     continue_steps: int = 0
 
 
@@ -44,16 +44,15 @@ class Verify:
 class Verdict:
     """The outcome of one step: accepted tokens, then the target's own.
 
-    proposal_index is None for an ordinary decode step. The target's own token is absent only when
-    an accepted token ended the output. logprobs: of each token, when asked for.
-    cached_tokens: of the prompt, that needed no prefill; on the first verdict only.
+    The target's own token is absent only when an accepted token ended the output. logprobs: of
+    each token, when asked for. cached_tokens: of the prompt, that needed no prefill; on the first
+    verdict only.
     """
 
     position: int
     token_ids: tuple[int, ...]
     verified: int = 0
     accepted: int = 0
-    proposal_index: int | None = None
     step_seconds: float = 0.0
     load: Load = field(default_factory=Load)
     cost_model: CostModel | None = None

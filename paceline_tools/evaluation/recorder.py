@@ -116,7 +116,7 @@ async def _verified(
             draft_tokens = tokens[done : done + min(next(lengths), len(tokens) - done - 1)]
             if not draft_tokens or tuple(path.tokens[prompt:]) != tokens[:done]:
                 return
-            await call.ask(Verify((Proposal(len(path), path.digest, draft_tokens),)))
+            await call.ask(Verify(Proposal(len(path), path.digest, draft_tokens)))
 
 
 def _target_call(replica: Replica) -> TargetCall:

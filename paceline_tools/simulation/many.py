@@ -119,7 +119,7 @@ class _Call:
         """The draft tokens to verify in the step that begins."""
         verify, self._verify = self._verify, Verify()
         self.steps -= 1
-        return verify.proposals[0].token_ids if verify.proposals else ()
+        return verify.proposal.token_ids if verify.proposal else ()
 
     def commit(self, draft_tokens: tuple[int, ...], step: Verdict) -> None:
         """Deliver what the step decides; it has the step's own figures."""
@@ -132,7 +132,6 @@ class _Call:
             token_ids=decided,
             verified=len(draft_tokens),
             accepted=accepted,
-            proposal_index=0 if draft_tokens else None,
             queue_seconds=max(
                 0.0, now - self._asked - self._target.half_round_trip - step.step_seconds
             ),

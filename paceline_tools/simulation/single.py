@@ -194,7 +194,7 @@ class _Target:
                 asked = asyncio.get_running_loop().time()
                 steps = 1 + verify.continue_steps
                 await asyncio.sleep(2 * half)
-            draft_tokens = verify.proposals[0].token_ids if verify.proposals else ()
+            draft_tokens = verify.proposal.token_ids if verify.proposal else ()
             steps, verify = steps - 1, Verify()
             seconds, reading = reading + world.verify_seconds(len(draft_tokens)), 0.0
             await asyncio.sleep(seconds)
@@ -206,7 +206,6 @@ class _Target:
                 token_ids=decided,
                 verified=len(draft_tokens),
                 accepted=accepted,
-                proposal_index=0 if draft_tokens else None,
                 step_seconds=seconds,
                 load=Load(sessions=1, batched_tokens=len(draft_tokens) + 1),
                 cost_model=cost.model,

@@ -327,16 +327,8 @@ async def test_the_target_refuses_what_it_cannot_serve(running: Running) -> None
         ),
         (
             InvalidArgument,
-            "verify.proposals' length is 2; it must be at most 1",
-            [
-                opened,
-                target_pb2.VerifyRequest(verify=target_pb2.Verify(proposals=[proposal, proposal])),
-            ],
-        ),
-        (
-            InvalidArgument,
-            "a token id in verify.proposals",
-            [opened, target_pb2.VerifyRequest(verify=target_pb2.Verify(proposals=[proposal]))],
+            "a token id in verify.proposal",
+            [opened, target_pb2.VerifyRequest(verify=target_pb2.Verify(proposal=proposal))],
         ),
     ]
     for kind, message, requests in cases:

@@ -52,7 +52,7 @@ async def test_as_many_rows_as_a_step_leaves_to_blocks_are_verified(
             base_digest=TokenPath(PROMPT).digest,
             token_ids=expected[:proposed],
         )
-        verify = target_pb2.Verify(proposals=[proposal])
+        verify = target_pb2.Verify(proposal=proposal)
         await call.write(target_pb2.VerifyRequest(verify=verify))
         verdict = await next_verdict(call)
         right = min(proposed, BLOCK_ROWS - 1)

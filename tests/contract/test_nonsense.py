@@ -192,7 +192,6 @@ VERDICTS: dict[str, Callable[[int], list[Verdict]]] = {
     "ids beyond the vocabulary": lambda at: [Verdict(position=at, token_ids=[2**31])],
     "the past": lambda at: [Verdict(position=at - 1, **GOOD)],
     "the future": lambda at: [Verdict(position=at + 1, **GOOD)],
-    "a proposal that was not sent": lambda at: [Verdict(position=at, proposal_index=3, **GOOD)],
     "a time that is no number": lambda at: [
         Verdict(position=at, token_ids=[65], step_seconds=math.nan)
     ],

@@ -24,7 +24,6 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
         batch_invariant=message.batch_invariant,
         host=message.host,
         features=tuple(message.features),
-        max_proposals=message.max_proposals,
         kv=_kv_from_proto(message.kv) if message.HasField("kv") else None,
         cores=_cores_from_proto(message.cores) if message.HasField("cores") else None,
         tokenizer_hash=message.tokenizer_hash,

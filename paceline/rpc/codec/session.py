@@ -184,20 +184,18 @@ def prompt_logprobs_from_proto(message: session_pb2.PromptLogprobs) -> PromptLog
 def verify_to_proto(verify: Verify) -> target_pb2.Verify:
     """paceline.v1.Verify."""
     return target_pb2.Verify(
-        proposals=[proposal_to_proto(proposal) for proposal in verify.proposals],
+        proposal=proposal_to_proto(verify.proposal) if verify.proposal is not None else None,
         continue_steps=verify.continue_steps,
     )
 
 
-def verify_from_proto(message: target_pb2.Verify, model: ModelInfo) -> Verify:
-    """Checked: InvalidArgument for too many proposals, or an id outside the vocabulary."""
-    if len(message.proposals) > model.max_proposals:
-        limit = f"at most {model.max_proposals}, the model's max_proposals"
-        raise InvalidArgument.of("verify.proposals' length", len(message.proposals), limit)
-    proposals = tuple(proposal_from_proto(proposal) for proposal in message.proposals)
-    for proposal in proposals:
-        check_token_ids("verify.proposals", proposal.token_ids, model.vocabulary_size)
-    return Verify(proposals, message.continue_steps)
+def verify_from_proto(message: target_pb2.Verify, vocabulary_size: int) -> Verify:
+    """Checked: InvalidArgument for an id outside the vocabulary."""
+    if not message.HasField("proposal"):
+        return Verify(None, message.continue_steps)
+    proposal = proposal_from_proto(message.proposal)
+    check_token_ids("verify.proposal", proposal.token_ids, vocabulary_size)
+    return Verify(proposal, message.continue_steps)
 
 
 def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
@@ -268,7 +266,6 @@ def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
     """paceline.v1.Verdict."""
     return target_pb2.Verdict(
         position=verdict.position,
-        proposal_index=verdict.proposal_index,
         verified=verdict.verified,
         accepted=verdict.accepted,
         token_ids=verdict.token_ids,
@@ -294,7 +291,6 @@ def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
         token_ids=tuple(message.token_ids),
         verified=message.verified,
         accepted=message.accepted,
-        proposal_index=message.proposal_index if message.HasField("proposal_index") else None,
         step_seconds=message.step_seconds,
         load=load_from_proto(message.load),
         cost_model=CostModel(cost.step_seconds, cost.token_seconds)

@@ -31,8 +31,8 @@ class ScriptedTarget:
         while True:
             assert self.owed > 0, "waiting for a verdict that nobody asked for"
             self.owed -= 1
-            proposed = self.asked[-1].proposals
-            accepted = len(proposed[0].token_ids) if proposed else 0
+            proposed = self.asked[-1].proposal
+            accepted = len(proposed.token_ids) if proposed else 0
             verdict = Verdict(position, tuple(range(accepted + 1)), accepted, accepted)
             yield TimedVerdict(verdict)
             position += accepted + 1
@@ -87,7 +87,7 @@ async def run(draft: ScriptedDraft, tokens: int, length: int) -> ScriptedTarget:
 async def test_a_punctual_draft_is_waited_for_and_never_draft_tokens_the_last_token() -> None:
     draft = ScriptedDraft(punctual=True, has=9)
     target = await run(draft, tokens=13, length=4)
-    assert [len(asked.proposals) for asked in target.asked] == [0, 1, 1, 1]
+    assert [asked.proposal is not None for asked in target.asked] == [False, True, True, True]
     assert [plan.at_least for plan in draft.plans] == [4, 4, 1]
     assert all(plan.continue_steps == 0 for plan in draft.plans)
 
@@ -102,7 +102,7 @@ async def test_the_target_alone_pays_no_round_trip_for_each_token() -> None:
 async def test_a_late_proposal_joins_the_next_step() -> None:
     draft = ScriptedDraft(punctual=False, has=2)
     target = await run(draft, tokens=30, length=4)
-    assert all(asked.proposals for asked in target.asked[1:])
+    assert all(asked.proposal for asked in target.asked[1:])
     assert all(plan.at_least == 0 for plan in draft.plans)
 
 

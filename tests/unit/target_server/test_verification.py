@@ -59,7 +59,7 @@ class VerificationMachine(RuleBasedStateMachine):
 
     @rule(continue_steps=st.integers(0, 3))
     def ask_for_target_only_steps(self, continue_steps: int) -> None:
-        self.ask(Verify((), continue_steps))
+        self.ask(Verify(None, continue_steps))
 
     @rule(
         back=st.integers(0, 3),
@@ -72,12 +72,12 @@ class VerificationMachine(RuleBasedStateMachine):
         start = max(0, len(self.output) - back)
         base = TokenPath(self.prompt + tuple(self.output[:start]))
         run = (*self.expected[start : start + right], *wrong)
-        self.ask(Verify((Proposal(len(base), base.digest, run),), continue_steps))
+        self.ask(Verify(Proposal(len(base), base.digest, run), continue_steps))
 
     @rule(digest=st.integers(0, 2**64 - 1), run=st.lists(st.integers(0, VOCABULARY - 1)))
     def propose_off_the_path(self, digest: int, run: list[int]) -> None:
         position = len(self.prompt) + len(self.output)
-        self.ask(Verify((Proposal(position, digest, tuple(run)),), 0))
+        self.ask(Verify(Proposal(position, digest, tuple(run)), 0))
 
     @rule(chunk=st.integers(1, 4))
     def run_a_piece(self, chunk: int) -> None:
@@ -110,7 +110,6 @@ class VerificationMachine(RuleBasedStateMachine):
         assert tuple(self.output) == self.expected[: len(self.output)]
         assert verdict.token_ids[: verdict.accepted] == drafts[: verdict.accepted]
         assert verdict.accepted <= verdict.verified <= len(drafts)
-        assert (verdict.proposal_index is None) == (not drafts)
         own = len(verdict.token_ids) - verdict.accepted
         assert own == 1 or (own == 0 and len(self.output) == len(self.expected))
 

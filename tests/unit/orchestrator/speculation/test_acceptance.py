@@ -14,7 +14,7 @@ SURE, UNSURE = DraftToken(0, 7.0, Drafter.MODEL), DraftToken(0, 0.1, Drafter.MOD
 
 
 def judged(count: int, accepted: int) -> Verdict:
-    return Verdict(0, (0,) * (accepted + 1), count, accepted, 0)
+    return Verdict(0, (0,) * (accepted + 1), count, accepted)
 
 
 def test_chances_come_to_the_shares_that_were_seen_and_scales_are_kept_apart() -> None:
