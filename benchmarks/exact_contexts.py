@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from paceline.client import Client
-from paceline.engine.torch.exactness.instructions import instruction_set
+from paceline.engine.torch.exactness.instruction_set import instruction_set
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 

@@ -25,7 +25,7 @@ from paceline.engine.sampling.history import History
 from paceline.engine.sampling.sampler import noisy_scores, pick
 from paceline.engine.torch.loading import load_model
 from paceline.engine.torch.model_folder import resolve_model
-from paceline.engine.torch.padding import NONE
+from paceline.engine.torch.padding import NO_PADDING
 from paceline.engine.torch.runner import ModelRunner
 from paceline.protocol.sampling import SamplingParams
 
@@ -76,7 +76,7 @@ def main() -> None:
 
 def _runner(model: str) -> ModelRunner:
     loaded = load_model(resolve_model(model), torch.bfloat16)
-    return ModelRunner(loaded.decoder, loaded.device, NONE)
+    return ModelRunner(loaded.forward, loaded.device, NO_PADDING)
 
 
 def _write(options: argparse.Namespace) -> list[Output]:

@@ -21,7 +21,7 @@ _ANY = 2**31
 class NoCache:
     """The KV of no model."""
 
-    length = reach = 0
+    length = rope_length = 0
 
     def truncate(self, length: int) -> None:
         """Nothing to drop."""

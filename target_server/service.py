@@ -79,7 +79,7 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
                     response = self._response(value)
                     response.verdict.queue_seconds = _queue_seconds(value, queued)
                     yield response
-                finally:  # once it is on its way: nobody waits for a metric
+                finally:  # once it is on its way: no metric delays it
                     with harmless("metrics"):
                         self._metrics.observe(value)
 

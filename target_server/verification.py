@@ -1,4 +1,4 @@
-"""Verification: what the target answers to proposals. Pure: no I/O, no clock, no thread."""
+"""Verification: which tokens the target decides, whatever is proposed. Pure."""
 
 import math
 import sys
@@ -21,12 +21,12 @@ PROMPT_LOGPROB_TOKENS = 32
 def verify(
     logits: Logits, drafts: tuple[int, ...], opening: Opening, history: History
 ) -> list[int]:
-    """The tokens that one block decides: drafts that are the target's own picks, then its own.
+    """The tokens that a block decides: accepted draft tokens, then one of the target's own.
 
-    logits: [len(drafts) + 1, vocabulary]; row i is for the position of drafts[i]. A draft
-    token is accepted exactly when it is the target's pick there; the first that is not is
-    replaced by it. Nothing comes after a stop token. `history` grows by the result. Raises
-    Internal where the model has no number for any token that may come.
+    logits: [len(drafts) + 1, vocabulary]; row i is for the position of drafts[i]. A draft token is
+    accepted exactly when it is the target's own pick there; the first that is not is replaced by
+    that pick. After all of them comes a bonus token. Nothing comes after a stop token. `history`
+    grows by the result. Raises Internal where no logit of a token that may come is a number.
     """
     decided: list[int] = []
     for index, row in enumerate(logits):
@@ -67,7 +67,7 @@ class Verification:
         self._cached: int | None = None
 
     def ask(self, verify: Verify) -> None:
-        """Take a Verify; it replaces what is left of the one before. On any thread."""
+        """Take a Verify, which replaces what is left of the last one. On any thread."""
         self._inbox.append(verify)
 
     @property
@@ -84,7 +84,7 @@ class Verification:
         return not (self._steps or self._inbox or self.finished)
 
     def plan(self, cached: int) -> Span | None:
-        """The tokens not in KV yet, and the drafts to check behind them."""
+        """The tokens not in KV yet, and the draft tokens to verify behind them."""
         if self._cached is None:
             self._cached = min(cached, len(self._path) - 1, len(self._opening.prompt_token_ids))
         self._read_inbox()
@@ -139,7 +139,7 @@ class Verification:
         return len(self._opening.prompt_token_ids) - 1
 
     def _prompt_piece(self, cached: int) -> Span:
-        """Some tokens of the prompt with the logits of all: few, as each is a whole vocabulary."""
+        """A piece of the prompt with logits of every token; short, as each is a vocabulary."""
         count = min(PROMPT_LOGPROB_TOKENS, self._max_block_tokens)
         end = min(cached + count, self._last_of_prompt)
         tokens = self._opening.prompt_token_ids[cached:end]
@@ -165,9 +165,9 @@ class Verification:
             self._steps = 1 + self._asked.continue_steps
 
     def _drafts(self) -> tuple[int, ...]:
-        """What of the proposal lies beyond the committed tokens, at most all but one that remain.
+        """The draft tokens that follow the committed tokens.
 
-        And no more than a step has room for, with the row behind them.
+        Fewer than the output and the step have room for: the target adds a token of its own.
         """
         proposal = self._asked.proposal
         if proposal is None:

@@ -14,7 +14,7 @@ from paceline.protocol.session import Opening
 class TokenCache:
     """A KV cache that remembers the very tokens, so that a wrong rollback shows."""
 
-    reach = 0
+    rope_length = 0
 
     def __init__(self) -> None:
         self.tokens: list[int] = []

@@ -18,7 +18,7 @@ from paceline.protocol.model import KVSize, ModelInfo, TokenizerFiles
 from paceline.protocol.session import CostModel, Load
 
 PAGE_TOKENS = 512
-"""Tokens in a page of KV: what sessions are counted in."""
+"""Tokens in a page of KV, the unit in which KV is promised."""
 Logits = NDArray[np.floating]
 """Raw logits, [rows, vocabulary], float32 or, for a float64 model, float64."""
 
@@ -27,8 +27,8 @@ Logits = NDArray[np.floating]
 class Span:
     """Tokens of one session to run in one step.
 
-    position: of the first of token_ids; what the KV cache has from there on is dropped.
-    logit_rows: how many of the last rows need logits; 0 for a piece of a prompt.
+    position: of the first of token_ids; the cache drops what it has from there on.
+    logit_rows: of how many last tokens logits are wanted; 0 for a piece of a prompt.
     """
 
     position: int
@@ -48,11 +48,11 @@ class KVCache(Protocol):
         """Tokens it has."""
 
     @property
-    def reach(self) -> int:
-        """The length that its positions are scaled by; only with equal ones are rows alike."""
+    def rope_length(self) -> int:
+        """The length that RoPE is scaled for, else 0; only with equal ones can KV be shared."""
 
     def truncate(self, length: int) -> None:
-        """Keep the first `length` tokens, at most what it has: the whole of rollback."""
+        """Keep the first `length` tokens, at most what it has. This is all of rollback."""
 
     def copy(self, length: int) -> Self:
         """A cache of its own with the first `length` tokens, at most what this one has."""
@@ -72,7 +72,8 @@ class Runner(Protocol):
         """Append each span to its cache, which is truncated to span.position before.
 
         Returns per span the logits of its last logit_rows rows, [logit_rows, vocabulary].
-        A row's bits do not depend on the other spans, nor on how its tokens were cut into spans.
+        Batch-invariant: a row's bits depend neither on the other spans, nor on how the tokens
+        before it were cut into spans. tests/unit/engine/test_runner_conformance.py checks this.
         """
 
 
@@ -80,7 +81,7 @@ class Runner(Protocol):
 class StepReport:
     """What a decoder is told of the step that computed its span. seconds: of the forward pass.
 
-    since_forward: seconds since that ended, at the time it is called.
+    since_forward: returns the seconds since that ended.
     """
 
     seconds: float
@@ -94,7 +95,7 @@ class Decoder(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it waits to be told what to do next, and soon will be."""
+        """Whether it waits for a request that is about to come."""
 
     def plan(self, cached: int) -> Span | None:
         """The span to run next, given that `cached` tokens are in KV; None to sit this step out.
@@ -106,10 +107,10 @@ class Decoder(Protocol):
         """Take the logits of the span that plan asked for."""
 
     def kept(self, cached: int) -> Sequence[int]:
-        """The leading tokens whose rows are right, when `cached` tokens are in KV."""
+        """The leading tokens whose KV is right, when `cached` tokens are in KV."""
 
     def fail(self, error: PacelineError) -> None:
-        """The engine cannot go on with this session."""
+        """The engine has ended this session, because of `error`."""
 
 
 class OpenSession(Hashable, Protocol):

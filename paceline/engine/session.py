@@ -18,9 +18,9 @@ _log = structlog.get_logger(__name__)
 class EngineSession:
     """One session in the engine: its decoder, its cache, and the pages promised to it.
 
-    tokens: those it opened with. salt: whom it shares prefixes with; None: nobody. has_room:
-    whether what it comes to can be taken; it is asked for nothing while that does not hold.
-    A decoder that raises ends its own session and no other.
+    tokens: those it opened with. salt: only sessions with an equal one share prefixes; None: it
+    shares none. has_room: whether its results can be taken; while it is false the decoder is not
+    asked. A decoder that raises ends its own session and no other.
     """
 
     decoder: Decoder

@@ -1,7 +1,7 @@
-"""A model that is not there: stated times, acceptance and margins, and no weights.
+"""A simulated model: stated times, acceptance and margins, and no weights.
 
-The servers, the protocol and the pacing around it are the real ones, so that what they do at
-a GPU's times, at any acceptance and with thousands of streams, can be tried on any machine.
+Servers, protocol and pacing around it are the real ones. So they can be tried on any machine with a
+GPU's times, any acceptance and thousands of streams.
 """
 
 import math
@@ -31,7 +31,7 @@ MAX_POSITIONS = 32768
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz      ", np.uint8).astype(np.int64)
 _SURE = 40.0
 _OVERSLEPT = 2e-4
-"""Most seconds that one step makes up for another: more is not sleep but a busy machine."""
+"""Most seconds by which a step is shortened for the last one's: more is a busy machine."""
 _SECOND = 1.0
 """Score of the second best draft token; all others have 0."""
 
@@ -44,9 +44,9 @@ Chance = Annotated[float, Field(ge=0, le=1)]
 
 
 class Simulation(BaseModel, extra="forbid", frozen=True):
-    """What is stated. As a target its tokens are a hash; as a draft it knows them, mostly.
+    """What is stated. The target's tokens are a hash, which the draft knows, as often as stated.
 
-    Greedy outputs only: with a temperature acceptance is less than stated.
+    For greedy outputs: with a temperature the acceptance is lower than stated.
     """
 
     step_ms: float = Field(25.0, ge=0, description="A step with one row.")
@@ -91,7 +91,7 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
         return self.acceptance[position // self.phase_tokens % len(self.acceptance)]
 
     def truth(self, path: int) -> int:
-        """The target's token behind a path, of which this is the digest: each has its own luck."""
+        """The target's token behind the path with this digest."""
         return int(_LETTERS[mix(mix(0, self.seed), path) % _LETTERS.size])
 
     def draft_token(self, path: int, position: int) -> tuple[int, float]:
@@ -104,7 +104,7 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
         return (truth if right else ord("A") + truth % 26), min(margin, _SURE)
 
     def second(self, path: int, draft_token: int) -> int:
-        """The draft's second best token there, its best being `draft token`."""
+        """The draft's second best token there, its best being `draft_token`."""
         truth = self.truth(path)
         if draft_token == truth:
             return ord("A") + truth % 26
@@ -113,9 +113,9 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
 
 
 class PathCache(TokenPath):
-    """The KV of no model: its tokens."""
+    """A KV cache that has nothing but tokens."""
 
-    reach = 0
+    rope_length = 0
 
     @property
     def length(self) -> int:
@@ -138,7 +138,7 @@ class SimulatedRunner:
     page_tokens = PAGE_TOKENS
 
     def __init__(self, simulation: Simulation, *, drafts: bool) -> None:
-        """drafts: draft token, instead of deciding."""
+        """drafts: give the draft's logits, not the target's."""
         self._simulation = simulation
         self._drafts = drafts
         self._overslept = 0.0
@@ -148,11 +148,11 @@ class SimulatedRunner:
         return PathCache()
 
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        """See engine.interfaces.Runner. What computing takes counts as part of the time."""
+        """See paceline.engine.interfaces.Runner. The stated time includes that of computing."""
         started = time.perf_counter()
         rows = sum(len(span.token_ids) for _, span in batch)
         logits = [self._span(cache, span) for cache, span in batch]
-        # Sleeping takes longer than it is told to: the next step takes so much less.
+        # Sleep takes longer than asked for: the next step is shortened by that.
         due = started + self._simulation.seconds(rows) - self._overslept
         time.sleep(max(0.0, due - time.perf_counter()))
         self._overslept = min(_OVERSLEPT, time.perf_counter() - due)
@@ -179,7 +179,7 @@ class SimulatedRunner:
 def start_simulated(
     settings: EngineSettings, registry: CollectorRegistry, *, drafts: bool
 ) -> StartedEngine:
-    """Start at once. It shares its machine with nobody: simulated servers do not contend."""
+    """Start at once. Its cores are its own: simulated servers do not contend."""
     simulation = Simulation.parse(settings.model)
     model = ModelInfo(
         name=settings.model_name or PREFIX,

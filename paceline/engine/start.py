@@ -13,6 +13,6 @@ def start(
     """Start what --model names. A simulated one never imports torch; drafts: as a draft."""
     if simulated.is_simulated(settings.model):
         return simulated.start_simulated(settings, registry, drafts=drafts)
-    from paceline.engine.torch.startup import start_engine  # torch, needed here only
+    from paceline.engine.torch.startup import start_torch  # torch, needed here only
 
-    return start_engine(settings, registry)
+    return start_torch(settings, registry)

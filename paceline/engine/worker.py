@@ -137,7 +137,7 @@ class EngineWorker:
                 cache,
                 pages,
                 as_tokens(tokens),
-                None if salt is None else f"{cache.reach} {salt}",
+                None if salt is None else f"{cache.rope_length} {salt}",
                 priority,
                 has_room,
             )
@@ -168,12 +168,12 @@ class EngineWorker:
             self._end()
 
     def _end(self) -> None:
-        """Whoever is left goes elsewhere, at once; nobody comes any more."""
+        """Fail the sessions that are left, at once; no more are opened."""
         with self._changed:
             self._over = True
         for session in self._admission.sessions:
             session.fail(Unavailable("the engine has stopped"))
-        self._told()
+        self._end_of_step()
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -185,10 +185,10 @@ class EngineWorker:
         """Make one step; False when nobody wants one."""
         self._wait_for_others()
         self._free_closed()
-        self._admit_new()  # behind the wait, in which some may have opened
+        self._admit_new()  # after the wait, in which some may have opened
         step = self._scheduler.begin(self._wanted())
         if not step.spans or self._stopping:
-            self._told()  # some may have been told while they planned
+            self._end_of_step()  # decoders may have delivered while they planned
             return False
         started = time.perf_counter()
         logits = self._forward(step)
@@ -208,14 +208,14 @@ class EngineWorker:
             self._check_runner()
             for session, _ in step.spans:
                 session.fail(Internal("the forward pass failed"))
-            self._told()
+            self._end_of_step()
             return None
 
     def _check_runner(self) -> None:
-        """Raise when a step of one token fails as well: then no session is to blame, nor served."""
+        """Raise when a step of one token fails as well: then no session is to blame."""
         self._runner.forward([(self._runner.new_cache(), Span(0, (0,), 1))])
 
-    def _told(self) -> None:
+    def _end_of_step(self) -> None:
         with harmless("after_step"):
             self.after_step()
 
@@ -233,7 +233,7 @@ class EngineWorker:
         for (session, span), rows in zip(step.spans, logits, strict=True):
             if step.completes(session, span):
                 self._answer(session, span, rows, report)
-        self._told()
+        self._end_of_step()
         if self._on_step is not None:  # nobody waits for a metric
             with harmless("on_step"):
                 self._on_step(measured)
@@ -241,7 +241,7 @@ class EngineWorker:
             self._admission.served([session for session, _ in step.spans])
 
     def _answer(self, session: EngineSession, span: Span, rows: Logits, report: StepReport) -> None:
-        with self._changed:  # before it is told, as it may ask at once
+        with self._changed:  # first, as it may ask as soon as it is told
             self._scheduler.gather.answered(session, time.perf_counter())
         session.commit(span, rows, report)
         if not session.idle:
@@ -249,9 +249,9 @@ class EngineWorker:
                 self._scheduler.gather.goes_on(session)
 
     def _wait_for_others(self) -> None:
-        """Wait for those who just got an answer, as long as that pays, so that they share the step.
+        """Wait for those that just got an answer, as long as it pays, so that they share the step.
 
-        Without it the first to ask again would have a step alone, and the others the next one.
+        Otherwise the first to ask again has a step of its own, and the others wait for the next.
         """
         with self._changed:
             while not self._stopping and (left := self._max_wait()) > 0:
@@ -286,7 +286,7 @@ class EngineWorker:
         self._prefixes.evict(self._admission.free_pages)
 
     def _admit_new(self) -> None:
-        """Give new sessions the KV of what began alike, whether that has ended or still runs."""
+        """Give new sessions the KV of those with the same prefix, ended or running."""
         for session in self._admission.sessions:
             if not session.admitted:
                 session.admitted = True

@@ -23,7 +23,7 @@ from paceline.catalog import (
     is_model,
     model_folder,
 )
-from paceline.engine.torch.model_folder import convert, renew
+from paceline.engine.torch.model_folder import convert, repair
 from paceline.errors import Internal, InvalidArgument, NotFound
 from paceline_tools import terminal
 
@@ -57,7 +57,7 @@ def pull(name: str, console: Console | None = None) -> Path:
         raise InvalidArgument.of("the model", name, f"one of {', '.join(CATALOG)}")
     folder = model_folder(name)
     if is_model(folder):
-        renew(name)
+        repair(name)
         _say(name, folder, console)
         return folder
     with tempfile.TemporaryDirectory(prefix="paceline-") as work:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.mismatched import mismatched
 from orchestrator.backends.replica import Replica
-from paceline.engine.sampling.sampler import REACH
+from paceline.engine.sampling.sampler import NOISE_SPAN
 from paceline.engine.simulated import Simulation
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.sampling import SamplingParams
@@ -79,8 +79,8 @@ async def test_each_draft_token_is_the_drafts_own_behind_the_targets_tokens() ->
         assert draft_token.drafter is Drafter.MODEL
         assert draft_token.right == (token == path[position])
         # The law sees no second best far below the best.
-        assert draft_token.confidence in (pytest.approx(margin, abs=1e-3), REACH)
-        near += draft_token.confidence < REACH
+        assert draft_token.confidence in (pytest.approx(margin, abs=1e-3), NOISE_SPAN)
+        near += draft_token.confidence < NOISE_SPAN
     assert near > TOKENS / 4
     assert 0 < sum(found.right) < TOKENS
     assert 0 < recorder.costs.step <= recorder.costs.restart

@@ -1,4 +1,4 @@
-"""Which sessions the engine has: their pages of KV, and who goes first. Pure."""
+"""Which sessions the engine has: the pages of KV promised to them, and their order. Pure."""
 
 from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
@@ -8,7 +8,7 @@ from paceline.protocol.model import KVSize
 
 
 class AdmittedSession(Protocol):
-    """What is asked of a session. pages: promised to it. priority: higher goes first."""
+    """What admission asks of a session."""
 
     @property
     def pages(self) -> int:
@@ -37,11 +37,11 @@ class Admission(Generic[Session]):
         self.kv = kv
         self.pages_used = 0
         self.sessions: list[Session] = []
-        """Those who wait longest for a step come first."""
+        """Those that wait longest for a step come first."""
 
     @property
     def free_pages(self) -> int:
-        """Pages that are promised to nobody, the reserve among them."""
+        """Pages that are promised to no session; the reserve counts."""
         return self.kv.pages - self.pages_used
 
     def check_length(self, max_length: int, *, resumes: bool) -> None:
@@ -68,7 +68,7 @@ class Admission(Generic[Session]):
         self.sessions.append(session)
 
     def remove_closed(self) -> list[Session]:
-        """Those that were closed, which are no longer among the sessions."""
+        """Remove the sessions that are closed, and return them."""
         closed = [session for session in self.sessions if session.closed]
         if closed:
             self.pages_used -= sum(session.pages for session in closed)
@@ -76,10 +76,10 @@ class Admission(Generic[Session]):
         return closed
 
     def by_precedence(self) -> list[Session]:
-        """By priority; among equals those who wait longest for a step come first."""
+        """By priority; among equals those that wait longest for a step come first."""
         return sorted(self.sessions, key=lambda session: -session.priority)
 
     def served(self, sessions: Collection[Session]) -> None:
-        """These had a step, and go behind those who had none."""
+        """These had a step, and go behind those that had none."""
         served = {id(session) for session in sessions}
         self.sessions = sorted(self.sessions, key=lambda session: id(session) in served)

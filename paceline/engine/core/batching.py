@@ -16,10 +16,10 @@ def fill_batch(
 ) -> list[tuple[Key, Span]]:
     """Spans to run in one step, at most max_batched_tokens rows; order is precedence.
 
-    Decode steps and verify blocks, which need logits of every row or nearly, go first and
-    whole, unless they are longer than max_block_tokens: then the rows that need no logits go ahead.
-    Prompts share what is left, and the last one that fits goes in part. A long prompt thus
-    never stalls the others for longer than one step, nor they it.
+    Decode steps and verify blocks, which need logits of nearly every row, go first and whole. Of
+    one longer than max_block_tokens, the rows that need no logits go ahead. Prompts share what is
+    left, and the last one that fits goes in part. So a long prompt never stalls the others for
+    longer than a step, nor they the prompt.
     """
     wanted = list(wanted)
     prompts = [item for item in wanted if _is_prompt(item[1])]
@@ -41,7 +41,7 @@ def fill_batch(
 
 
 def max_block_tokens(max_batched_tokens: int) -> int:
-    """Most rows with logits in a span that gets its turn while prompts wait, too."""
+    """Most rows with logits of a span that gets its turn even while prompts wait."""
     return max_batched_tokens - max_batched_tokens // PROMPT_SHARE
 
 

@@ -8,7 +8,7 @@ _ENOUGH = 8
 
 
 class CostFit:
-    """Least squares of seconds over rows, older steps weighing less: the last 50 or so count."""
+    """Least squares of seconds over rows; older steps weigh less, about the last 50 count."""
 
     def __init__(self) -> None:
         """Begin with no steps."""
@@ -18,7 +18,7 @@ class CostFit:
         self._rows = self._seconds = self._rows_rows = self._rows_seconds = 0.0
 
     def observe(self, rows: int, seconds: float) -> None:
-        """One more step, unless somebody stood still in it."""
+        """One more step, unless the machine stalled in it."""
         if self._stalls.is_one(seconds, self._expected(rows)):
             return
         self._steps += 1
@@ -34,7 +34,7 @@ class CostFit:
 
     @property
     def model(self) -> CostModel | None:
-        """The fit; None before enough steps. With rows that never vary a row costs nothing."""
+        """The fit; None before enough steps. Where rows never vary, a row costs nothing."""
         if self._steps < _ENOUGH:
             return None
         mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight

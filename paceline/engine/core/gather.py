@@ -1,63 +1,63 @@
 """When a step begins: at once, or when those who are about to ask have asked. Pure.
 
-Whoever just misses a step waits for the whole of it, and whoever waits for others loses that
-time: the moment is chosen at which all together lose least.
+A session that just misses a step waits for the whole of it. A session that waits for others loses
+that time. The step begins at the moment at which all together lose least.
 """
 
 from collections import deque
 from collections.abc import Collection, Hashable, Sequence
 
 _MEMORY = 4
-"""Thoughts that are remembered of each session."""
+"""Think times that are kept of each session."""
 _LATE = 1.4
-"""Who takes so many times as long as the longest of them is not waited for."""
+"""A session that takes so many times as long as its longest think time is not waited for."""
 _SOON = 0.1
-"""Who is late is still expected within this share of it."""
+"""A late session is still expected within this share of its longest think time."""
 _LEAST = 0.01
-"""Nobody is expected sooner than within this share of it."""
+"""No session is expected sooner than this share of its longest think time."""
 LONGEST_GATHER = 1.0
-"""Steps for which one waits at most for those whom the last one answered."""
+"""Longest wait for those whom the last step answered, in durations of a step."""
 DECODE_SHARE = 0.04
-"""Share of a step for which those who decode on by themselves may be held up."""
+"""The same where others go on by themselves and are held up, as a share of a step."""
 
 
 class Gather:
-    """How long each session takes from an answer to its next question, and who still thinks.
+    """Think times: how long each session takes from an answer to its next request.
 
-    Times are in seconds, on any one clock.
+    Times are in seconds, on any one clock. Keys are the sessions', of any kind.
     """
 
     def __init__(self) -> None:
-        """Know of nobody."""
-        self._thoughts: dict[Hashable, deque[float]] = {}
+        """Begin without sessions."""
+        self._think_times: dict[Hashable, deque[float]] = {}
         self._answered: dict[Hashable, float] = {}
         self.some_go_on = False
-        """Whether some, of those whom the last step served, want more without having to ask."""
+        """Whether sessions that the last step served want more without asking."""
 
     def answered(self, key: Hashable, now: float) -> None:
-        """A session was told what it asked for, and may ask again."""
+        """The session was told what it asked for, and is expected to ask again."""
         self._answered[key] = now
 
     def asked(self, key: Hashable, now: float) -> None:
-        """It has asked."""
+        """The session has asked."""
         answered = self._answered.pop(key, None)
         if answered is not None:
-            self._thoughts.setdefault(key, deque(maxlen=_MEMORY)).append(now - answered)
+            self._think_times.setdefault(key, deque(maxlen=_MEMORY)).append(now - answered)
 
     def goes_on(self, key: Hashable) -> bool:
-        """It wants more without having to ask; returns whether it had not asked already."""
+        """The session wants more without asking; returns whether it had not asked already."""
         goes_on = self._answered.pop(key, None) is not None
         self.some_go_on |= goes_on
         return goes_on
 
     @property
     def thinking(self) -> bool:
-        """Whether some who were answered have not asked again."""
+        """Whether sessions that were answered have not asked again."""
         return bool(self._answered)
 
     def forget(self, key: Hashable) -> None:
-        """It is closed."""
-        self._thoughts.pop(key, None)
+        """The session is closed."""
+        self._think_times.pop(key, None)
         self._answered.pop(key, None)
 
     def max_wait(self, ready: int, step_seconds: float, now: float) -> float:
@@ -65,33 +65,33 @@ class Gather:
         return best_wait(ready, self._expected(now), step_seconds) if self._answered else 0.0
 
     def _expected(self, now: float) -> list[float]:
-        """In how many seconds those who think will ask, who are late left out; ascending."""
+        """In how many seconds sessions will ask, without those that are too late; ascending."""
         expected = []
         for key, answered in self._answered.items():
-            left = _left(self._thoughts.get(key, ()), now - answered)
+            left = _left(self._think_times.get(key, ()), now - answered)
             if left is not None:
                 expected.append(left)
         return sorted(expected)
 
 
-def _left(thoughts: Collection[float], thought: float) -> float | None:
-    """How much longer a session thinks that has thought so long; None when nobody can tell.
+def _left(think_times: Collection[float], elapsed: float) -> float | None:
+    """How much longer a session takes that has taken `elapsed`; None when it is too late to tell.
 
-    As long as the shortest of its last thoughts that is longer: some take no time, as draft tokens
-    are there, and others a whole wait for the draft. Between them is nothing to wait for.
+    Until the shortest of its last think times that is longer than that. Think times are bimodal:
+    none where draft tokens are at hand, or a whole wait for the draft. No mean lies near either.
     """
-    longest = max(thoughts, default=0.0)
-    if thought >= longest:
-        return _SOON * longest if thought < _LATE * longest else None
-    return max(min(one for one in thoughts if one > thought) - thought, _LEAST * longest)
+    longest = max(think_times, default=0.0)
+    if elapsed >= longest:
+        return _SOON * longest if elapsed < _LATE * longest else None
+    return max(min(one for one in think_times if one > elapsed) - elapsed, _LEAST * longest)
 
 
 def best_wait(ready: int, expected: Sequence[float], step_seconds: float) -> float:
     """The wait, in seconds, at which all together lose least time.
 
-    ready: who wait already. expected: in how many seconds others will ask, ascending. Who asks
-    after the step has begun waits for its end. Waiting for one more delays all who are there by
-    as much, and saves that one the rest of the step.
+    ready: sessions that wait already. expected: in how many seconds others will ask, ascending. A
+    session that asks after the step has begun waits for its end. Waiting for one more delays all
+    that are ready by as much, and saves that one the rest of the step.
     """
     best = lost = least = last = 0.0
     soon = [wait for wait in expected if wait < step_seconds]

@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from paceline.engine.interfaces import KVCache
 
 MIN_TOKENS = 16
-"""A shorter prefix is computed sooner than it is looked for and copied."""
+"""A shorter prefix takes less time to compute than to find and copy."""
 
 Tokens = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix:
-    """Tokens, and a cache that has right rows for all of them; nobody else writes to it.
+    """Tokens, and a cache with KV of all of them, to which nobody else writes.
 
-    Only sessions of the same salt may begin with it. pages: of KV, that it takes.
+    Only sessions of the same salt may begin with it. pages: of KV that it takes.
     """
 
     salt: str
@@ -40,7 +40,7 @@ class PrefixCache:
         return sum(prefix.pages for prefix in self._prefixes)
 
     def add(self, new: Prefix) -> None:
-        """Keep `new`, in place of what it contains; nothing changes when one here contains it."""
+        """Keep `new` instead of all that it contains; nothing changes where one contains it."""
         if new.tokens.size < MIN_TOKENS:
             return
         for old in self._of(new.salt):

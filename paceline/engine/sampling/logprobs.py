@@ -6,20 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.engine.interfaces import Logits
-from paceline.engine.sampling.sampler import numbers
+from paceline.engine.sampling.sampler import finite
 from paceline.protocol.verdict import TokenLogprob, TokenLogprobs
 
 
 def token_logprobs(row: Logits, token: int, count: int) -> TokenLogprobs:
     """Of `token`, and of the `count` best ones, from a row [vocabulary]; computed in float64.
 
-    The best come first, ties by id. Where no token has a number all are equal, as in the law.
+    The best come first, ties by id. Where no token has a number all are equal, as in the sampler.
     """
     scores = row.astype(np.float64)
     if not math.isfinite(scores.max()):
-        scores = numbers(scores).astype(np.float64)
+        scores = finite(scores).astype(np.float64)
         scores = scores if scores.max() > -np.inf else np.zeros_like(scores)
-    with np.errstate(over="ignore"):  # beyond all numbers below the best: minus infinity
+    with np.errstate(over="ignore"):  # too far below the best for a number: minus infinity
         scores -= scores.max()
     scores -= np.log(np.exp(scores).sum())
     top = tuple(TokenLogprob(int(id_), _float32(scores[id_])) for id_ in _best(scores, count))
@@ -36,6 +36,6 @@ def _best(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
 
 
 def _float32(value: float) -> float:
-    """As the wire carries it, so that a value is the same on both ends."""
+    """Rounded as on the wire, so that both ends have the same value."""
     with np.errstate(over="ignore"):
         return float(np.float32(value))

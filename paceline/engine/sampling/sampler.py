@@ -1,11 +1,11 @@
-"""The law of sampling: one function of (logits, parameters, seed, history) for draft and target.
+"""The sampler: one function of (logits, parameters, seed, history) for draft and target.
 
 pick = argmax(filter(penalize(logits) / temperature) + gumbel(seed, position)); ties go to the
 lowest id.
 
-The noise is shared: the draft applies the same noise to its own logits, so that it often
-picks what the target will, and the output does not depend on which draft drafted (Daliri
-et al. 2024, arXiv 2408.07978). There is no generator state: nothing to save or to lose.
+The noise is shared: the draft applies the same noise to its own logits, so that it often picks the
+target's token, and the output does not depend on the draft (Daliri et al. 2024, arXiv 2408.07978).
+There is no generator state to save or to lose.
 """
 
 import math
@@ -27,8 +27,8 @@ Scores = NDArray[np.float64]
 
 NOISE_MIN, NOISE_MAX = -3.14, 22.88
 """Bounds of gumbel()."""
-REACH = 26.1
-"""An id whose scaled logit is further below the best one cannot win: the noise spans less."""
+NOISE_SPAN = 26.1
+"""More than the noise spans: an id whose scaled logit is further below the best cannot win."""
 _NEAR = 10.0
 _LARGE = 1e9
 _FACTORS, _LARGEST_FACTOR = (1e-6, 1e6), 1e260
@@ -37,7 +37,7 @@ _FAR_HASH = np.uint32(-math.expm1(-math.exp(-(_NEAR + NOISE_MIN))) * 2**32)
 
 def pick(row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]) -> int:
     """Token for the position after `history`, from its raw logits, [vocabulary]."""
-    if params.greedy:  # as below, without looking at all that come near
+    if params.greedy:  # the same result, without the candidates near the best
         return _best(penalize(row, params, history, stop), params, history, stop)
     ids, scores = noisy_scores(row, params, seed, history, stop)
     return int(ids[scores.argmax()])
@@ -48,18 +48,18 @@ def pick_with_second(
 ) -> tuple[int, float, int | None]:
     """As pick, with the margin of its noisy score over the second best, and the id of that.
 
-    The margin is at most REACH; with no second that can win it is REACH, and the id None.
+    The margin is at most NOISE_SPAN; with no second that can win it is NOISE_SPAN, and the id None.
     """
     if params.greedy:
-        return _two_best(_numbers(penalize(row, params, history, stop), params, history, stop))
+        return _two_best(_finite_best(penalize(row, params, history, stop), params, history, stop))
     ids, scores = noisy_scores(row, params, seed, history, stop)
     best = int(scores.argmax())
     if scores.size == 1:
-        return int(ids[best]), REACH, None
+        return int(ids[best]), NOISE_SPAN, None
     rest = scores.copy()
     rest[best] = -np.inf
     second = int(rest.argmax())
-    return int(ids[best]), min(float(scores[best] - scores[second]), REACH), int(ids[second])
+    return int(ids[best]), min(float(scores[best] - scores[second]), NOISE_SPAN), int(ids[second])
 
 
 def _two_best(row: Row) -> tuple[int, float, int | None]:
@@ -69,7 +69,7 @@ def _two_best(row: Row) -> tuple[int, float, int | None]:
     others = [int(part.argmax()) + start for part, start in parts if part.size]
     second = max(others, key=row.__getitem__, default=best)
     margin = float(row[best]) - float(row[second])
-    return (best, margin, second) if margin <= _NEAR and others else (best, REACH, None)
+    return (best, margin, second) if margin <= _NEAR and others else (best, NOISE_SPAN, None)
 
 
 def noisy_scores(
@@ -79,12 +79,12 @@ def noisy_scores(
 
     `stop` are the ids that min_tokens forbids.
     """
-    row = _numbers(penalize(row, params, history, stop), params, history, stop)
+    row = _finite_best(penalize(row, params, history, stop), params, history, stop)
     best = row.max()
     if params.greedy:
         ids = np.flatnonzero(row >= best - _NEAR)
         return ids, row[ids].astype(np.float64)
-    ids = np.flatnonzero(row >= best - REACH * params.temperature)
+    ids = np.flatnonzero(row >= best - NOISE_SPAN * params.temperature)
     scores = row[ids].astype(np.float64)
     if abs(float(best)) > _LARGE * params.temperature:  # the noise would be lost in rounding
         scores -= best
@@ -100,21 +100,22 @@ def noisy_scores(
 
 
 def _best(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> int:
-    best = int(row.argmax())  # the first that is not a number, where there is one
-    return best if math.isfinite(row[best]) else int(_made(row, params, history, stop).argmax())
+    best = int(row.argmax())  # the first NaN, where there is one
+    return best if math.isfinite(row[best]) else int(_repaired(row, params, history, stop).argmax())
 
 
-def _numbers(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
-    """Penalized logits of which the best is a number."""
-    return row if math.isfinite(row.max()) else _made(row, params, history, stop)
+def _finite_best(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
+    """Penalized logits, changed where the best of them is not finite."""
+    return row if math.isfinite(row.max()) else _repaired(row, params, history, stop)
 
 
-def _made(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
-    """As _numbers, where a model, or a penalty, made them infinite or no numbers.
+def _repaired(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
+    """As _finite_best, for a row whose best is infinite or not a number.
 
-    What is no number cannot be taken. Where nothing can, all that min_tokens allows are equal.
+    What is not a number is never picked. Where nothing is left, all ids that min_tokens allows are
+    equal.
     """
-    row = numbers(row)
+    row = finite(row)
     if row.max() == -np.inf:
         row = np.zeros_like(row)
         if history.output_tokens < params.min_tokens:
@@ -122,8 +123,8 @@ def _made(row: Row, params: SamplingParams, history: History, stop: Iterable[int
     return row
 
 
-def numbers(row: Row) -> Row:
-    """Logits without infinity, for which the largest number stands, and what is no number."""
+def finite(row: Row) -> Row:
+    """Logits with the largest number instead of infinity, and -inf instead of NaN."""
     return np.minimum(np.where(np.isnan(row), -np.inf, row), np.finfo(row.dtype).max)
 
 
@@ -149,12 +150,12 @@ def _penalize_seen(row: Row, ids: Ids, factor: float) -> Row:
     least, most = _FACTORS
     if not least <= factor <= most:
         row = row.astype(np.float64)
-        # As good as any beyond: what it is for has left the noise, and all other logits, behind.
+        # Larger ones change nothing: penalized logits are already out of reach of all others.
         factor = min(max(factor, 1 / _LARGEST_FACTOR), _LARGEST_FACTOR)
     values = row[ids]
     with np.errstate(over="ignore"):
         changed = np.where(values > 0, values / factor, values * factor)
-    limits = np.finfo(row.dtype)  # of what was a number, and stays one
+    limits = np.finfo(row.dtype)  # what was finite stays finite
     row[ids] = np.where(np.isfinite(values), changed.clip(limits.min, limits.max), changed)
     return row
 
@@ -185,9 +186,9 @@ def _top_k(scores: Scores, k: int) -> Ids:
 def _top_p(scores: Scores, p: float) -> Ids:
     weights = np.exp(scores - scores.max())
     total = weights.sum()
-    # All that this leaves out weighs less than 1 - p: it is never in, and need not be sorted.
+    # What this leaves out weighs less than 1 - p: top-p never takes it, so it is not sorted.
     likely = np.flatnonzero(weights > (1.0 - p) * total / weights.size)
-    if not likely.size:  # p is nothing beside 1, and all are equal
+    if not likely.size:  # p is lost in rounding, and all are equal
         return np.array([scores.argmax()])
     order = likely[np.argsort(-scores[likely], kind="stable")]
     count = np.searchsorted(np.cumsum(weights[order]), p * total) + 1

@@ -1,8 +1,8 @@
-"""Attention of a ragged batch: each span over its own cache, row for row the same bits.
+"""Attention of a ragged batch: each span over its own cache, batch-invariant.
 
-The bits of scaled_dot_product_attention depend on the length of KV and on small or uneven
-query counts. Over KV and query rows that are padded (padding), a row has the
-same bits alone, in a verify block and in a prefill.
+The bits of scaled_dot_product_attention depend on the length of KV and on small or uneven query
+counts. With padded KV and query rows (padding) a row has the same bits alone, in a verify block
+and in a prefill.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.padding import Padding
-from paceline.engine.torch.queries import most_queries
+from paceline.engine.torch.query_limit import most_queries
 
 NAME = "paceline"
 """What transformers calls this attention."""
@@ -29,7 +29,7 @@ HARMLESS = {
     *("dropout", "position_ids", "cache_position", "use_cache", "is_causal"),
     *("output_attentions", "output_hidden_states", "output_router_logits", "return_dict"),
 }
-"""What models hand on that says nothing new: all is causal, nothing is dropped or returned."""
+"""Arguments of models that change nothing: all is causal, nothing is dropped or returned."""
 
 _SPANS: ContextVar[Sequence["SpanRows"]] = ContextVar("spans")
 _CALLS: ContextVar[list[int] | None] = ContextVar("calls", default=None)
@@ -37,7 +37,7 @@ _CALLS: ContextVar[list[int] | None] = ContextVar("calls", default=None)
 
 @contextlib.contextmanager
 def attending(spans: Sequence["SpanRows"]) -> Iterator[None]:
-    """Tell attention where the rows of a forward pass lie; not all models would hand it on."""
+    """Tell attention where the rows of a forward pass lie; not all models pass arguments on."""
     before = _SPANS.set(spans)
     try:
         yield
@@ -52,7 +52,7 @@ def current_spans() -> Sequence["SpanRows"]:
 
 @contextlib.contextmanager
 def noting_calls() -> Iterator[list[int]]:
-    """The layers that attend within the context, once for each time they do."""
+    """The layers whose attention is called within the context, once for each call."""
     calls: list[int] = []
     before = _CALLS.set(calls)
     try:
@@ -77,7 +77,7 @@ class SpanRows:
         """Additive mask, [groups * rows, padded length]: causal, and within a sliding window.
 
         None where there is nothing to hide. Finite: a block that is masked as a whole must
-        give weights that the next block rescales to 0, not NaN. Made once for all layers of a
+        get weights that the next block rescales to 0, not NaN. Made once for all layers of a
         kind. sinks: [heads], what each head's first key, of no token, scores; the mask is then
         [kv_heads, groups * rows, padded length].
         """
@@ -184,7 +184,7 @@ def _attend(
     """[heads, rows, dim] over [kv_heads, length, dim] to [rows, heads, dim].
 
     The query heads of a group become rows of their KV head: one small batch instead of
-    copies of the keys, and the same bits.
+    copies of the keys, with the same bits.
     """
     heads, rows, _ = query.shape
     folded = query.reshape(keys.shape[0], -1, query.shape[2])

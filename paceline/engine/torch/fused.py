@@ -1,8 +1,8 @@
-"""The forward pass of Llama-family models, written out: few, large operators and no detours.
+"""The fused forward pass of Llama-family models: few, large operators.
 
 The same computation as transformers' modules, with query, key and value as one linear layer,
 gate and up as another, prepacked weights, and small operators fused where torch can. After
-gpt-fast. Models it does not know run as transformers has them (paceline.engine.torch.generic).
+gpt-fast. All other models run as transformers has them (paceline.engine.torch.generic).
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ ARCHITECTURES = {
 
 
 def knows(model: PreTrainedModel) -> bool:
-    """Whether FusedDecoder computes what `model` does."""
+    """Whether FusedModel computes what `model` does."""
     config = model.config
     return type(model).__name__ in ARCHITECTURES and config.hidden_act == "silu"
 
@@ -47,7 +47,7 @@ class Layer:
     down: Linear
 
 
-class FusedDecoder:
+class FusedModel:
     """A causal language model as a function of a flat ragged batch."""
 
     def __init__(

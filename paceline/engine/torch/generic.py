@@ -1,4 +1,4 @@
-"""The forward pass as transformers has it: correct for all models, fast for none."""
+"""The generic forward pass, as transformers has it: correct for all models, fast for none."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ from transformers import PreTrainedModel
 from paceline.engine.torch.attention import SpanRows, attending
 
 
-class GenericDecoder:
+class GenericModel:
     """A model of transformers that attends with paceline.engine.torch.attention."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Take it as it is."""
+        """Take it unchanged."""
         self._model = model
 
     def __call__(
         self, tokens: Tensor, positions: Tensor, spans: Sequence[SpanRows], wanted: Tensor
     ) -> Tensor:
-        """As FusedDecoder."""
+        """As FusedModel."""
         with attending(spans):
             output = self._model(
                 input_ids=tokens[None],

@@ -1,4 +1,4 @@
-"""Keys and values of one session: contiguous per layer, in whole pages, zero where nothing is."""
+"""Keys and values of one session: contiguous per layer, in whole pages, zeros where unused."""
 
 import math
 
@@ -16,7 +16,7 @@ class LayerCache:
     """
 
     def __init__(self, padding: Padding, lead: int = 0) -> None:
-        """Nothing is allocated before the first append, which tells the shapes."""
+        """Allocate nothing before the first append, which has the shapes."""
         self._padding = padding
         self._lead = lead
         self._keys: Tensor | None = None
@@ -48,10 +48,10 @@ class LayerCache:
 class SessionCache:
     """All layers of one session."""
 
-    def __init__(self, padding: Padding, reach: int = 0) -> None:
-        """Begin empty. reach: the length that its positions are scaled by, see rotary."""
+    def __init__(self, padding: Padding, rope_length: int = 0) -> None:
+        """Begin empty. rope_length: see rotary."""
         self.padding = padding
-        self.reach = reach
+        self.rope_length = rope_length
         self._layers: dict[int, LayerCache] = {}
         self._length = 0
 
@@ -61,12 +61,12 @@ class SessionCache:
         return self._length
 
     def truncate(self, length: int) -> None:
-        """Keep the first `length` tokens: rows behind are overwritten later."""
+        """Keep the first `length` tokens; rows behind them are overwritten later."""
         self._length = min(self._length, length)
 
     def copy(self, length: int) -> "SessionCache":
         """A cache of its own with the first `length` tokens; 28 KB a token of a 1.5B model."""
-        copied = SessionCache(self.padding, self.reach)
+        copied = SessionCache(self.padding, self.rope_length)
         copied._layers = {index: layer.copy(length) for index, layer in self._layers.items()}
         copied._length = length
         return copied

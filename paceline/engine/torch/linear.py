@@ -1,9 +1,9 @@
 """Linear layers: prepacked bf16, int8 and int4 where the machine can, dense where not.
 
 The operators are private to torch, which is pinned; each is looked up once, and where one is
-missing the dense layer takes its place. int8 and int4 are weights only, for drafts: what they
-compute differs from the model's own, and grows slow with rows, so that more than a few rows go
-to the bf16 layer beside them.
+missing the dense layer is used instead. int8 and int4 are for the weights of drafts only: their
+results differ from the model's own. They slow down with rows, so more than a few rows go to the
+bf16 layer beside them.
 """
 
 import functools
@@ -108,7 +108,7 @@ class Int4Linear:
 
 
 def make_linear(weights: str) -> MakeLinear:
-    """What makes layers of bf16 ("bf16"), "int8" or "int4" weights, as far as can be."""
+    """What makes layers with "bf16", "int8" or "int4" weights, where the operators exist."""
     wanted: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "bf16": (PrepackedLinear, ()),
         "int8": (Int8Linear, (_INT8,)),
@@ -151,7 +151,7 @@ def _packs() -> bool:
 
 
 class SwappedLinear(nn.Module):
-    """One of our layers in the place of an nn.Linear."""
+    """One of our layers, instead of an nn.Linear."""
 
     def __init__(self, linear: nn.Linear, make: MakeLinear) -> None:
         """Take over weight and bias."""

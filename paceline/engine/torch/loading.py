@@ -14,13 +14,13 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from paceline.engine.torch.architectures import max_positions, read_config, refusing
 from paceline.engine.torch.attention import NAME
-from paceline.engine.torch.exactness.operators import ExactOperators, elementwise
+from paceline.engine.torch.exactness.operators import BatchInvariantOperators, elementwise
 from paceline.engine.torch.exactness.reference import Reference
-from paceline.engine.torch.fused import FusedDecoder, knows
-from paceline.engine.torch.generic import GenericDecoder
+from paceline.engine.torch.fused import FusedModel, knows
+from paceline.engine.torch.generic import GenericModel
 from paceline.engine.torch.linear import MakeLinear, make_linear, swap_linears
-from paceline.engine.torch.rotary import Reach, follow_sessions
-from paceline.engine.torch.runner import Decoder
+from paceline.engine.torch.rotary import RopeLength, follow_sessions
+from paceline.engine.torch.runner import ForwardPass
 from paceline.engine.torch.tokenizer_files import read_tokenizer, vocabulary_hash
 from paceline.engine.torch.weights import check_dtypes, check_weights
 from paceline.protocol.model import TokenizerFiles
@@ -30,9 +30,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run, and what its files say of it. kind: the decoder's class."""
+    """A model ready to run, and what its files say of it. kind: the class of forward."""
 
-    decoder: Decoder
+    forward: ForwardPass
     kind: str
     config: dict[str, Any]
     device: torch.device
@@ -40,7 +40,7 @@ class LoadedModel:
     vocabulary_hash: str
     vocabulary_size: int
     max_positions: int
-    reach: Reach
+    rope_length: RopeLength
     eos_token_ids: tuple[int, ...]
     tokenizer: TokenizerFiles | None
 
@@ -50,12 +50,12 @@ def load_model(
     dtype: torch.dtype,
     device: str = "cpu",
     weights: str = "bf16",
-    exact: ExactOperators | None = None,
+    operators: BatchInvariantOperators | None = None,
 ) -> LoadedModel:
     """Load a folder of config.json, safetensors and tokenizer.json.
 
-    weights: as in the settings; the target's own are bf16. exact: runs operators such that rows
-    have the same bits in all batches; None: nobody needs that. Raises FailedPrecondition,
+    weights: as in the settings; the target's own are bf16. operators: make the model's rows
+    batch-invariant; None: nobody needs that. Raises FailedPrecondition,
     naming it, for a model whose layers are not all attention, or that is not computed as
     transformers computes it.
     """
@@ -69,20 +69,20 @@ def load_model(
         ends = eos_token_ids(folder, config)
     with refusing(config, "cannot be served"):
         reference = Reference.of(model)
-        reach = Reach(config)
-        follow_sessions(model, reach)
-        decoder = _make_decoder(model, weights, exact)
-        reference.check(decoder, model.device, reach.of)
+        rope_length = RopeLength(config)
+        follow_sessions(model, rope_length)
+        forward = _make_forward(model, weights, operators)
+        reference.check(forward, model.device, rope_length.of)
     return LoadedModel(
-        decoder=decoder,
-        kind=(FusedDecoder if isinstance(decoder, FusedDecoder) else GenericDecoder).__name__,
+        forward=forward,
+        kind=(FusedModel if isinstance(forward, FusedModel) else GenericModel).__name__,
         config=model.config.to_dict(),
         device=model.device,
         weights_hash=weights_hash,
         vocabulary_hash=vocabulary,
         vocabulary_size=config.vocab_size,
         max_positions=max_positions(config),
-        reach=reach,
+        rope_length=rope_length,
         eos_token_ids=ends,
         tokenizer=tokenizer,
     )
@@ -108,24 +108,25 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
     return model.eval()  # type: ignore[no-any-return]
 
 
-def _make_decoder(model: PreTrainedModel, weights: str, exact: ExactOperators | None) -> Decoder:
+def _make_forward(
+    model: PreTrainedModel, weights: str, operators: BatchInvariantOperators | None
+) -> ForwardPass:
     """The model as fast as it can be run here."""
     make = make_linear(weights)
-    if exact is None:
-        return _decoder(model, make, functional.silu)
-    decoder = _decoder(
-        model, exact.making(make), elementwise(functional.silu, next(model.parameters()))
-    )
-    return decoder if isinstance(decoder, FusedDecoder) else exact.running(decoder)
+    if operators is None:
+        return _fused_or_generic(model, make, functional.silu)
+    silu = elementwise(functional.silu, next(model.parameters()))
+    forward = _fused_or_generic(model, operators.invariant_linears(make), silu)
+    return forward if isinstance(forward, FusedModel) else operators.invariant_forward(forward)
 
 
-def _decoder(
+def _fused_or_generic(
     model: PreTrainedModel, make: MakeLinear, silu: Callable[[Tensor], Tensor]
-) -> FusedDecoder | GenericDecoder:
+) -> FusedModel | GenericModel:
     if knows(model):
-        return FusedDecoder(model, make, silu)
+        return FusedModel(model, make, silu)
     swap_linears(model, make)
-    return GenericDecoder(model)
+    return GenericModel(model)
 
 
 def eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:

@@ -14,15 +14,15 @@ _log = structlog.get_logger(__name__)
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
-def renew(name: str) -> None:
+def repair(name: str) -> None:
     """Mend the folder of a pulled model that an older version converted; its weights stay."""
     folder = model_folder(name)
     if is_current(folder) or not (folder / "tokenizer.json").is_file():
         return
-    from paceline.engine.torch.gguf.renew import renew_folder  # torch, needed here only
+    from paceline.engine.torch.gguf.repair import repair_folder  # torch, needed here only
 
     try:
-        renew_folder(folder, CATALOG[name].pre)
+        repair_folder(folder, CATALOG[name].pre)
     except OSError as error:
         _log.warning(
             "A folder of an older version cannot be mended, so its tokenizer is not the model's",
@@ -39,7 +39,7 @@ def resolve_model(model: str) -> Path:
     if model in CATALOG:
         if not is_model(model_folder(model)):
             raise NotFound(f"{model} is not here yet; run: paceline pull {model}")
-        renew(model)
+        repair(model)
         return model_folder(model)
     path = Path(model).expanduser()
     if path.is_dir():

@@ -1,7 +1,7 @@
 """What batches and caches are padded to, so that a row has the same bits in all of them.
 
-What linear layers make of it is found at start (pieces), and so is how many
-queries attention may see at once (queries); the probe tells whether all holds.
+In which counts of rows linear layers agree is found at start (row_pieces), and so is how many
+queries attention may see at once (query_limit). The probe tests the whole.
 """
 
 import math
@@ -15,8 +15,8 @@ class Padding:
     """Linear layers see at least min_rows rows and a multiple of row_multiple.
 
     Attention sees keys in multiples of key_multiple and queries in those of query_multiple.
-    max_batched_tokens: of the largest step, if what attention sees at once is to be bounded; else
-    0.
+    max_batched_tokens: rows of the largest step; 0 where query_limit need not bound what
+    attention sees at once.
     """
 
     min_rows: int
@@ -38,16 +38,16 @@ class Padding:
         return round_up(count, self.query_multiple)
 
 
-NONE = Padding(min_rows=1, row_multiple=1, key_multiple=1, query_multiple=1)
-"""For a draft: what it guesses need not have the same bits twice."""
+NO_PADDING = Padding(min_rows=1, row_multiple=1, key_multiple=1, query_multiple=1)
+"""For a draft: its draft tokens need not have the same bits twice."""
 
 
-def exact(dtype: torch.dtype, max_batched_tokens: int = 0) -> Padding:
+def batch_invariant(dtype: torch.dtype, max_batched_tokens: int = 0) -> Padding:
     """For a target.
 
-    In other counts of rows the last ones take another kernel and get other bits; and fewer
-    than 4 rows take longer than 4, a fifth or more in bf16. Attention's bits depend on the
-    length of the keys, and on small or uneven counts of queries.
+    With other counts of rows the last rows take another kernel and get other bits. Fewer than 4
+    rows take longer than 4, by a fifth or more in bf16. Attention's bits depend on the length of
+    the keys, and on small or uneven counts of queries.
     """
     multiple = 2 if dtype == torch.bfloat16 else 4
     return Padding(

@@ -10,8 +10,8 @@ from paceline.engine.torch.attention import SpanRows
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.padding import Padding
 
-Decoder = Callable[[Tensor, Tensor, Sequence[SpanRows], Tensor], Tensor]
-"""A model: tokens [rows], positions [rows], where spans lie, and the rows wanted, to logits."""
+ForwardPass = Callable[[Tensor, Tensor, Sequence[SpanRows], Tensor], Tensor]
+"""Tokens [rows], positions [rows], where spans lie, rows wanted: logits [wanted, vocabulary]."""
 
 
 class ModelRunner:
@@ -21,14 +21,17 @@ class ModelRunner:
 
     def __init__(
         self,
-        decoder: Decoder,
+        forward: ForwardPass,
         device: torch.device,
         padding: Padding,
-        reach: Callable[[int], int] = lambda _: 0,
+        rope_length: Callable[[int], int] = lambda _: 0,
     ) -> None:
-        """Run `decoder`, whose weights lie on `device`. reach: see paceline.engine.torch.rotary."""
-        self._reach = reach
-        self._decoder = decoder
+        """Run `forward`, whose weights lie on `device`.
+
+        rope_length: of a session's maximum length, see paceline.engine.torch.rotary.
+        """
+        self._reach = rope_length
+        self._forward = forward
         self._device = device
         self._padding = padding
 
@@ -45,7 +48,7 @@ class ModelRunner:
             for span_rows, (_, span) in zip(rows, batch, strict=True)
             for row in range(span_rows.stop - span.logit_rows, span_rows.stop)
         ]
-        logits = self._decoder(
+        logits = self._forward(
             self._tensor(tokens), self._tensor(positions), rows, self._tensor(wanted)
         )[: len(wanted)]
         for span_rows in rows:
@@ -78,7 +81,7 @@ def _flatten(
 
 def _split(logits: Tensor, counts: list[int]) -> list[Logits]:
     """Rows of each span, as numpy's float32 or float64."""
-    exact = logits if logits.dtype == torch.float64 else logits.float()
-    array = exact.cpu().numpy()
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    array = wide.cpu().numpy()
     ends = [sum(counts[: index + 1]) for index in range(len(counts))]
     return [array[end - count : end] for end, count in zip(ends, counts, strict=True)]

@@ -13,12 +13,12 @@ from paceline.engine.interfaces import StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.torch.exactness.fingerprint import fingerprint, forward_config
-from paceline.engine.torch.exactness.instructions import instruction_set
-from paceline.engine.torch.exactness.operators import ExactOperators
+from paceline.engine.torch.exactness.instruction_set import instruction_set
+from paceline.engine.torch.exactness.operators import BatchInvariantOperators
 from paceline.engine.torch.exactness.probe import first_bits, probe
 from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.model_folder import resolve_model
-from paceline.engine.torch.padding import NONE, Padding, exact
+from paceline.engine.torch.padding import NO_PADDING, Padding, batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from paceline.engine.worker import start_worker
 from paceline.errors import FailedPrecondition
@@ -31,7 +31,7 @@ FEATURES = ("logprobs", "prompt_logprobs")
 _log = structlog.get_logger(__name__)
 
 
-def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> StartedEngine:
+def start_torch(settings: EngineSettings, registry: CollectorRegistry) -> StartedEngine:
     """Load the model, probe its numerics and start the engine; takes seconds to minutes.
 
     Raises FailedPrecondition for a model that cannot be served, or whose rows depend on their
@@ -64,7 +64,7 @@ def start_engine(settings: EngineSettings, registry: CollectorRegistry) -> Start
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """What model info says of the bits."""
+    """What ModelInfo says of the bits of the model's rows."""
 
     fingerprint: str
     batch_invariant: bool
@@ -73,17 +73,17 @@ class Numerics:
 def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]:
     dtype: torch.dtype = getattr(torch, settings.dtype)
     folder = resolve_model(settings.model)
-    exact_rows = settings.needs_batch_invariance
-    operators = ExactOperators(settings.max_batched_tokens) if exact_rows else None
+    invariant = settings.needs_batch_invariance
+    operators = BatchInvariantOperators(settings.max_batched_tokens) if invariant else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
-    padding = exact(dtype, settings.max_batched_tokens) if exact_rows else NONE
-    runner = ModelRunner(loaded.decoder, loaded.device, padding, loaded.reach.of)
+    padding = batch_invariant(dtype, settings.max_batched_tokens) if invariant else NO_PADDING
+    runner = ModelRunner(loaded.forward, loaded.device, padding, loaded.rope_length.of)
     bits = first_bits(runner, loaded.vocabulary_size)
     parts = (*numerics_parts(loaded, settings.weights, padding), bits)
     if operators is None:
         return loaded, runner, Numerics(fingerprint(parts), batch_invariant=False)
     seen = probe(runner, loaded.vocabulary_size, loaded.max_positions, settings.max_batched_tokens)
-    differing = (*operators.inexact, *seen)
+    differing = (*operators.varying, *seen)
     if differing:
         _refuse(settings, loaded, differing)
     name = fingerprint((*parts, operators.numerics))
@@ -91,12 +91,12 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]
 
 
 def numerics_parts(loaded: LoadedModel, weights: str, padding: Padding) -> tuple[str, ...]:
-    """What decides the bits of a model, beside what was measured."""
+    """What decides the bits of a model's rows, besides what was measured."""
     return (
         loaded.weights_hash,
         forward_config(loaded.config),
         f"weights {weights}",
-        f"decoder {loaded.kind}",
+        f"model {loaded.kind}",
         f"device {loaded.device.type}",
         f"padding {dataclasses.replace(padding, max_batched_tokens=0)}",
         instruction_set(),
@@ -104,11 +104,11 @@ def numerics_parts(loaded: LoadedModel, weights: str, padding: Padding) -> tuple
 
 
 def _refuse(settings: EngineSettings, loaded: LoadedModel, differing: tuple[str, ...]) -> None:
-    """Unless it is asked for all the same."""
+    """Raise FailedPrecondition; only warn where such a model is to be served all the same."""
     what = (
         f"model type {loaded.config.get('model_type')!r} has rows whose bits depend on their batch "
         f"here: {'; '.join(differing)}"
     )
     if not settings.serves_inexact:
         raise FailedPrecondition(f"{what}; --allow-inexact serves it all the same")
-    _log.warning("rows are not exact", reason=what)
+    _log.warning("rows are not batch-invariant", reason=what)

@@ -10,9 +10,9 @@ import torch
 from draft_server.model_free import NoRunner
 from paceline.engine.interfaces import Logits, Runner, Span
 from paceline.engine.simulated import SimulatedRunner, Simulation
-from paceline.engine.torch.exactness.operators import ExactOperators
+from paceline.engine.torch.exactness.operators import BatchInvariantOperators
 from paceline.engine.torch.loading import load_model
-from paceline.engine.torch.padding import exact
+from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from paceline.errors import Internal
 from tests.table_model import TableRunner
@@ -28,9 +28,9 @@ Tokens = tuple[int, ...]
 def torch_runner(folder: Path, family: str, dtype: str) -> Runner:
     folder = tiny_model(folder / "model", family, dtype=dtype)
     numbers = getattr(torch, dtype)
-    loaded = load_model(folder, numbers, exact=ExactOperators(MAX_BATCHED_TOKENS))
-    padding = exact(numbers, MAX_BATCHED_TOKENS)
-    return ModelRunner(loaded.decoder, loaded.device, padding, loaded.reach.of)
+    loaded = load_model(folder, numbers, operators=BatchInvariantOperators(MAX_BATCHED_TOKENS))
+    padding = batch_invariant(numbers, MAX_BATCHED_TOKENS)
+    return ModelRunner(loaded.forward, loaded.device, padding, loaded.rope_length.of)
 
 
 def simulated_runner(*, drafts: bool) -> Runner:
@@ -119,7 +119,7 @@ def test_a_copy_is_a_cache_of_its_own(runner: Runner) -> None:
     tokens, cache = some_tokens(30), runner.new_cache()
     runner.forward([(cache, Span(0, tokens[:20], 0))])
     copied = cache.copy(15)
-    assert (copied.length, copied.reach) == (15, cache.reach)
+    assert (copied.length, copied.rope_length) == (15, cache.rope_length)
     runner.forward([(copied, Span(15, (7, 7, 7), 1))])
     [rows] = runner.forward([(cache, Span(20, tokens[20:], 10))])
     same([rows], rows_of(runner, tokens)[20:])

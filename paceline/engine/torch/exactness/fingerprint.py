@@ -1,4 +1,4 @@
-"""A name for all that decides the bits of a target's rows: equal names, equal tokens."""
+"""A hash of everything that decides the bits of a target's rows: equal hashes, equal tokens."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.torch.attention import NAME
 
 NO_NUMBERS = {
-    # Whose it is, and who wrote it.
+    # Names, versions and how it was written.
     *("_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map"),
     *("torch_dtype", "dtype", "_attn_implementation", "_commit_hash", "attn_implementation"),
-    # What ends and begins texts: the orchestrator's matter.
+    # Which tokens begin and end texts: the orchestrator reads those.
     *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
-    # What the call returns, and labels.
+    # What a call returns, and labels.
     *("return_dict", "output_hidden_states", "output_attentions", "output_router_logits"),
     *(
         "use_cache",
@@ -30,7 +30,7 @@ NO_NUMBERS = {
     *("initializer_range", "initializer_factor", "router_aux_loss_coef"),
     *("gradient_checkpointing", "tie_word_embeddings"),
 }
-"""Fields of a config that no forward pass reads, or that are fixed here."""
+"""Fields of a config that no forward pass reads, or that Paceline sets."""
 _TRAINING = ("dropout", "_pdrop", "_drop")
 
 
@@ -50,8 +50,8 @@ def _kept(value: Any) -> Any:
 
 
 def fingerprint(parts: Iterable[str]) -> str:
-    """Hash of the parts, of the law and of torch, which is pinned."""
-    fixed = (f"law {SAMPLER_VERSION}", f"torch {torch.__version__}", f"attention {NAME}")
+    """Hash of the parts, and of the versions of sampler and torch, which is pinned."""
+    fixed = (f"sampler {SAMPLER_VERSION}", f"torch {torch.__version__}", f"attention {NAME}")
     digest = hashlib.sha256()
     for part in (*fixed, *parts):
         digest.update(f"{len(part)} {part}\n".encode())

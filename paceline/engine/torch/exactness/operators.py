@@ -1,9 +1,9 @@
-"""Operators whose rows have the same bits whatever else is in the batch.
+"""Batch-invariant operators: a row has the same bits whatever else is in the batch.
 
-Two kinds need care. Products with weights run in pieces (pieces). Elementwise
-functions of exp and its kin have other bits in a vector than in what is left over at its end, and
-where that lies depends on the whole tensor's size, layout and threads: where it makes a
-difference they run row by row.
+Two kinds need care. Products with weights run in pieces of rows (torch.row_pieces). Elementwise
+functions such as exp use one code path for whole vectors and another for the remainder. Where the
+remainder lies depends on the tensor's size, its layout and the threads. Where that changes bits,
+the function runs row by row.
 """
 
 import hashlib
@@ -17,39 +17,39 @@ from torch.overrides import TorchFunctionMode
 
 from paceline.engine.torch.attention import SpanRows
 from paceline.engine.torch.linear import Linear, MakeLinear
-from paceline.engine.torch.pieces import (
+from paceline.engine.torch.row_pieces import (
     ENOUGH,
     Operator,
-    Pieces,
+    RowPieces,
     find_pieces,
     fixed_rows,
     in_pieces,
 )
-from paceline.engine.torch.runner import Decoder
+from paceline.engine.torch.runner import ForwardPass
 
 Function = Callable[[Tensor], Tensor]
 
-_FOUND: dict[tuple[Any, ...], Pieces | None] = {}
+_FOUND: dict[tuple[Any, ...], RowPieces | None] = {}
 _SAME: dict[tuple[Any, ...], bool] = {}
-"""What was found in this process: it depends on nothing but the keys."""
+"""What was found in this process; it depends on the keys alone."""
 _SAMPLES = 2**16
 
 
-class ExactOperators:
-    """The operators of one model, as they were found to be exact on this machine."""
+class BatchInvariantOperators:
+    """The operators of one model, run as this machine was found to make them batch-invariant."""
 
     def __init__(self, max_batched_tokens: int) -> None:
         """max_batched_tokens: the most rows of a step."""
         self._max_batched_tokens = max_batched_tokens
-        self._found: dict[str, Pieces | None] = {}
+        self._found: dict[str, RowPieces | None] = {}
         self._bits: dict[str, str] = {}
         self._by_threads = False
 
     @property
     def numerics(self) -> str:
-        """What decides the bits of all operators, and some: for the fingerprint.
+        """What decides the bits of all operators, and some of these bits: for the fingerprint.
 
-        With the number of threads where another gives other bits.
+        Names the number of threads where another number gives other bits.
         """
         threads = f"threads {torch.get_num_threads()}" if self._by_threads else ""
         layout = (
@@ -59,11 +59,11 @@ class ExactOperators:
         return "\n".join((threads, *sorted(layout)))
 
     @property
-    def inexact(self) -> tuple[str, ...]:
+    def varying(self) -> tuple[str, ...]:
         """Operators for which no counts of rows agree."""
         return tuple(sorted(name for name, pieces in self._found.items() if pieces is None))
 
-    def making(self, make: MakeLinear) -> MakeLinear:
+    def invariant_linears(self, make: MakeLinear) -> MakeLinear:
         """Layers as `make` makes them, in pieces."""
 
         def made(weight: Tensor, bias: Tensor | None) -> Linear:
@@ -82,21 +82,21 @@ class ExactOperators:
         given = operator(rows) if pieces is None else in_pieces(operator, rows, pieces)
         return given.view(*x.shape[:-1], outputs)
 
-    def running(self, decoder: Decoder) -> Decoder:
-        """`decoder` with all that it calls of torch made exact."""
-        mode = _ExactFunctions(self)
+    def invariant_forward(self, forward: ForwardPass) -> ForwardPass:
+        """`forward` with all the functions of torch that it calls made batch-invariant."""
+        mode = _BatchInvariantFunctions(self)
 
         def run(
             tokens: Tensor, positions: Tensor, spans: Sequence[SpanRows], wanted: Tensor
         ) -> Tensor:
             with mode:
-                return decoder(tokens, positions, spans, wanted)
+                return forward(tokens, positions, spans, wanted)
 
         return run
 
     def _pieces(
         self, name: str, operator: Operator, like: Tensor, outputs: int, *kind: Any
-    ) -> Pieces | None:
+    ) -> RowPieces | None:
         key = (name, like.shape[-1], outputs, like.dtype, like.device.type, *kind)
         called = " ".join(map(str, key))
         if called not in self._found:
@@ -108,7 +108,7 @@ class ExactOperators:
         return self._found[called]
 
     def _note_bits(self, called: str, operator: Operator, like: Tensor) -> None:
-        """Of the first such operator of the model, and whether one thread alone gives them too."""
+        """Note the bits of the first such operator, and whether a single thread gives the same."""
         pieces = self._found[called]
         rows = fixed_rows(like, pieces.up(min(ENOUGH, pieces.largest)) if pieces else ENOUGH)
         bits = operator(rows)
@@ -122,7 +122,7 @@ class ExactOperators:
 class _PieceLinear:
     """A layer that runs in pieces."""
 
-    def __init__(self, linear: Linear, pieces: Pieces) -> None:
+    def __init__(self, linear: Linear, pieces: RowPieces) -> None:
         self._linear, self._pieces = linear, pieces
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def _hash(x: Tensor) -> str:
 
 
 def elementwise(function: Function, like: Tensor) -> Function:
-    """`function` of [..., width], such that a row has the same bits wherever it lies.
+    """`function` of [..., width], such that a row has the same bits at every index.
 
     like: of its dtype and device.
     """
@@ -146,17 +146,17 @@ def elementwise(function: Function, like: Tensor) -> Function:
 
 
 def by_rows(function: Function, x: Tensor) -> Tensor:
-    """`function` of each row of [..., width] for itself: always one contiguous vector."""
+    """`function` of each row of [..., width] by itself: always one contiguous vector."""
     rows = x.reshape(-1, x.shape[-1] if x.dim() > 1 else 1).contiguous()
     given = [function(row) for row in rows]
     return torch.stack(given).view(x.shape) if given else function(x)
 
 
 def same_everywhere(function: Function, like: Tensor, key: Any = None) -> bool:
-    """Whether an elementwise function gives a number the same bits wherever it lies.
+    """Whether an elementwise function gives a number the same bits at every index.
 
-    Tried on all finite numbers of 16 bits, else on many: in one vector, in vectors that leave
-    some over, strided, and alone.
+    Tried on all finite numbers of 16 bits, or on many of wider types: in one vector, in vectors
+    with a remainder, strided, and alone.
     """
     known = (key or function, like.dtype, like.device.type, torch.get_num_threads())
     if known not in _SAME:
@@ -195,17 +195,17 @@ _ELEMENTWISE = {
     *(Tensor.sigmoid, Tensor.tanh, Tensor.exp, Tensor.expm1, Tensor.erf, Tensor.rsqrt),
     *(Tensor.log, Tensor.log1p, Tensor.pow, Tensor.__pow__, Tensor.cos, Tensor.sin),
 }
-"""Functions of one tensor, and numbers, that are computed by other code in vectors than alone."""
+"""Functions of one tensor, and numbers, that use other code for vectors than for single values."""
 _LINEAR = functional.linear
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 
 
-class _ExactFunctions(TorchFunctionMode):
-    """Has the functions that modules of transformers call computed exactly."""
+class _BatchInvariantFunctions(TorchFunctionMode):
+    """Makes the functions that modules of transformers call batch-invariant."""
 
-    def __init__(self, exact: ExactOperators) -> None:
+    def __init__(self, operators: BatchInvariantOperators) -> None:
         super().__init__()
-        self._exact = exact
+        self._operators = operators
 
     def __torch_function__(
         self,
@@ -214,7 +214,7 @@ class _ExactFunctions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Compute func; what it calls itself comes by here no more."""
+        """Compute func; torch does not call this again for what func calls itself."""
         kwargs = kwargs or {}
         if func is _LINEAR and not kwargs.keys() - {"weight", "bias"}:
             return self._linear(*args, **kwargs)
@@ -231,14 +231,14 @@ class _ExactFunctions(TorchFunctionMode):
         def operator(rows: Tensor) -> Tensor:
             return functional.linear(rows, weight, bias)
 
-        return self._exact.product(f"linear {bias is not None}", operator, x, weight.shape[0])
+        return self._operators.product(f"linear {bias is not None}", operator, x, weight.shape[0])
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         def operator(rows: Tensor) -> Tensor:
             return rows @ weight if bias is None else torch.addmm(bias, rows, weight)
 
         name = f"product {bias is not None} {weight.stride()}"
-        return self._exact.product(name, operator, x, weight.shape[1])
+        return self._operators.product(name, operator, x, weight.shape[1])
 
 
 def _multiplies_rows(x: Any, weight: Any, *rest: Any) -> bool:

@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from paceline.engine.interfaces import KVCache, Logits, Runner, Span
 
-WINDOW = 24
-"""Rows at the end of each piece whose logits are compared: all would be a vocabulary each."""
+COMPARED_ROWS = 24
+"""Rows at the end of each piece whose logits are compared; each is a whole vocabulary."""
 BEYOND = 18
-"""Tokens of the prompt behind the first page of KV, or the first step if that is longer."""
+"""Tokens of the prompt behind the first page of KV, or behind the first step if that is longer."""
 BLOCK = 5
 """Rows of a verify block."""
 ALONE = 4
-"""Rows that are decoded one by one, at the prompt's beginning and over the page's border."""
+"""Rows decoded one by one, at the beginning of the prompt and across the page boundary."""
 RESUMED = BEYOND + ALONE // 2
-"""Tokens before the prompt's end from which on it is decoded from a copy of its beginning."""
+"""Tokens at the end of the prompt that are computed behind a copied prefix."""
 OTHERS = (3, 9)
-"""Rows that sessions before and behind the one that is looked at have in each of its steps."""
+"""Rows of the sessions before and behind the probed one, in each of its steps."""
 
 Tokens = tuple[int, ...]
 Rows = dict[int, NDArray[np.floating]]
@@ -39,7 +39,7 @@ class _Session:
     def span(self, count: int) -> Span:
         """The next `count` tokens."""
         piece = self.tokens[self.position : self.position + count]
-        return Span(self.position, piece, min(WINDOW, len(piece)))
+        return Span(self.position, piece, min(COMPARED_ROWS, len(piece)))
 
     def take(self, span: Span, logits: Logits) -> None:
         """Note the rows of a span that was run."""
@@ -50,10 +50,10 @@ class _Session:
 def probe(
     runner: Runner, vocabulary_size: int, positions: int, max_batched_tokens: int
 ) -> tuple[str, ...]:
-    """Run a prompt, longer than a page of KV and than a step, in the ways that a server does.
+    """Run a prompt, longer than a page of KV and than a step, as servers run prompts.
 
     positions: the most tokens that the model takes. max_batched_tokens: the most rows of a step.
-    Returns in words which ways gave other bits.
+    Returns in words where the bits differed.
     """
     length = min(positions, max(runner.page_tokens, max_batched_tokens) + BEYOND)
     tokens = _tokens(vocabulary_size, length)
@@ -62,25 +62,25 @@ def probe(
     ]
     whole, beginning = (_Session(tokens, runner.new_cache()) for _ in range(2))
     _run(runner, whole, steps)
-    _run(runner, beginning, [min(WINDOW, length)])
+    _run(runner, beginning, [min(COMPARED_ROWS, length)])
     expected = {**whole.rows, **beginning.rows}
-    ways: dict[str, Callable[[], Rows]] = {
+    trials: dict[str, Callable[[], Rows]] = {
         "in other steps beside other sessions": lambda: _in_company(runner, tokens, steps),
         "behind a copied prefix and drafts that were rolled back": lambda: _resumed(runner, whole),
     }
-    return tuple(name for name, rows in ways.items() if not _agree(expected, rows()))
+    return tuple(name for name, rows in trials.items() if not _agree(expected, rows()))
 
 
 def first_bits(runner: Runner, vocabulary_size: int) -> str:
     """A hash of a short prompt's rows."""
-    session = _Session(_tokens(vocabulary_size, WINDOW), runner.new_cache())
-    _run(runner, session, [WINDOW])
+    session = _Session(_tokens(vocabulary_size, COMPARED_ROWS), runner.new_cache())
+    _run(runner, session, [COMPARED_ROWS])
     bits = b"".join(row.tobytes() for row in session.rows.values())
     return hashlib.sha256(bits).hexdigest()
 
 
 def _in_company(runner: Runner, tokens: Tokens, steps: Sequence[int]) -> Rows:
-    """What was one step is now many: token by token, verify blocks and long pieces."""
+    """The same tokens in other steps: single tokens, verify blocks and long pieces."""
     session = _Session(tokens, runner.new_cache())
     pieces = _cut(steps[0], [1] * ALONE + [BLOCK])
     for rows in steps[1:]:
@@ -90,7 +90,7 @@ def _in_company(runner: Runner, tokens: Tokens, steps: Sequence[int]) -> Rows:
 
 
 def _resumed(runner: Runner, whole: _Session) -> Rows:
-    """From a copy of all but the last tokens, behind drafts that were wrong."""
+    """From a copy of all but the last tokens, behind draft tokens that were rejected."""
     at = max(1, len(whole.tokens) - RESUMED)
     session = _Session(whole.tokens, whole.cache.copy(at), at)
     wrong = tuple(reversed(whole.tokens[:BLOCK]))
@@ -100,7 +100,7 @@ def _resumed(runner: Runner, whole: _Session) -> Rows:
 
 
 def _cut(rows: int, first: Sequence[int]) -> list[int]:
-    """`first`, all but a block of what is left, and this: as far as they fit."""
+    """`rows` as the pieces of `first`, a long piece and a last block, as far as they fit."""
     pieces: list[int] = []
     for piece in (*first, rows - sum(first) - BLOCK, BLOCK, rows):
         if (fits := min(piece, rows - sum(pieces))) > 0:
@@ -111,7 +111,7 @@ def _cut(rows: int, first: Sequence[int]) -> list[int]:
 def _run(
     runner: Runner, session: _Session, pieces: Sequence[int], others: Sequence[int] = ()
 ) -> None:
-    """Run the session on in pieces; each of `others` has so many rows in each step."""
+    """Run the session in pieces, beside other sessions with these rows in each step."""
     beside = [_Session(session.tokens[::-1], runner.new_cache()) for _ in others]
     for piece in pieces:
         spans = [other.span(count) for other, count in zip(beside, others, strict=True)]

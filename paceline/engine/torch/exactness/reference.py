@@ -1,4 +1,4 @@
-"""A few rows of a loaded model against transformers' own forward: the right function at all."""
+"""Compares a few rows of a loaded model with transformers' own forward pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,21 +11,23 @@ from transformers import PreTrainedModel
 from paceline.engine.interfaces import Logits, Span
 from paceline.engine.torch.architectures import max_positions
 from paceline.engine.torch.attention import NAME, noting_calls
-from paceline.engine.torch.padding import NONE
-from paceline.engine.torch.runner import Decoder, ModelRunner
+from paceline.engine.torch.padding import NO_PADDING
+from paceline.engine.torch.runner import ForwardPass, ModelRunner
 from paceline.errors import FailedPrecondition
 
 ROWS, PIECE = 48, 13
 LIMITS = {torch.float64: (1e-5, 0.0), torch.float32: (1e-3, 0.0), torch.bfloat16: (0.3, 0.5)}
-"""By how much of its size a row may be off: far above rounding (transformers' softmax is float32's
-in all three), far below a wrong model. And the share of rows that may be off by more: rounding
-to bfloat16 makes up to 0.4 of a row of nonsense in the 0.5B, 0.07 of most; and other experts.
+"""How far a row may be off, relative to its norm, and the share of rows that may be off by more.
+
+The first is far above rounding (transformers computes softmax in float32 for all three) and far
+below the difference of a wrong model. Rounding to bfloat16 moves most rows by 0.07, some of the
+0.5B on meaningless tokens by 0.4, and it can choose other experts.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What transformers computes: logits [rows, vocabulary] of tokens, about their mean."""
+    """What transformers computes of tokens: logits [rows, vocabulary], less each row's mean."""
 
     model_type: str
     dtype: torch.dtype
@@ -35,7 +37,7 @@ class Reference:
     @classmethod
     @torch.inference_mode()
     def of(cls, model: PreTrainedModel) -> "Reference":
-        """Computed with the model's own attention, before a decoder takes its weights over."""
+        """Computed with the model's own attention, before our forward pass takes its weights."""
         config = model.config
         rows = min(ROWS, max_positions(config))
         tokens = torch.randint(
@@ -55,10 +57,13 @@ class Reference:
         return cls(config.model_type, model.dtype, ids, _centred(logits.cpu()))
 
     def check(
-        self, decoder: Decoder, device: torch.device, reach: Callable[[int], int] = lambda _: 0
+        self,
+        forward: ForwardPass,
+        device: torch.device,
+        rope_length: Callable[[int], int] = lambda _: 0,
     ) -> None:
-        """Raise FailedPrecondition, naming the model type, where `decoder` computes another."""
-        found = self._run(ModelRunner(decoder, device, NONE, reach))
+        """Raise FailedPrecondition, naming the model type, where `forward` computes another."""
+        found = self._run(ModelRunner(forward, device, NO_PADDING, rope_length))
         off = (_centred(torch.from_numpy(found)) - self.logits).norm(dim=1)
         limit, share = LIMITS[self.dtype]
         wrong = int((~(off <= limit * self.logits.norm(dim=1))).sum())  # a NaN is wrong
@@ -81,7 +86,7 @@ class Reference:
         return np.concatenate(rows)
 
     def _check_calls(self, calls: list[int]) -> None:
-        """Attention that does not come by ours has neither cache nor sessions."""
+        """Refuse a model that does not call our attention once a layer: it has no KV cache."""
         if len(set(calls)) != len(calls) or not calls:
             times = "more than once in a layer" if calls else "by code of its own"
             raise FailedPrecondition(
@@ -90,6 +95,6 @@ class Reference:
 
 
 def _centred(logits: Tensor) -> Tensor:
-    """In the precision it has or float32's, without what all logits of a row have in common."""
-    exact = logits if logits.dtype == torch.float64 else logits.float()
-    return exact - exact.mean(1, keepdim=True)
+    """Less the mean of each row, in float64 or float32."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return wide - wide.mean(1, keepdim=True)

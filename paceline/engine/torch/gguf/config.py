@@ -6,8 +6,8 @@ import numpy as np
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.integrations.ggml import GGUF_CONFIG_DEFAULTS_MAPPING, GGUF_CONFIG_MAPPING
 
+from paceline.engine.torch.gguf.gguf_file import GGUFFile
 from paceline.engine.torch.gguf.rope import rope_parameters
-from paceline.engine.torch.gguf.source import GgufSource
 from paceline.engine.torch.gguf.vocabulary import GGUFVocabulary
 from paceline.errors import FailedPrecondition
 
@@ -71,7 +71,7 @@ _NEUTRAL: dict[str, set[Any]] = {
 class Keys:
     """The keys of the architecture, and which of them nobody has asked for yet."""
 
-    def __init__(self, source: GgufSource) -> None:
+    def __init__(self, source: GGUFFile) -> None:
         prefix = f"{source.architecture}."
         self._values = {
             key.removeprefix(prefix): _plain(key, value)
@@ -110,7 +110,7 @@ def _plain(key: str, value: Any) -> Any:
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
-def make_config(source: GgufSource, vocabulary: GGUFVocabulary | None) -> PreTrainedConfig:
+def make_config(source: GGUFFile, vocabulary: GGUFVocabulary | None) -> PreTrainedConfig:
     """The config of a file; refuses by name what it cannot say."""
     family = FAMILIES.get(source.architecture)
     if family is None:
@@ -137,7 +137,7 @@ def make_config(source: GgufSource, vocabulary: GGUFVocabulary | None) -> PreTra
     return AutoConfig.for_model(family, **values)
 
 
-def _refuse_rowless(source: GgufSource, vocabulary: GGUFVocabulary | None, rows: int) -> None:
+def _refuse_rowless(source: GGUFFile, vocabulary: GGUFVocabulary | None, rows: int) -> None:
     count = 0 if vocabulary is None else len(vocabulary.tokens)
     if count > rows:
         raise FailedPrecondition(
@@ -211,7 +211,7 @@ def _of_heads(keys: Keys, values: dict[str, Any]) -> dict[str, Any]:
     return {"head_dim": width, "num_key_value_heads": kv}
 
 
-def _rope(source: GgufSource, keys: Keys, values: dict[str, Any]) -> dict[str, Any]:
+def _rope(source: GGUFFile, keys: Keys, values: dict[str, Any]) -> dict[str, Any]:
     positions = int(values.get("max_position_embeddings") or 0)
     rope = rope_parameters(source, keys.take, values["head_dim"], positions)
     _refuse_unread(source.architecture, keys, rope, values["head_dim"])

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from paceline.catalog import write_version
 from paceline.engine.torch.gguf.config import make_config
-from paceline.engine.torch.gguf.source import GgufSource, open_gguf
+from paceline.engine.torch.gguf.gguf_file import GGUFFile, open_gguf
 from paceline.engine.torch.gguf.tokenizer import make_tokenizer
 from paceline.engine.torch.gguf.vocabulary import GGUFVocabulary, read_vocabulary
 from paceline.engine.torch.gguf.weights import empty_model, read_weights
@@ -51,7 +51,7 @@ def _refusing(gguf: Path) -> Iterator[None]:
         raise FailedPrecondition(f"{gguf.name} cannot be converted: {in_a_line(error)}") from error
 
 
-def _write(source: GgufSource, work: Path, say: Say) -> None:
+def _write(source: GGUFFile, work: Path, say: Say) -> None:
     vocabulary = read_vocabulary(source)
     if vocabulary is not None:  # first, as it takes seconds to refuse
         say("reading tokenizer")
@@ -60,7 +60,7 @@ def _write(source: GgufSource, work: Path, say: Say) -> None:
 
 
 def _write_model(
-    source: GgufSource, vocabulary: GGUFVocabulary | None, folder: Path, say: Say
+    source: GGUFFile, vocabulary: GGUFVocabulary | None, folder: Path, say: Say
 ) -> None:
     """Weights, config, and every token that ends a turn."""
     model = empty_model(make_config(source, vocabulary))
@@ -75,7 +75,7 @@ def _write_model(
     _write_generation(vocabulary, folder)
 
 
-def _write_tokenizer(source: GgufSource, vocabulary: GGUFVocabulary, folder: Path) -> None:
+def _write_tokenizer(source: GGUFFile, vocabulary: GGUFVocabulary, folder: Path) -> None:
     """tokenizer.json and its settings, under a class name that every transformers knows."""
     make_tokenizer(source, vocabulary).save_pretrained(folder)
     path = folder / "tokenizer_config.json"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from paceline.engine.torch.gguf.source import GgufSource
+from paceline.engine.torch.gguf.gguf_file import GGUFFile
 from paceline.errors import FailedPrecondition
 
 TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
@@ -18,7 +18,7 @@ Take = Callable[..., Any]
 
 
 def rope_parameters(
-    source: GgufSource, take: Take, head_dim: int, max_positions: int
+    source: GGUFFile, take: Take, head_dim: int, max_positions: int
 ) -> dict[str, Any]:
     """`rope_parameters` of a config, from all that a file says of its rotary embedding."""
     base: dict[str, Any] = {"rope_theta": take("rope.freq_base", 10000.0)}
@@ -44,7 +44,7 @@ def rope_parameters(
     return base | _linear(freqs or [1.0] * (rotated // 2), scaling, base, max_positions)
 
 
-def factor_tensors(source: GgufSource) -> dict[str, list[float]]:
+def factor_tensors(source: GGUFFile) -> dict[str, list[float]]:
     """The tensors of factors by name."""
     return {
         tensor.name: [_short(value) for value in tensor.data]

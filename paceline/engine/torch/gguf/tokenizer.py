@@ -15,8 +15,8 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
+from paceline.engine.torch.gguf.gguf_file import GGUFFile
 from paceline.engine.torch.gguf.pretokenizers import AFTER_GPT2, BY_NAME, DEFAULT, PreTokenizer
-from paceline.engine.torch.gguf.source import GgufSource
 from paceline.engine.torch.gguf.vocabulary import GGUFVocabulary, TokenType
 from paceline.errors import FailedPrecondition
 
@@ -26,7 +26,7 @@ _ADDED = {TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED}
 _PHI3_KEEPS_SPACE = {"<unk>", "<s>", "<|endoftext|>"}
 
 
-def make_tokenizer(source: GgufSource, vocabulary: GGUFVocabulary) -> PreTrainedTokenizerFast:
+def make_tokenizer(source: GGUFFile, vocabulary: GGUFVocabulary) -> PreTrainedTokenizerFast:
     """The tokenizer of a file. Raises FailedPrecondition for kinds that are not known."""
     kind = source.get("tokenizer.ggml.model")
     if kind == "gpt2":
@@ -45,11 +45,11 @@ def make_tokenizer(source: GgufSource, vocabulary: GGUFVocabulary) -> PreTrained
     return wrapped(tokenizer, vocabulary, source)
 
 
-def _pre(source: GgufSource) -> str:
+def _pre(source: GGUFFile) -> str:
     return str(source.get("tokenizer.ggml.pre", "default"))
 
 
-def pre_tokenizer(source: GgufSource) -> PreTokenizer:
+def pre_tokenizer(source: GGUFFile) -> PreTokenizer:
     """What the file names; llama.cpp's default, with a warning, where it names none."""
     name = _pre(source)
     found = BY_NAME.get(name)
@@ -96,7 +96,7 @@ def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
 
 
-def _sentencepiece(source: GgufSource, vocabulary: GGUFVocabulary) -> Tokenizer:
+def _sentencepiece(source: GGUFFile, vocabulary: GGUFVocabulary) -> Tokenizer:
     """A BPE whose merges follow the scores of what they make, with bytes for what is left."""
     prefix = bool(source.get("tokenizer.ggml.add_space_prefix", True))
     scores = source.get("tokenizer.ggml.scores")
@@ -140,7 +140,7 @@ def _merges(
         yield from sorted(known, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
 
 
-def added_tokens(source: GgufSource, vocabulary: GGUFVocabulary) -> list[AddedToken]:
+def added_tokens(source: GGUFFile, vocabulary: GGUFVocabulary) -> list[AddedToken]:
     """The tokens found in text before it is split: control tokens, and those a user defined."""
     return [
         AddedToken(
@@ -154,7 +154,7 @@ def added_tokens(source: GgufSource, vocabulary: GGUFVocabulary) -> list[AddedTo
     ]
 
 
-def _strips(source: GgufSource, token: str, kind: int) -> bool:
+def _strips(source: GGUFFile, token: str, kind: int) -> bool:
     """Phi-3's control tokens swallow the blanks behind them, which no metadata says."""
     phi3 = source.architecture == "phi3" and source.get("tokenizer.ggml.model") == "llama"
     return phi3 and kind == TokenType.CONTROL and token not in _PHI3_KEEPS_SPACE
@@ -176,7 +176,7 @@ def _frame(tokenizer: Tokenizer, vocabulary: GGUFVocabulary, begins: bool, ends:
 
 
 def wrapped(
-    tokenizer: Tokenizer, vocabulary: GGUFVocabulary, source: GgufSource
+    tokenizer: Tokenizer, vocabulary: GGUFVocabulary, source: GGUFFile
 ) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers saves it, with the file's chat templates."""
     roles = {f"{role}_token": vocabulary.token(role) for role in ("bos", "eos", "unk", "pad")}
@@ -188,7 +188,7 @@ def wrapped(
     )
 
 
-def _templates(source: GgufSource) -> str | dict[str, str] | None:
+def _templates(source: GGUFFile) -> str | dict[str, str] | None:
     """The chat template, or several by name."""
     default = source.get("tokenizer.chat_template")
     names = source.get("tokenizer.chat_templates") or ()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from paceline.engine.torch.gguf.source import GgufSource
+from paceline.engine.torch.gguf.gguf_file import GGUFFile
 from paceline.errors import FailedPrecondition
 
 
@@ -70,7 +70,7 @@ class GGUFVocabulary:
         return self.tokens[index] == f"[PAD{index}]"
 
 
-def read_vocabulary(source: GgufSource) -> GGUFVocabulary | None:
+def read_vocabulary(source: GGUFFile) -> GGUFVocabulary | None:
     """The vocabulary of a file; None where it has none."""
     tokens = source.get("tokenizer.ggml.tokens")
     if not tokens:
@@ -88,7 +88,7 @@ def read_vocabulary(source: GgufSource) -> GGUFVocabulary | None:
     return GGUFVocabulary(list(tokens), kinds, _roles(source, len(tokens)))
 
 
-def _roles(source: GgufSource, size: int) -> dict[str, int]:
+def _roles(source: GGUFFile, size: int) -> dict[str, int]:
     """The ids of tokens with a role. Ids beyond the vocabulary stand for no token."""
     names = {"unk": "unknown", "pad": "padding"}
     unsaid = _OF_SENTENCEPIECE if source.get("tokenizer.ggml.model") == "llama" else {}

@@ -12,8 +12,8 @@ from transformers.modeling_gguf_pytorch_utils import (
     get_gguf_hf_weights_map,
 )
 
+from paceline.engine.torch.gguf.gguf_file import GGUFFile
 from paceline.engine.torch.gguf.rope import TENSORS
-from paceline.engine.torch.gguf.source import GgufSource
 from paceline.errors import FailedPrecondition
 
 _IGNORED = {*TENSORS, "rope_freqs"}
@@ -27,7 +27,7 @@ def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
     return model
 
 
-def read_weights(source: GgufSource, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+def read_weights(source: GGUFFile, model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """All weights of `model` in bf16; one tensor at a time is held in float32.
 
     Raises FailedPrecondition naming tensors that are missing, are left over or do not fit.

@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from paceline.engine.sampling import sampler as law
+from paceline.engine.sampling import sampler
 from paceline.engine.sampling.history import History
-from paceline.engine.sampling.sampler import REACH, gumbel, keep, noise_hash, pick, pick_with_second
+from paceline.engine.sampling.sampler import (
+    NOISE_SPAN,
+    gumbel,
+    keep,
+    noise_hash,
+    pick,
+    pick_with_second,
+)
 from paceline.protocol.sampling import SamplingParams
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner
@@ -49,7 +56,7 @@ def defined(
         return max(range(VOCABULARY), key=lambda token: (scores[token], -token))
     scores = [score / params.temperature for score in scores]
     order = sorted(range(VOCABULARY), key=lambda token: (-scores[token], token))
-    order = [token for token in order if scores[token] >= scores[order[0]] - REACH]
+    order = [token for token in order if scores[token] >= scores[order[0]] - NOISE_SPAN]
     if params.top_k:
         order = order[: params.top_k]
     if params.min_p:
@@ -89,9 +96,9 @@ def test_ties_go_to_the_lowest_id() -> None:
 
 def test_noise_stays_within_its_bounds() -> None:
     extremes = gumbel(np.array([0, 2**32 - 1], np.uint32))
-    assert law.NOISE_MAX > extremes[0] > 22.8
-    assert law.NOISE_MIN < extremes[1] < -3.1
-    assert law.NOISE_MAX - law.NOISE_MIN < REACH
+    assert sampler.NOISE_MAX > extremes[0] > 22.8
+    assert sampler.NOISE_MIN < extremes[1] < -3.1
+    assert sampler.NOISE_MAX - sampler.NOISE_MIN < NOISE_SPAN
 
 
 def test_noise_is_gumbel_distributed() -> None:
@@ -103,7 +110,7 @@ def test_the_margin_is_that_of_the_two_best_scores() -> None:
     row = np.array([1.0, 4.0, 2.5, -50.0])
     assert pick_with_second(row, SamplingParams(temperature=0), 0, History(()), ()) == (1, 1.5, 2)
     alone = SamplingParams(top_k=1)
-    assert pick_with_second(row, alone, 0, History(()), ()) == (1, REACH, None)
+    assert pick_with_second(row, alone, 0, History(()), ()) == (1, NOISE_SPAN, None)
 
 
 @given(rows, sampling_params(VOCABULARY), st.integers(0, 2**64 - 1), tokens)
@@ -111,7 +118,7 @@ def test_the_second_best_is_what_is_picked_where_the_best_is_ruled_out(
     row: list[float], params: SamplingParams, seed: int, output: list[int]
 ) -> None:
     history = History((), output)
-    ids, scores = law.noisy_scores(np.array(row), params, seed, history, STOP)
+    ids, scores = sampler.noisy_scores(np.array(row), params, seed, history, STOP)
     best, _, second = pick_with_second(np.array(row), params, seed, history, STOP)
     rest = {int(one): score for one, score in zip(ids, scores, strict=True) if one != best}
     assert second == max(rest, key=lambda one: (rest[one], -one), default=None)
@@ -167,8 +174,8 @@ def test_three_tokens_have_the_targets_joint_distribution(model: int) -> None:
 
 def test_noise_used_twice_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above has the power to see one position's noise reused at the next."""
-    right = law.noise_hash
+    right = sampler.noise_hash
     monkeypatch.setattr(
-        law, "noise_hash", lambda seed, position, ids: right(seed, min(position, 2), ids)
+        sampler, "noise_hash", lambda seed, position, ids: right(seed, min(position, 2), ids)
     )
     assert chi_square_pvalue(TableRunner(SMALL, seed=0)) < 1e-9

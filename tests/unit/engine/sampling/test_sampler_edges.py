@@ -15,7 +15,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from paceline.engine.sampling.history import History
-from paceline.engine.sampling.sampler import REACH, Row, gumbel, noise_hash, pick, pick_with_second
+from paceline.engine.sampling.sampler import (
+    NOISE_SPAN,
+    Row,
+    gumbel,
+    noise_hash,
+    pick,
+    pick_with_second,
+)
 from paceline.protocol.sampling import SamplingParams
 
 EXACT = Context(prec=60, Emin=-(10**9), Emax=10**9)
@@ -90,7 +97,7 @@ def test_whatever_the_checks_let_through_a_token_is_picked_that_may_be(case: Cas
     history = History(prompt, output)
     token, margin, second = pick_with_second(row, params, seed, history, stop)
     assert pick(row, params, seed, history, stop) == token
-    assert 0.0 <= margin <= REACH
+    assert 0.0 <= margin <= NOISE_SPAN
     forbidden = stop if len(output) < params.min_tokens else frozenset()
     for one in (token, second):
         assert one is None or (0 <= one < row.size and one not in forbidden)
@@ -124,7 +131,7 @@ def defined(case: Case, scores: dict[int, Decimal]) -> tuple[int, list[Decimal]]
         return order[0], []
     best = scores[order[0]]
     scaled = {token: (scores[token] - best) / Decimal(params.temperature) for token in order}
-    order = [token for token in order if scaled[token] >= -Decimal(REACH)]
+    order = [token for token in order if scaled[token] >= -Decimal(NOISE_SPAN)]
     if params.top_k:
         order = order[: params.top_k]
     gaps: list[Decimal] = []

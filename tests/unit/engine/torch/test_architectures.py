@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from paceline.engine.interfaces import Logits, Span
 from paceline.engine.torch.loading import LoadedModel, load_model
-from paceline.engine.torch.padding import exact
+from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from paceline.errors import FailedPrecondition
 from tests.supported_models import documented, reason
@@ -113,7 +113,8 @@ def test_it_is_computed_as_transformers_does_or_refused(model_type: str, tmp_pat
         return
     assert model_type not in REFUSED
     assert documented()[model_type] == "served"
-    runner = ModelRunner(loaded.decoder, loaded.device, exact(torch.float64), loaded.reach.of)
+    padding = batch_invariant(torch.float64)
+    runner = ModelRunner(loaded.forward, loaded.device, padding, loaded.rope_length.of)
     expected = of_transformers(tmp_path)
     limit = 1e-6 * np.abs(expected).max()
     np.testing.assert_allclose(in_pieces(runner), expected, rtol=0, atol=limit)
@@ -129,5 +130,6 @@ def test_it_runs_in_bfloat16(model_type: str, tmp_path: Path) -> None:
     """Some of transformers' modules mix dtypes where float64 does not show it."""
     tiny_architecture(model_type).save_pretrained(tmp_path)
     loaded = load_model(tmp_path, torch.bfloat16)
-    runner = ModelRunner(loaded.decoder, loaded.device, exact(torch.bfloat16), loaded.reach.of)
+    padding = batch_invariant(torch.bfloat16)
+    runner = ModelRunner(loaded.forward, loaded.device, padding, loaded.rope_length.of)
     assert np.isfinite(in_pieces(runner)).all()

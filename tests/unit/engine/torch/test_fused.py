@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from paceline.engine.interfaces import Span
-from paceline.engine.torch.fused import FusedDecoder
+from paceline.engine.torch.fused import FusedModel
 from paceline.engine.torch.loading import load_model
-from paceline.engine.torch.padding import exact
+from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from tests.tiny_architectures import VOCABULARY, tiny_architecture
 
@@ -87,7 +87,7 @@ def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = reference(torch.tensor([tokens])).logits[0].numpy()
     loaded = load_model(tmp_path, torch.float64)
-    runner = ModelRunner(loaded.decoder, loaded.device, exact(torch.float64))
+    runner = ModelRunner(loaded.forward, loaded.device, batch_invariant(torch.float64))
     [found] = runner.forward([(runner.new_cache(90), Span(0, tokens, 90))])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
@@ -96,4 +96,4 @@ def test_logits_are_those_of_transformers(case: str, tmp_path: Path) -> None:
 def test_it_is_the_fused_pass_that_computes_them(case: str, tmp_path: Path) -> None:
     model_type, config = CONFIGS[case]
     tiny_architecture(model_type, **config).save_pretrained(tmp_path)
-    assert isinstance(load_model(tmp_path, torch.float64).decoder, FusedDecoder)
+    assert isinstance(load_model(tmp_path, torch.float64).forward, FusedModel)

@@ -5,8 +5,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from paceline import catalog as models
-from paceline.catalog import CATALOG, model_folder
+from paceline.catalog import CATALOG, CONVERTER, model_folder
+from paceline.engine.torch import model_folder as module
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.errors import FailedPrecondition, NotFound
 
@@ -46,7 +46,7 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changes(
     def convert(gguf: Path, folder: Path) -> None:
         made.append(make_model(folder))
 
-    monkeypatch.setattr(models, "convert", convert)
+    monkeypatch.setattr(module, "convert", convert)
     gguf = tmp_path / "some.gguf"
     with pytest.raises(NotFound, match="does not exist"):
         resolve_model(str(gguf))
@@ -61,18 +61,18 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changes(
 def test_a_file_that_an_older_version_converted_is_converted_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "convert", lambda gguf, folder: make_model(folder))
+    monkeypatch.setattr(module, "convert", lambda gguf, folder: make_model(folder))
     gguf = tmp_path / "some.gguf"
     gguf.write_bytes(b"one")
     first = resolve_model(str(gguf))
-    monkeypatch.setattr(models, "CONVERTER", models.CONVERTER + 1)
+    monkeypatch.setattr(module, "CONVERTER", CONVERTER + 1)
     assert resolve_model(str(gguf)) != first
 
 
 def test_a_changed_part_of_a_split_file_makes_it_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "convert", lambda gguf, folder: make_model(folder))
+    monkeypatch.setattr(module, "convert", lambda gguf, folder: make_model(folder))
     parts = [tmp_path / f"some-{n:05}-of-00002.gguf" for n in (1, 2)]
     for part in parts:
         part.write_bytes(b"one")

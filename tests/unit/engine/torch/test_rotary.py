@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from paceline.engine.interfaces import Logits, Span
 from paceline.engine.torch.loading import load_model
-from paceline.engine.torch.padding import exact
+from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from tests.tiny_architectures import VOCABULARY, tiny_architecture
 
@@ -51,7 +51,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def runner(model: Path) -> ModelRunner:
     loaded = load_model(model, torch.float64)
-    return ModelRunner(loaded.decoder, loaded.device, exact(torch.float64), loaded.reach.of)
+    padding = batch_invariant(torch.float64)
+    return ModelRunner(loaded.forward, loaded.device, padding, loaded.rope_length.of)
 
 
 def alone(runner: ModelRunner, tokens: tuple[int, ...], max_length: int, size: int) -> Logits:
@@ -91,9 +92,9 @@ def test_a_row_has_the_same_bits_beside_sessions_of_other_lengths(
 
 
 def test_sessions_share_kv_only_where_their_lengths_agree(runner: ModelRunner) -> None:
-    reaches = [runner.new_cache(length).reach for length in (10, ORIGINAL, ORIGINAL + 1, 100)]
-    assert reaches[0] == reaches[1] == 0
-    assert 0 not in reaches[2:]
+    lengths = [runner.new_cache(length).rope_length for length in (10, ORIGINAL, ORIGINAL + 1, 100)]
+    assert lengths[0] == lengths[1] == 0
+    assert 0 not in lengths[2:]
     copied = runner.new_cache(100)
     alone(runner, prompt(8), 100, 8)
-    assert copied.copy(0).reach == copied.reach
+    assert copied.copy(0).rope_length == copied.rope_length

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from paceline.engine.interfaces import Logits, Span
-from paceline.engine.torch.exactness.operators import ExactOperators
+from paceline.engine.torch.exactness.operators import BatchInvariantOperators
 from paceline.engine.torch.loading import LoadedModel, load_model
-from paceline.engine.torch.padding import exact
+from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from tests.tiny_models import CONFIGS, VOCABULARY, tiny_model
 
@@ -27,8 +27,8 @@ def make_runner(tmp_path_factory: pytest.TempPathFactory) -> MakeRunner:
     def make(family: str, dtype: str) -> ModelRunner:
         if (family, dtype) not in runners:
             folder = tiny_model(tmp_path_factory.mktemp(family), family, dtype=dtype)
-            operators = ExactOperators(256)
-            loaded = load_model(folder, getattr(torch, dtype), exact=operators)
+            operators = BatchInvariantOperators(256)
+            loaded = load_model(folder, getattr(torch, dtype), operators=operators)
             runners[family, dtype] = runner_of(loaded, getattr(torch, dtype))
         return runners[family, dtype]
 
@@ -36,7 +36,7 @@ def make_runner(tmp_path_factory: pytest.TempPathFactory) -> MakeRunner:
 
 
 def runner_of(loaded: LoadedModel, dtype: torch.dtype) -> ModelRunner:
-    return ModelRunner(loaded.decoder, loaded.device, exact(dtype))
+    return ModelRunner(loaded.forward, loaded.device, batch_invariant(dtype))
 
 
 def prompt(length: int, seed: int = 0) -> tuple[int, ...]:

@@ -18,14 +18,14 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as rot
 from paceline.engine.interfaces import PAGE_TOKENS
 from paceline.engine.torch.attention import SpanRows, attending, attention
 from paceline.engine.torch.exactness.operators import (
-    ExactOperators,
+    BatchInvariantOperators,
     by_rows,
     elementwise,
     same_everywhere,
 )
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.linear import DenseLinear, MakeLinear, can_prepack, make_linear
-from paceline.engine.torch.padding import NONE, exact
+from paceline.engine.torch.padding import NO_PADDING, batch_invariant
 
 LINEARS = {
     "tiny": (64, 128),
@@ -45,7 +45,7 @@ ROWS = 96
 
 def counts(dtype: torch.dtype) -> list[int]:
     """Row counts that the runner lets a linear layer see."""
-    return sorted({exact(dtype).rows(rows) for rows in range(1, ROWS)} - {ROWS})
+    return sorted({batch_invariant(dtype).rows(rows) for rows in range(1, ROWS)} - {ROWS})
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -68,7 +68,8 @@ def test_linear(make: MakeLinear, shape: str, dtype: torch.dtype) -> None:
     dense = nn.Linear(inputs, outputs, dtype=dtype)
     x = torch.randn(ROWS, inputs).to(dtype)
     with torch.inference_mode():
-        layer = ExactOperators(64).making(make)(dense.weight.detach(), dense.bias.detach())
+        invariant = BatchInvariantOperators(64).invariant_linears(make)
+        layer = invariant(dense.weight.detach(), dense.bias.detach())
         whole = layer(x)
         for rows in (1, 2, 3, 5, 8, 15, 32, 33, 34, 40, 63, 65):
             assert torch.equal(layer(x[:rows]), whole[:rows]), rows
@@ -80,7 +81,7 @@ def test_quantized_linear(weights: str) -> None:
     """Few rows take the quantized weights, more the others: a target keeps to the few."""
     torch.manual_seed(0)
     weight, x = torch.randn(192, 576).bfloat16(), torch.randn(40, 576).bfloat16()
-    layer = ExactOperators(64).making(make_linear(weights))(weight, None)
+    layer = BatchInvariantOperators(64).invariant_linears(make_linear(weights))(weight, None)
     whole = layer(x)
     for rows in (1, 2, 4, 5, 8, 33):
         assert torch.equal(layer(x[-rows:]), whole[-rows:]), rows
@@ -167,7 +168,7 @@ def attend(
     window: int | None,
 ) -> Tensor:
     """Attention of consecutive pieces over one cache, [rows, heads, dim]."""
-    cache = SessionCache(exact(query.dtype))
+    cache = SessionCache(batch_invariant(query.dtype))
     outputs = []
     for rows in pieces:
         start = cache.length
@@ -226,6 +227,6 @@ def test_norm_and_rotation(width: int, dtype: torch.dtype) -> None:
 
 
 def test_pages() -> None:
-    padding = exact(torch.bfloat16)
+    padding = batch_invariant(torch.bfloat16)
     assert [padding.keys(length) for length in (0, 1, 512, 513)] == [0, 512, 512, 1024]
-    assert [NONE.keys(length) for length in (0, 1, 513)] == [0, 1, 513]
+    assert [NO_PADDING.keys(length) for length in (0, 1, 513)] == [0, 1, 513]

@@ -14,16 +14,14 @@ from torch.nn import functional
 
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.torch import attention as attention_module
-from paceline.engine.torch import fused as lean
-from paceline.engine.torch import linear, pieces
-from paceline.engine.torch import startup as bootstrap
+from paceline.engine.torch import fused, linear, row_pieces, startup
 from paceline.engine.torch.attention import SpanRows
-from paceline.engine.torch.exactness import operators as exact
+from paceline.engine.torch.exactness import operators
 from paceline.engine.torch.exactness.fingerprint import forward_config
-from paceline.engine.torch.exactness.instructions import onednn_level
-from paceline.engine.torch.padding import exact as exact_padding
-from paceline.engine.torch.queries import most_queries
-from paceline.engine.torch.startup import start_engine
+from paceline.engine.torch.exactness.instruction_set import onednn_level
+from paceline.engine.torch.padding import batch_invariant as padding_of
+from paceline.engine.torch.query_limit import most_queries
+from paceline.engine.torch.startup import start_torch
 from paceline.errors import FailedPrecondition
 from target_server.settings import TargetSettings
 from tests.tiny_models import CONFIGS, tiny_model
@@ -45,15 +43,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture
 def nothing_is_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found of real operators does not hold for those that a test puts in their place."""
-    monkeypatch.setattr(exact, "_FOUND", {})
-    monkeypatch.setattr(exact, "_SAME", {})
+    monkeypatch.setattr(operators, "_FOUND", {})
+    monkeypatch.setattr(operators, "_SAME", {})
 
 
 def start(folder: Path, dtype: str = "bfloat16", **settings: Any) -> StartedEngine:
     threads = torch.get_num_threads()
     small = {"max_batched_tokens": 64, "threads": 1, **settings}  # as quick as can be
     try:
-        started = start_engine(
+        started = start_torch(
             TargetSettings(model=str(folder), dtype=dtype, **small), CollectorRegistry()
         )
     finally:
@@ -88,13 +86,13 @@ def test_where_many_rows_are_other_rows_linears_run_in_pieces(
     folders: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As with AMX: exact all the same, and the fingerprint says which counts agree."""
+    """As with AMX: batch-invariant all the same, and the fingerprint says which counts agree."""
     plain = fingerprint(folders(family, dtype), dtype)
-    monkeypatch.setattr(exact, "_FOUND", {})
+    monkeypatch.setattr(operators, "_FOUND", {})
     if linear._APPLY is not None:
         monkeypatch.setattr(linear, "_APPLY", off_from(above + 1, linear._APPLY, 0))
     dense = off_from(above + 1, functional.linear, 0)
-    monkeypatch.setattr(exact, "functional", SimpleNamespace(linear=dense))
+    monkeypatch.setattr(operators, "functional", SimpleNamespace(linear=dense))
     monkeypatch.setattr(linear, "functional", SimpleNamespace(linear=dense))
     started = start(folders(family, dtype), dtype)
     assert started.model.batch_invariant
@@ -151,7 +149,7 @@ def test_a_function_that_looks_at_its_whole_tensor_is_refused(
     folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silu = functional.silu
-    monkeypatch.setattr(exact, "same_everywhere", lambda *_: True)
+    monkeypatch.setattr(operators, "same_everywhere", lambda *_: True)
     monkeypatch.setattr(functional, "silu", off_from(20, silu, 0))
     with pytest.raises(FailedPrecondition, match="beside other sessions"):
         start(folders())
@@ -192,7 +190,7 @@ def test_what_is_refused_is_served_when_asked_for(
 WRONG: dict[str, tuple[str, Any]] = {
     "rope": ("_rotate", lambda x, cos, sin: x),
     "scale": ("attend", lambda i, q, *rest: attention_module.attend(i, 3 * q, *rest)),
-    "norm": ("FusedDecoder._normed", lambda self, x, weight: x * weight),
+    "norm": ("FusedModel._normed", lambda self, x, weight: x * weight),
     "window": ("_window", lambda config, attention: 8),
 }
 
@@ -206,7 +204,7 @@ def test_a_decoder_that_computes_another_model_is_refused(
         monkeypatch.setattr(SpanRows, "mask", lambda *_: None)
     else:
         name, wrong = WRONG[fault]
-        monkeypatch.setattr(f"{lean.__name__}.{name}", wrong)
+        monkeypatch.setattr(f"{fused.__name__}.{name}", wrong)
     with pytest.raises(FailedPrecondition, match="'llama' is not computed right here"):
         start(folders(dtype=dtype), dtype)
 
@@ -214,7 +212,7 @@ def test_a_decoder_that_computes_another_model_is_refused(
 def test_a_window_that_is_left_out_is_seen(
     folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lean, "_window", lambda config, attention: None)
+    monkeypatch.setattr(fused, "_window", lambda config, attention: None)
     with pytest.raises(FailedPrecondition, match="'mistral' is not computed right here"):
         start(folders("mistral", "float64"), "float64")
 
@@ -282,30 +280,34 @@ def test_weights_are_in_the_fingerprint(
 
 
 def change_instructions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(bootstrap, "instruction_set", lambda: "AVX512_CORE_AMX")
+    patch.setattr(startup, "instruction_set", lambda: "AVX512_CORE_AMX")
 
 
 def change_padding(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(bootstrap, "exact", lambda *a: dataclasses.replace(exact_padding(*a), min_rows=8))
+    patch.setattr(
+        startup,
+        "batch_invariant",
+        lambda *a: dataclasses.replace(padding_of(*a), min_rows=8),
+    )
 
 
 def change_decoder(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lean, "ARCHITECTURES", set[str]())
+    patch.setattr(fused, "ARCHITECTURES", set[str]())
 
 
 def change_classes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(exact, "_FOUND", {})
-    patch.setattr(exact, "find_pieces", lambda *_: pieces.Pieces(2, 4, 32))
+    patch.setattr(operators, "_FOUND", {})
+    patch.setattr(operators, "find_pieces", lambda *_: row_pieces.RowPieces(2, 4, 32))
 
 
 def change_threads(patch: pytest.MonkeyPatch) -> None:
-    original = exact.ExactOperators._note_bits
+    original = operators.BatchInvariantOperators._note_bits
 
-    def note(self: exact.ExactOperators, *args: Any) -> None:
+    def note(self: operators.BatchInvariantOperators, *args: Any) -> None:
         original(self, *args)
         self._by_threads = True
 
-    patch.setattr(exact.ExactOperators, "_note_bits", note)
+    patch.setattr(operators.BatchInvariantOperators, "_note_bits", note)
 
 
 @pytest.mark.parametrize(

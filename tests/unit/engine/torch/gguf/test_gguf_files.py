@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from paceline.engine.torch.gguf.convert import convert_gguf
-from paceline.engine.torch.gguf.source import open_gguf
+from paceline.engine.torch.gguf.gguf_file import open_gguf
 from paceline.errors import FailedPrecondition
 from tests.gguf_files import add_weights, byte_level_vocabulary, tiny_model, write, write_gguf
 from tests.unit.engine.torch.gguf.test_gguf_models import config, plain

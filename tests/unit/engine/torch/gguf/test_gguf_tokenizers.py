@@ -10,9 +10,9 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from paceline.catalog import is_current
+from paceline.engine.torch.gguf.gguf_file import open_gguf
 from paceline.engine.torch.gguf.pretokenizers import BY_NAME
-from paceline.engine.torch.gguf.renew import renew_folder
-from paceline.engine.torch.gguf.source import open_gguf
+from paceline.engine.torch.gguf.repair import repair_folder
 from paceline.engine.torch.gguf.tokenizer import make_tokenizer
 from paceline.engine.torch.gguf.vocabulary import read_vocabulary
 from paceline.errors import FailedPrecondition
@@ -162,7 +162,7 @@ def test_eot_and_eom_end_too(tmp_path: Path) -> None:
 
 
 def sentencepiece(writer: gguf.GGUFWriter, *, roles: bool = True) -> None:
-    """Pieces with scores, bytes for what is left."""
+    """RowPieces with scores, bytes for what is left."""
     words = ["\u2581", "a", "b", "ab", "\u2581ab", "c"]
     tokens = ["<unk>", "<s>", "<|end|>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
     writer.add_tokenizer_model("llama")
@@ -254,7 +254,7 @@ def test_an_older_folder_gets_the_right_tokenizer_and_keeps_its_ids(tmp_path: Pa
     path.write_text(json.dumps(content))
     config = {"model_type": "llama", "vocab_size": 260}
     (tmp_path / "folder" / "config.json").write_text(json.dumps(config))
-    renew_folder(tmp_path / "folder", "smollm")
+    repair_folder(tmp_path / "folder", "smollm")
     again = AutoTokenizer.from_pretrained(tmp_path / "folder")
     text = "ab\n\n12<tool_call><|im_end|>"
     assert again.encode(text) == right.encode(text) != []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from paceline.engine.torch.pieces import Operator, Pieces, find_pieces, in_pieces
+from paceline.engine.torch.row_pieces import Operator, RowPieces, find_pieces, in_pieces
 
 WIDTH = 8
 LIMIT = 256
@@ -18,17 +18,17 @@ def of_classes(kernel: Callable[[int], int]) -> Operator:
     return lambda rows: torch.cat((rows, rows * (1 + kernel(rows.shape[0]) / 1024)), dim=1)
 
 
-MACHINES: dict[str, tuple[Callable[[int], int], Pieces]] = {
-    "all agree": (lambda n: 0, Pieces(2, 4, 256)),
-    "all but one row": (lambda n: n == 1, Pieces(2, 4, 256)),
-    "AMX": (lambda n: (n > 32) + (n > 34) * n // 8, Pieces(2, 4, 32)),
-    "up to 20": (lambda n: n > 20, Pieces(2, 4, 20)),
-    "up to 72": (lambda n: n > 72, Pieces(2, 4, 72)),
-    "even counts": (lambda n: n % 2 * n, Pieces(2, 4, 256)),
-    "multiples of 4, rests by their own": (lambda n: n % 4, Pieces(4, 4, 256)),
-    "multiples of 8": (lambda n: n % 8 * n, Pieces(8, 8, 256)),
-    "from 16 rows on": (lambda n: n if n < 16 else 0, Pieces(16, 16, 256)),
-    "each for itself": (lambda n: n, Pieces(16, 16, 16)),
+MACHINES: dict[str, tuple[Callable[[int], int], RowPieces]] = {
+    "all agree": (lambda n: 0, RowPieces(2, 4, 256)),
+    "all but one row": (lambda n: n == 1, RowPieces(2, 4, 256)),
+    "AMX": (lambda n: (n > 32) + (n > 34) * n // 8, RowPieces(2, 4, 32)),
+    "up to 20": (lambda n: n > 20, RowPieces(2, 4, 20)),
+    "up to 72": (lambda n: n > 72, RowPieces(2, 4, 72)),
+    "even counts": (lambda n: n % 2 * n, RowPieces(2, 4, 256)),
+    "multiples of 4, rests by their own": (lambda n: n % 4, RowPieces(4, 4, 256)),
+    "multiples of 8": (lambda n: n % 8 * n, RowPieces(8, 8, 256)),
+    "from 16 rows on": (lambda n: n if n < 16 else 0, RowPieces(16, 16, 256)),
+    "each for itself": (lambda n: n, RowPieces(16, 16, 16)),
 }
 
 
@@ -64,16 +64,17 @@ def test_rare_differences_are_found() -> None:
         off = (rows.view(torch.int32) & 0x1FFF == 0) & (rows.shape[0] > 24)
         return torch.where(off, 2 * rows, rows)
 
-    assert find_pieces(operator, torch.zeros(1, 32), 32, LIMIT) == Pieces(2, 4, 24)
+    assert find_pieces(operator, torch.zeros(1, 32), 32, LIMIT) == RowPieces(2, 4, 24)
 
 
 def test_no_more_rows_than_asked_for_are_in_a_piece() -> None:
     operator = of_classes(lambda n: 0)
-    assert find_pieces(operator, x, 2 * WIDTH, 64) == Pieces(2, 4, 64)
+    assert find_pieces(operator, x, 2 * WIDTH, 64) == RowPieces(2, 4, 64)
 
 
 def test_pieces_hold_all_rows_and_are_counts_that_agree() -> None:
-    for pieces in (Pieces(2, 4, 256), Pieces(2, 4, 20), Pieces(16, 16, 16), Pieces(4, 4, 104)):
+    for limits in ((2, 4, 256), (2, 4, 20), (16, 16, 16), (4, 4, 104)):
+        pieces = RowPieces(*limits)
         for rows in range(700):
             counts = pieces.cut(rows)
             assert 0 <= sum(counts) - rows < max(pieces.smallest, 16)
@@ -81,4 +82,4 @@ def test_pieces_hold_all_rows_and_are_counts_that_agree() -> None:
 
 
 def test_no_rows_are_no_piece() -> None:
-    assert in_pieces(of_classes(lambda n: 0), x[:0], Pieces(2, 4, 32)).shape == (0, 2 * WIDTH)
+    assert in_pieces(of_classes(lambda n: 0), x[:0], RowPieces(2, 4, 32)).shape == (0, 2 * WIDTH)

@@ -15,7 +15,7 @@ _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
 @dataclass(frozen=True, slots=True)
-class GgufSource:
+class GGUFFile:
     """metadata: of the first part. readers: of all parts, in order."""
 
     path: Path
@@ -37,7 +37,7 @@ class GgufSource:
             yield from reader.tensors
 
 
-def open_gguf(path: Path) -> GgufSource:
+def open_gguf(path: Path) -> GGUFFile:
     """Read the header of a file, and of all its parts when it is split.
 
     Raises FailedPrecondition, in one line, for what is no GGUF file of a whole decoder.
@@ -47,7 +47,7 @@ def open_gguf(path: Path) -> GgufSource:
     if count > 1:
         readers = [_open(part) for part in _parts(path, count)]
     metadata = _metadata(readers[0], path)
-    source = GgufSource(path, metadata, tuple(readers))
+    source = GGUFFile(path, metadata, tuple(readers))
     _refuse_other_kinds(source)
     _refuse_missing_tensors(source)
     return source
@@ -98,7 +98,7 @@ def _parts(path: Path, count: int) -> list[Path]:
     return parts
 
 
-def _refuse_other_kinds(source: GgufSource) -> None:
+def _refuse_other_kinds(source: GGUFFile) -> None:
     kind = source.metadata.get("general.type", "model")
     architecture = source.metadata.get("general.architecture")
     if kind != "model" or architecture == "clip":
@@ -108,7 +108,7 @@ def _refuse_other_kinds(source: GgufSource) -> None:
         raise FailedPrecondition(f"{source.path} does not say general.architecture")
 
 
-def _refuse_missing_tensors(source: GgufSource) -> None:
+def _refuse_missing_tensors(source: GGUFFile) -> None:
     """A split file says how many tensors its parts have together."""
     expected = source.metadata.get("split.tensors.count")
     found = sum(len(reader.tensors) for reader in source.readers)

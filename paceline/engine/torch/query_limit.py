@@ -1,6 +1,6 @@
-"""How many query rows attention may see at once, such that all have the same bits: by trying.
+"""How many query rows attention may see at once, so that all have the same bits, found by trying.
 
-The kernel blocks its queries by how many there are, and on AMX multiplies otherwise from 64 on.
+The kernel blocks its queries by their number, and with AMX multiplies differently from 64 on.
 """
 
 import functools
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from paceline.engine.torch.padding import Padding, exact
+from paceline.engine.torch.padding import Padding, batch_invariant
 
 COUNTS = (8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 184, 192, 256, 512, 760, 768, 1024, 2048, 4096)
-"""Tried, as far as they are rounded: where known kernels change, and between."""
+"""Counts to try: where known kernels change, and between."""
 
 
 @functools.cache
@@ -22,10 +22,10 @@ def most_queries(
 ) -> int:
     """The most query rows, up to `limit`, that agree with those of the smallest count.
 
-    shape: KV heads, width of keys and of values. threads: for the cache, those that torch has.
-    0 where rows do not even agree with the smallest at other places.
+    shape: KV heads, width of keys and of values. threads: those of torch, a key of the
+    cache. 0 where rows differ even between the smallest counts.
     """
-    padding = exact(dtype)
+    padding = batch_invariant(dtype)
     most = limit
     for length in (padding.key_multiple, 2 * padding.key_multiple):
         trial = _Trial(shape, dtype, device, padding, length, limit)

@@ -16,13 +16,13 @@ from paceline.engine.torch.gguf.tokenizer import byte_level
 from paceline.engine.torch.gguf.vocabulary import GGUFVocabulary, TokenType
 
 
-def renew_folder(folder: Path, pre: str) -> None:
+def repair_folder(folder: Path, pre: str) -> None:
     """Split text by the rules called `pre`, and name the architecture in config.json.
 
     For folders of catalog models, whose weights, vocabulary and merges are right.
     """
     tokenizer = folder / "tokenizer.json"
-    _replace(tokenizer, _renewed(json.loads(tokenizer.read_text()), pre).to_str(pretty=True))
+    _replace(tokenizer, _repaired(json.loads(tokenizer.read_text()), pre).to_str(pretty=True))
     config = AutoConfig.from_pretrained(folder)
     if not config.architectures:
         config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]]
@@ -30,7 +30,7 @@ def renew_folder(folder: Path, pre: str) -> None:
     write_version(folder)
 
 
-def _renewed(content: dict[str, Any], pre: str) -> Tokenizer:
+def _repaired(content: dict[str, Any], pre: str) -> Tokenizer:
     added = {token["id"]: token for token in content["added_tokens"]}
     by_id = {index: token for token, index in content["model"]["vocab"].items()}
     by_id |= {index: token["content"] for index, token in added.items()}

@@ -1,4 +1,4 @@
-"""The instruction set that decides the bits: what oneDNN takes of the CPU, and torch's own."""
+"""The instruction set that decides the bits: the one that oneDNN uses, and the one of torch."""
 
 import os
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """oneDNN's names, from the least up, and the CPU's flags that each needs."""
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 OTHER_LIMITS = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_DEFAULT_FPMATH_MODE")
-"""Of the environment, what else changes kernels of a product."""
+"""Variables of the environment that also change the kernels of products."""
 
 
 def instruction_set() -> str:
-    """What decides the kernels on this CPU, in this environment: the same string, the same."""
+    """What decides the kernels on this CPU, in this environment: equal strings, equal kernels."""
     environment = {name: os.environ[name] for name in OTHER_LIMITS if os.environ.get(name)}
     parts = (
         onednn_level(torch.cpu.get_capabilities(), os.environ),

@@ -1,9 +1,9 @@
-"""Pieces of rows in which an operator gives each row the same bits: found by trying.
+"""Counts of rows for which an operator gives each row the same bits, found by trying them.
 
-A matrix product takes another kernel, or blocks its sums otherwise, by how many rows it is given:
-which counts agree is a property of machine, operator and shape. On AMX 2 to 32 rows agree and
-33 do not; with AVX-512 and no bf16 even counts do and some odd ones do not. So nothing is assumed:
-counts are tried at start, bit by bit, and larger batches run in pieces of counts that agree.
+A matrix product chooses its kernel, and how it blocks its sums, by the number of rows. Which counts
+agree depends on machine, operator and shape. With AMX 2 to 32 rows agree and 33 do not; with
+AVX-512 and no bf16 the even counts agree and some odd ones do not. So nothing is assumed: counts
+are compared at start, bit by bit, and larger batches run in pieces of counts that agree.
 """
 
 import math
@@ -20,28 +20,28 @@ Operator = Callable[[Tensor], Tensor]
 """Of rows, [n, in] to [n, out]."""
 
 MIN_ROWS = 4
-"""Fewer take longer, a fifth or more in bf16."""
+"""Fewer rows take longer, by a fifth or more in bf16."""
 FINE_ROWS = 64
-"""Up to here all multiples are tried, beyond only those of COARSE, where padding costs less."""
+"""Up to here all multiples are tried; beyond, where padding costs less, only those of COARSE."""
 COARSE = 8
 MULTIPLES = (2, 4, 8, 16, 32)
 ENOUGH = 32
-"""A piece of so many rows is not worth a larger multiple."""
+"""With pieces of so many rows no larger multiple is tried."""
 WEIGHTS = 15
-"""Rows that take as long as reading the weights, which each piece does anew."""
+"""Rows that take as long as reading the weights, which every piece does again."""
 COMPARED = 2**18
-"""Numbers compared for each count: sums in another order differ in one of some thousand."""
+"""Numbers compared for each count: sums in another order differ in one of a few thousand."""
 OPERATIONS = 3e11
-"""Multiplications that the search may cost a shape, about: a second on two cores."""
+"""Multiplications that the search may take for a shape, about: a second on two cores."""
 _SHIFT = 1
-"""Rows are tried at other places than those they have in what they are compared with."""
+"""Rows are tried at other indices than those they are compared with."""
 _MOST_ROWS = 512
 _LONG_SUM = 256
-"""Shorter ones, of toys, differ seldom, and are not worth many rows."""
+"""Shorter sums, of toy models, seldom differ: fewer rows of them are compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class RowPieces:
     """Counts of rows that agree: multiples of `multiple` from `smallest` to `largest`.
 
     Beyond FINE_ROWS only multiples of COARSE.
@@ -62,13 +62,13 @@ class Pieces:
         return [self.largest] * whole + ([self.up(rest)] if rest else [])
 
     def layout(self, limit: int) -> str:
-        """In words; all, where nothing is known to differ up to the `limit` that was asked for."""
+        """In words; the largest is "all" where no count up to `limit` differs."""
         largest = "all" if self.largest >= limit else str(self.largest)
         return f"multiples of {self.multiple} from {self.smallest} to {largest}"
 
     @property
     def cost(self) -> float:
-        """Time of a step of the fewest rows, and of a row in a prompt; 1 each at best."""
+        """Time of the smallest step, and of a row in a prompt; 1 each at best."""
         return (WEIGHTS + self.smallest) / (WEIGHTS + MIN_ROWS) + WEIGHTS / self.largest + 1
 
     @property
@@ -76,8 +76,8 @@ class Pieces:
         return max(COARSE, self.multiple)
 
 
-def in_pieces(operator: Operator, x: Tensor, pieces: Pieces) -> Tensor:
-    """`operator` of rows [n, in], in pieces; rows that fill a piece up are zero."""
+def in_pieces(operator: Operator, x: Tensor, pieces: RowPieces) -> Tensor:
+    """`operator` of rows [n, in], in pieces; the last one is filled up with zeros."""
     rows = x.shape[0]
     if rows <= pieces.largest and pieces.up(rows) == rows:
         return operator(x)
@@ -90,14 +90,14 @@ def in_pieces(operator: Operator, x: Tensor, pieces: Pieces) -> Tensor:
     return torch.cat(given) if given else operator(x)
 
 
-def find_pieces(operator: Operator, like: Tensor, outputs: int, limit: int) -> Pieces | None:
+def find_pieces(operator: Operator, like: Tensor, outputs: int, limit: int) -> RowPieces | None:
     """The counts of rows up to `limit` for which `operator` gives rows the same bits.
 
     like: a tensor of the inputs' width, dtype and device; its values do not matter. None
     where no count does.
     """
     search = _Search(operator, like, outputs, limit)
-    candidates: list[Pieces] = []
+    candidates: list[RowPieces] = []
     for multiple in MULTIPLES:
         found = search.pieces(multiple)
         if found is not None:
@@ -108,7 +108,7 @@ def find_pieces(operator: Operator, like: Tensor, outputs: int, limit: int) -> P
 
 
 class _Search:
-    """Tries counts of one operator on rows that are always the same."""
+    """Tries counts for one operator, on rows that are the same at every start."""
 
     def __init__(self, operator: Operator, like: Tensor, outputs: int, limit: int) -> None:
         self._operator = operator
@@ -119,8 +119,8 @@ class _Search:
         rows = max(self._enough, self._limit + MULTIPLES[-1]) + _SHIFT + self._limit
         self._rows = fixed_rows(like, rows)
 
-    def pieces(self, multiple: int) -> Pieces | None:
-        """All counts that agree with the smallest, as far as there is no gap."""
+    def pieces(self, multiple: int) -> RowPieces | None:
+        """All counts that agree with the smallest, up to the first that does not."""
         smallest = round_up(MIN_ROWS, multiple)
         expected = self._run(0, smallest, self._enough + smallest)
         largest = 0
@@ -131,7 +131,7 @@ class _Search:
             if not self._agrees(count, expected):
                 break
             largest = count
-        return Pieces(multiple, smallest, largest) if largest else None
+        return RowPieces(multiple, smallest, largest) if largest else None
 
     def _counts(self, multiple: int) -> Iterator[int]:
         yield from range(round_up(MIN_ROWS, multiple), FINE_ROWS + 1, multiple)
