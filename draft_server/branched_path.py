@@ -1,8 +1,8 @@
-"""Branches: what a draft model drafts for the case that the target picks its second best. Pure.
+"""Branches: draft tokens for the case that the target picks the draft's second-best token. Pure.
 
-A rejection costs a round trip to the draft and its next tokens before there is something to
-verify again. Where the draft's second best token is the one that the target picked instead,
-and the draft has gone on behind it beforehand, there is something at once.
+A rejection costs a round trip to the draft, and its next steps, before there is something to
+verify again. Where the target's token is the draft's second best, and the draft has already
+gone on behind that, there is something at once.
 """
 
 import heapq
@@ -12,84 +12,66 @@ from dataclasses import dataclass, field
 
 from paceline.protocol.draft_path import DraftPath
 from paceline.protocol.hashing import mix
-from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 
 MAX_TOKENS = 48
-"""Tokens of all branches of one path together; the unlikely ones do not grow beyond."""
-MAX_LEAVES = 4
-"""Most branches of one path that are continued at a time."""
+"""Tokens of all branches of one path together; no branch grows beyond."""
+MAX_BRANCHES = 4
+"""Most branches of one path that grow at a time."""
 UNLIKELY = 0.02
-"""Places that the target hardly reaches have no branches."""
+"""Positions that the target reaches with less than this chance have no branches."""
 LEAST_TAKEN = 0.15
 """Share of rejections, with a branch at hand, in which the target must take it. Below this
-they do not make up for the steps that a restart has to wait for."""
+branches do not make up for the steps that a restart has to wait for."""
 _PRIOR, _PRIOR_WEIGHT = 0.5, 8
-
-
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """What a draft picked for a position. margin: of its noisy score over the second best one's.
-
-    second: the token with that; None where there is no other. chance: that the target picks the
-    same, roughly, to tell which places are the least sure.
-    """
-
-    token: int
-    margin: float
-    second: int | None = None
-    chance: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Work out the chance, which is asked for in every step."""
-        object.__setattr__(self, "chance", 1.0 - 0.5 * math.exp(-self.margin))
 
 
 @dataclass(slots=True)
 class Branch:
-    """A second best token and what follows it. digest: of the path that ends with it.
+    """A second-best token and what follows it. digest: of the path that ends with the branch.
 
-    chance: that all its picks are right when its first token is.
+    chance: that all that follows is right when the second-best token is.
     """
 
     second: int
     digest: int
-    picks: list[Pick] = field(default_factory=list)
+    following: list[DraftToken] = field(default_factory=list)
     chance: float = 1.0
 
     @property
     def tokens(self) -> list[int]:
-        """Its tokens, the second best one first."""
-        return [self.second, *(pick.token for pick in self.picks)]
+        """Its tokens, the second-best one first."""
+        return [self.second, *(token.id for token in self.following)]
 
     @property
     def last(self) -> int:
         """Its last token."""
-        return self.picks[-1].token if self.picks else self.second
+        return self.following[-1].id if self.following else self.second
 
-    def append(self, pick: Pick) -> None:
+    def append(self, token: DraftToken) -> None:
         """Continue it."""
-        self.picks.append(pick)
-        self.digest = mix(self.digest, pick.token)
-        self.chance *= pick.chance
+        self.following.append(token)
+        self.digest = mix(self.digest, token.id)
+        self.chance *= _chance(token)
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
-    """A branch's end, to be continued. place: where it leaves the path.
+class BranchEnd:
+    """The end of a branch, from which it may grow. branch_point: position of its first token.
 
     digest: of the path that ends with it.
     """
 
-    place: int
+    branch_point: int
     digest: int
 
-    def grown(self, token: int) -> "Leaf":
-        """The same branch with one token more."""
-        return Leaf(self.place, mix(self.digest, token))
+    def behind(self, token: int) -> "BranchEnd":
+        """The end once the branch has one token more."""
+        return BranchEnd(self.branch_point, mix(self.digest, token))
 
 
 class BranchedPath(DraftPath):
-    """A committed tokens, draft tokens ahead of it, and branches to the draft tokens."""
+    """Committed tokens, draft tokens behind them, and branches beside the draft tokens."""
 
     def __init__(
         self,
@@ -105,49 +87,59 @@ class BranchedPath(DraftPath):
         super().__init__(committed)
         self._max_length = max_length
         self._stop = stop_token_ids
-        self._picks: list[Pick] = []
+        self._drafted: list[DraftToken] = []
+        self._chances: list[float] = []  # of each of them; needed in every step
         self._branches: dict[int, Branch] = {}
-        self._leaves: list[Leaf] | None = None
+        self._likeliest: list[BranchEnd] | None = None
         self._tried = self._taken = 0
 
-    def draft_token(self, picks: Sequence[Pick]) -> None:
+    def append(self, tokens: Sequence[DraftToken]) -> None:
         """Append draft tokens."""
-        for pick in picks:
-            if pick.second is not None:
-                other = Branch(pick.second, mix(self.digest, pick.second))
-                self._branches[len(self)] = other
-            self.extend((pick.token,))
-        self._picks += picks
-        self._leaves = None
+        for token in tokens:
+            if token.second is not None:
+                branch = Branch(token.second, mix(self.digest, token.second))
+                self._branches[len(self)] = branch
+            self.extend((token.id,))
+            self._chances.append(_chance(token))
+        self._drafted += tokens
+        self._likeliest = None
 
-    def proposal(self, start: int, drafter: Drafter = Drafter.MODEL) -> Proposal:
-        """The draft tokens from position `start` on."""
-        picks = self._picks[start - self.committed :]
-        tokens = tuple(pick.token for pick in picks)
-        margins = tuple(pick.margin for pick in picks)
-        return Proposal(start, self.digest_before(start), tokens, margins, drafter)
+    def proposal(self, start: int) -> Proposal:
+        """The draft tokens from position `start` on, which one drafter made.
+
+        Only lookup proposes none.
+        """
+        tokens = self._drafted[start - self.committed :]
+        return Proposal(
+            start,
+            self.digest_before(start),
+            tuple(token.id for token in tokens),
+            tuple(token.confidence for token in tokens),
+            tokens[0].drafter if tokens else Drafter.NGRAM,
+        )
 
     def commit(self, tokens: tuple[int, ...]) -> int:
         """As DraftPath. Behind a rejected draft token the path goes on with its branch, if it fits.
 
-        What it goes on with are draft tokens that begin behind the committed tokens.
+        The rest of that branch then are the draft tokens behind the committed ones.
         """
         begun = self.committed
         stayed = super().commit(tokens)
-        self._leaves = None
+        self._likeliest = None
         if stayed >= self.committed:
-            del self._picks[: self.committed - begun]
-            for place in [place for place in self._branches if place < self.committed]:
-                del self._branches[place]
+            count = self.committed - begun
+            del self._drafted[:count], self._chances[:count]
+            for position in [one for one in self._branches if one < self.committed]:
+                del self._branches[position]
             return stayed
         branch = self._branches.get(stayed)
-        self._picks, self._branches = [], {}
-        if branch is not None and branch.picks:
+        self._drafted, self._chances, self._branches = [], [], {}
+        if branch is not None and branch.following:
             known = self.tokens[stayed:]
             self._tried += 1
             self._taken += known[0] == branch.second
             if branch.tokens[: len(known)] == known:
-                self.draft_token(branch.picks[len(known) - 1 :])
+                self.append(branch.following[len(known) - 1 :])
         return stayed
 
     @property
@@ -156,61 +148,69 @@ class BranchedPath(DraftPath):
         taken = self._taken + _PRIOR * _PRIOR_WEIGHT
         return taken >= LEAST_TAKEN * (self._tried + _PRIOR_WEIGHT)
 
-    def leaves(self, count: int) -> list[Leaf]:
-        """The `count` branches that the target would most likely follow, to be continued.
+    def likeliest_branches(self, count: int) -> list[BranchEnd]:
+        """Ends of the `count` branches that the target would most likely take, to be grown.
 
-        None where it hardly ever did.
+        None where it hardly ever took one.
         """
         if not (count and self._taken_enough):
             return []
-        if self._leaves is None:  # several ask in each step
-            self._leaves = self._likeliest()
-        return self._leaves[:count]
+        if self._likeliest is None:  # several ask in each step
+            self._likeliest = self._find_likeliest()
+        return self._likeliest[:count]
 
-    def _likeliest(self) -> list[Leaf]:
-        room = MAX_TOKENS - sum(len(one.picks) for one in self._branches.values())
+    def _find_likeliest(self) -> list[BranchEnd]:
+        room = MAX_TOKENS - sum(len(one.following) for one in self._branches.values())
         likely: list[tuple[float, int]] = []
         reached = 1.0
-        for place, pick in enumerate(self._picks, self.committed):
-            branch = self._branches.get(place)
-            if branch is not None and self._may_grow(place, branch):
-                likely.append((reached * (1.0 - pick.chance) * branch.chance, place))
-            reached *= pick.chance
+        for position, chance in enumerate(self._chances, self.committed):
+            branch = self._branches.get(position)
+            if branch is not None and self._may_grow(position, branch):
+                likely.append((reached * (1.0 - chance) * branch.chance, position))
+            reached *= chance
             if reached < UNLIKELY:
                 break
-        best = heapq.nlargest(min(MAX_LEAVES, room), likely, key=lambda one: one[0])
-        return [Leaf(place, self._branches[place].digest) for _, place in best]
+        best = heapq.nlargest(min(MAX_BRANCHES, room), likely, key=lambda one: one[0])
+        return [BranchEnd(position, self._branches[position].digest) for _, position in best]
 
-    def holds(self, leaf: Leaf) -> bool:
-        """Whether the path has not left a branch meanwhile."""
-        return self._at(leaf) is not None
+    def holds(self, end: BranchEnd) -> bool:
+        """Whether a branch still ends there: the path may have left it, and it may have grown."""
+        return self._branch_at(end) is not None
 
-    def tokens_to(self, leaf: Leaf) -> list[int]:
-        """All tokens of prompt and output up to a leaf that the path holds."""
-        branch = self._at(leaf)
-        return self.tokens[: leaf.place] + (branch.tokens if branch else [])
+    def tokens_to(self, end: BranchEnd) -> list[int]:
+        """All tokens of prompt and output up to the end of a branch that the path holds."""
+        branch = self._branch_at(end)
+        return self.tokens[: end.branch_point] + (branch.tokens if branch else [])
 
-    def grow(self, leaf: Leaf, pick: Pick) -> Proposal | None:
-        """Continue a branch; returns what is new of it, None when the path has left it."""
-        branch = self._at(leaf)
+    def grow(self, end: BranchEnd, token: DraftToken) -> Proposal | None:
+        """Continue a branch; returns what is new of it, None when the path has left it.
+
+        The second-best token is proposed with the first one behind it.
+        """
+        branch = self._branch_at(end)
         if branch is None:
             return None
-        first = not branch.picks
-        position = leaf.place + 1 + len(branch.picks)
-        branch.append(pick)
-        self._leaves = None
+        first = not branch.following
+        position = end.branch_point + 1 + len(branch.following)
+        branch.append(token)
+        self._likeliest = None
         if not first:
-            return Proposal(position, leaf.digest, (pick.token,), (pick.margin,))
-        base = self.digest_before(leaf.place)
-        tokens = (branch.second, pick.token)
-        return Proposal(leaf.place, base, tokens, (0.0, pick.margin))
+            return Proposal(position, end.digest, (token.id,), (token.confidence,))
+        base = self.digest_before(end.branch_point)
+        tokens = (branch.second, token.id)
+        return Proposal(end.branch_point, base, tokens, (0.0, token.confidence))
 
-    def _at(self, leaf: Leaf) -> Branch | None:
-        """The branch that ends with `leaf`."""
-        branch = self._branches.get(leaf.place)
-        return branch if branch and branch.digest == leaf.digest else None
+    def _branch_at(self, end: BranchEnd) -> Branch | None:
+        """The branch that ends there."""
+        branch = self._branches.get(end.branch_point)
+        return branch if branch and branch.digest == end.digest else None
 
-    def _may_grow(self, place: int, branch: Branch) -> bool:
-        end = place + 1 + len(branch.picks)
+    def _may_grow(self, branch_point: int, branch: Branch) -> bool:
+        end = branch_point + 1 + len(branch.following)
         fits = self._max_length is None or end < self._max_length - 1
         return fits and branch.last not in self._stop
+
+
+def _chance(token: DraftToken) -> float:
+    """That the target picks the same, roughly: enough to tell which positions are least sure."""
+    return 1.0 - 0.5 * math.exp(-token.confidence)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter
 
-from draft_server.lookahead import Lookahead
+from draft_server.run_ahead import RunAhead
 from paceline.protocol.proposal import Drafter, Proposal
 
 
@@ -31,10 +31,10 @@ class DraftMetrics:
             registry=registry,
         )
 
-    def observe_end(self, session: Lookahead) -> None:
+    def observe_end(self, ahead: RunAhead) -> None:
         """Count what came of a stream's branches."""
-        self._branch_tokens.inc(session.branch_tokens)
-        self._taken.inc(session.branches_taken)
+        self._branch_tokens.inc(ahead.branch_tokens)
+        self._taken.inc(ahead.branches_taken)
 
     def observe(self, proposals: Iterable[Proposal]) -> None:
         """Count what is sent."""

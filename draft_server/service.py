@@ -103,7 +103,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
     def _advance(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> Advance:
         if request.WhichOneof("message") != "advance":
             raise InvalidArgument("only advance may follow open")
-        vocabulary = drafter.session.vocabulary
+        vocabulary = drafter.ahead.vocabulary
         size = vocabulary.size if vocabulary else self._server.model.vocabulary_size
         return advance_from_proto(request.advance, size)
 
@@ -125,5 +125,5 @@ def _together(proposals: list[Proposal]) -> list[Together]:
 
 def _more_to_come(drafter: AnyDrafter) -> bool:
     """Whether what was drafted had better wait for more, until it is due."""
-    session = drafter.session
-    return (session.wanted > 0 or session.has_branches) and not session.take_awaited()
+    ahead = drafter.ahead
+    return (ahead.wanted > 0 or ahead.has_branches) and not ahead.take_awaited()

@@ -55,6 +55,6 @@ class DraftStream:
         if self._branches is not None:
             self._branches.close()
         if self._drafter is not None:
-            self._recent.add(self._salt, self._drafter.session.committed)
+            self._recent.add(self._salt, self._drafter.ahead.committed)
             with harmless("metrics"):
-                self._metrics.observe_end(self._drafter.session)
+                self._metrics.observe_end(self._drafter.ahead)

@@ -1,7 +1,7 @@
-"""Drafting branches: more sessions of the draft model, each behind a second best token.
+"""Drafting branches: more sessions of the draft model, each behind a second-best token.
 
-They run in the same steps as the drafter's own, a row or a few each, so that where rows are
-all but free branches take no time from the draft tokens.
+They run in the same steps as the drafter's own session, with a token or a few each. Where more
+tokens in a step cost next to nothing, branches take no time from the draft tokens.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from itertools import takewhile
 
 import structlog
 
-from draft_server.branched_path import MAX_LEAVES, Leaf
+from draft_server.branched_path import MAX_BRANCHES, BranchEnd
 from draft_server.drafters.model import ModelDrafter, pick_next
 from paceline.engine.interfaces import Engine, Logits, OpenSession, Span, StepReport
 from paceline.engine.sampling.history import History
@@ -25,11 +25,11 @@ class BranchDrafter:
         """Work for `drafter` beside `peers`; begin with its committed tokens."""
         self._drafter = drafter
         self._peers = peers
-        self.tokens = drafter.session.committed  # of which KV, as far as it goes, is right
+        self.tokens = drafter.ahead.committed  # of which KV, as far as it goes, is right
         prompt = drafter.opening.prompt_token_ids
         self._history = History(prompt, self.tokens[len(prompt) :])
         self._committed = len(self.tokens)
-        self.leaf: Leaf | None = None
+        self.end: BranchEnd | None = None
 
     @property
     def idle(self) -> bool:
@@ -38,13 +38,13 @@ class BranchDrafter:
 
     def plan(self, cached: int) -> Span | None:
         """What is not in KV yet of the branch that is most likely needed."""
-        session = self._drafter.session
-        session.apply()
-        claimed = [peer.leaf for peer in self._peers if peer is not self and peer.leaf]
-        self.leaf = session.leaf(claimed, self.leaf)
-        if self.leaf is None:
+        ahead = self._drafter.ahead
+        ahead.apply()
+        claimed = [peer.end for peer in self._peers if peer is not self and peer.end]
+        self.end = ahead.branch_to_grow(claimed, self.end)
+        if self.end is None:
             return None
-        tokens = session.tokens_to(self.leaf)
+        tokens = ahead.tokens_to(self.end)
         start = min(cached, self._follow(tokens), len(tokens) - 1)
         return Span(start, self._drafter.target_ids.to_draft(tokens[start:]), 1)
 
@@ -53,7 +53,7 @@ class BranchDrafter:
         same = self._committed  # those never change
         pairs = zip(self.tokens[same:], tokens[same:], strict=False)
         same += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        self.tokens, self._committed = tokens, self._drafter.session.committed_length
+        self.tokens, self._committed = tokens, self._drafter.ahead.committed_length
         self._history.truncate(same)
         for token in tokens[same:]:
             self._history.append(token)
@@ -61,23 +61,23 @@ class BranchDrafter:
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Draft the next token, unless the path has left the branch."""
-        session, leaf = self._drafter.session, self.leaf
-        session.note_cost(report.cost_model)
-        session.apply()
-        if leaf is None or not session.holds(leaf):
+        ahead, end = self._drafter.ahead, self.end
+        ahead.observe_cost(report.cost_model)
+        ahead.apply()
+        if end is None or not ahead.holds(end):
             return
         row = self._drafter.target_ids.from_draft(logits[0])
-        pick = pick_next(row, self._drafter.opening, self._history)
-        if proposal := session.grow(leaf, pick):
+        token = pick_next(row, self._drafter.opening, self._history)
+        if proposal := ahead.grow(end, token):
             self._drafter.deliver(proposal)
-        self.leaf = leaf.grown(pick.token)
+        self.end = end.behind(token.id)
 
     def kept(self, cached: int) -> Sequence[int]:
         """Nothing: what others may share lies in the drafter's own session."""
         return ()
 
     def fail(self, error: PacelineError) -> None:
-        """The engine has logged it; draft tokens go on without branches."""
+        """The engine has logged it; drafting goes on without branches."""
 
 
 class BranchSessions:
@@ -92,7 +92,7 @@ class BranchSessions:
 
     def open(self, count: int) -> None:
         """Have `count` sessions, as far as there is room that nobody else needs."""
-        while len(self._sessions) < min(count, MAX_LEAVES) and self._may_open:
+        while len(self._sessions) < min(count, MAX_BRANCHES) and self._may_open:
             decoder = BranchDrafter(self._drafter, self._decoders)
             opening = self._drafter.opening
             try:

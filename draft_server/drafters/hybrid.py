@@ -22,9 +22,9 @@ class HybridDrafter(ModelDrafter):
     def plan(self, cached: int) -> Span | None:
         """What lookup leaves to the model."""
         self._catch_up()
-        self._lookup.commit(self.session.committed)
-        while self.session.wanted_of_lookup > 0:
-            proposal = self.session.look_up(self._lookup, self.least_match)
+        self._lookup.commit(self.ahead.committed)
+        while self.ahead.wanted_of_lookup > 0:
+            proposal = self.ahead.look_up(self._lookup, self.least_match)
             if not proposal.token_ids:
                 break
             self.hand_out(proposal)

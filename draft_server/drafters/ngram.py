@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from draft_server.lookahead import Lookahead
 from draft_server.prompt_lookup import KEY_TOKENS, PromptLookup
+from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
 from paceline.protocol.proposal import Proposal
@@ -19,11 +19,11 @@ class NgramDrafter:
         """`deliver` takes proposals; one without tokens says that none will come."""
         self._deliver = deliver
         self._lookup = lookup
-        self.session = Lookahead(opening)
+        self.ahead = RunAhead(opening)
 
     def advance(self, advance: Advance) -> None:
         """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
-        self.session.post(advance)
+        self.ahead.post(advance)
 
     @property
     def idle(self) -> bool:
@@ -32,14 +32,14 @@ class NgramDrafter:
 
     def plan(self, cached: int) -> Span | None:
         """Draft at once what the lookahead has room for; no span."""
-        if not self.session.has_news:
+        if not self.ahead.has_news:
             return None
-        self.session.catch_up()
-        self._lookup.commit(self.session.committed)
-        while self.session.wanted_of_lookup > 0:
-            proposal = self.session.look_up(self._lookup, KEY_TOKENS)
+        self.ahead.catch_up()
+        self._lookup.commit(self.ahead.committed)
+        while self.ahead.wanted_of_lookup > 0:
+            proposal = self.ahead.look_up(self._lookup, KEY_TOKENS)
             self._deliver(proposal)
-            self.session.told()
+            self.ahead.delivered()
             if not proposal.token_ids:
                 break
         return None

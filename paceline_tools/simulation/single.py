@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from draft_server.branched_path import BranchedPath, Leaf, Pick
+from draft_server.branched_path import BranchedPath, BranchEnd
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.round import rounds
 from orchestrator.speculation.acceptance import JudgedToken
@@ -20,7 +20,7 @@ from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
 from paceline.engine.core.cost import CostFit
 from paceline.protocol.hashing import mix
-from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Load, Opening
 from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
@@ -242,12 +242,12 @@ class _Draft:
             tasks.create_task(self._hear())
             while True:
                 draft_token = self._world.draft_token(len(self._path))
-                leaves = self._path.leaves(self._branches)
+                branches = self._path.likeliest_branches(self._branches)
                 if self._has_room(Drafter.NGRAM if draft_token is None else draft_token.drafter):
-                    await self._draft(draft_token, leaves)
-                elif leaves:
+                    await self._draft(draft_token, branches)
+                elif branches:
                     await asyncio.sleep(self._world.draft_seconds)
-                    self._grow(leaves)
+                    self._grow(branches)
                 else:
                     self._news.clear()
                     await self._news.wait()
@@ -256,7 +256,7 @@ class _Draft:
         lookahead = self._lookahead if drafter is Drafter.MODEL else self._ngram_lookahead
         return not self._exhausted and len(self._path) - self._path.committed < lookahead
 
-    async def _draft(self, draft_token: JudgedToken | None, leaves: list[Leaf]) -> None:
+    async def _draft(self, draft_token: JudgedToken | None, branches: list[BranchEnd]) -> None:
         """Make a draft token, or say that there is none; news that came meanwhile may make it void.
 
         Branches grow in the same step of the model.
@@ -266,30 +266,30 @@ class _Draft:
         if (len(self._path), self._path.digest) == (position, digest):
             self._draft_token(position, digest, draft_token)
         if draft_token is not None and draft_token.drafter is Drafter.MODEL:
-            self._grow(leaves)
+            self._grow(branches)
 
     def _draft_token(self, position: int, digest: int, draft_token: JudgedToken | None) -> None:
         if draft_token is None:
             self._exhausted = True
             self._later(self._session.receive, Proposal(position, digest, ()))
             return
-        self._path.draft_token([self._pick(position, draft_token)])
+        self._path.append([self._made(position, draft_token)])
         self._outcome.drafted += 1
-        self._later(self._session.receive, self._path.proposal(position, draft_token.drafter))
+        self._later(self._session.receive, self._path.proposal(position))
 
-    def _grow(self, leaves: list[Leaf]) -> None:
-        for leaf in leaves:
-            position = len(self._path.tokens_to(leaf))
+    def _grow(self, branches: list[BranchEnd]) -> None:
+        for end in branches:
+            position = len(self._path.tokens_to(end))
             draft_token = self._world.draft_token(position)
-            if draft_token is not None and self._path.holds(leaf):
+            if draft_token is not None and self._path.holds(end):
                 self._outcome.drafted += 1
-                grown = self._path.grow(leaf, self._pick(position, draft_token))
+                grown = self._path.grow(end, self._made(position, draft_token))
                 self._later(self._session.receive, grown)
 
-    def _pick(self, position: int, draft_token: JudgedToken) -> Pick:
+    def _made(self, position: int, draft_token: JudgedToken) -> DraftToken:
         token = truth(position) if draft_token.right else WRONG
         second = self._world.second(position) if draft_token.drafter is Drafter.MODEL else None
-        return Pick(token, draft_token.confidence, second)
+        return DraftToken(token, draft_token.confidence, draft_token.drafter, second)
 
     def _seconds(self, draft_token: JudgedToken | None) -> float:
         """Of looking up, or of a draft step; the first one reads the prompt."""

@@ -349,7 +349,7 @@ async def test_the_draft_refuses_a_gap(running: Running) -> None:
             async for _ in call:
                 pass
     error = from_rpc_error(raised.value)
-    assert str(error) == "advance.position is 9; it must be 2, where the committed tokens ends"
+    assert str(error) == "advance.position is 9; it must be 2, where the committed tokens end"
 
 
 async def test_the_request_id_is_the_clients_or_made_and_a_bad_one_is_refused(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from draft_server.lookahead import Lookahead
+from draft_server.run_ahead import RunAhead
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.proposal import Proposal
@@ -102,7 +102,7 @@ async def test_a_token_of_an_branch_that_is_taken_counts_as_drafted_once(
         return make_and_count
 
     for name in ("propose", "grow"):
-        monkeypatch.setattr(Lookahead, name, counted(getattr(Lookahead, name)))
+        monkeypatch.setattr(RunAhead, name, counted(getattr(RunAhead, name)))
     async with servers.target("simulated:step_ms=6") as target:
         monkeypatch.setattr("paceline.engine.simulated.getpid", lambda: "elsewhere")
         async with (

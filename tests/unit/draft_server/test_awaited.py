@@ -2,15 +2,15 @@
 
 import pytest
 
-from draft_server.branched_path import BranchedPath, Pick
+from draft_server.branched_path import BranchedPath
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
 from draft_server.drafters.ngram import NgramDrafter
-from draft_server.lookahead import Lookahead
 from draft_server.prompt_lookup import PromptLookup
+from draft_server.run_ahead import RunAhead
 from draft_server.service import _more_to_come
 from paceline.engine.interfaces import StepReport
-from paceline.protocol.proposal import Drafter
+from paceline.protocol.proposal import DraftToken
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Load, Opening
 from tests.table_model import TableRunner, TokenCache
@@ -61,16 +61,16 @@ def test_what_is_looked_up_counts_once_it_is_delivered(
     opening = Opening("test", prompt, SamplingParams(), 7, 40)
     early: list[bool] = []
     drafter = make(
-        opening, lambda _: early.append(drafter.session.take_awaited()), PromptLookup(prompt)
+        opening, lambda _: early.append(drafter.ahead.take_awaited()), PromptLookup(prompt)
     )
     drafter.advance(Advance(len(prompt), (), lookahead=8, awaited=1))
     drafter.plan(0)
     assert early[0] is False
-    assert any(early[1:]) or drafter.session.take_awaited()
+    assert any(early[1:]) or drafter.ahead.take_awaited()
 
 
 def test_an_advance_that_is_applied_while_somebody_looks_is_not_lost() -> None:
-    session = Lookahead(OPENING)
+    ahead = RunAhead(OPENING)
     applied: list[int] = []
 
     class Switching(int):
@@ -86,41 +86,41 @@ def test_an_advance_that_is_applied_while_somebody_looks_is_not_lost() -> None:
             assert isinstance(other, int)
             if not applied:
                 applied.append(1)
-                session.post(Advance(LENGTH, (), lookahead=8, awaited=2))
-                session.apply()
+                ahead.post(Advance(LENGTH, (), lookahead=8, awaited=2))
+                ahead.apply()
             return int(self) - int(other)
 
-    session.post(Advance(LENGTH, (), lookahead=8, awaited=1))
-    session.apply()
-    session.propose((Pick(3, 1.0),), Drafter.MODEL)
-    session.told()
-    session._awaited = (Switching(LENGTH + 1),)
-    assert session.take_awaited()
-    assert not session.take_awaited()
-    session.propose((Pick(3, 1.0),), Drafter.MODEL)
-    session.told()
-    assert session.take_awaited()
+    ahead.post(Advance(LENGTH, (), lookahead=8, awaited=1))
+    ahead.apply()
+    ahead.propose((DraftToken(3, 1.0),))
+    ahead.delivered()
+    ahead._awaited._until = (Switching(LENGTH + 1),)
+    assert ahead.take_awaited()
+    assert not ahead.take_awaited()
+    ahead.propose((DraftToken(3, 1.0),))
+    ahead.delivered()
+    assert ahead.take_awaited()
 
 
 def test_draft_tokens_that_a_rejection_drops_are_waited_for_anew() -> None:
-    session = Lookahead(OPENING)
-    session.post(Advance(LENGTH, (), lookahead=8))
-    session.apply()
-    session.propose(tuple(Pick(3, 1.0) for _ in range(4)), Drafter.MODEL)
-    session.told()
-    session.post(Advance(LENGTH, (2,), lookahead=8, awaited=2))
-    session.apply()
-    assert not session.take_awaited()
+    ahead = RunAhead(OPENING)
+    ahead.post(Advance(LENGTH, (), lookahead=8))
+    ahead.apply()
+    ahead.propose([DraftToken(3, 1.0)] * 4)
+    ahead.delivered()
+    ahead.post(Advance(LENGTH, (2,), lookahead=8, awaited=2))
+    ahead.apply()
+    assert not ahead.take_awaited()
     for expected in (False, True):
-        session.propose((Pick(3, 1.0),), Drafter.MODEL)
-        session.told()
-        assert session.take_awaited() is expected
+        ahead.propose((DraftToken(3, 1.0),))
+        ahead.delivered()
+        assert ahead.take_awaited() is expected
 
 
 def test_a_path_is_never_seen_shorter_than_what_is_committed() -> None:
     """By who copies the committed tokens on the event loop, whenever the worker is interrupted."""
     path = BranchedPath((1, 2))
-    path.draft_token(tuple(Pick(3, 1.0) for _ in range(3)))
+    path.append([DraftToken(3, 1.0)] * 3)
     before = path.tokens[: path.committed]
     seen: list[list[int]] = []
     truncate, extend = path.truncate, path.extend

@@ -6,10 +6,10 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from draft_server.branched_path import MAX_TOKENS, BranchedPath, Leaf, Pick
-from draft_server.lookahead import Lookahead
+from draft_server.branched_path import MAX_TOKENS, BranchedPath, BranchEnd
+from draft_server.run_ahead import RunAhead
 from orchestrator.speculation.draft_buffer import ProposalBuffer, ReceivedTokens
-from paceline.protocol.proposal import Drafter, Proposal, joined
+from paceline.protocol.proposal import DraftToken, Proposal, joined
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath
@@ -20,67 +20,71 @@ MAX_LENGTH = 40
 STOP = frozenset({0})
 
 tokens = st.integers(0, VOCABULARY - 1)
-picks = st.builds(Pick, tokens, st.floats(0, 4), st.none() | tokens)
+drafted = st.builds(DraftToken, tokens, st.floats(0, 4), second=st.none() | tokens)
 
 
-def path_with(*draft_tokens: Pick) -> BranchedPath:
+def path_with(*draft_tokens: DraftToken) -> BranchedPath:
     path = BranchedPath(PROMPT, MAX_LENGTH, STOP)
-    path.draft_token(draft_tokens)
+    path.append(draft_tokens)
     return path
 
 
-def grown(path: BranchedPath, leaf: Leaf, *margins_and_tokens: tuple[int, float]) -> Leaf:
-    for token, margin in margins_and_tokens:
-        assert path.grow(leaf, Pick(token, margin)) is not None
-        leaf = leaf.grown(token)
-    return leaf
+def grown(path: BranchedPath, end: BranchEnd, *following: tuple[int, float]) -> BranchEnd:
+    for token, confidence in following:
+        assert path.grow(end, DraftToken(token, confidence)) is not None
+        end = end.behind(token)
+    return end
 
 
-def test_the_least_sure_place_comes_first_and_a_doubtful_branch_gives_way() -> None:
-    path = path_with(Pick(1, 2.0, 2), Pick(1, 0.1, 2), Pick(1, 1.0, 2))
-    assert [leaf.place for leaf in path.leaves(9)] == [3, 4, 2]
-    [first] = path.leaves(1)
+def test_the_least_sure_position_comes_first_and_a_doubtful_branch_gives_way() -> None:
+    path = path_with(
+        DraftToken(1, 2.0, second=2), DraftToken(1, 0.1, second=2), DraftToken(1, 1.0, second=2)
+    )
+    assert [end.branch_point for end in path.likeliest_branches(9)] == [3, 4, 2]
+    [first] = path.likeliest_branches(1)
     grown(path, first, (1, 0.0), (2, 0.0), (1, 0.0))
-    assert [leaf.place for leaf in path.leaves(9)] == [4, 2, 3]
-    assert path.leaves(0) == []
+    assert [end.branch_point for end in path.likeliest_branches(9)] == [4, 2, 3]
+    assert path.likeliest_branches(0) == []
 
 
 def test_the_path_goes_on_behind_the_branch_that_was_picked_and_no_other() -> None:
     for recovered, ahead in ((2, [1, 2, 1]), (0, [])):
-        path = path_with(Pick(1, 2.0, 2), Pick(1, 0.1, 2), Pick(1, 1.0, 2))
-        leaf = grown(path, path.leaves(1)[0], (1, 1.0), (2, 1.0), (1, 1.0))
+        path = path_with(
+            DraftToken(1, 2.0, second=2), DraftToken(1, 0.1, second=2), DraftToken(1, 1.0, second=2)
+        )
+        end = grown(path, path.likeliest_branches(1)[0], (1, 1.0), (2, 1.0), (1, 1.0))
         assert path.commit((1, recovered)) == 3
         assert path.draft_tokens == ahead
-        assert not path.holds(leaf)
+        assert not path.holds(end)
         expected = TokenPath((*PROMPT, 1, recovered, *ahead)).digest
         assert path.digest == expected
 
 
-def test_committed_tokens_may_go_further_than_the_place_along_the_branch() -> None:
+def test_committed_tokens_may_go_beyond_the_branch_point_along_the_branch() -> None:
     for beyond, ahead in (((1,), [2]), ((1, 2), []), ((1, 2, 1), []), ((2,), [])):
-        path = path_with(Pick(1, 0.1, 2), Pick(1, 1.0))
-        grown(path, path.leaves(1)[0], (1, 1.0), (2, 1.0))
+        path = path_with(DraftToken(1, 0.1, second=2), DraftToken(1, 1.0))
+        grown(path, path.likeliest_branches(1)[0], (1, 1.0), (2, 1.0))
         path.commit((2, *beyond))
         assert path.draft_tokens == ahead
 
 
-def test_an_branch_ends_at_a_stop_token_and_before_the_last_token_of_the_output() -> None:
-    assert path_with(Pick(1, 0.1, 0)).leaves(9) == []
+def test_a_branch_ends_at_a_stop_token_and_before_the_last_token_of_the_output() -> None:
+    assert path_with(DraftToken(1, 0.1, second=0)).likeliest_branches(9) == []
     path = BranchedPath(PROMPT, len(PROMPT) + 3)
-    path.draft_token([Pick(1, 0.1, 2), Pick(1, 0.1, 2)])
-    [leaf] = path.leaves(9)
-    assert leaf.place == len(PROMPT)
-    grown(path, leaf, (1, 1.0))
-    assert path.leaves(9) == []
+    path.append([DraftToken(1, 0.1, second=2), DraftToken(1, 0.1, second=2)])
+    [end] = path.likeliest_branches(9)
+    assert end.branch_point == len(PROMPT)
+    grown(path, end, (1, 1.0))
+    assert path.likeliest_branches(9) == []
 
 
 def test_all_branches_together_are_bounded() -> None:
     path = BranchedPath(PROMPT)
-    path.draft_token([Pick(1, 0.1, 2)] * 8)
+    path.append([DraftToken(1, 0.1, second=2)] * 8)
     count = 0
-    while leaves := path.leaves(4):
-        for leaf in leaves:
-            grown(path, leaf, (1, 1.0))
+    while ends := path.likeliest_branches(4):
+        for end in ends:
+            grown(path, end, (1, 1.0))
             count += 1
     assert count == MAX_TOKENS
 
@@ -89,43 +93,43 @@ def test_a_path_whose_branches_are_never_taken_makes_no_more() -> None:
     for recovered, is_over in ((0, True), (2, False)):
         path = BranchedPath(PROMPT)
         for _ in range(40):
-            path.draft_token([Pick(1, 0.1, 2)])
-            for leaf in path.leaves(1):
-                grown(path, leaf, (1, 0.0))
+            path.append([DraftToken(1, 0.1, second=2)])
+            for end in path.likeliest_branches(1):
+                grown(path, end, (1, 0.0))
             path.commit((recovered,))
             path.commit(tuple(path.draft_tokens))
-        path.draft_token([Pick(1, 0.1, 2)])
-        assert (path.leaves(1) == []) is is_over
+        path.append([DraftToken(1, 0.1, second=2)])
+        assert (path.likeliest_branches(1) == []) is is_over
 
 
-@given(st.lists(picks, max_size=8), st.lists(tokens, max_size=10).map(tuple), st.data())
-def test_leaves_are_what_their_digest_says(
-    draft_tokens: list[Pick], committed: tuple[int, ...], data: st.DataObject
+@given(st.lists(drafted, max_size=8), st.lists(tokens, max_size=10).map(tuple), st.data())
+def test_ends_of_branches_are_what_their_digest_says(
+    draft_tokens: list[DraftToken], committed: tuple[int, ...], data: st.DataObject
 ) -> None:
     path = path_with(*draft_tokens)
     for _ in range(data.draw(st.integers(0, 6))):
-        for leaf in path.leaves(2):
-            assert TokenPath(path.tokens_to(leaf)).digest == leaf.digest
-            assert path.tokens_to(leaf)[: leaf.place] == path.tokens[: leaf.place]
-            path.grow(leaf, data.draw(picks))
+        for end in path.likeliest_branches(2):
+            assert TokenPath(path.tokens_to(end)).digest == end.digest
+            assert path.tokens_to(end)[: end.branch_point] == path.tokens[: end.branch_point]
+            path.grow(end, data.draw(drafted))
     path.commit(committed)
     assert path.tokens[: path.committed] == [*PROMPT, *committed]
     assert path.proposal(path.committed).token_ids == tuple(path.draft_tokens)
-    for leaf in path.leaves(9):
-        assert leaf.place >= path.committed
+    for end in path.likeliest_branches(9):
+        assert end.branch_point >= path.committed
 
 
 def test_proposals_of_several_paths_are_joined_each_with_its_own() -> None:
-    path = path_with(Pick(1, 0.1, 2))
+    path = path_with(DraftToken(1, 0.1, second=2))
     sent = [path.proposal(2)]
-    leaf = path.leaves(1)[0]
+    end = path.likeliest_branches(1)[0]
     for token in (1, 2):
-        path.draft_token([Pick(token, 0.5)])
+        path.append([DraftToken(token, 0.5)])
         sent.append(path.proposal(len(path) - 1))
-        branch = path.grow(leaf, Pick(token, 0.25))
+        branch = path.grow(end, DraftToken(token, 0.25))
         assert branch is not None
         sent.append(branch)
-        leaf = leaf.grown(token)
+        end = end.behind(token)
     base = TokenPath(PROMPT).digest
     assert joined(sent) == [
         Proposal(2, base, (1, 1, 2), (0.1, 0.5, 0.5)),
@@ -141,7 +145,7 @@ class Wire:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.draft = Lookahead(Opening("test", PROMPT, SamplingParams(), 0, 1000))
+        self.draft = RunAhead(Opening("test", PROMPT, SamplingParams(), 0, 1000))
         self.buffer = ProposalBuffer(PROMPT, VOCABULARY)
         self.committed = TokenPath(PROMPT)
         self.proposals: deque[tuple[Proposal, bool]] = deque()
@@ -151,19 +155,23 @@ class Wire:
         self.decide(())
         self.hear()
 
-    def pick(self) -> Pick:
+    def next_token(self) -> DraftToken:
         token = self.rng.randrange(2)
-        return Pick(token, self.rng.uniform(0, 3), 1 - token)
+        return DraftToken(token, self.rng.uniform(0, 3), second=1 - token)
 
     def draft_token(self) -> None:
         if self.draft.wanted > 0:
             self.made += 1
-            self.proposals.append((self.draft.propose((self.pick(),), Drafter.MODEL), False))
+            self.proposals.append((self.draft.propose((self.next_token(),)), False))
 
     def grow(self) -> None:
-        first = self.draft.leaf((), None)
-        leaf = self.draft.leaf((first,), None) if first and self.rng.random() < 0.3 else first
-        if leaf is not None and (proposal := self.draft.grow(leaf, self.pick())):
+        first = self.draft.branch_to_grow((), None)
+        end = (
+            self.draft.branch_to_grow((first,), None)
+            if first and self.rng.random() < 0.3
+            else first
+        )
+        if end is not None and (proposal := self.draft.grow(end, self.next_token())):
             self.made += len(proposal.token_ids)
             self.proposals.append((proposal, True))
 
@@ -190,7 +198,7 @@ class Wire:
         if self.advances:
             self.draft.post(self.advances.popleft())
             self.draft.catch_up()
-            if taken := self.draft.taken():
+            if taken := self.draft.taken_branch():
                 self.proposals.append((taken, False))
 
     def check(self) -> None:

@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 
 from draft_server.drafters.branches import BranchDrafter, BranchSessions
 from draft_server.drafters.model import ModelDrafter
-from draft_server.lookahead import TOKEN_SHARE
 from draft_server.model_free import start_lookup
+from draft_server.run_ahead import TOKEN_SHARE
 from draft_server.settings import DraftSettings
 from paceline.engine.interfaces import Decoder, Span, StepReport
 from paceline.engine.sampling.history import History
@@ -65,12 +65,12 @@ class BranchesMachine(RuleBasedStateMachine):
     )
     def commit(self, count: int, other: bool, lookahead: int, branches: int) -> None:
         """Along the draft tokens, and then perhaps the second best token."""
-        session = self.drafter.session
-        session.apply()
-        leaves = [leaf for leaf in (session.leaf((), None),) if leaf]
-        draft_tokens = session.tokens[len(self.committed) :]
-        if other and leaves:
-            path = session.tokens_to(leaves[0])
+        ahead = self.drafter.ahead
+        ahead.apply()
+        end = ahead.branch_to_grow((), None)
+        draft_tokens = ahead.tokens[len(self.committed) :]
+        if other and end:
+            path = ahead.tokens_to(end)
             self.send(tuple(path[len(self.committed) :][: count + 1]), lookahead, branches)
         else:
             self.send(tuple(draft_tokens[:count]), lookahead, branches)
@@ -98,7 +98,7 @@ class BranchesMachine(RuleBasedStateMachine):
                 decoder.commit(span, logits, REPORT)
 
     @invariant()
-    def what_is_delivered_is_what_the_model_would_draft_token(self) -> None:
+    def what_is_delivered_is_what_the_model_would_draft(self) -> None:
         for proposal in self.delivered:
             base = self.find(proposal)
             if proposal.confidences[0] == 0.0 and self.is_second(base, proposal.token_ids[0]):
@@ -114,7 +114,7 @@ class BranchesMachine(RuleBasedStateMachine):
 
     def find(self, proposal: Proposal) -> list[int]:
         """The tokens that a proposal follows: of the path, or of a branch seen before."""
-        paths = [self.drafter.session.tokens, self.committed, *self.known.values()]
+        paths = [self.drafter.ahead.tokens, self.committed, *self.known.values()]
         for path in paths:
             if TokenPath(path[: proposal.position]).digest == proposal.base_digest:
                 base = path[: proposal.position]
@@ -135,7 +135,7 @@ class BranchesMachine(RuleBasedStateMachine):
         return pick_with_second(row, self.opening.sampling, 7, history, stop)[2] == token
 
 
-TestAlternatives = BranchesMachine.TestCase
+TestBranches = BranchesMachine.TestCase
 
 
 def drafting(cost: CostModel | None) -> tuple[ModelDrafter, BranchDrafter, list[Proposal]]:
@@ -154,23 +154,23 @@ def drafting(cost: CostModel | None) -> tuple[ModelDrafter, BranchDrafter, list[
     return drafter, branch, delivered
 
 
-def test_the_drafter_goes_on_behind_an_branch_that_was_picked_and_sends_it_again() -> None:
+def test_the_drafter_goes_on_behind_a_branch_that_was_picked_and_sends_it_again() -> None:
     drafter, _, delivered = drafting(None)
     taken = next(one for one in delivered if one.confidences[0] == 0.0 and one.position > 2)
-    before = drafter.session.tokens[2 : taken.position]
+    before = drafter.ahead.tokens[2 : taken.position]
     delivered.clear()
     tokens = (*before, taken.token_ids[0])
     drafter.advance(Advance(2, tokens, 4, 4, branches=1))
     assert drafter.plan(0) is not None
     assert delivered[0].position == taken.position + 1
     assert delivered[0].token_ids[0] == taken.token_ids[1]
-    assert drafter.session.branches_taken == 1
+    assert drafter.ahead.branches_taken == 1
 
 
-def test_where_rows_cost_there_are_no_branches() -> None:
+def test_where_tokens_cost_there_are_no_branches() -> None:
     for row, expected in ((0.9 * TOKEN_SHARE, True), (1.2 * TOKEN_SHARE, False)):
         drafter, *_ = drafting(CostModel(1.0, row))
-        assert bool(drafter.session.branch_tokens) is expected
+        assert bool(drafter.ahead.branch_tokens) is expected
 
 
 def test_sessions_are_opened_as_granted_while_half_of_all_kv_is_free_and_then_freed() -> None:

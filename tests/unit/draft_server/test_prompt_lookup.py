@@ -73,7 +73,7 @@ def test_recent_outputs_are_bounded_and_kept_apart_by_salt() -> None:
     assert recent.of("a") == ()
 
 
-def test_the_ngram_drafter_draft_tokens_at_once_and_says_when_it_knows_nothing() -> None:
+def test_the_ngram_drafter_drafts_at_once_and_says_when_it_knows_nothing() -> None:
     delivered: list[Proposal | PacelineError] = []
     prompt = (1, 2, 3, 4, 1, 2)
     opening = Opening("test", prompt, SamplingParams(), 0, 20, stop_token_ids=frozenset({4}))

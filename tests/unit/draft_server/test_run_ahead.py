@@ -1,13 +1,14 @@
-"""The draft's session: it tokens on the committed tokens, within its lookahead, from a right KV."""
+"""Running ahead: drafts lie behind the committed tokens, within the lookahead, from a right KV."""
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from draft_server.advances import MOST_WAITING
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
-from draft_server.lookahead import MOST_WAITING, Lookahead
 from draft_server.prompt_lookup import PromptLookup, SuffixIndex
+from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted
 from paceline.protocol.proposal import Drafter, Proposal
@@ -164,17 +165,17 @@ TestRunningAheadWithLookup = HybridMachine.TestCase
 
 
 def test_an_advance_that_leaves_a_gap_is_refused_and_names_the_limit() -> None:
-    session = Lookahead(Opening("test", (1, 2), SamplingParams(), 0, 8))
-    session.post(Advance(2, (3,), 4))
+    ahead = RunAhead(Opening("test", (1, 2), SamplingParams(), 0, 8))
+    ahead.post(Advance(2, (3,), 4))
     with pytest.raises(InvalidArgument, match=r"advance\.position is 5; it must be 3"):
-        session.post(Advance(5, (), 4))
+        ahead.post(Advance(5, (), 4))
 
 
 def test_advances_that_nobody_takes_are_bounded_and_taking_them_makes_room() -> None:
-    session = Lookahead(Opening("test", (1, 2), SamplingParams(), 7, 10))
+    ahead = RunAhead(Opening("test", (1, 2), SamplingParams(), 7, 10))
     for _ in range(MOST_WAITING):
-        session.post(Advance(2, (), 1))
+        ahead.post(Advance(2, (), 1))
     with pytest.raises(ResourceExhausted, match=str(MOST_WAITING)):
-        session.post(Advance(2, (), 1))
-    session.apply()
-    session.post(Advance(2, (), 1))
+        ahead.post(Advance(2, (), 1))
+    ahead.apply()
+    ahead.post(Advance(2, (), 1))
