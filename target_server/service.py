@@ -57,28 +57,18 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[target_pb2.VerifyResponse]:
         """One session, from Open to the end of the stream."""
-        asked: deque[float] = deque(maxlen=1)
-
-        def post(
-            verification: Verification, request: target_pb2.VerifyRequest
-        ) -> tuple[float, ...]:
-            asked.append(time.perf_counter())
-            self._post(verification, request)
-            return ()
-
+        asked: deque[float] = deque(maxlen=1)  # when the last Verify came
         most = self._server.engine.max_block_tokens
         make = functools.partial(Verification, max_block_tokens=most)
+        post = functools.partial(self._post, asked)
         session = self._server.run_session(request_iterator, context, make, post)
         async with contextlib.aclosing(session):
             async for value in session:
                 if not isinstance(value, Verdict):
-                    yield self._response(value)
+                    yield _response(value)
                     continue
-                queued = time.perf_counter() - asked.pop() if asked else 0.0
                 try:
-                    response = self._response(value)
-                    response.verdict.queue_seconds = _queue_seconds(value, queued)
-                    yield response
+                    yield _verdict_response(value, asked)
                 finally:  # once it is on its way: no metric delays it
                     with harmless("metrics"):
                         self._metrics.observe(value)
@@ -92,21 +82,30 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         types = target_pb2.VerifyResponse, target_pb2.VerifySharedResponse
         return SharedService(self._session, *types).messages(request_iterator)
 
-    def _post(self, verification: Verification, request: target_pb2.VerifyRequest) -> None:
+    def _post(
+        self, asked: deque[float], verification: Verification, request: target_pb2.VerifyRequest
+    ) -> tuple[float, ...]:
+        asked.append(time.perf_counter())
         if request.WhichOneof("message") != "verify":
             raise InvalidArgument("only verify may follow open")
         verification.ask(verify_from_proto(request.verify, self._server.model.vocabulary_size))
+        return ()
 
-    def _response(
-        self, value: Opened | PromptLogprobs | Verdict | Progress
-    ) -> target_pb2.VerifyResponse:
-        if isinstance(value, Opened):
-            return target_pb2.VerifyResponse(opened=opened_to_proto(value))
-        if isinstance(value, Progress):
-            return target_pb2.VerifyResponse(progress=progress_to_proto(value))
-        if isinstance(value, PromptLogprobs):
-            return target_pb2.VerifyResponse(prompt_logprobs=prompt_logprobs_to_proto(value))
-        return target_pb2.VerifyResponse(verdict=verdict_to_proto(value))
+
+def _response(value: Opened | PromptLogprobs | Progress) -> target_pb2.VerifyResponse:
+    if isinstance(value, Opened):
+        return target_pb2.VerifyResponse(opened=opened_to_proto(value))
+    if isinstance(value, Progress):
+        return target_pb2.VerifyResponse(progress=progress_to_proto(value))
+    return target_pb2.VerifyResponse(prompt_logprobs=prompt_logprobs_to_proto(value))
+
+
+def _verdict_response(verdict: Verdict, asked: deque[float]) -> target_pb2.VerifyResponse:
+    """The verdict; the first after a Verify says how long that was queued."""
+    seconds = time.perf_counter() - asked.pop() if asked else 0.0
+    response = target_pb2.VerifyResponse(verdict=verdict_to_proto(verdict))
+    response.verdict.queue_seconds = _queue_seconds(verdict, seconds)
+    return response
 
 
 def _queue_seconds(verdict: Verdict, seconds: float) -> float:

@@ -19,14 +19,14 @@ PROMPT_LOGPROB_TOKENS = 32
 
 
 def verify(
-    logits: Logits, drafts: tuple[int, ...], opening: Opening, history: History
+    logits: Logits, draft_tokens: tuple[int, ...], opening: Opening, history: History
 ) -> list[int]:
     """The tokens that a block decides: accepted draft tokens, then one of the target's own.
 
-    logits: [len(drafts) + 1, vocabulary]; row i is for the position of drafts[i]. A draft token is
-    accepted exactly when it is the target's own pick there; the first that is not is replaced by
-    that pick. After all of them comes a bonus token. Nothing comes after a stop token. `history`
-    grows by the result. Raises Internal where no logit of a token that may come is a number.
+    logits: [len(draft_tokens) + 1, vocabulary]; row i is for the position of draft_tokens[i]. A
+    draft token is accepted exactly when it is the target's own pick there; the first that is not is
+    replaced by that pick. After all of them comes a bonus token. Nothing comes after a stop token.
+    `history` grows by the result. Raises Internal where no token that may come has a number.
     """
     decided: list[int] = []
     for index, row in enumerate(logits):
@@ -35,7 +35,7 @@ def verify(
             raise Internal(f"the model's logits at position {len(history)} are no numbers")
         decided.append(token)
         history.append(token)
-        rejected = index == len(drafts) or token != drafts[index]
+        rejected = index == len(draft_tokens) or token != draft_tokens[index]
         if rejected or token in opening.stop_token_ids:
             break
     return decided
@@ -92,38 +92,24 @@ class Verification:
             return None
         if self._opening.prompt_logprobs is not None and cached < self._last_of_prompt:
             return self._prompt_piece(cached)
-        drafts = self._drafts()
+        draft_tokens = self._draft_tokens()
         start = min(cached, len(self._path) - 1)
-        tokens = (*self._path.tokens[start:], *drafts)
-        return Span(start, tokens, 1 + len(drafts))
+        tokens = (*self._path.tokens[start:], *draft_tokens)
+        return Span(start, tokens, 1 + len(draft_tokens))
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Decide the block's tokens and deliver the verdict."""
         if span.position + len(span.token_ids) <= self._last_of_prompt:
             self._deliver(self._prompt_logprobs(span, logits))
             return
-        drafts = span.token_ids[len(span.token_ids) - (span.logit_rows - 1) :]
+        draft_tokens = span.token_ids[len(span.token_ids) - (span.logit_rows - 1) :]
         position = len(self._path)
-        decided = verify(logits, drafts, self._opening, self._history)
+        decided = verify(logits, draft_tokens, self._opening, self._history)
         self._path.extend(decided)
         self._steps -= 1
         self._asked = Verify()
-        accepted = sum(token == draft for token, draft in zip(decided, drafts, strict=False))
         logprobs = self._logprobs(logits, decided)
-        self._deliver(
-            Verdict(
-                position=position,
-                token_ids=tuple(decided),
-                verified=min(len(drafts), len(decided)) if self.finished else len(drafts),
-                accepted=accepted,
-                step_seconds=report.seconds,
-                load=report.load,
-                cost_model=report.cost_model,
-                logprobs=logprobs,
-                cached_tokens=self._cached or 0,
-                sampling_seconds=report.since_forward(),
-            )
-        )
+        self._deliver(self._verdict(position, tuple(decided), draft_tokens, logprobs, report))
         self._cached = 0
 
     def fail(self, error: PacelineError) -> None:
@@ -152,6 +138,30 @@ class Verification:
         pairs = zip(logits, following, strict=True)
         return PromptLogprobs(start, tuple(token_logprobs(*pair, count) for pair in pairs))
 
+    def _verdict(
+        self,
+        position: int,
+        decided: tuple[int, ...],
+        draft_tokens: tuple[int, ...],
+        logprobs: tuple[TokenLogprobs, ...],
+        report: StepReport,
+    ) -> Verdict:
+        return Verdict(
+            position=position,
+            token_ids=decided,
+            verified=min(len(draft_tokens), len(decided)) if self.finished else len(draft_tokens),
+            accepted=sum(
+                token == draft_token
+                for token, draft_token in zip(decided, draft_tokens, strict=False)
+            ),
+            step_seconds=report.seconds,
+            load=report.load,
+            cost_model=report.cost_model,
+            logprobs=logprobs,
+            cached_tokens=self._cached or 0,
+            sampling_seconds=report.since_forward(),
+        )
+
     def _logprobs(self, logits: Logits, decided: list[int]) -> tuple[TokenLogprobs, ...]:
         count = self._opening.logprobs
         if count is None:
@@ -164,7 +174,7 @@ class Verification:
             self._asked = self._inbox.popleft()
             self._steps = 1 + self._asked.continue_steps
 
-    def _drafts(self) -> tuple[int, ...]:
+    def _draft_tokens(self) -> tuple[int, ...]:
         """The draft tokens that follow the committed tokens.
 
         Fewer than the output and the step have room for: the target adds a token of its own.

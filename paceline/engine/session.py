@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from paceline.engine.core.prefixes import MIN_TOKENS, Prefix, Tokens, as_tokens
+from paceline.engine.core.prefixes import MIN_TOKENS, Prefix, TokenArray, as_array
 from paceline.engine.interfaces import Decoder, KVCache, Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
 from paceline.harmless import harmless
@@ -26,7 +26,7 @@ class EngineSession:
     decoder: Decoder
     cache: KVCache
     pages: int
-    tokens: Tokens
+    tokens: TokenArray
     salt: str | None
     priority: int
     has_room: Callable[[], bool]
@@ -90,6 +90,6 @@ class EngineSession:
         if self.salt is None or self.cache.length < MIN_TOKENS:
             return None
         with harmless("keeping a prefix"):
-            kept = as_tokens(self.decoder.kept(self.cache.length))
+            kept = as_array(self.decoder.kept(self.cache.length))
             return Prefix(self.salt, kept, self.cache, kv.pages_of(self.cache.length))
         return None

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from paceline.engine.core.admission import Admission
 from paceline.engine.core.batching import max_block_tokens
-from paceline.engine.core.prefixes import PrefixCache, as_tokens
+from paceline.engine.core.prefixes import PrefixCache, as_array
 from paceline.engine.core.scheduler import Scheduler, Step
 from paceline.engine.core.step_statistics import StepMeasurement
 from paceline.engine.interfaces import (
@@ -136,7 +136,7 @@ class EngineWorker:
                 decoder,
                 cache,
                 pages,
-                as_tokens(tokens),
+                as_array(tokens),
                 None if salt is None else f"{cache.rope_length} {salt}",
                 priority,
                 has_room,
@@ -234,7 +234,7 @@ class EngineWorker:
             if step.completes(session, span):
                 self._answer(session, span, rows, report)
         self._end_of_step()
-        if self._on_step is not None:  # nobody waits for a metric
+        if self._on_step is not None:  # last: no session waits for a metric
             with harmless("on_step"):
                 self._on_step(measured)
         with self._changed:
@@ -272,8 +272,8 @@ class EngineWorker:
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
         """What sessions want computed, in the order of their precedence."""
         able = [session for session in self._admission.by_precedence() if session.able]
-        max_block_tokens = self._scheduler.max_batched_tokens
-        return [(session, span) for session in able if (span := session.plan(max_block_tokens))]
+        max_rows = self._scheduler.max_batched_tokens
+        return [(session, span) for session in able if (span := session.plan(max_rows))]
 
     def _free_closed(self) -> None:
         with self._changed:

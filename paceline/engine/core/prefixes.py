@@ -11,7 +11,7 @@ from paceline.engine.interfaces import KVCache
 MIN_TOKENS = 16
 """A shorter prefix takes less time to compute than to find and copy."""
 
-Tokens = NDArray[np.int64]
+TokenArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +22,7 @@ class Prefix:
     """
 
     salt: str
-    tokens: Tokens
+    tokens: TokenArray
     cache: KVCache
     pages: int
 
@@ -52,7 +52,7 @@ class PrefixCache:
                 self._prefixes.remove(old)
         self._prefixes.append(new)
 
-    def longest(self, salt: str, tokens: Tokens) -> tuple[KVCache, int] | None:
+    def longest(self, salt: str, tokens: TokenArray) -> tuple[KVCache, int] | None:
         """The cache that shares most leading tokens, and how many; it becomes the most recent."""
         found = longest(self._of(salt), tokens)
         if found is None:
@@ -61,7 +61,7 @@ class PrefixCache:
         return found[0].cache, found[1]
 
     def longest_with(
-        self, salt: str, tokens: Tokens, running: Iterable[Prefix]
+        self, salt: str, tokens: TokenArray, running: Iterable[Prefix]
     ) -> tuple[KVCache, int] | None:
         """As longest; prefixes of sessions that still run count as well."""
         ended = self.longest(salt, tokens)
@@ -83,20 +83,20 @@ class PrefixCache:
         self._prefixes.append(prefix)
 
 
-def longest(prefixes: Iterable[Prefix], tokens: Tokens) -> tuple[Prefix, int] | None:
+def longest(prefixes: Iterable[Prefix], tokens: TokenArray) -> tuple[Prefix, int] | None:
     """The one of `prefixes` that shares most leading tokens; None when too few are shared."""
     lengths = [(common_length(prefix.tokens, tokens), prefix) for prefix in prefixes]
     length, prefix = max(lengths, key=lambda found: found[0], default=(0, None))
     return (prefix, length) if prefix is not None and length >= MIN_TOKENS else None
 
 
-def common_length(left: Tokens, right: Tokens) -> int:
+def common_length(left: TokenArray, right: TokenArray) -> int:
     """How many leading tokens are the same."""
     size = min(left.size, right.size)
     differing = np.flatnonzero(left[:size] != right[:size])
     return int(differing[0]) if differing.size else size
 
 
-def as_tokens(tokens: Sequence[int]) -> Tokens:
-    """Tokens, to be compared quickly."""
+def as_array(tokens: Sequence[int]) -> TokenArray:
+    """Tokens as an array, which compares quickly."""
     return np.array(tokens, np.int64)

@@ -22,7 +22,7 @@ RESUMED = BEYOND + ALONE // 2
 OTHERS = (3, 9)
 """Rows of the sessions before and behind the probed one, in each of its steps."""
 
-Tokens = tuple[int, ...]
+TokenIds = tuple[int, ...]
 Rows = dict[int, NDArray[np.floating]]
 """Logits by position."""
 
@@ -31,7 +31,7 @@ Rows = dict[int, NDArray[np.floating]]
 class _Session:
     """A session that has run up to `position`."""
 
-    tokens: Tokens
+    tokens: TokenIds
     cache: KVCache
     position: int = 0
     rows: Rows = field(default_factory=dict)
@@ -79,7 +79,7 @@ def first_bits(runner: Runner, vocabulary_size: int) -> str:
     return hashlib.sha256(bits).hexdigest()
 
 
-def _in_company(runner: Runner, tokens: Tokens, steps: Sequence[int]) -> Rows:
+def _in_company(runner: Runner, tokens: TokenIds, steps: Sequence[int]) -> Rows:
     """The same tokens in other steps: single tokens, verify blocks and long pieces."""
     session = _Session(tokens, runner.new_cache())
     pieces = _cut(steps[0], [1] * ALONE + [BLOCK])
@@ -122,7 +122,7 @@ def _run(
             one.take(span, rows)
 
 
-def _tokens(vocabulary_size: int, length: int) -> Tokens:
+def _tokens(vocabulary_size: int, length: int) -> TokenIds:
     return tuple(np.random.default_rng(0).integers(0, vocabulary_size, length).tolist())
 
 
