@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.backends.pool import Pool
-from orchestrator.serving.generation import Choices
+from orchestrator.serving.choice_runner import ChoiceRunner
+from orchestrator.serving.generation import Serving
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.service import GenerationService
@@ -29,8 +30,8 @@ class Orchestrator:
         totals = RunningTotals(drafts)
         metrics = OrchestratorMetrics(registry, targets, drafts, totals)
         models = ServedModels(targets, drafts)
-        choices = Choices(settings, targets, drafts, totals, metrics)
-        self._service = GenerationService(settings, models, choices)
+        runner = ChoiceRunner(settings, targets, drafts, totals, metrics)
+        self._service = GenerationService(Serving(settings, models, runner))
         self._status = StatusService(targets, drafts, totals)
         watches = (
             targets.watch(),

@@ -1,13 +1,15 @@
-"""From a request to the sessions it needs: one opening for each choice. Pure."""
+"""From a request to the sessions it needs, one opening for each choice, or why not. Pure."""
 
+import dataclasses
 import secrets
+from collections.abc import Sequence
 
 from orchestrator.serving.text.tokenizer import TargetTokenizer
-from paceline.errors import FailedPrecondition
+from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.protocol.generation import GenerateRequest, Started
 from paceline.protocol.hashing import mix
 from paceline.protocol.limits import check_features, check_fingerprint, check_opening
-from paceline.protocol.model import ModelInfo
+from paceline.protocol.model import KVSize, ModelInfo
 from paceline.protocol.session import Opening
 
 FEATURES = ("cache_salt", "logprobs", "n", "priority", "prompt_logprobs", "stop")
@@ -17,13 +19,15 @@ FEATURES = ("cache_salt", "logprobs", "n", "priority", "prompt_logprobs", "stop"
 def admit(
     asked: GenerateRequest,
     model: ModelInfo,
+    kv_sizes: Sequence[KVSize | None],
     tokenizer: TargetTokenizer,
     request_id: str,
     default_max_tokens: int,
 ) -> list[Opening]:
     """The sessions to open, one a choice; raises what is wrong with the request.
 
-    default_max_tokens: for a request that names none, within what the prompt leaves.
+    kv_sizes: as of fit_kv. default_max_tokens: for a request that names none, within what the
+    prompt and KV leave.
     """
     check_features(asked.required_features, FEATURES)
     check_fingerprint(asked.fingerprint, model)
@@ -51,7 +55,7 @@ def admit(
         for index, seed in enumerate(_seeds(asked))
     ]
     check_opening(openings[0], model)
-    return openings
+    return fit_kv(openings, kv_sizes, shorten=asked.max_tokens is None)
 
 
 def started(openings: list[Opening], asked: GenerateRequest, model: ModelInfo) -> Started:
@@ -82,3 +86,36 @@ def _needed_features(asked: GenerateRequest) -> tuple[str, ...]:
         "prompt_logprobs": asked.prompt_logprobs is not None,
     }
     return tuple(name for name, holds in needed.items() if holds)
+
+
+def fit_kv(
+    openings: Sequence[Opening], sizes: Sequence[KVSize | None], *, shorten: bool
+) -> list[Opening]:
+    """The openings of one request, each of which some target has KV for, and all have together.
+
+    sizes: of the targets; None: of one that does not say. shorten: the request names no
+    max_tokens, so that it is what there is room for. Raises InvalidArgument naming the limit.
+    """
+    known = [size for size in sizes if size is not None]
+    if not known or len(known) < len(sizes):
+        return list(openings)
+    resumes = bool(openings[0].output_token_ids)
+    most = max(size.most(resumes=resumes) for size in known)
+    fitting = [_shortened(one, most) if shorten else one for one in openings]
+    length, prompt = fitting[0].max_length, len(fitting[0].prompt_token_ids)
+    if prompt >= most:
+        limit = f"under {most} tokens, what KV has for one stream"
+        raise InvalidArgument.of("prompt's length", prompt, limit)
+    if length > most:
+        limit = f"at most {most}, what KV has for one stream"
+        raise InvalidArgument.of("tokens of prompt and max_tokens together", length, limit)
+    room = sum(size.pages_for(resumes=resumes) // size.pages_of(length) for size in known)
+    if len(openings) > room:
+        limit = f"at most {room}, as KV has room for so many of {length} tokens"
+        raise InvalidArgument.of("n", len(openings), limit)
+    return fitting
+
+
+def _shortened(opening: Opening, most: int) -> Opening:
+    room = max(1, len(opening.output_token_ids), most - len(opening.prompt_token_ids))
+    return dataclasses.replace(opening, max_tokens=min(opening.max_tokens, room))

@@ -1,184 +1,118 @@
-"""The choices of one call: each a stream of its own, run to its end, all through one outlet."""
+"""What every front calls: a request in, events out. Values only, nothing of gRPC or HTTP.
+
+A front turns its messages into a GenerateRequest, says how many seconds the caller gives the
+call, and turns each GenerateEvent into a message of its own; errors are PacelineErrors, which it
+maps to its status codes. service.py is the gRPC one. Another takes three files: the front, its
+port in the settings, and a line in __main__ that starts it.
+
+generate, step by step:
+  1. served_models picks the model, and its tokenizer.
+  2. admission checks the request, encodes its prompt, and makes an opening for each choice.
+  3. choice_runner runs the choices as a task of its own; output.py makes events of what they
+     decide, and the event buffer hands them over here.
+"""
 
 import asyncio
-import dataclasses
-from dataclasses import dataclass
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
 
-import structlog
-
-from orchestrator.backends.draft_link import DraftLink, NoDraft
-from orchestrator.backends.draft_pools import DraftPools
-from orchestrator.backends.pool import Pool
-from orchestrator.backends.target_link import run_stream
+from orchestrator.serving.admission import admit, started
+from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.event_buffer import EventBuffer
-from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.output import OutputStream
-from orchestrator.serving.totals import RunningTotals
+from orchestrator.serving.served_models import ServedModels
+from orchestrator.serving.text.threads import TextThreads
 from orchestrator.settings import OrchestratorSettings
-from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.pacer import FixedPacer, Pacer
-from orchestrator.speculation.pool_pacer import PoolPacer
-from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
-from paceline.harmless import harmless
-from paceline.protocol.generation import Speculation
+from paceline.errors import Aborted
+from paceline.protocol.generation import GenerateEvent, GenerateRequest, Model, Prompt
+from paceline.protocol.limits import check_prompt, check_request
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.session import Opening
-
-_log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceRun:
-    """One output of a call."""
-
-    opening: Opening
-    stream: OutputStream
+from paceline.rpc.request_id import adopt
 
 
-class Choices:
-    """Runs the choices of calls."""
+class Serving:
+    """What the orchestrator serves: outputs, token ids, and a list of its models."""
 
     def __init__(
-        self,
-        settings: OrchestratorSettings,
-        targets: Pool,
-        drafts: DraftPools,
-        totals: RunningTotals,
-        metrics: OrchestratorMetrics,
+        self, settings: OrchestratorSettings, models: ServedModels, runner: ChoiceRunner
     ) -> None:
-        """Draw on the pools, which somebody else watches."""
-        self._settings = settings
-        self._targets = targets
-        self._drafts = drafts
-        self._metrics = metrics
-        self._totals = totals
+        """`runner` runs what is admitted."""
+        self._default_max_tokens = settings.default_max_tokens
+        self._models = models
+        self._runner = runner
+        self._threads = TextThreads()
+        self._running: dict[tuple[object, ...], EventBuffer] = {}
 
-    async def run(
-        self,
-        choices: list[ChoiceRun],
-        speculation: Speculation,
-        model: ModelInfo,
-        event_buffer: EventBuffer,
-        seconds: float,
-    ) -> None:
-        """Fill the outlet, and end it whatever happens; within `seconds`."""
-        error: PacelineError | None = Cancelled("the client has gone")
-        try:
-            streams = [choice.stream for choice in choices]
-            async with asyncio.timeout(seconds):
-                with self._totals.count(streams):
-                    await self._run_all(choices, speculation, model, event_buffer, seconds)
-            error = None
-        except TimeoutError:
-            error = DeadlineExceeded(f"the output was not whole after {seconds:.1f} s")
-        except PacelineError as raised:
-            error = raised
-        except Exception:
-            with harmless("the log"):
-                _log.exception("stream failed")
-            error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
-        finally:
-            event_buffer.end(error)  # before what may go wrong, and nobody waits for
-            for choice in choices:
-                ended = None if choice.stream.ended else error
-                with harmless("metrics"):
-                    self._metrics.finished(choice.stream, ended)
-                with harmless("the log"):
-                    _log_end(choice.stream, speculation, ended)
+    async def generate(
+        self, request: GenerateRequest, *, seconds: float, request_id: str = ""
+    ) -> AsyncGenerator[GenerateEvent, None]:
+        """Started, deltas, and Finished for each choice; closing the iterator cancels the rest.
 
-    async def _run_all(
-        self,
-        choices: list[ChoiceRun],
-        speculation: Speculation,
-        model: ModelInfo,
-        event_buffer: EventBuffer,
-        seconds: float,
-    ) -> None:
-        """The first choice goes ahead, so that the others find its prompt in KV."""
-        first, *others = choices
-
-        async def follow(choice: ChoiceRun) -> None:
-            await first.stream.begun.wait()
-            await self._generate(choice, speculation, model, seconds)
-            event_buffer.put(choice.stream.finished())
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for choice in others:
-                    tasks.create_task(follow(choice))
-                await self._generate(first, speculation, model, seconds)
-                event_buffer.put(first.stream.finished())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
-
-    async def _generate(
-        self, choice: ChoiceRun, speculation: Speculation, model: ModelInfo, seconds: float
-    ) -> None:
-        opening, stream = choice.opening, choice.stream
-        deadline = asyncio.get_running_loop().time() + seconds
-        length = self._settings.draft_length
-        if speculation is Speculation.OFF or length == 0:
-            alone = FixedPacer(0, 0.0)
-            await run_stream(self._targets, NoDraft(), alone, opening, stream, deadline)
-            return
-        pacer = self._pacer(speculation)
-        draft = DraftLink(
-            self._drafts,
-            pacer,
-            model,
-            opening,
-            stream,
-            lookahead=self._settings.lookahead,
-            seconds=seconds,
-        )
-        stream.on_interruption, stream.on_target = pacer.interrupted, draft.use_target
-        drafting = asyncio.create_task(draft.run())
-        try:
-            await run_stream(self._targets, draft, pacer, opening, stream, deadline)
-        finally:
-            await _ended(drafting)
-            with harmless("pacing"):
-                pacer.end()
-                _log_pacing(pacer, speculation)
-
-    def _pacer(self, speculation: Speculation) -> PoolPacer:
-        settings = self._settings
-
-        def make(measurements: DraftMeasurements) -> Pacer:
-            if speculation is Speculation.FORCE:
-                return FixedPacer(settings.draft_length, settings.draft_wait_seconds)
-            return AdaptivePacer(
-                measurements, settings.max_draft_length, settings.draft_wait_seconds
+        seconds: for the whole output, DeadlineExceeded after them. request_id: names the request
+        in logs, here and on the servers; one is made when it is empty.
+        """
+        request_id = adopt(request_id)
+        check_request(request)
+        event_buffer = EventBuffer()
+        model, choices = await self._admit(request, request_id, event_buffer, seconds)
+        openings = [choice.opening for choice in choices]
+        with self._known(openings, event_buffer):
+            run = asyncio.create_task(
+                self._runner.run(choices, request.speculation, model, event_buffer, seconds)
             )
+            try:
+                yield started(openings, request, model)
+                async for event in event_buffer.events():
+                    yield event
+            finally:
+                run.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await run
 
-        return PoolPacer(make, DraftMeasurements(self._drafts.target), self._drafts.none)
+    async def tokenize(self, prompt: Prompt, model: str, *, seconds: float) -> tuple[int, ...]:
+        """The token ids that generate would use for `prompt`."""
+        check_prompt(prompt)
+        picked, tokenizer = await self._models.pick(model)
+        return await self._threads.run(
+            seconds, lambda: tokenizer.encode(prompt, picked.max_positions)
+        )
 
+    def models(self) -> list[Model]:
+        """The models of the targets that are there, once their tokenizers are too."""
+        return self._models.list()
 
-async def _ended(drafting: "asyncio.Task[None]") -> None:
-    """Cancel a stream's drafting; its session is freed then. A bug that ended it is logged."""
-    drafting.cancel()
-    [outcome] = await asyncio.gather(drafting, return_exceptions=True)
-    if isinstance(outcome, Exception):
-        with harmless("the log"):
-            _log.error("drafting failed", exc_info=outcome)
+    async def _admit(
+        self, request: GenerateRequest, request_id: str, event_buffer: EventBuffer, seconds: float
+    ) -> tuple[ModelInfo, list[OutputStream]]:
+        """The model, and a stream for each choice; of one that is resumed with the text so far."""
+        arrived = asyncio.get_running_loop().time()
+        model, tokenizer = await self._models.pick(request.model)
+        kv_sizes = self._models.kv_sizes(model)
 
+        def choices() -> list[OutputStream]:
+            longest = self._default_max_tokens
+            openings = admit(request, model, kv_sizes, tokenizer, request_id, longest)
+            return [
+                OutputStream(
+                    one, tokenizer.detokenizer(), request.stop, arrived, event_buffer, index
+                )
+                for index, one in enumerate(openings)
+            ]
 
-def _log_pacing(pacer: PoolPacer, speculation: Speculation) -> None:
-    explained = pacer.explain()
-    _log.info(
-        "stream paced", speculation=speculation.value, steps=explained.steps, **explained.numbers
-    )
+        return model, await self._threads.run(seconds, choices)
 
-
-def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:
-    """Log one line for a stream that ended, with its statistics."""
-    _log.info(
-        "stream finished",
-        outcome=type(error).__name__ if error else stream.finish_reason.value,
-        speculation=speculation.value,
-        prompt_tokens=stream.usage.prompt_tokens,
-        cached_tokens=stream.usage.cached_tokens,
-        output_tokens=stream.usage.output_tokens,
-        **dataclasses.asdict(stream.statistics.result()),
-    )
+    @contextlib.contextmanager
+    def _known(self, openings: list[Opening], event_buffer: EventBuffer) -> Iterator[None]:
+        """Know the call while it runs. One that resumes a running call ends that: never two."""
+        keys = [(one.request_id, one.seed, one.prompt_token_ids) for one in openings]
+        older = self._running.get(keys[0]) if openings[0].output_token_ids else None
+        if older is not None:
+            older.end(Aborted("the stream was resumed by another call"))
+        self._running.update(dict.fromkeys(keys, event_buffer))
+        try:
+            yield
+        finally:
+            for key in keys:
+                if self._running.get(key) is event_buffer:
+                    del self._running[key]

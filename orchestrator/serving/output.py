@@ -47,7 +47,7 @@ class OutputStream:
         arrived: when the request came, on the event loop's clock. begun, which
         others may wait for, is set with the first delta.
         """
-        self._opening = opening
+        self.opening = opening
         self._detokenizer = detokenizer
         self._stop = StopStrings(stop)
         self._event_buffer = event_buffer
@@ -77,7 +77,7 @@ class OutputStream:
     @property
     def remaining(self) -> int:
         """Tokens to go; 0 when the output has ended."""
-        return 0 if self._stopped else self._opening.max_tokens - len(self._output)
+        return 0 if self._stopped else self.opening.max_tokens - len(self._output)
 
     @property
     def ended(self) -> bool:
@@ -115,7 +115,7 @@ class OutputStream:
         """Make deltas of what was emitted. A stop string takes back the tokens behind it."""
         while self._arrivals:
             arrival = self._arrivals.popleft()
-            start = len(self._opening.output_token_ids) + self._settled
+            start = len(self.opening.output_token_ids) + self._settled
             tokens = self._tokens(arrival.timed.verdict, start)
             if self._stop.found:
                 self._arrivals.clear()
@@ -146,14 +146,14 @@ class OutputStream:
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        prompt = len(self._opening.prompt_token_ids)
+        prompt = len(self.opening.prompt_token_ids)
         accepted = self.statistics.accepted
         return Usage(prompt, len(self._output), self.cached_tokens or 0, accepted)
 
     @property
     def generated(self) -> int:
         """Output tokens made here, without those the stream came with."""
-        return len(self._output) - len(self._opening.output_token_ids)
+        return len(self._output) - len(self.opening.output_token_ids)
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -179,7 +179,7 @@ class OutputStream:
     def _stop_token_id(self) -> int | None:
         """The last token, when it is one that ends the output."""
         last = self._output[-1] if self._output and self._stop.found is None else None
-        return last if last in self._opening.stop_token_ids else None
+        return last if last in self.opening.stop_token_ids else None
 
     def _tokens(self, verdict: Verdict, index: int) -> list[Token]:
         """The verdict's tokens, the first one `index` in the output, up to a stop string."""
@@ -194,15 +194,15 @@ class OutputStream:
 
     def _text(self, token: int, count: int | None = None) -> str:
         """What `token` lets through, as the output's token number `count`; no stop token's text."""
-        if token in self._opening.stop_token_ids:
+        if token in self.opening.stop_token_ids:
             return ""
         count = len(self._output) if count is None else count
-        armed = count >= self._opening.sampling.min_tokens
+        armed = count >= self.opening.sampling.min_tokens
         return self._stop.feed(self._detokenizer.step(token), armed=armed)
 
     def _flush(self) -> str:
         """What was held back, in the order in which it came; for the end of the output."""
-        armed = len(self._output) >= self._opening.sampling.min_tokens
+        armed = len(self._output) >= self.opening.sampling.min_tokens
         return self._stop.feed(self._detokenizer.flush(), armed=armed) + self._stop.flush()
 
     def _with_texts(self, logprobs: TokenLogprobs) -> TokenLogprobs:

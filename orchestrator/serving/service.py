@@ -1,23 +1,11 @@
-"""GenerationService: requests in, streams out."""
+"""The gRPC front: GenerationService's messages to and from the values of generation.py."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import grpc
 
-from orchestrator.serving.admission import admit, started
-from orchestrator.serving.event_buffer import EventBuffer
-from orchestrator.serving.generation import ChoiceRun, Choices
-from orchestrator.serving.kv_capacity import fit
-from orchestrator.serving.output import OutputStream
-from orchestrator.serving.served_models import ServedModels
-from orchestrator.serving.text.threads import TextThreads
-from orchestrator.serving.text.tokenizer import TargetTokenizer
-from orchestrator.settings import OrchestratorSettings
-from paceline.errors import Aborted
-from paceline.protocol.generation import GenerateRequest
-from paceline.protocol.session import Opening
+from orchestrator.serving.generation import Serving
 from paceline.rpc.codec.generation import (
     event_to_proto,
     model_to_proto,
@@ -32,96 +20,34 @@ Context = grpc.aio.ServicerContext[object, object]
 
 
 class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
-    """Streams outputs of the targets' models."""
+    """Proto to values and back, nothing else."""
 
-    def __init__(
-        self, settings: OrchestratorSettings, models: ServedModels, choices: Choices
-    ) -> None:
-        """`choices` runs what is admitted."""
-        self._settings = settings
-        self._models = models
-        self._choices = choices
-        self._threads = TextThreads()
-        self._running: dict[tuple[object, ...], EventBuffer] = {}
+    def __init__(self, serving: Serving) -> None:
+        """Whatever is asked, `serving` answers."""
+        self._serving = serving
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         """Started, deltas, and Finished for each choice."""
-        arrived = asyncio.get_running_loop().time()
-        seconds = remaining(context)
+        seconds, request_id = remaining(context), current_request_id()
         asked = request_from_proto(request)
-        model, tokenizer = await self._models.pick(asked.model)
-        request_id, longest = current_request_id(), self._settings.default_max_tokens
-        openings = await self._threads.run(
-            seconds, lambda: admit(asked, model, tokenizer, request_id, longest)
-        )
-        sizes = self._models.kv_sizes(model)
-        openings = fit(openings, sizes, shorten=asked.max_tokens is None)
-        event_buffer = EventBuffer()
-        choices = await self._threads.run(
-            seconds, lambda: _choices(openings, asked, tokenizer, arrived, event_buffer)
-        )
-        with self._known(openings, event_buffer):
-            run = asyncio.create_task(
-                self._choices.run(choices, asked.speculation, model, event_buffer, seconds)
-            )
-            try:
-                yield event_to_proto(started(openings, asked, model))
-                async for event in event_buffer.events():
-                    yield event_to_proto(event)
-            finally:
-                run.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await run
+        events = self._serving.generate(asked, seconds=seconds, request_id=request_id)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event_to_proto(event)
 
     async def Tokenize(
         self, request: generation_pb2.TokenizeRequest, context: Context
     ) -> generation_pb2.TokenizeResponse:
         """The ids that Generate would use."""
         prompt = prompt_from_proto(request.prompt)
-        model, tokenizer = await self._models.pick(request.model)
-        ids = await self._threads.run(
-            remaining(context), lambda: tokenizer.encode(prompt, model.max_positions)
-        )
+        ids = await self._serving.tokenize(prompt, request.model, seconds=remaining(context))
         return generation_pb2.TokenizeResponse(token_ids=ids)
 
     async def ListModels(
         self, request: generation_pb2.ListModelsRequest, context: Context
     ) -> generation_pb2.ListModelsResponse:
         """The models of the targets that are there, once their tokenizers are too."""
-        models = [model_to_proto(model) for model in self._models.list()]
+        models = [model_to_proto(model) for model in self._serving.models()]
         return generation_pb2.ListModelsResponse(models=models)
-
-    @contextlib.contextmanager
-    def _known(self, openings: list[Opening], event_buffer: EventBuffer) -> Iterator[None]:
-        """Know the call while it runs. One that resumes a running call ends that: never two."""
-        keys = [(one.request_id, one.seed, one.prompt_token_ids) for one in openings]
-        older = self._running.get(keys[0]) if openings[0].output_token_ids else None
-        if older is not None:
-            older.end(Aborted("the stream was resumed by another call"))
-        self._running.update(dict.fromkeys(keys, event_buffer))
-        try:
-            yield
-        finally:
-            for key in keys:
-                if self._running.get(key) is event_buffer:
-                    del self._running[key]
-
-
-def _choices(
-    openings: list[Opening],
-    asked: GenerateRequest,
-    tokenizer: TargetTokenizer,
-    arrived: float,
-    event_buffer: EventBuffer,
-) -> list[ChoiceRun]:
-    return [
-        ChoiceRun(
-            opening,
-            OutputStream(
-                opening, tokenizer.detokenizer(), asked.stop, arrived, event_buffer, index
-            ),
-        )
-        for index, opening in enumerate(openings)
-    ]

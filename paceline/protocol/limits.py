@@ -1,9 +1,9 @@
-"""What a model can be asked for: every limit that is not of the sampling parameters."""
+"""What a model can be asked for: every limit but those of the sampling parameters."""
 
 from collections.abc import Iterable, Sequence
 
 from paceline.errors import FailedPrecondition, InvalidArgument, listed, shown
-from paceline.protocol.generation import GenerateRequest
+from paceline.protocol.generation import GenerateRequest, Prompt
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.session import Opening
 from paceline.protocol.vocabulary import FEATURE as VOCABULARY_MAP
@@ -24,6 +24,8 @@ def check_request(request: GenerateRequest) -> None:
 
     What depends on the model is checked with the opening made of it.
     """
+    check_prompt(request.prompt)
+    request.sampling.validate()
     _check("n", request.n, f"from 1 to {MAX_CHOICES}", 1 <= request.n <= MAX_CHOICES)
     if request.max_tokens is not None:
         _check("max_tokens", request.max_tokens, "at least 1", request.max_tokens >= 1)
@@ -36,6 +38,11 @@ def check_request(request: GenerateRequest) -> None:
     _check("cache_salt's length", salt, limit, salt <= MAX_SALT_CHARACTERS)
     if request.output_token_ids:
         _check_resume(request)
+
+
+def check_prompt(prompt: Prompt) -> None:
+    """InvalidArgument for an empty prompt."""
+    _check("prompt", prompt, "text, token ids or messages, and not empty", bool(prompt))
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:

@@ -99,7 +99,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         started = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         try:
-            given = request_id.adopt(_metadata(context))
+            given = request_id.adopt(_metadata(context).get(request_id.HEADER, ""))
             structlog.contextvars.bind_contextvars(request_id=given, method=method)
             yield
             code = grpc.StatusCode.OK

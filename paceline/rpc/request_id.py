@@ -11,11 +11,11 @@ MAX_LENGTH = 128
 _current: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 
-def adopt(metadata: dict[str, str | bytes]) -> str:
+def adopt(given: str | bytes) -> str:
     """Make the caller's id, or a new one, the current one; InvalidArgument for a bad one."""
-    given = checked(metadata.get(HEADER) or uuid.uuid4().hex)
-    _current.set(given)
-    return given
+    request_id = checked(given or uuid.uuid4().hex)
+    _current.set(request_id)
+    return request_id
 
 
 def checked(given: str | bytes) -> str:

@@ -15,8 +15,7 @@ import pytest
 import structlog
 
 import draft_server.drafters.model as model_drafter
-from orchestrator.serving import generation as choices
-from orchestrator.serving import service
+from orchestrator.serving import choice_runner, generation, service
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline import log
@@ -38,9 +37,9 @@ PROMPTS: tuple[Prompt, ...] = (
 )
 PLACES: dict[str, tuple[Any, str]] = {
     "tokenizing": (TargetTokenizer, "encode"),
-    "admission": (service, "admit"),
+    "admission": (generation, "admit"),
     "the codec": (service, "event_to_proto"),
-    "the stream": (choices, "run_stream"),
+    "the stream": (choice_runner, "run_stream"),
     "text": (OutputStream, "settle"),
     "statistics": (OutputStream, "finished"),
     "opening": (engine_server, "opening_from_proto"),

@@ -20,7 +20,6 @@ from paceline.protocol.generation import (
     Token,
     Usage,
 )
-from paceline.protocol.limits import check_request
 from paceline.protocol.verdict import Origin, PromptLogprobs
 from paceline.rpc.codec.session import (
     logprobs_from_proto,
@@ -88,17 +87,12 @@ def _prompt_to_proto(prompt: Prompt) -> pb.Prompt:
 
 
 def prompt_from_proto(message: pb.Prompt) -> Prompt:
-    """Checked: InvalidArgument when it is left out or empty."""
-    prompt: Prompt = ""
-    if message.WhichOneof("input") == "text":
-        prompt = message.text
-    elif message.WhichOneof("input") == "token_ids":
-        prompt = tuple(message.token_ids.ids)
-    elif message.WhichOneof("input") == "chat":
-        prompt = tuple(ChatMessage(part.role, part.content) for part in message.chat.messages)
-    if not prompt:
-        raise InvalidArgument.of("prompt", prompt, "text, token ids or messages, and not empty")
-    return prompt
+    """Not checked; empty text when it is left out."""
+    if message.WhichOneof("input") == "token_ids":
+        return tuple(message.token_ids.ids)
+    if message.WhichOneof("input") == "chat":
+        return tuple(ChatMessage(part.role, part.content) for part in message.chat.messages)
+    return message.text
 
 
 def request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
@@ -132,11 +126,11 @@ def _request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
 
 
 def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
-    """Checked as far as that needs no model: InvalidArgument names the first bad field."""
+    """Not checked, but for a speculation that has no name: InvalidArgument."""
     if message.speculation not in _SPECULATION_OF:
         limit = f"one of {', '.join(pb.Speculation.keys())}"
         raise InvalidArgument.of("speculation", message.speculation, limit)
-    request = GenerateRequest(
+    return GenerateRequest(
         prompt=prompt_from_proto(message.prompt),
         model=message.model,
         sampling=sampling_from_proto(message.sampling),
@@ -155,8 +149,6 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
         priority=message.priority,
         cache_salt=message.cache_salt,
     )
-    check_request(request)
-    return request
 
 
 def event_to_proto(event: GenerateEvent) -> pb.GenerateResponse:

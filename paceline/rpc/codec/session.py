@@ -33,12 +33,12 @@ def sampling_to_proto(params: SamplingParams) -> sampling_pb2.SamplingParams:
 
 
 def sampling_from_proto(message: sampling_pb2.SamplingParams) -> SamplingParams:
-    """Checked: InvalidArgument names the first field out of its limits."""
+    """paceline.v1.SamplingParams; not checked."""
 
     def given(field: str, neutral: float) -> float:
         return float(getattr(message, field)) if message.HasField(field) else neutral  # type: ignore[arg-type]
 
-    params = SamplingParams(
+    return SamplingParams(
         temperature=given("temperature", 1.0),
         top_k=message.top_k,
         top_p=given("top_p", 1.0),
@@ -49,8 +49,6 @@ def sampling_from_proto(message: sampling_pb2.SamplingParams) -> SamplingParams:
         logit_bias=dict(message.logit_bias),
         min_tokens=message.min_tokens,
     )
-    params.validate()
-    return params
 
 
 def opening_to_proto(opening: Opening) -> session_pb2.Open:
@@ -116,6 +114,7 @@ def opening_from_proto(message: session_pb2.Open, model: ModelInfo) -> Opening:
         if message.HasField("vocabulary")
         else None,
     )
+    opening.sampling.validate()
     check_opening(opening, model)
     return opening
 

@@ -1,112 +1,205 @@
-"""The choices of one call: whatever goes wrong beside them, their outlet ends."""
+"""What every front calls, driven with values alone: no gRPC, and a target that is made up."""
 
 import asyncio
-from typing import Any
+import contextlib
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.backends.draft_link import DraftLink
 from orchestrator.backends.draft_pools import DraftPools
 from orchestrator.backends.pool import Pool
-from orchestrator.serving import generation as module
-from orchestrator.serving.generation import ChoiceRun, Choices
+from orchestrator.serving import choice_runner
+from orchestrator.serving.choice_runner import ChoiceRunner
+from orchestrator.serving.generation import Serving
 from orchestrator.serving.metrics import OrchestratorMetrics
+from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
-from orchestrator.speculation.pool_pacer import PoolPacer
-from paceline.errors import DeadlineExceeded
-from paceline.protocol.generation import Speculation
-from paceline.protocol.model import ModelInfo
-from tests.unit.orchestrator.serving.test_output import deltas_of, make_stream
+from paceline.errors import Aborted, DeadlineExceeded, InvalidArgument, NotFound, PacelineError
+from paceline.protocol.generation import (
+    Delta,
+    Finished,
+    FinishReason,
+    GenerateEvent,
+    GenerateRequest,
+    Model,
+    Speculation,
+    Started,
+)
+from paceline.protocol.model import KVSize, ModelInfo, TokenizerFiles
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.verdict import Verdict
+from paceline.rpc.request_id import outgoing_metadata
+from tests.unit.orchestrator.serving.test_output import emit
+from tests.unit.orchestrator.serving.test_served_models import FakePool, FakeReplica
+from tests.unit.orchestrator.serving.text.test_tokenizer import FILES, TOKENIZER
 
-MODEL = ModelInfo("tiny", "print", "words", 100, 1000, (), 1, True, "here")
-WAIT_SECONDS = 20.0
+MODEL = ModelInfo("tiny", "print", "words", 300, 64, (), 1, True, "here", kv=KVSize(16, 4))
+ANSWER = TOKENIZER.encode("hello")
+SECONDS = 10.0
 
 
-def fails(*_: Any, **__: Any) -> None:
-    raise ZeroDivisionError
+class Target(FakeReplica):
+    """Serves MODEL; what it generates is in place of run_stream."""
+
+    retired, reason = False, ""
+
+    async def tokenizer_files(self) -> TokenizerFiles:
+        return FILES
 
 
-def make_choices() -> Choices:
+async def answers(*arguments: Any) -> None:
+    """ANSWER, one token a step."""
+    stream = arguments[4]
+    while stream.remaining:
+        emit(stream, Verdict(0, (ANSWER[len(stream.output)],)))
+        await asyncio.sleep(0)
+
+
+async def stalls(*arguments: Any) -> None:
+    """The first token, and then nothing."""
+    emit(arguments[4], Verdict(0, ANSWER[:1]))
+    await asyncio.Event().wait()
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> Serving:
+    monkeypatch.setattr(choice_runner, "run_stream", answers)
     targets, drafts = Pool(()), DraftPools({})
     totals = RunningTotals(drafts)
     metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, totals)
-    return Choices(OrchestratorSettings(), targets, drafts, totals, metrics)
+    no_drafts = SimpleNamespace(ready=[], vocabularies=SimpleNamespace(fits=None))
+    models = ServedModels(cast("Any", FakePool([Target(MODEL)])), cast("Any", no_drafts))
+    settings = OrchestratorSettings()
+    return Serving(settings, models, ChoiceRunner(settings, targets, drafts, totals, metrics))
 
 
-async def ended(choices: Choices, speculation: Speculation = Speculation.AUTO) -> None:
-    """A call without a target, to the end of its time: the outlet must say so."""
-    stream, event_buffer = make_stream()
-    choice = ChoiceRun(stream._opening, stream)
-    running = asyncio.create_task(choices.run([choice], speculation, MODEL, event_buffer, 0.01))
-    async with asyncio.timeout(WAIT_SECONDS):
-        with pytest.raises(DeadlineExceeded):
-            async for _ in event_buffer.events():
-                pass
-        await running
+def asked(**fields: Any) -> GenerateRequest:
+    given: dict[str, Any] = {
+        "prompt": "say",
+        "seed": 7,
+        "max_tokens": 5,
+        "speculation": Speculation.OFF,
+    }
+    return GenerateRequest(**(given | fields))
 
 
-@pytest.mark.parametrize("speculation", [Speculation.AUTO, Speculation.OFF])
-@pytest.mark.parametrize("where", ["metrics", "log", "pacer"])
-async def test_metrics_and_logs_that_fail_do_not_keep_a_client_waiting(
-    where: str, speculation: Speculation, monkeypatch: pytest.MonkeyPatch
+async def events_of(
+    serving: Serving, request: GenerateRequest, request_id: str = "", seconds: float = SECONDS
+) -> list[GenerateEvent]:
+    events = serving.generate(request, seconds=seconds, request_id=request_id)
+    return [event async for event in events]
+
+
+def text_of(events: list[GenerateEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+async def test_a_request_is_answered_with_started_deltas_and_finished(serving: Serving) -> None:
+    events = await events_of(serving, asked(), request_id="mine")
+    prompt = TOKENIZER.encode("say")
+    assert events[0] == Started("mine", "tiny", "print", 7, prompt, 5, (7,))
+    assert text_of(events) == "hello"
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.finish_reason is FinishReason.LENGTH
+    assert (finished.usage.prompt_tokens, finished.usage.output_tokens) == (len(prompt), 5)
+
+
+async def test_each_choice_ends_with_a_finished_of_its_own(serving: Serving) -> None:
+    started, *events = await events_of(serving, asked(n=2))
+    assert isinstance(started, Started)
+    assert len(set(started.choice_seeds)) == 2
+    assert {event.choice_index for event in events if isinstance(event, Finished)} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (asked(prompt=""), InvalidArgument, "prompt is"),
+        (asked(sampling=SamplingParams(temperature=-1)), InvalidArgument, "sampling.temperature"),
+        (asked(n=17), InvalidArgument, "n is 17"),
+        (asked(model="other"), NotFound, "not served"),
+        (asked(prompt=(1,) * 64), InvalidArgument, "prompt's length is 64"),
+        (asked(n=5), InvalidArgument, "n is 5; it must be at most 4, as KV has room"),
+    ],
+)
+async def test_what_cannot_be_served_is_refused_before_any_event(
+    serving: Serving, wrong: GenerateRequest, error: type[PacelineError], said: str
 ) -> None:
-    choices = make_choices()
-    if where == "metrics":
-        monkeypatch.setattr(choices._metrics, "finished", fails)
-    elif where == "log":
-        monkeypatch.setattr(module, "_log_end", fails)
-    else:
-        monkeypatch.setattr(PoolPacer, "end", fails)
-    await ended(choices, speculation)
+    with pytest.raises(error, match=said):
+        await anext(serving.generate(wrong, seconds=SECONDS))
 
 
-async def test_a_whole_output_stays_whole_when_its_log_fails(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_the_request_id_is_handed_on_to_servers_and_one_is_made_for_none(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def at_once(*_: Any) -> None:
-        return
+    seen: list[str] = []
 
-    monkeypatch.setattr(module, "run_stream", at_once)
-    monkeypatch.setattr(PoolPacer, "explain", fails)
-    monkeypatch.setattr(module, "_log_end", fails)
-    stream, event_buffer = make_stream(output=(1,) * 8, max_tokens=8)
-    choice = ChoiceRun(stream._opening, stream)
-    async with asyncio.timeout(WAIT_SECONDS):
-        await make_choices().run([choice], Speculation.AUTO, MODEL, event_buffer, 10.0)
-        assert await deltas_of(event_buffer) == []
+    async def notes(*arguments: Any) -> None:
+        seen.append(dict(outgoing_metadata())["x-request-id"])
+        await answers(*arguments)
+
+    monkeypatch.setattr(choice_runner, "run_stream", notes)
+    calls = [await events_of(serving, asked(), request_id) for request_id in ("mine", "")]
+    told = [events[0].request_id for events in calls if isinstance(events[0], Started)]
+    assert seen == told
+    assert told[0] == "mine"
+    assert told[1]
 
 
-async def test_when_a_stream_ends_its_drafting_has_ended_too(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_the_output_must_be_whole_within_the_seconds(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    freed: list[bool] = []
+    monkeypatch.setattr(choice_runner, "run_stream", stalls)
+    with pytest.raises(DeadlineExceeded, match="not whole after"):
+        await events_of(serving, asked(), seconds=0.2)
 
-    async def drafting(_: Any) -> None:
+
+async def begun(serving: Serving, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+    """A call, at its first token."""
+    events = serving.generate(request, seconds=SECONDS, request_id="same")
+    assert isinstance(await anext(events), Started)
+    assert isinstance(await anext(events), Delta)
+    return events
+
+
+async def test_a_call_that_is_resumed_is_ended_and_the_other_goes_on(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(prompt=TOKENIZER.encode("say"))
+    with monkeypatch.context() as patch:
+        patch.setattr(choice_runner, "run_stream", stalls)
+        older = await begun(serving, request)
+    rest = asked(prompt=request.prompt, output_token_ids=ANSWER[:1])
+    assert text_of(await events_of(serving, rest, request_id="same")) == "ello"
+    with pytest.raises(Aborted, match="resumed by another call"):
+        await anext(older)
+
+
+async def test_closing_the_events_ends_the_call(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+
+    async def runs(*arguments: Any) -> None:
         try:
-            await asyncio.Event().wait()
+            await stalls(*arguments)
         finally:
-            await asyncio.sleep(0)
-            freed.append(True)
+            ended.append(True)
 
-    monkeypatch.setattr(DraftLink, "run", drafting)
-    await ended(make_choices())
-    assert freed
+    monkeypatch.setattr(choice_runner, "run_stream", runs)
+    async with contextlib.aclosing(await begun(serving, asked())):
+        assert not ended
+    assert ended
 
 
-async def test_a_bug_in_drafting_is_logged_and_costs_the_stream_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    logged: list[BaseException] = []
-
-    async def drafting(_: Any) -> None:
-        raise ZeroDivisionError
-
-    def log(event: str, exc_info: BaseException) -> None:
-        logged.append(exc_info)
-
-    monkeypatch.setattr(DraftLink, "run", drafting)
-    monkeypatch.setattr(module._log, "error", log)
-    await ended(make_choices())
-    assert [type(error) for error in logged] == [ZeroDivisionError]
+async def test_token_ids_and_models(serving: Serving) -> None:
+    assert serving.models() == []  # its tokenizer is not here yet
+    assert await serving.tokenize("say", "", seconds=SECONDS) == TOKENIZER.encode("say")
+    assert serving.models() == [Model("tiny", "print", 64, 300, 0)]
+    with pytest.raises(InvalidArgument, match="prompt is"):
+        await serving.tokenize((), "", seconds=SECONDS)

@@ -223,7 +223,7 @@ async def test_a_lost_target_interrupts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(failover, "_PAUSE_SECONDS", 0.0)
     deadline = asyncio.get_running_loop().time() + 60
     draft: Any = None
-    await run_stream(Pool(()), draft, driven.pacer, stream._opening, stream, deadline)
+    await run_stream(Pool(()), draft, driven.pacer, stream.opening, stream, deadline)
     assert len(tries) == 2
     driven.steps(2)
     assert driven.plain == pytest.approx(STEP)
@@ -233,7 +233,7 @@ async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> N
     stream, _ = make_stream()
     told: list[bool] = []
     pacer = SimpleNamespace(interrupted=lambda: told.append(True))
-    made: Any = (DraftPools({}), pacer, None, stream._opening, stream)
+    made: Any = (DraftPools({}), pacer, None, stream.opening, stream)
     drafting = DraftLink(*made, lookahead=None, seconds=1.0)
 
     class Session:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.serving.kv_capacity import fit
+from orchestrator.serving.admission import fit_kv
 from paceline.errors import InvalidArgument
 from paceline.protocol.model import KVSize
 from paceline.protocol.sampling import SamplingParams
@@ -34,10 +34,10 @@ def test_one_stream_must_fit_the_largest_target(
     sizes: list[KVSize | None], one: Opening, limit: str | None
 ) -> None:
     if limit is None:
-        assert fit([one], sizes, shorten=False) == [one]
+        assert fit_kv([one], sizes, shorten=False) == [one]
         return
     with pytest.raises(InvalidArgument, match=f"^tokens of prompt and max_tokens together {limit}"):
-        fit([one], sizes, shorten=False)
+        fit_kv([one], sizes, shorten=False)
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,16 @@ def test_all_choices_must_fit_all_targets(
 ) -> None:
     choices = [opening(500, 100)] * n
     if limit is None:
-        assert fit(choices, sizes, shorten=False) == choices
+        assert fit_kv(choices, sizes, shorten=False) == choices
         return
     with pytest.raises(InvalidArgument, match=limit):
-        fit(choices, sizes, shorten=False)
+        fit_kv(choices, sizes, shorten=False)
 
 
 def test_a_request_that_names_no_max_tokens_gets_what_there_is_room_for() -> None:
-    [found] = fit([opening(1000, 1024)], [SMALL], shorten=True)
+    [found] = fit_kv([opening(1000, 1024)], [SMALL], shorten=True)
     assert found.max_tokens == 24
-    [found] = fit([opening(10, 100)], [SMALL], shorten=True)
+    [found] = fit_kv([opening(10, 100)], [SMALL], shorten=True)
     assert found.max_tokens == 100
     with pytest.raises(InvalidArgument, match="prompt's length is 1024; it must be under 1024"):
-        fit([opening(1024, 1024)], [SMALL], shorten=True)
+        fit_kv([opening(1024, 1024)], [SMALL], shorten=True)

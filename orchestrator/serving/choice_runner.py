@@ -1,0 +1,173 @@
+"""Runs the choices of one call: each is a stream of its own, all fill one event buffer."""
+
+import asyncio
+import dataclasses
+
+import structlog
+
+from orchestrator.backends.draft_link import DraftLink, NoDraft
+from orchestrator.backends.draft_pools import DraftPools
+from orchestrator.backends.pool import Pool
+from orchestrator.backends.target_link import run_stream
+from orchestrator.serving.event_buffer import EventBuffer
+from orchestrator.serving.metrics import OrchestratorMetrics
+from orchestrator.serving.output import OutputStream
+from orchestrator.serving.totals import RunningTotals
+from orchestrator.settings import OrchestratorSettings
+from orchestrator.speculation.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.measurements import DraftMeasurements
+from orchestrator.speculation.pacer import FixedPacer, Pacer
+from orchestrator.speculation.pool_pacer import PoolPacer
+from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
+from paceline.harmless import harmless
+from paceline.protocol.generation import Speculation
+from paceline.protocol.model import ModelInfo
+
+_log = structlog.get_logger(__name__)
+
+
+class ChoiceRunner:
+    """Runs the choices of calls: a round loop for each, with a draft where speculation is on."""
+
+    def __init__(
+        self,
+        settings: OrchestratorSettings,
+        targets: Pool,
+        drafts: DraftPools,
+        totals: RunningTotals,
+        metrics: OrchestratorMetrics,
+    ) -> None:
+        """Draw on the pools, which somebody else watches."""
+        self._settings = settings
+        self._targets = targets
+        self._drafts = drafts
+        self._metrics = metrics
+        self._totals = totals
+
+    async def run(
+        self,
+        choices: list[OutputStream],
+        speculation: Speculation,
+        model: ModelInfo,
+        event_buffer: EventBuffer,
+        seconds: float,
+    ) -> None:
+        """Fill the event buffer, and end it whatever happens; within `seconds`."""
+        error: PacelineError | None = Cancelled("the client has gone")
+        try:
+            async with asyncio.timeout(seconds):
+                with self._totals.count(choices):
+                    await self._run_all(choices, speculation, model, event_buffer, seconds)
+            error = None
+        except TimeoutError:
+            error = DeadlineExceeded(f"the output was not whole after {seconds:.1f} s")
+        except PacelineError as raised:
+            error = raised
+        except Exception:
+            with harmless("the log"):
+                _log.exception("stream failed")
+            error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
+        finally:
+            event_buffer.end(error)  # before what may go wrong, and nobody waits for
+            for choice in choices:
+                ended = None if choice.ended else error
+                with harmless("metrics"):
+                    self._metrics.finished(choice, ended)
+                with harmless("the log"):
+                    _log_end(choice, speculation, ended)
+
+    async def _run_all(
+        self,
+        choices: list[OutputStream],
+        speculation: Speculation,
+        model: ModelInfo,
+        event_buffer: EventBuffer,
+        seconds: float,
+    ) -> None:
+        """The first choice goes ahead, so that the others find its prompt in KV."""
+        first, *others = choices
+
+        async def follow(choice: OutputStream) -> None:
+            await first.begun.wait()
+            await self._generate(choice, speculation, model, seconds)
+            event_buffer.put(choice.finished())
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for choice in others:
+                    tasks.create_task(follow(choice))
+                await self._generate(first, speculation, model, seconds)
+                event_buffer.put(first.finished())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def _generate(
+        self, stream: OutputStream, speculation: Speculation, model: ModelInfo, seconds: float
+    ) -> None:
+        opening = stream.opening
+        deadline = asyncio.get_running_loop().time() + seconds
+        length = self._settings.draft_length
+        if speculation is Speculation.OFF or length == 0:
+            alone = FixedPacer(0, 0.0)
+            await run_stream(self._targets, NoDraft(), alone, opening, stream, deadline)
+            return
+        pacer = self._pacer(speculation)
+        draft = DraftLink(
+            self._drafts,
+            pacer,
+            model,
+            opening,
+            stream,
+            lookahead=self._settings.lookahead,
+            seconds=seconds,
+        )
+        stream.on_interruption, stream.on_target = pacer.interrupted, draft.use_target
+        drafting = asyncio.create_task(draft.run())
+        try:
+            await run_stream(self._targets, draft, pacer, opening, stream, deadline)
+        finally:
+            await _ended(drafting)
+            with harmless("pacing"):
+                pacer.end()
+                _log_pacing(pacer, speculation)
+
+    def _pacer(self, speculation: Speculation) -> PoolPacer:
+        settings = self._settings
+
+        def make(measurements: DraftMeasurements) -> Pacer:
+            if speculation is Speculation.FORCE:
+                return FixedPacer(settings.draft_length, settings.draft_wait_seconds)
+            return AdaptivePacer(
+                measurements, settings.max_draft_length, settings.draft_wait_seconds
+            )
+
+        return PoolPacer(make, DraftMeasurements(self._drafts.target), self._drafts.none)
+
+
+async def _ended(drafting: "asyncio.Task[None]") -> None:
+    """Cancel a stream's drafting; its session is freed then. A bug that ended it is logged."""
+    drafting.cancel()
+    [outcome] = await asyncio.gather(drafting, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        with harmless("the log"):
+            _log.error("drafting failed", exc_info=outcome)
+
+
+def _log_pacing(pacer: PoolPacer, speculation: Speculation) -> None:
+    explained = pacer.explain()
+    _log.info(
+        "stream paced", speculation=speculation.value, steps=explained.steps, **explained.numbers
+    )
+
+
+def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:
+    """Log one line for a stream that ended, with its statistics."""
+    _log.info(
+        "stream finished",
+        outcome=type(error).__name__ if error else stream.finish_reason.value,
+        speculation=speculation.value,
+        prompt_tokens=stream.usage.prompt_tokens,
+        cached_tokens=stream.usage.cached_tokens,
+        output_tokens=stream.usage.output_tokens,
+        **dataclasses.asdict(stream.statistics.result()),
+    )
