@@ -22,7 +22,7 @@ from rich.table import Table
 from orchestrator.speculation.acceptance import JudgedToken
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import Explanation, FixedPacer
-from orchestrator.speculation.plan import DraftState, FixedPlan
+from orchestrator.speculation.plan import DraftState, Plan, WaitForCount
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 from paceline_tools.evaluation.prediction import Place, adaptive, fixed, replay, speedups, world_of
@@ -139,12 +139,12 @@ class RulePacer:
     def interrupted(self) -> None:
         """Nor does this."""
 
-    def plan(self, remaining: int, draft: DraftState) -> FixedPlan:
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         most = max(0, min(self.at_most, remaining - 1))
         least = min(self.at_least, most)
         ahead = 0 if draft.shares_cores else self.at_most + 2
-        return FixedPlan(least, most, FIXED_WAIT_SECONDS, 0, most + ahead)
+        return Plan(most, WaitForCount(least, FIXED_WAIT_SECONDS), lookahead=most + ahead)
 
 
 RULES = [(least, most) for most in FIXED_LENGTHS for least in sorted({0, 1, most}) if least <= most]

@@ -5,14 +5,14 @@ import asyncio
 from orchestrator.speculation.draft_buffer import ProposalBuffer
 from orchestrator.speculation.draft_length import LATE
 from orchestrator.speculation.measurements import DraftMeasurements, Mean
-from orchestrator.speculation.plan import DraftState, FixedPlan, Plan
+from orchestrator.speculation.plan import DraftState, Plan
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.verdict import TimedVerdict
 
 BEGIN_LOOKAHEAD = 6
 """Draft tokens that the draft may make while the target reads the prompt."""
-_BEGIN = FixedPlan(0, 0, 0.0, 0, lookahead=BEGIN_LOOKAHEAD, ngram_lookahead=BEGIN_LOOKAHEAD)
+_BEGIN = Plan(0, lookahead=BEGIN_LOOKAHEAD, ngram_lookahead=BEGIN_LOOKAHEAD)
 DUE = 0.8
 """Draft tokens are wanted when this share of the time to the next verdict is over."""
 LATER = (1.2, 1.8)

@@ -8,15 +8,16 @@ import math
 from collections import Counter
 
 from orchestrator.speculation.acceptance import StreamAcceptance
-from orchestrator.speculation.draft_length import Costs, SharedPlan, best_length
+from orchestrator.speculation.draft_length import LATE, Costs, best_length
 from orchestrator.speculation.measurements import DraftMeasurements, Rate, load_class
 from orchestrator.speculation.pacer import Explanation
 from orchestrator.speculation.plan import (
     BRANCHES,
     DraftState,
-    FixedPlan,
-    PacedPlan,
     Plan,
+    WaitForCount,
+    WaitWhileWorth,
+    Worth,
     target_only_steps,
 )
 from orchestrator.speculation.round_times import Intervals
@@ -77,14 +78,16 @@ _DRAFTING = {Reason.SPECULATING, Reason.PROBING, Reason.OPENING}
 class AdaptivePacer:
     """Speculation while it pays, the target alone while it does not, probes in between."""
 
-    def __init__(self, measurements: DraftMeasurements, at_most: int, wait_seconds: float) -> None:
+    def __init__(
+        self, measurements: DraftMeasurements, at_most: int, max_wait_seconds: float
+    ) -> None:
         """`record`: what all streams know of the draft. at_most: longest draft of a round.
 
-        wait_seconds: bound of a wait for the draft.
+        max_wait_seconds: bound of a wait for the draft.
         """
         self._measurements = measurements
         self._at_most = at_most
-        self._wait_seconds = wait_seconds
+        self._max_wait_seconds = max_wait_seconds
         self._rate = Rate()
         self._speedup = Rate(SPEEDUP_MEMORY)
         self._intervals = Intervals()
@@ -185,56 +188,69 @@ class AdaptivePacer:
         if not at_most or self.reason not in _DRAFTING:
             return self._target_only_plan(remaining, lookahead)
         if self.reason is Reason.SPECULATING:
-            return self._paced_plan(at_most, lookahead, draft)
-        bound = self._wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
-        most = at_most if self.reason is Reason.OPENING else min(at_most, PROBE_LENGTH)
-        return FixedPlan(1, most, bound, 0, min(lookahead, PROBE_LENGTH), ngram_lookahead=most)
+            return self._speculating_plan(at_most, lookahead, draft)
+        return self._first_token_plan(at_most, lookahead, draft)
 
-    def _target_only_plan(self, remaining: int, lookahead: int) -> FixedPlan:
+    def _first_token_plan(self, at_most: int, lookahead: int, draft: DraftState) -> Plan:
+        bound = self._max_wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
+        most = at_most if self.reason is Reason.OPENING else min(at_most, PROBE_LENGTH)
+        return Plan(
+            most,
+            WaitForCount(1, bound),
+            lookahead=min(lookahead, PROBE_LENGTH),
+            ngram_lookahead=most,
+        )
+
+    def _target_only_plan(self, remaining: int, lookahead: int) -> Plan:
         measuring = self.reason is Reason.MEASURING
         steps = min(1, remaining - 1) if measuring else target_only_steps(remaining)
         # A draft that missed its time keeps its credit: it shows by delivering that it lives.
         credit = max(lookahead, 1) if self.reason is Reason.NO_DRAFT else 0
-        return FixedPlan(0, 0, 0.0, steps, credit)
+        return Plan(0, lookahead=credit, continue_steps=steps)
 
-    def _paced_plan(self, at_most: int, lookahead: int, draft: DraftState) -> Plan:
+    def _speculating_plan(self, at_most: int, lookahead: int, draft: DraftState) -> Plan:
         if self._others and not draft.free:
             return self._shared_plan(at_most, lookahead)
-        return PacedPlan(
-            acceptance=self._acceptance,
-            throughput=self._own_throughput,
-            shared_throughput=self.throughput,
-            token_seconds=self._token_seconds,
-            at_most=at_most,
-            wait_factor=1.0 if draft.shares_cores else CATCH_UP,
-            wait_seconds=self._wait_seconds,
-            lookahead=lookahead,
-            branches=0 if draft.shares_cores else BRANCHES,
+        wait_factor = 1.0 if draft.shares_cores else CATCH_UP
+        worth = self._worth
+        waiting = WaitWhileWorth(
+            worth,
+            at_most,
+            second_cost=self._own_throughput * wait_factor,
+            max_wait_seconds=self._max_wait_seconds,
             hit_rate=draft.hit_rate,
         )
+        return Plan(
+            at_most,
+            waiting,
+            worth,
+            lookahead,
+            # What this round verifies and the next: it is there when the verdict comes.
+            ngram_lookahead=max(lookahead, 2 * at_most),
+            branches=0 if draft.shares_cores else BRANCHES,
+        )
 
-    def _shared_plan(self, at_most: int, lookahead: int) -> SharedPlan:
+    def _shared_plan(self, at_most: int, lookahead: int) -> Plan:
+        """All streams wait for as many draft tokens, and LATE times as long as these take."""
         # By what all streams know, so that all come to the same.
         acceptance = self._measurements.calibration.mean.value
         costs = self._shared_costs
         enough = best_length(acceptance, costs, at_most, self._measurements.shared_length)
         if at_most == self._at_most:
             self._measurements.shared_length = enough
-        return SharedPlan(
-            acceptance=self._acceptance,
-            shared_throughput=self.throughput,
-            token_seconds=self._token_seconds,
-            enough=enough,
-            at_most=at_most,
-            lookahead=max(lookahead, enough),
-            wait_seconds=costs.wait(enough),
-        )
+        ahead = max(lookahead, enough)
+        waiting = WaitForCount(enough, LATE * costs.wait(enough), in_all=True)
+        return Plan(at_most, waiting, self._worth, ahead, ngram_lookahead=max(ahead, at_most))
+
+    @property
+    def _worth(self) -> Worth:
+        return Worth(self._acceptance, self.throughput * self._token_seconds)
 
     @property
     def _shared_costs(self) -> Costs:
         return Costs(
-            plain=self._measurements.decode_step_seconds(self._others) or math.inf,
-            row=self._token_seconds * (1 + self._others),
+            decode_step=self._measurements.decode_step_seconds(self._others) or math.inf,
+            token=self._token_seconds * (1 + self._others),
             first=self._measurements.wait(restart=True) or 0.0,
             following=self._measurements.wait(restart=False) or 0.0,
         )

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.speculation.plan import BRANCHES, DraftState, FixedPlan, Plan, target_only_steps
+from orchestrator.speculation.plan import (
+    BRANCHES,
+    DraftState,
+    Plan,
+    WaitForCount,
+    target_only_steps,
+)
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 
@@ -46,11 +52,11 @@ class Pacer(Protocol):
 class FixedPacer:
     """The same draft length in every round.
 
-    draft_length: 0 is the target alone. wait_seconds: bound of the wait for the draft.
+    draft_length: 0 is the target alone. max_wait_seconds: bound of the wait for each draft token.
     """
 
     draft_length: int
-    wait_seconds: float
+    max_wait_seconds: float
     _alone: bool = True
 
     @property
@@ -75,6 +81,8 @@ class FixedPacer:
         ahead = 0 if draft.shares_cores or not length else self.draft_length + 2
         lookahead = length + ahead
         if not (length and draft.ready):
-            return FixedPlan(0, length, 0.0, target_only_steps(remaining), lookahead)
+            steps = target_only_steps(remaining)
+            return Plan(length, lookahead=lookahead, continue_steps=steps)
         branches = BRANCHES if self._alone and not draft.shares_cores else 0
-        return FixedPlan(length, length, self.wait_seconds, 0, lookahead, branches=branches)
+        waiting = WaitForCount(length, self.max_wait_seconds)
+        return Plan(length, waiting, lookahead=lookahead, branches=branches)

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.round import rounds
 from orchestrator.serving.statistics import StreamStatistics
 from orchestrator.speculation.pacer import FixedPacer
-from orchestrator.speculation.plan import TARGET_ONLY_STEPS, DraftState, FixedPlan, Plan
+from orchestrator.speculation.plan import TARGET_ONLY_STEPS, DraftState, Plan
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
@@ -62,7 +62,7 @@ class ScriptedDraft:
     def __init__(self, *, punctual: bool, has: int) -> None:
         self.state = DraftState(ready=punctual)
         self.has = has
-        self.plans: list[FixedPlan] = []
+        self.plans: list[Plan] = []
 
     def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
         assert verdict.verdict.token_ids
@@ -72,7 +72,6 @@ class ScriptedDraft:
         return len(self.plans) % 2 == 0
 
     async def take(self, plan: Plan) -> Proposal:
-        assert isinstance(plan, FixedPlan)
         self.plans.append(plan)
         return Proposal(0, 0, (7,) * min(self.has, plan.at_most))
 
@@ -88,7 +87,7 @@ async def test_a_punctual_draft_is_waited_for_and_never_draft_tokens_the_last_to
     draft = ScriptedDraft(punctual=True, has=9)
     target = await run(draft, tokens=13, length=4)
     assert [asked.proposal is not None for asked in target.asked] == [False, True, True, True]
-    assert [plan.at_least for plan in draft.plans] == [4, 4, 1]
+    assert [plan.enough for plan in draft.plans] == [4, 4, 1]
     assert all(plan.continue_steps == 0 for plan in draft.plans)
 
 
@@ -96,23 +95,22 @@ async def test_the_target_alone_pays_no_round_trip_for_each_token() -> None:
     draft = ScriptedDraft(punctual=False, has=0)
     target = await run(draft, tokens=40, length=0)
     assert len(target.asked) == 1 + -(-39 // TARGET_ONLY_STEPS)
-    assert all(plan.wait_seconds == 0 for plan in draft.plans)
+    assert all(plan.max_wait((), None, 0.0) == 0 for plan in draft.plans)
 
 
 async def test_a_late_proposal_joins_the_next_step() -> None:
     draft = ScriptedDraft(punctual=False, has=2)
     target = await run(draft, tokens=30, length=4)
     assert all(asked.proposal for asked in target.asked[1:])
-    assert all(plan.at_least == 0 for plan in draft.plans)
+    assert all(plan.enough == 0 for plan in draft.plans)
 
 
 @pytest.mark.parametrize("remaining", [1, 2, 3, 9])
 def test_a_plan_leaves_room_for_the_targets_own_token(remaining: int) -> None:
     for ready in (True, False):
         plan = FixedPacer(4, 1.0).plan(remaining, DraftState(ready))
-        assert isinstance(plan, FixedPlan)
         assert plan.at_most == min(4, remaining - 1)
-        assert plan.at_least in {0, plan.at_most}
+        assert plan.enough in {0, plan.at_most}
         assert plan.continue_steps < remaining
 
 

@@ -5,7 +5,7 @@ import pytest
 from orchestrator.backends.contract import MOST_STRAYS, BrokenContract, DraftContract, SignsOfLife
 from orchestrator.backends.draft_session import MOST_ADVANCES, DraftSession
 from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.plan import FixedPlan
+from orchestrator.speculation.plan import Plan
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.verdict import TimedVerdict, Verdict
@@ -60,7 +60,7 @@ def test_signs_of_life_may_be_read_late_and_all_at_once() -> None:
 def test_a_draft_that_does_not_read_is_told_later_what_was_decided() -> None:
     async def main() -> tuple[int, list[Advance]]:
         session = DraftSession(OPENING, VOCABULARY, DraftMeasurements(), shares_cores=False)
-        plan = FixedPlan(0, 4, 0.0, 0, 6)
+        plan = Plan(4, lookahead=6)
 
         async def verdicts(first: int, count: int) -> None:
             for position in range(first, first + count):

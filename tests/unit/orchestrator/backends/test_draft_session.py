@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.backends.draft_session import BEGIN_LOOKAHEAD, DraftSession
 from orchestrator.speculation.measurements import WAIT_ROUNDS, DraftMeasurements
-from orchestrator.speculation.plan import FixedPlan
+from orchestrator.speculation.plan import Plan, WaitForCount
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
@@ -16,7 +16,7 @@ from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.single import in_virtual_time
 
 LENGTH, LOOKAHEAD = 4, 6
-PLAN = FixedPlan(LENGTH, LENGTH, 30.0, 0, LOOKAHEAD)
+PLAN = Plan(LENGTH, WaitForCount(LENGTH, 30.0), lookahead=LOOKAHEAD)
 
 
 async def a_round(*, shares_cores: bool) -> tuple[Proposal, list[Advance]]:
@@ -79,7 +79,7 @@ class Timed:
 
     async def step(self) -> None:
         """Nothing is waited for."""
-        await self.session.take(FixedPlan(0, 4, 0.0, 0, LOOKAHEAD))
+        await self.session.take(Plan(4, lookahead=LOOKAHEAD))
 
     def draft_token(self, position: int, *tokens: int, margin: float = 1.0) -> None:
         base = TokenPath(self.path[:position]).digest
@@ -93,18 +93,21 @@ class Timed:
         return plan.wait
 
 
-class Asked(FixedPlan):
+class Asked(Plan):
     """A plan that notes what it is asked."""
 
     wait: float | None
 
     def __init__(self) -> None:
-        super().__init__(0, 4, 0.0, 0, LOOKAHEAD)
+        super().__init__(4, lookahead=LOOKAHEAD)
 
     def max_wait(
-        self, draft_tokens: Sequence[DraftToken], wait: float | None, waited: float
+        self,
+        draft_tokens: Sequence[DraftToken],
+        expected_seconds: float | None,
+        waited_seconds: float,
     ) -> float:
-        object.__setattr__(self, "wait", wait)
+        object.__setattr__(self, "wait", expected_seconds)
         return 0.0
 
 

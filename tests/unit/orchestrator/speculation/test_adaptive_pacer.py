@@ -15,7 +15,7 @@ from orchestrator.speculation.adaptive_pacer import (
 )
 from orchestrator.speculation.measurements import BENCH_STREAMS, DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer
-from orchestrator.speculation.plan import DraftState, PacedPlan
+from orchestrator.speculation.plan import DraftState, WaitWhileWorth, Worth
 from paceline.protocol.session import CostModel, Load
 from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.single import Outcome, World, simulate
@@ -178,21 +178,13 @@ def test_a_stream_alone_whose_draft_has_its_own_cores_grants_branches() -> None:
 
 
 def test_lookup_that_seldom_answers_is_waited_for_where_that_takes_next_to_no_time() -> None:
-    plan = PacedPlan(
-        acceptance=StreamAcceptance(DraftMeasurements().calibration),
-        throughput=50.0,
-        shared_throughput=50.0,
-        token_seconds=0.005,
-        at_most=MOST,
-        wait_factor=1.0,
-        wait_seconds=1.0,
-        lookahead=0,
-        hit_rate=0.1,
-    )
-    # A tenth of what a draft token brings, its row paid: (0.85 - 0.25) / 10 tokens, or 1.2 ms.
-    assert plan.max_wait([], 0.001, 0.0) > 0.0
-    assert plan.max_wait([], 0.0015, 0.0) == 0.0
-    assert plan.ngram_lookahead == 2 * MOST
+    worth = Worth(StreamAcceptance(DraftMeasurements().calibration), token_cost=50.0 * 0.005)
+    rule = WaitWhileWorth(worth, MOST, second_cost=50.0, max_wait_seconds=1.0, hit_rate=0.1)
+    # A tenth of what a draft token brings, its cost paid: (0.85 - 0.25) / 10 tokens, or 1.2 ms.
+    assert rule.max_wait([], 0.001, 0.0) > 0.0
+    assert rule.max_wait([], 0.0015, 0.0) == 0.0
+    pacer = AdaptivePacer(DraftMeasurements(), MOST, 1.0)
+    assert pacer.plan(100, DraftState(ready=True, free=True)).ngram_lookahead == 2 * MOST
 
 
 def observed(pacer: AdaptivePacer, tokens: int, at: float, row: float) -> None:
