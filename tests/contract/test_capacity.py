@@ -47,6 +47,7 @@ async def test_a_target_that_could_hold_a_stream_is_found_among_those_that_could
         await both_known(client)
         for _ in range(2):
             assert len((await client.generate(request(500, 100)).result()).token_ids) == 100
+            await servers.nothing_is_left(small, large)
         limit = "^n is 4; it must be at most 3, as KV has room for so many of 20 tokens$"
         with pytest.raises(InvalidArgument, match=limit):
             await client.generate(request(10, 10, n=4)).result()
