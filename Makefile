@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format clean
+.PHONY: help venv demo test test-all lint format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +26,10 @@ $(STAMP): $(SOURCES)
 demo: venv  ## fetch the real pair, start three processes, and watch them answer
 	$(BIN)/paceline demo
 
-test: venv  ## run all tests
+test: venv  ## run the quick tests, unit and contract, in about three minutes
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not e2e" $(or $(PYTEST_ARGS),tests/unit tests/contract)
+
+test-all: venv  ## run all tests, one after the other, in a quarter of an hour
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: venv  ## check style, types, import rules, protos and Dockerfile

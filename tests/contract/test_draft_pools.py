@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from orchestrator.speculation.measurements import BENCH_STREAMS
@@ -45,6 +46,7 @@ async def pools(client: Client) -> dict[str, DraftPoolStatus]:
     return {pool.name: pool for pool in (await client.status()).draft_pools}
 
 
+@pytest.mark.slow
 async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_targets() -> None:
     registry = CollectorRegistry()
     async with (
@@ -195,6 +197,7 @@ async def test_a_stream_that_finds_the_preferred_pool_full_gets_another_at_once(
         assert found["large"].accepted > 0
 
 
+@pytest.mark.slow
 async def test_a_lost_draft_is_replaced_from_another_pool_and_the_tokens_stay() -> None:
     async with (
         servers.target(TARGET) as target,
@@ -243,6 +246,7 @@ async def test_a_replaced_model_is_used_at_once_and_what_was_learned_of_the_old_
                 assert found.finished.statistics.accepted > TOKENS / 10
 
 
+@pytest.mark.slow
 async def test_a_better_model_of_the_same_name_is_found_within_the_probing_bound() -> None:
     registry = CollectorRegistry()
     async with (

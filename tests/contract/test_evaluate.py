@@ -143,6 +143,7 @@ def evaluate(tmp_path: Path, *flags: str) -> tuple[int, dict[str, Any]]:
     return status, json.loads(figures.read_text())
 
 
+@pytest.mark.slow
 def test_a_good_draft_is_used_and_the_page_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_good_draft_is_used_and_the_page_says_so(
     assert "predicted for separate, 4000 ms" in far["recommendation"]["reasons"][0]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_right_is_not_used_whatever_is_wrong_with_it(tmp_path: Path) -> None:
     target = tiny_model(tmp_path / "target")
     stranger = tiny_model(tmp_path / "stranger")

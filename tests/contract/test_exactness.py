@@ -17,6 +17,7 @@ from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.status import PoolState
 from tests import servers
+from tests.marks import slow
 from tests.tiny_models import EOS, VOCABULARY, perturbed, tiny_model
 
 TOKENS = 40
@@ -85,15 +86,17 @@ def greedy_by_transformers(folder: Path, prompts: list[tuple[int, ...]]) -> list
     ("draft", "draft_length", "lookahead"),
     [
         ("identical", 0, None),
-        ("identical", 1, 9),
-        ("identical", 4, None),
         ("identical", 8, 20),
-        ("close", 2, 2),
         ("close", 5, 16),
         ("distant", 3, None),
-        ("distant", 8, 8),
         ("unrelated", 4, 12),
-        ("unrelated", 7, None),
+        *slow(
+            ("identical", 1, 9),
+            ("identical", 4, None),
+            ("close", 2, 2),
+            ("distant", 8, 8),
+            ("unrelated", 7, None),
+        ),
     ],
 )
 async def test_speculation_changes_no_token(

@@ -61,6 +61,7 @@ async def poll(replica: Replica, seconds: float, monkeypatch: pytest.MonkeyPatch
     await replica.poll()
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_late_now_and_then_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -27,6 +27,7 @@ from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt, S
 from paceline.protocol.sampling import SamplingParams
 from target_server import verification
 from tests import servers
+from tests.marks import slow
 from tests.tiny_models import tiny_model
 
 QUOTED = "tulips{[at]}dawn"
@@ -50,7 +51,7 @@ PLACES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.fixture(params=["json", "console"])
+@pytest.fixture(params=["json", *slow("console")])
 def logged(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[io.StringIO]:

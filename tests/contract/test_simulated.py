@@ -27,6 +27,7 @@ async def output(client: Client, prompt: str, speculation: Speculation) -> tuple
     return (await client.generate(request).result()).token_ids
 
 
+@pytest.mark.slow
 async def test_one_and_many_streams_are_what_the_target_alone_gives() -> None:
     target_model = "simulated:step_ms=4,token_ms=0.1"
     draft_model = "simulated:step_ms=0.5,acceptance=0.9/0.2,phase_tokens=80"

@@ -19,16 +19,19 @@ from orchestrator.speculation.plan import DraftState, WaitWhileWorth, Worth
 from paceline.protocol.session import CostModel, Load
 from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.single import Outcome, World, simulate
+from tests.marks import slow
 
 TOKENS = 1500
 MOST = 16
 # Milliseconds of a step, a draft token and a round trip; speed-ups over the target alone by
 # the rule tuned in hindsight, at 0.6 and at 0.85 of the draft tokens right.
 TABLE = [
-    (25, 2.5, 0.5, 1.70, 3.25),
-    (25, 2.5, 20, 1.39, 2.55),
-    (25, 2.5, 50, 1.14, 1.95),
-    (25, 8, 20, 1.19, 1.76),
+    *slow(
+        (25, 2.5, 0.5, 1.70, 3.25),
+        (25, 2.5, 20, 1.39, 2.55),
+        (25, 2.5, 50, 1.14, 1.95),
+        (25, 8, 20, 1.19, 1.76),
+    ),
     (77, 20, 20, 1.38, 2.16),
 ]
 
@@ -72,7 +75,7 @@ def test_it_comes_near_the_rule_tuned_in_hindsight_and_beats_every_fixed_length(
         assert speeds[0] > 0.95 * best_fixed(worlds[0])
 
 
-@pytest.mark.parametrize("acceptance", [0.6, 0.85])
+@pytest.mark.parametrize("acceptance", [*slow(0.6), 0.85])
 def test_branches_hide_most_of_a_long_round_trip(acceptance: float) -> None:
     def speed(round_trip: float, **more: float) -> float:
         worlds = [world(25, 2.5, round_trip, acceptance, seed=seed, **more) for seed in (1, 2, 3)]
@@ -84,8 +87,8 @@ def test_branches_hide_most_of_a_long_round_trip(acceptance: float) -> None:
     assert speed(0.5) > 1.05 * near
 
 
-@pytest.mark.parametrize("acceptance", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95])
-@pytest.mark.parametrize("draft", [5, 25, 60, 200])
+@pytest.mark.parametrize("acceptance", [*slow(0.0, 0.2, 0.4, 0.6), 0.8, 0.95])
+@pytest.mark.parametrize("draft", [*slow(5, 60, 200), 25])
 def test_on_shared_cores_it_is_never_much_slower_than_the_better_of_all_and_nothing(
     acceptance: float, draft: float
 ) -> None:

@@ -10,6 +10,7 @@ from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
 from paceline_tools.simulation.many import Crowd, simulate_load
 from paceline_tools.simulation.single import World
+from tests.marks import slow
 
 TOKENS = 500
 
@@ -23,7 +24,7 @@ def together(
     return sum(outcome.tokens_per_second for outcome in outcomes)
 
 
-@pytest.mark.parametrize("streams", [2, 8, 32])
+@pytest.mark.parametrize("streams", [2, 8, *slow(32)])
 @pytest.mark.parametrize("acceptance", [0.85, 0.6, 0.3])
 def test_many_streams_are_as_fast_as_the_better_of_always_and_never(
     streams: int, acceptance: float

@@ -25,6 +25,7 @@ from orchestrator.speculation.pool_choice import (
 from orchestrator.speculation.pool_pacer import PoolPacer
 from paceline.protocol.status import PoolState, Speedup
 from paceline_tools.simulation.single import World, simulate
+from tests.marks import slow
 
 NAMES = ("a", "b", "c")
 
@@ -267,7 +268,7 @@ class Pools:
         return name, sum(outcome.lengths)
 
 
-@pytest.mark.parametrize("tokens", [100, 400])
+@pytest.mark.parametrize("tokens", [100, *slow(400)])
 def test_a_bad_pool_is_benched_and_found_again_within_the_bound_when_it_is_better(
     tokens: int,
 ) -> None:

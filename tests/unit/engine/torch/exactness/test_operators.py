@@ -26,6 +26,7 @@ from paceline.engine.torch.exactness.operators import (
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.linear import DenseLinear, MakeLinear, can_prepack, make_linear
 from paceline.engine.torch.padding import NO_PADDING, batch_invariant
+from tests.marks import slow
 
 LINEARS = {
     "tiny": (64, 128),
@@ -48,7 +49,7 @@ def counts(dtype: torch.dtype) -> list[int]:
     return sorted({batch_invariant(dtype).rows(rows) for rows in range(1, ROWS)} - {ROWS})
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[1, 2, *slow(3)])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
