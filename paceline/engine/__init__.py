@@ -1,1 +1,1 @@
-"""The engine that draft and target servers share: everything with torch."""
+"""The engine of draft and target servers: a pure core, one thread, and torch behind a seam."""

@@ -1,9 +1,8 @@
-"""The seams of the engine: what stands behind them can be replaced.
+"""The seams of the engine. What stands behind each of them can be replaced.
 
-A device, or another way to compute: Runner and KVCache, which compute Spans. A session's work:
-Decoder, which wants spans computed and takes their logits in a StepReport's company. Another
-engine altogether: Engine and OpenSession, which the servers work on, and StartedEngine, what
-they are started with.
+Runner, KVCache, Span: a device computes spans of tokens, each on its session's KV cache.
+Decoder, StepReport: a session says which span it wants computed next, and takes the logits.
+Engine, OpenSession, StartedEngine: what draft and target servers work on.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -114,7 +113,7 @@ class Decoder(Protocol):
 
 
 class OpenSession(Hashable, Protocol):
-    """A session as who opened it has it. closed: by Engine.close, or because it failed."""
+    """What Engine.open returns. closed: by Engine.close, or because the session failed."""
 
     closed: bool
 
@@ -126,8 +125,8 @@ class OpenSession(Hashable, Protocol):
 class Engine(Protocol):
     """What draft and target servers work on; all methods may be called on any thread.
 
-    paceline.engine.worker is the one here. after_step: called once all of a step are told, and
-    whenever sessions were told that they failed.
+    paceline.engine.worker has Paceline's own. after_step: called on the engine's thread once all
+    sessions of a step are told, and once sessions are told that they failed.
     """
 
     after_step: Callable[[], None]
@@ -146,9 +145,10 @@ class Engine(Protocol):
         """Admit a session that begins with `tokens` and will have at most `max_length`.
 
         Its KV is promised here, so that no stream runs out of it half way. resumes: it comes
-        from a lost server, and may use the reserve. salt: whom it shares prefixes with; None:
-        nobody. priority: higher goes first. has_room: whether what it comes to can be taken; the
-        decoder is asked for nothing while it cannot, and once it can the session is woken. Raises
+        from a lost server, and may use the reserve. salt: only sessions with an equal one share
+        prefixes; None: it shares none. priority: higher goes first. has_room: whether its results
+        can be taken; while it is false the decoder is not asked, and the caller wakes the session
+        once it is true. Raises
         ResourceExhausted when there is no room now, InvalidArgument when there never is,
         Unavailable when the engine has stopped.
         """
@@ -157,7 +157,7 @@ class Engine(Protocol):
         """Free `session` before the next step. Closing twice does nothing."""
 
     def wake(self, session: OpenSession) -> None:
-        """Ask the session's decoder again: it has news."""
+        """Ask the session's decoder again: what it wants has changed."""
 
     def stop(self) -> None:
         """End after the current step; sessions left over fail with Unavailable."""
@@ -172,7 +172,7 @@ class Engine(Protocol):
 
     @property
     def load(self) -> Load:
-        """What it has on its hands."""
+        """Its sessions, the last step and the KV in use."""
 
     @property
     def max_block_tokens(self) -> int:
@@ -180,7 +180,7 @@ class Engine(Protocol):
 
     @property
     def steps(self) -> int:
-        """Steps so far: while they grow, the engine lives."""
+        """Steps so far. While the number grows, the engine makes progress."""
 
     @property
     def pace(self) -> float:
@@ -189,7 +189,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StartedEngine:
-    """An engine at work, and what its model is: what a server is made of.
+    """A running engine and its model: what a server is made of.
 
     tokenizer: None where the model has none. threads: of the forward pass; 0 where there is none.
     """

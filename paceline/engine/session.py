@@ -1,4 +1,4 @@
-"""A session in the engine: its decoder, whose bugs are its own, its cache, and its pages."""
+"""A session in the engine. A decoder that raises ends its own session and no other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class EngineSession:
 
     tokens: those it opened with. salt: only sessions with an equal one share prefixes; None: it
     shares none. has_room: whether its results can be taken; while it is false the decoder is not
-    asked. A decoder that raises ends its own session and no other.
+    asked.
     """
 
     decoder: Decoder
@@ -45,7 +45,7 @@ class EngineSession:
 
     @property
     def idle(self) -> bool:
-        """Whether it waits to be told what to do next."""
+        """Whether it waits for a request that is about to come."""
         try:
             return self.decoder.idle
         except Exception:
@@ -63,7 +63,7 @@ class EngineSession:
             _log.exception("a decoder failed to plan")
             self.fail(Internal("planning the step failed"))
             return None
-        if span is not None and span.logit_rows > max_rows:  # it would wait for ever
+        if span is not None and span.logit_rows > max_rows:  # no step would ever hold it
             wants = f"a step wants logits of {span.logit_rows} rows"
             self.fail(Internal(f"{wants}; the limit is {max_rows}"))
             return None

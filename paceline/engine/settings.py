@@ -11,7 +11,7 @@ from paceline.settings import ServerSettings
 
 
 class EngineSettings(ServerSettings):
-    """What draft and target servers can be told."""
+    """Settings that draft and target servers share."""
 
     needs_batch_invariance: ClassVar[bool] = True
 
@@ -52,7 +52,7 @@ class EngineSettings(ServerSettings):
     @field_validator("kv_tokens")
     @classmethod
     def _leaves_a_page(cls, value: int, info: ValidationInfo) -> int:
-        """KV for sessions that do not come from a lost server: without any all are refused."""
+        """Leave KV beyond the reserve: without any, all new sessions would be refused."""
         reserve = info.data.get("kv_reserve_tokens", 0)
         least = PAGE_TOKENS * (reserve // PAGE_TOKENS + 1)
         if value < least:

@@ -1,4 +1,4 @@
-"""Which engine a model's name stands for."""
+"""Starts the engine that a model's name stands for."""
 
 from prometheus_client import CollectorRegistry
 
@@ -10,7 +10,7 @@ from paceline.engine.settings import EngineSettings
 def start(
     settings: EngineSettings, registry: CollectorRegistry, *, drafts: bool = False
 ) -> StartedEngine:
-    """Start what --model names. A simulated one never imports torch; drafts: as a draft."""
+    """Start what --model names; drafts: as a draft. A simulated model never imports torch."""
     if simulated.is_simulated(settings.model):
         return simulated.start_simulated(settings, registry, drafts=drafts)
     from paceline.engine.torch.startup import start_torch  # torch, needed here only

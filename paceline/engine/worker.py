@@ -105,7 +105,7 @@ class EngineWorker:
 
     @property
     def load(self) -> Load:
-        """What the engine has on its hands."""
+        """Its sessions, the last step and the KV in use."""
         return Load(
             sessions=len(self._admission.sessions),
             queued=self._scheduler.queued,
@@ -151,7 +151,7 @@ class EngineWorker:
         self.wake(session)
 
     def wake(self, session: OpenSession) -> None:
-        """Have the worker ask the decoders again: that of `session` has news."""
+        """Have the worker ask the decoders again: what that of `session` wants has changed."""
         with self._changed:
             self._scheduler.gather.asked(session, time.perf_counter())
             self._dirty = True
@@ -222,7 +222,7 @@ class EngineWorker:
     def _commit(
         self, step: Step[EngineSession], logits: list[Logits], started: float, ended: float
     ) -> None:
-        """Tell the sessions what came of the step."""
+        """Measure the step and give the sessions their logits."""
         measured = self._scheduler.end(step, started, ended)
         report = StepReport(
             measured.seconds,

@@ -1,1 +1,1 @@
-"""What an engine decides without running anything. Pure."""
+"""The engine without its thread: scheduler.py says how it is run, on any clock. Pure."""

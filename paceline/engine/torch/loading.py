@@ -68,11 +68,7 @@ def load_model(
     with refusing(config, "has a generation_config.json that cannot be read"):
         ends = eos_token_ids(folder, config)
     with refusing(config, "cannot be served"):
-        reference = Reference.of(model)
-        rope_length = RopeLength(config)
-        follow_sessions(model, rope_length)
-        forward = _make_forward(model, weights, operators)
-        reference.check(forward, model.device, rope_length.of)
+        forward, rope_length = _checked_forward(model, weights, operators)
     return LoadedModel(
         forward=forward,
         kind=(FusedModel if isinstance(forward, FusedModel) else GenericModel).__name__,
@@ -97,7 +93,7 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
             folder,
             dtype=dtype,
             attn_implementation=NAME,
-            # Experts one by one, as others multiply all at once, in ways of their own.
+            # Experts one by one: the other implementations multiply all at once.
             experts_implementation="eager",
             device_map=device,
             ignore_mismatched_sizes=True,  # they are refused below, by name
@@ -108,10 +104,22 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
     return model.eval()  # type: ignore[no-any-return]
 
 
+def _checked_forward(
+    model: PreTrainedModel, weights: str, operators: BatchInvariantOperators | None
+) -> tuple[ForwardPass, RopeLength]:
+    """The model's forward pass, compared with that of transformers."""
+    reference = Reference.of(model)
+    rope_length = RopeLength(model.config)
+    follow_sessions(model, rope_length)
+    forward = _make_forward(model, weights, operators)
+    reference.check(forward, model.device, rope_length.of)
+    return forward, rope_length
+
+
 def _make_forward(
     model: PreTrainedModel, weights: str, operators: BatchInvariantOperators | None
 ) -> ForwardPass:
-    """The model as fast as it can be run here."""
+    """The fastest forward pass of the model on this machine."""
     make = make_linear(weights)
     if operators is None:
         return _fused_or_generic(model, make, functional.silu)

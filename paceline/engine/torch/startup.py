@@ -39,19 +39,7 @@ def start_torch(settings: EngineSettings, registry: CollectorRegistry) -> Starte
     """
     torch.set_num_threads(settings.threads)
     loaded, runner, numerics = _load(settings)
-    model = ModelInfo(
-        name=settings.model_name or Path(settings.model).name,
-        fingerprint=numerics.fingerprint,
-        vocabulary_hash=loaded.vocabulary_hash,
-        vocabulary_size=loaded.vocabulary_size,
-        max_positions=loaded.max_positions,
-        eos_token_ids=loaded.eos_token_ids,
-        sampler_version=SAMPLER_VERSION,
-        batch_invariant=numerics.batch_invariant,
-        host=socket.gethostname(),
-        cores=own_cores(settings.device),
-        features=FEATURES,
-    )
+    model = _model_info(settings, loaded, numerics)
     engine = start_worker(settings, runner, registry)
     _log.info(
         "engine started",
@@ -68,6 +56,22 @@ class Numerics:
 
     fingerprint: str
     batch_invariant: bool
+
+
+def _model_info(settings: EngineSettings, loaded: LoadedModel, numerics: Numerics) -> ModelInfo:
+    return ModelInfo(
+        name=settings.model_name or Path(settings.model).name,
+        fingerprint=numerics.fingerprint,
+        vocabulary_hash=loaded.vocabulary_hash,
+        vocabulary_size=loaded.vocabulary_size,
+        max_positions=loaded.max_positions,
+        eos_token_ids=loaded.eos_token_ids,
+        sampler_version=SAMPLER_VERSION,
+        batch_invariant=numerics.batch_invariant,
+        host=socket.gethostname(),
+        cores=own_cores(settings.device),
+        features=FEATURES,
+    )
 
 
 def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]:

@@ -5,12 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from paceline.engine.core import scheduler as module
-from paceline.engine.core.batching import PROMPT_SHARE, fill_batch
-from paceline.engine.core.cost import CostFit
 from paceline.engine.core.gather import Gather
 from paceline.engine.core.step_statistics import StepMeasurement
 from paceline.engine.interfaces import KVCache, Logits, Span, StepReport
@@ -286,56 +282,6 @@ def test_each_step_is_reported() -> None:
     engine.stop()
     assert [(step.rows, step.sessions) for step in steps] == [(3, 1), (1, 1)]
     assert engine.steps == 2
-
-
-spans = st.lists(st.tuples(st.integers(1, 30), st.integers(0, 6)), max_size=12)
-
-
-@given(spans, st.integers(1, 40))
-def test_a_schedule_keeps_to_its_budget_and_serves_short_spans_first(
-    wanted: list[tuple[int, int]], budget: int
-) -> None:
-    asked = [
-        (key, Span(0, (0,) * rows, min(rows, logit_rows)))
-        for key, (rows, logit_rows) in enumerate(wanted)
-    ]
-    step = fill_batch(asked, budget)
-    assert sum(len(span.token_ids) for _, span in step) <= budget
-    by_key = dict(asked)
-    for key, span in step:
-        whole = by_key[key]
-        assert span == whole or (
-            span.logit_rows == 0 and len(span.token_ids) < len(whole.token_ids)
-        )
-    prompts = {key for key, span in asked if len(span.token_ids) > 2 * span.logit_rows}
-    left_out = by_key.keys() - dict(step).keys()
-    if step and prompts & dict(step).keys():
-        used = sum(len(span.token_ids) for key, span in step if key not in prompts)
-        room = budget - budget // PROMPT_SHARE - used
-        assert all(len(by_key[key].token_ids) > room for key in left_out - prompts)
-    if prompts and budget >= PROMPT_SHARE:
-        assert prompts & dict(step).keys(), "blocks never keep prompts out"
-
-
-def test_the_cost_model_finds_the_line() -> None:
-    fit = CostFit()
-    assert fit.model is None
-    for rows in [1, 4, 2, 8, 1, 5, 16, 3, 2, 9]:
-        fit.observe(rows, 0.080 + 0.002 * rows)
-    model = fit.model
-    assert model is not None
-    assert model.step_seconds == pytest.approx(0.080)
-    assert model.token_seconds == pytest.approx(0.002)
-
-
-def test_a_cost_model_of_equal_steps_charges_rows_nothing() -> None:
-    fit = CostFit()
-    for _ in range(20):
-        fit.observe(4, 0.1)
-    model = fit.model
-    assert model is not None
-    assert model.step_seconds == pytest.approx(0.1)
-    assert model.token_seconds == 0.0
 
 
 class Thinking(Recording):

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 
 from paceline.engine.target_ids import TargetIds
@@ -99,15 +98,3 @@ def test_one_of_the_same_ids_may_have_more_rows_or_fewer() -> None:
 
 def test_the_overlap_is_said_for_people() -> None:
     assert str(Relation(None, 151_643, 151_936)) == "151,643 of 151,936 tokens the same"
-
-
-def test_logits_are_by_the_targets_ids_and_none_of_what_the_draft_lacks() -> None:
-    ids = TargetIds(VocabularyMap(5, (Run(0, 3, 2), Run(3, 0, 1))))
-    row = ids.from_draft(np.array([10.0, 11.0, 12.0, 13.0, 14.0]))
-    assert row.tolist() == [13.0, 14.0, -np.inf, 10.0, -np.inf]
-
-
-def test_without_a_map_nothing_changes() -> None:
-    row = np.array([1.0, 2.0])
-    assert TargetIds(None).from_draft(row) is row
-    assert TargetIds(None).to_draft([1, 0]) == (1, 0)
