@@ -90,7 +90,7 @@ def noisy_scores(
         scores -= best
     scores /= params.temperature
     if params.filters:
-        kept = keep(scores, params)
+        kept = apply_filters(scores, params)
         ids, scores = ids[kept], scores[kept]
     hashes = noise_hash(seed, len(history), ids)
     # An id far below the best wins only with a large noise, that is a small hash: the
@@ -160,7 +160,7 @@ def _penalize_seen(row: Row, ids: Ids, factor: float) -> Row:
     return row
 
 
-def keep(scores: Scores, params: SamplingParams) -> Ids:
+def apply_filters(scores: Scores, params: SamplingParams) -> Ids:
     """Indices, ascending, of the scores that top-k, min-p and top-p leave, in this order.
 
     Each leaves the best ones, equal ones by ascending id; probabilities are renormalized

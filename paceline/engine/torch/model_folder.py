@@ -15,7 +15,7 @@ _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
 def repair(name: str) -> None:
-    """Mend the folder of a pulled model that an older version converted; its weights stay."""
+    """Repair the folder of a pulled model that an older version converted; its weights stay."""
     folder = model_folder(name)
     if is_current(folder) or not (folder / "tokenizer.json").is_file():
         return
@@ -25,7 +25,7 @@ def repair(name: str) -> None:
         repair_folder(folder, CATALOG[name].pre)
     except OSError as error:
         _log.warning(
-            "A folder of an older version cannot be mended, so its tokenizer is not the model's",
+            "A folder of an older version cannot be repaired, so its tokenizer is not the model's",
             folder=str(folder),
             error=error.strerror,
         )

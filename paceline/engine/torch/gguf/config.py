@@ -31,7 +31,7 @@ FAMILIES = {
 _NO_ROPE = {"bloom", "gpt2"}
 _SEVERAL_ROPES = {"gemma3"}
 _PARTIAL_ROPE = {"nemotron", "phi3", "stablelm"}
-"""Whose code in transformers rotates a part of each head; the others' takes no notice."""
+"""Families whose code in transformers can rotate a part of each head; that of others ignores it."""
 _ROPE_TYPES = {"phi3": {"default", "longrope"}}
 """The only scalings of a family."""
 _SOFTCAPS = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
@@ -48,7 +48,7 @@ _OPTIONAL = {
 _EPSILONS = ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps")
 """What configs call LayerNorm's epsilon."""
 _IGNORED = {"tensor_data_layout", "vocab_size", "context_length", "feed_forward_length"}
-"""Keys that say nothing of the numbers, or what tensors say by their shapes."""
+"""Keys that change no numbers, or that the shapes of tensors repeat."""
 _NEUTRAL: dict[str, set[Any]] = {
     "expert_count": {0},
     "expert_used_count": {0},
@@ -69,7 +69,7 @@ _NEUTRAL: dict[str, set[Any]] = {
 
 
 class Keys:
-    """The keys of the architecture, and which of them nobody has asked for yet."""
+    """The keys of the architecture, and those that nothing has read yet."""
 
     def __init__(self, source: GGUFFile) -> None:
         prefix = f"{source.architecture}."
@@ -84,7 +84,7 @@ class Keys:
         return key in self._values
 
     def take(self, key: str, default: Any = None) -> Any:
-        """The value of a key, which is honoured with this."""
+        """The value of a key that is honoured by what reads it here."""
         self._left.discard(key)
         return self._values.get(key, default)
 
@@ -93,7 +93,7 @@ class Keys:
         return self._values.get(key)
 
     def left(self) -> list[str]:
-        """Keys whose values would change the model and that nobody took."""
+        """Keys that were not taken and whose values would change the model."""
         return sorted(
             f"{key} = {self._values[key]!r}"
             for key in self._left - _IGNORED
@@ -102,7 +102,7 @@ class Keys:
 
 
 def _plain(key: str, value: Any) -> Any:
-    """Numbers as they were meant: float32 in its shortest form, one for equal layers."""
+    """A value in its simplest form: float32 as its shortest decimal, one value for equal layers."""
     if isinstance(value, list) and value and all(entry == value[0] for entry in value):
         value = value[0]
     if isinstance(value, list):
@@ -111,7 +111,7 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def make_config(source: GGUFFile, vocabulary: GGUFVocabulary | None) -> PreTrainedConfig:
-    """The config of a file; refuses by name what it cannot say."""
+    """The config of a file. Raises FailedPrecondition naming what a config cannot express."""
     family = FAMILIES.get(source.architecture)
     if family is None:
         raise FailedPrecondition(
@@ -162,14 +162,14 @@ def _mapped(keys: Keys, family: str, architecture: str) -> dict[str, Any]:
         if key in keys:
             values[name] = keys.take(key)
     if hasattr(known, "sliding_window") and "gemma" not in family:
-        values.setdefault("sliding_window", None)  # a family's default is no file's
+        values.setdefault("sliding_window", None)  # the family's default is not the file's
     return values | {
         name: None for name in _SOFTCAPS if name not in values and hasattr(known, name)
     }
 
 
 def _of_tensors(architecture: str, shapes: dict[str, Any]) -> dict[str, Any]:
-    """What is known by which tensors are there, and by their shapes."""
+    """What follows from which tensors there are, and from their shapes."""
     values: dict[str, Any] = {
         "vocab_size": int(shapes["token_embd.weight"][1]),
         "tie_word_embeddings": "output.weight" not in shapes,
@@ -241,7 +241,7 @@ def _refuse_unread(architecture: str, keys: Keys, rope: dict[str, Any], width: i
 def _of_family(
     architecture: str, keys: Keys, values: dict[str, Any], shapes: dict[str, Any]
 ) -> dict[str, Any]:
-    """What no key says of a family, and llama.cpp knows by name or size."""
+    """What no key says of a family, and llama.cpp derives from its name or size."""
     if architecture in ("gemma2", "gemma3"):
         layers = values["num_hidden_layers"]
         largest = layers == {"gemma2": 46, "gemma3": 62}[architecture]
@@ -269,7 +269,7 @@ def _of_family(
 
 
 def _layer_types(pattern: Any, layers: int) -> list[str]:
-    """pattern: whether each layer slides, or of how many the last does not."""
+    """pattern: whether each layer slides, or the period of which the last layer does not."""
     slides = pattern
     if not isinstance(pattern, tuple):
         every = int(pattern)

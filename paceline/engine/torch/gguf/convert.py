@@ -24,7 +24,7 @@ def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
     """Write `folder` from a GGUF file and its other parts; it appears whole or not at all.
 
     `say` is told each phase. Takes a minute or so, and memory for the weights in bf16.
-    Raises FailedPrecondition for a file that could not be served as it was meant.
+    Raises FailedPrecondition for a file whose metadata cannot all be honoured.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
@@ -42,7 +42,7 @@ def convert_gguf(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
 
 @contextlib.contextmanager
 def _refusing(gguf: Path) -> Iterator[None]:
-    """Say in a line what values that are not of their key's kind end in, wherever they do."""
+    """Refuse in one line whatever metadata of a wrong type makes fail."""
     try:
         yield
     except (PacelineError, OSError):
@@ -53,7 +53,7 @@ def _refusing(gguf: Path) -> Iterator[None]:
 
 def _write(source: GGUFFile, work: Path, say: Say) -> None:
     vocabulary = read_vocabulary(source)
-    if vocabulary is not None:  # first, as it takes seconds to refuse
+    if vocabulary is not None:  # first: a tokenizer that is refused is refused within seconds
         say("reading tokenizer")
         _write_tokenizer(source, vocabulary, work)
     _write_model(source, vocabulary, work, say)

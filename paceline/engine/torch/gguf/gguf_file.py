@@ -66,7 +66,7 @@ def _open(path: Path) -> GGUFReader:
     try:
         return GGUFReader(path)
     except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
-        # the reader maps the file and meets its end somewhere; a type it lacks is a ValueError too
+        # the reader maps the file and runs past its end; an unknown type is a ValueError too
         reason = str(error) if "is not a valid" in str(error) else "it is truncated or damaged"
         raise FailedPrecondition(f"{path} cannot be read as GGUF: {reason}") from error
 

@@ -1,4 +1,4 @@
-"""Folders converted by an older version: a new tokenizer and config for the weights they hold."""
+"""Repairs folders that an older version converted: a new tokenizer and config, the same weights."""
 
 import json
 import os

@@ -50,7 +50,7 @@ def _pre(source: GGUFFile) -> str:
 
 
 def pre_tokenizer(source: GGUFFile) -> PreTokenizer:
-    """What the file names; llama.cpp's default, with a warning, where it names none."""
+    """The one that the file names; llama.cpp's default, with a warning, where it names none."""
     name = _pre(source)
     found = BY_NAME.get(name)
     if found is None:
@@ -61,7 +61,7 @@ def pre_tokenizer(source: GGUFFile) -> PreTokenizer:
 
 
 def _pair(merge: str) -> tuple[str, str]:
-    """The two tokens of a merge; behind its first letter a blank parts them."""
+    """The two tokens of a merge, separated by the first space after the first character."""
     cut = merge.find(" ", 1)
     if cut < 0:
         raise FailedPrecondition(f"tokenizer.ggml.merges has {merge[:80]!r}, which is no pair")
@@ -97,7 +97,7 @@ def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
 
 
 def _sentencepiece(source: GGUFFile, vocabulary: GGUFVocabulary) -> Tokenizer:
-    """A BPE whose merges follow the scores of what they make, with bytes for what is left."""
+    """A BPE whose merges are ordered by the scores of their results, with byte fallback."""
     prefix = bool(source.get("tokenizer.ggml.add_space_prefix", True))
     scores = source.get("tokenizer.ggml.scores")
     if scores is None:
@@ -161,7 +161,7 @@ def _strips(source: GGUFFile, token: str, kind: int) -> bool:
 
 
 def _frame(tokenizer: Tokenizer, vocabulary: GGUFVocabulary, begins: bool, ends: bool) -> None:
-    """Have the begin and the end token put around a text."""
+    """Put the begin and the end token around a text."""
     bos, eos = vocabulary.token("bos") if begins else None, None
     if ends:
         eos = vocabulary.token("eos")

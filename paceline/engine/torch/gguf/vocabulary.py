@@ -18,7 +18,7 @@ class TokenType(IntEnum):
     BYTE = 6
 
 
-ENDS = (  # as llama.cpp knows them, whatever the file calls its end token
+ENDS = (  # as in llama.cpp, whatever the file names as its end token
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
@@ -40,7 +40,7 @@ ENDS = (  # as llama.cpp knows them, whatever the file calls its end token
     "<\uff5cend\u2581of\u2581sentence\uff5c>",
 )
 _OF_SENTENCEPIECE = {"bos": 1, "eos": 2, "unk": 0}
-"""What sentencepiece has where a file does not say, as llama.cpp takes it."""
+"""Ids of sentencepiece where a file names none, as in llama.cpp."""
 _HARMONY = {"<|return|>", "<|call|>"}
 
 
@@ -81,7 +81,7 @@ def read_vocabulary(source: GGUFFile) -> GGUFVocabulary | None:
             f"tokenizer.ggml.token_type has {len(types)} entries for {len(tokens)} tokens"
         )
     kinds = [
-        # Files that call such a token an ordinary one are wrong, says llama.cpp, and so do we.
+        # As llama.cpp: files that call such a token an ordinary one are wrong.
         int(TokenType.CONTROL) if token in ENDS else int(kind)
         for token, kind in zip(tokens, types, strict=True)
     ]

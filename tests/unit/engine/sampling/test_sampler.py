@@ -1,4 +1,4 @@
-"""The law: against its definition written out plainly, and against the exact distribution."""
+"""The sampler, against its definition and against the exact distribution."""
 
 import math
 from collections import Counter
@@ -15,8 +15,8 @@ from paceline.engine.sampling import sampler
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.sampler import (
     NOISE_SPAN,
+    apply_filters,
     gumbel,
-    keep,
     noise_hash,
     pick,
     pick_with_second,
@@ -39,7 +39,7 @@ tokens = st.lists(st.integers(0, VOCABULARY - 1), max_size=8)
 def defined(
     row: list[float], params: SamplingParams, seed: int, prompt: list[int], output: list[int]
 ) -> int:
-    """The design's formula, id by id, without a thought for speed."""
+    """The definition, id by id, without optimizations."""
     scores = list(row)
     for token in range(VOCABULARY):
         if token in prompt or token in output:
@@ -91,7 +91,7 @@ def test_a_large_vocabulary_prunes_only_what_cannot_win(row: list[float], seed: 
 def test_ties_go_to_the_lowest_id() -> None:
     row = np.array([0.0, 5.0, 5.0, 5.0])
     assert pick(row, SamplingParams(temperature=0), 0, History(()), ()) == 1
-    np.testing.assert_array_equal(keep(row, SamplingParams(top_k=2)), [1, 2])
+    np.testing.assert_array_equal(apply_filters(row, SamplingParams(top_k=2)), [1, 2])
 
 
 def test_noise_stays_within_its_bounds() -> None:
@@ -140,8 +140,8 @@ def joint_of_three(runner: TableRunner) -> NDArray[np.float64]:
     joint = []
     for output in product(range(SMALL), repeat=3):
         probability = 1.0
-        for place, token in enumerate(output):
-            logits = runner.logits([0, *output[:place]])
+        for index, token in enumerate(output):
+            logits = runner.logits([0, *output[:index]])
             probability *= float(np.exp(logits[token]) / np.exp(logits).sum())
         joint.append(probability)
     return np.array(joint)

@@ -1,6 +1,6 @@
-"""The law at the edges of its parameters and its logits: it never fails, and is its definition.
+"""The sampler at the limits of its parameters and logits: it never fails, and is its definition.
 
-The definition is computed in decimals of 60 digits, with exponents without end.
+The definition is computed in decimals of 60 digits, with unbounded exponents.
 """
 
 import math
@@ -144,7 +144,7 @@ def defined(case: Case, scores: dict[int, Decimal]) -> tuple[int, list[Decimal]]
         sums = [sum(weights[: end + 1], Decimal(0)) for end in range(len(order))]
         wanted = Decimal(params.top_p) * sums[-1]
         gaps += [abs(total - wanted) / sums[-1] for total in sums[:-1]]
-        order = order[: 1 + next(place for place, total in enumerate(sums) if total >= wanted)]
+        order = order[: 1 + next(index for index, total in enumerate(sums) if total >= wanted)]
     noise = gumbel(noise_hash(seed, len(prompt) + len(output), np.arange(row.size)))
     noisy = {token: scaled[token] + Decimal(float(noise[token])) for token in sorted(order)}
     first, *rest = sorted(noisy.values(), reverse=True)

@@ -1,4 +1,4 @@
-"""Frequencies that hang on a sequence's length: those of a session are its own."""
+"""Frequencies that depend on the sequence's length: each session has its own."""
 
 from pathlib import Path
 from typing import Any

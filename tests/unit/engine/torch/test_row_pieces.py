@@ -1,4 +1,4 @@
-"""Counts of rows that agree: found whatever the machine's are, and kept to."""
+"""Counts of rows that agree are found, on any machine, and batches keep to them."""
 
 from collections.abc import Callable
 

@@ -82,7 +82,7 @@ def test_a_row_has_the_same_bits_however_it_is_run(
             (runner.new_cache(), Span(0, prompt(length, seed=length), 1))
             for length in data.draw(st.lists(st.integers(1, 40), max_size=2))
         ]
-        if data.draw(st.booleans()):  # guesses that are rolled back
+        if data.draw(st.booleans()):  # draft tokens that are rolled back
             runner.forward([(cache, Span(done, (1, 2, 3), 3))])
         rows.append(runner.forward([*others, (cache, span)])[-1])
         done += size

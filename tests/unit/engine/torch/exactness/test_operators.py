@@ -2,7 +2,7 @@
 
 Shapes of the models that are used here. As the forward pass runs them: linear layers in the
 pieces that are found for them, functions by rows where it matters, attention padded. That holds
-on every machine; the operators themselves differ by count of rows, place and threads on most.
+on every machine; the operators themselves differ by count of rows, index and threads on most.
 """
 
 from collections.abc import Callable, Iterator

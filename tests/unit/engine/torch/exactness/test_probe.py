@@ -1,4 +1,4 @@
-"""The probe, the reference and the fingerprint: a machine or a decoder that is wrong is seen."""
+"""The probe, the reference and the fingerprint find a machine or a forward pass that is wrong."""
 
 import dataclasses
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture
 def nothing_is_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found of real operators does not hold for those that a test puts in their place."""
+    """What was found of real operators does not hold for those of a test."""
     monkeypatch.setattr(operators, "_FOUND", {})
     monkeypatch.setattr(operators, "_SAME", {})
 
