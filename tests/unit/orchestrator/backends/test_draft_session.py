@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.backends.draft_session import BEGIN_LOOKAHEAD, DraftSession
+from orchestrator.backends.draft_session import DraftSession
+from orchestrator.speculation.lookahead import BEGIN_LOOKAHEAD
 from orchestrator.speculation.measurements import WAIT_ROUNDS, DraftMeasurements
 from orchestrator.speculation.plan import Plan, WaitForCount
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
