@@ -39,11 +39,6 @@ class EngineSession:
         return self.cache.length
 
     @property
-    def able(self) -> bool:
-        """Whether it may be asked what it wants computed."""
-        return self.admitted and self.has_room()
-
-    @property
     def idle(self) -> bool:
         """Whether it waits for a request that is about to come."""
         try:

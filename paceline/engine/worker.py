@@ -231,7 +231,7 @@ class EngineWorker:
             lambda: time.perf_counter() - ended,
         )
         for (session, span), rows in zip(step.spans, logits, strict=True):
-            if step.completes(session, span):
+            if session not in step.pieces:
                 self._answer(session, span, rows, report)
         self._end_of_step()
         if self._on_step is not None:  # last: no session waits for a metric
@@ -241,12 +241,13 @@ class EngineWorker:
             self._admission.served([session for session, _ in step.spans])
 
     def _answer(self, session: EngineSession, span: Span, rows: Logits, report: StepReport) -> None:
+        gather = self._scheduler.gather
         with self._changed:  # first, as it may ask as soon as it is told
-            self._scheduler.gather.answered(session, time.perf_counter())
+            gather.answered(session, time.perf_counter())
         session.commit(span, rows, report)
         if not session.idle:
             with self._changed:
-                self._scheduler.gather.goes_on(session)
+                gather.goes_on(session)
 
     def _wait_for_others(self) -> None:
         """Wait for those that just got an answer, as long as it pays, so that they share the step.
@@ -271,7 +272,8 @@ class EngineWorker:
 
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
         """What sessions want computed, in the order of their precedence."""
-        able = [session for session in self._admission.by_precedence() if session.able]
+        ranked = self._admission.by_precedence()
+        able = [session for session in ranked if session.admitted and session.has_room()]
         max_rows = self._scheduler.max_batched_tokens
         return [(session, span) for session in able if (span := session.plan(max_rows))]
 

@@ -11,7 +11,7 @@ sessions (any hashable keys) and the forward pass:
     ...  # compute step.spans, from `started` to `ended`
     measured = scheduler.end(step, started, ended)
     for key, span in step.spans:
-        if step.completes(key, span):
+        if key not in step.pieces:
             scheduler.gather.answered(key, now)  # it gets its result, and is expected to ask again
             scheduler.gather.goes_on(key)  # only where it wants more without asking for it
     scheduler.gather.forget(key)  # a session is closed
@@ -21,7 +21,7 @@ Pages of KV, and the order in which sessions take turns, are paceline.engine.cor
 `tests/unit/engine/core/test_scheduler.py` is such an engine, on a virtual clock.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,14 +35,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[Key]):
-    """The spans that share a step, and those that sessions wanted, which may be longer."""
+    """The spans that share a step. pieces: sessions whose span is but a piece of what they want."""
 
     spans: Sequence[tuple[Key, Span]]
-    wanted: dict[Key, Span]
-
-    def completes(self, key: Key, span: Span) -> bool:
-        """Whether `span` is all that the session wanted, and no piece of it."""
-        return span is self.wanted[key]
+    pieces: Collection[Key]
 
 
 class Scheduler(Generic[Key]):
@@ -70,9 +66,10 @@ class Scheduler(Generic[Key]):
         """The spans that share the next step, of all that are wanted, by precedence."""
         spans = fill_batch(wanted, self.max_batched_tokens)
         self.queued = len(wanted) - len(spans)
-        return Step(spans, dict(wanted))
+        whole = dict(wanted)
+        return Step(spans, {key for key, span in spans if span is not whole[key]})
 
     def end(self, step: Step[Key], started: float, ended: float) -> StepMeasurement:
         """The forward pass has ended: measure it, before anybody is told its result."""
-        self.gather.some_go_on = not all(step.completes(*item) for item in step.spans)
+        self.gather.some_go_on = bool(step.pieces)
         return self.statistics.observe([span for _, span in step.spans], started, ended)

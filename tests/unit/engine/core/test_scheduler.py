@@ -49,8 +49,8 @@ class VirtualEngine:
         self.now = ended
         self.scheduler.end(step, started, ended)
         self.steps.append((started, "".join(sorted(key for key, _ in step.spans))))
-        for key, span in step.spans:
-            if step.completes(key, span):
+        for key, _ in step.spans:
+            if key not in step.pieces:
                 del self.wanted[key]
                 self.scheduler.gather.answered(key, self.now)
                 self.asks[key] = self.now + self.think
@@ -88,6 +88,6 @@ def test_a_piece_of_a_prompt_is_no_answer_and_its_session_goes_on() -> None:
     whole = Span(0, (0,) * 20, 1)
     step = scheduler.begin([("prompt", whole), ("short", Span(5, (0,), 1))])
     assert [(key, len(span.token_ids)) for key, span in step.spans] == [("short", 1), ("prompt", 7)]
-    assert [step.completes(*item) for item in step.spans] == [True, False]
+    assert step.pieces == {"prompt"}
     scheduler.end(step, 0.0, 1.0)
     assert scheduler.gather.some_go_on
