@@ -58,7 +58,7 @@ def draft_server(drafter: str) -> Callable[[StartedEngine, CollectorRegistry], D
 
 
 class DraftService(draft_pb2_grpc.DraftServiceServicer):
-    """DraftPools ahead."""
+    """Drafts ahead."""
 
     def __init__(
         self, server: EngineServer, drafter: str, metrics: DraftMetrics, calls: CallInterceptor

@@ -4,7 +4,7 @@ import asyncio
 
 from prometheus_client import CollectorRegistry
 
-from orchestrator.backends.draft_pools import DraftPools
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.generation import Serving
@@ -26,7 +26,7 @@ class Orchestrator:
 
     def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
         """Begin to watch the pools; belongs to the running event loop."""
-        targets, drafts = Pool(settings.target), DraftPools(settings.draft)
+        targets, drafts = Pool(settings.target), DraftRouter(settings.draft)
         totals = RunningTotals(drafts)
         metrics = OrchestratorMetrics(registry, targets, drafts, totals)
         models = ServedModels(targets, drafts)

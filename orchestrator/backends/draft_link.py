@@ -9,7 +9,8 @@ import structlog
 
 from orchestrator.backends.calls import DraftCall
 from orchestrator.backends.contract import BrokenContract
-from orchestrator.backends.draft_pools import DraftPool, DraftPools
+from orchestrator.backends.draft_pool import DraftPool
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.backends.replica import Replica
 from orchestrator.speculation.counts import Counts
@@ -82,7 +83,7 @@ class DraftLink:
 
     def __init__(
         self,
-        drafts: DraftPools,
+        drafts: DraftRouter,
         pacer: PoolPacer,
         target: ModelInfo,
         opening: Opening,
@@ -153,7 +154,7 @@ class DraftLink:
         """The draft of the pool that is chosen; where that refuses, of another one, at once."""
         full: dict[Replica, str] = {}
         unfit: dict[Replica, str] = {}
-        wanted: str | None = None
+        wanted: DraftPool | None = None
         while True:
             length = len(self._opening.prompt_token_ids) + len(self._stream.output)
             pool, replica = self._drafts.pick(self._target, full | unfit, wanted, length)
@@ -178,8 +179,8 @@ class DraftLink:
 
     async def _follow_one(
         self, pool: DraftPool, replica: Replica, unfit: Collection[Replica]
-    ) -> str:
-        """Draft with one server until the stream moves to another pool; returns its name."""
+    ) -> DraftPool:
+        """Draft with one server until the stream moves to another pool; returns that."""
         size = self._target.vocabulary_size
         async with DraftCall(replica, self._seconds, size) as call, asyncio.TaskGroup() as tasks:
             opening = self._for_draft(replica.model)
@@ -208,8 +209,8 @@ class DraftLink:
 
     async def _wants_other(
         self, pool: DraftPool, session: DraftSession, unfit: Collection[Replica]
-    ) -> str:
-        """Wait until another pool would do the stream more good; returns its name.
+    ) -> DraftPool:
+        """Wait until another pool would do the stream more good; returns it.
 
         Raises InvalidArgument once the draft's positions are used up.
         """
@@ -221,7 +222,7 @@ class DraftLink:
             holding = self._pacer.holding(self._stream.remaining, read)
             wanted = self._drafts.move(pool, holding, self._target, unfit)
             if wanted is not None:
-                _log.info("stream moves", draft=pool.name, to=wanted)
+                _log.info("stream moves", draft=pool.name, to=wanted.name)
                 pool.counts.moved += 1
                 return wanted
 

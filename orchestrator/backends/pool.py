@@ -106,13 +106,13 @@ class Pool:
         for address in sorted(found - self._replicas.keys()):
             self._replicas[address] = Replica(address, open_channel(address))
         for address, replica in self._replicas.items():
-            replica.retired = address not in found
+            replica.health.retired = address not in found
         self._tell_apart()
 
     async def _close_retired(self) -> None:
         """Close channels of servers whose names are gone, once their streams have ended."""
         for replica in list(self._replicas.values()):
-            if replica.retired and not replica.sessions:
+            if replica.health.retired and not replica.sessions:
                 del self._replicas[replica.address]
                 self._tell_apart()
                 await replica.channel.close()

@@ -37,6 +37,34 @@ class Blame:
     since: float = field(default_factory=time.monotonic)
 
 
+@dataclass(slots=True)
+class Health:
+    """Whether a server answers and takes new sessions.
+
+    misses: how often in a row it did not answer in time. reason: why it does not answer; empty
+    while it does. draining: it is about to stop. retired: its name stands for it no longer.
+    """
+
+    misses: int = MISSES
+    reason: str = NOT_ASKED
+    draining: bool = False
+    retired: bool = False
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it answers; it may be late now and then."""
+        return self.misses < MISSES
+
+    def answer(self, *, draining: bool) -> None:
+        """It answered."""
+        self.misses, self.reason, self.draining = 0, "", draining
+
+    def miss(self, reason: str, *, late: bool) -> None:
+        """It did not. late: it may yet."""
+        self.reason = reason
+        self.misses = min(MISSES, self.misses + 1) if late else MISSES
+
+
 @dataclass(eq=False)
 class Replica:
     """One server of a pool. `model` is None until it has answered."""
@@ -45,18 +73,15 @@ class Replica:
     channel: grpc.aio.Channel
     model: ModelInfo | None = None
     load: Load = field(default_factory=Load)
-    draining: bool = False
-    misses: int = MISSES
-    retired: bool = False
-    benched: bool = False
+    health: Health = field(default_factory=Health)
     sessions: int = 0
     machine: Machine | None = None
-    reason: str = NOT_ASKED
     round_trip_seconds: float = 0.0
     clock_offset_seconds: float = 0.0
     shared_call: SharedCall | None = None
     blame: Blame | None = None
     vocabulary: str = ""  # what it has of a target's, where that is not all
+    wrong_vocabulary: bool = False  # too little of any target's: it is not used
 
     @property
     def blamed(self) -> bool:
@@ -65,8 +90,8 @@ class Replica:
 
     @property
     def reachable(self) -> bool:
-        """Whether it answers; it may be late now and then."""
-        return self.misses < MISSES
+        """See Health."""
+        return self.health.reachable
 
     @property
     def process(self) -> str:
@@ -82,7 +107,7 @@ class Replica:
     def ready(self) -> bool:
         """Whether sessions can be opened there."""
         answers = self.reachable and self.model is not None
-        return answers and not self.draining and not self.retired
+        return answers and not self.health.draining and not self.health.retired
 
     async def poll(self) -> None:
         """Ask for model and load."""
@@ -93,22 +118,23 @@ class Replica:
             self._not_answered(error)
             return
         took = time.monotonic() - started
-        # The least of late: an answer that a busy event loop kept waiting says nothing of the way.
+        # The least of late: a busy event loop may have kept an answer waiting.
         before = self.round_trip_seconds if self.reachable else took
         self.round_trip_seconds = min(took, _FORGET * before) if before else took
         self.machine = machine_from_proto(answer.machine)
         middle = asked + took / 2
         self.clock_offset_seconds = self.machine.unix_seconds - middle
-        self.reason = ""
-        model = model_info_from_proto(answer.model)
-        self.benched = self.benched and model == self.model
-        self.model = model
         self.load = load_from_proto(answer.load)
-        self.draining = answer.draining
+        self._take_model(model_info_from_proto(answer.model))
+        self.health.answer(draining=answer.draining)
+
+    def _take_model(self, model: ModelInfo) -> None:
+        """What was said against a server is forgotten when it comes back."""
         if not self.reachable:
-            _log.info("server found", address=self.address, model=self.model.name)
-            self.benched, self.blame = False, None
-        self.misses = 0
+            _log.info("server found", address=self.address, model=model.name)
+            self.wrong_vocabulary, self.blame = False, None
+        self.wrong_vocabulary = self.wrong_vocabulary and model == self.model
+        self.model = model
 
     async def _ask(self) -> model_pb2.GetModelInfoResponse:
         """Ask; once more when a connection broke, for then the server itself may well be there."""
@@ -122,11 +148,10 @@ class Replica:
         return await stub.GetModelInfo(request, timeout=POLL_SECONDS)
 
     def _not_answered(self, error: grpc.aio.AioRpcError) -> None:
-        known, late = self.reachable, error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        self.reason = error.details() or error.code().name
-        self.misses = min(MISSES, self.misses + 1) if late else MISSES
+        known, reason = self.reachable, error.details() or error.code().name
+        self.health.miss(reason, late=error.code() is grpc.StatusCode.DEADLINE_EXCEEDED)
         if known and not self.reachable:
-            _log.warning("server lost", address=self.address, reason=self.reason)
+            _log.warning("server lost", address=self.address, reason=reason)
 
     async def tokenizer_files(self) -> TokenizerFiles:
         """The model's tokenizer as it is, fetched anew."""
@@ -137,6 +162,6 @@ def least_loaded(replicas: Collection[Replica]) -> Replica:
     """The one with the fewest sessions, of those that answer in time if any does."""
 
     def load(replica: Replica) -> tuple[bool, int]:
-        return replica.misses > 0, max(replica.load.sessions, replica.sessions)
+        return replica.health.misses > 0, max(replica.load.sessions, replica.sessions)
 
     return min(replicas, key=load)

@@ -152,6 +152,6 @@ def _all_were_asked(
     targets: Pool, fingerprint: str, refused: Mapping[Replica, PacelineError]
 ) -> bool:
     """Whether none is known that may come back and have room for what the others have not."""
-    known = [one for one in targets.all if one.model is not None and not one.retired]
+    known = [one for one in targets.all if one.model is not None and not one.health.retired]
     alike = [one for one in known if one.model and one.model.fingerprint == fingerprint]
     return all(one in refused for one in alike)

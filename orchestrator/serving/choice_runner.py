@@ -6,7 +6,7 @@ import dataclasses
 import structlog
 
 from orchestrator.backends.draft_link import DraftLink, NoDraft
-from orchestrator.backends.draft_pools import DraftPools
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import run_stream
 from orchestrator.serving.event_buffer import EventBuffer
@@ -33,7 +33,7 @@ class ChoiceRunner:
         self,
         settings: OrchestratorSettings,
         targets: Pool,
-        drafts: DraftPools,
+        drafts: DraftRouter,
         totals: RunningTotals,
         metrics: OrchestratorMetrics,
     ) -> None:

@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.backends.draft_pools import DraftPool, DraftPools
+from orchestrator.backends.draft_pool import DraftPool
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.statistics import StreamStatistics
@@ -30,7 +31,7 @@ class OrchestratorMetrics:
     """Histograms of streams and rounds, and all that is read when scraped."""
 
     def __init__(
-        self, registry: CollectorRegistry, targets: Pool, drafts: DraftPools, totals: RunningTotals
+        self, registry: CollectorRegistry, targets: Pool, drafts: DraftRouter, totals: RunningTotals
     ) -> None:
         """Register with `registry`."""
         self._totals = totals
@@ -156,7 +157,7 @@ class StreamCollector(Collector):
 class DraftCollector(Collector):
     """Counters and gauges of each draft pool."""
 
-    def __init__(self, drafts: DraftPools) -> None:
+    def __init__(self, drafts: DraftRouter) -> None:
         """Read them when scraped."""
         self._drafts = drafts
 

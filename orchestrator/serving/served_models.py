@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from orchestrator.backends.draft_pools import DraftPools
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import NOT_ASKED, POLL_SECONDS, Replica
 from orchestrator.serving.text.tokenizer import TargetTokenizer
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class ServedModels:
     """What the pools serve, by name."""
 
-    def __init__(self, targets: Pool, drafts: DraftPools) -> None:
+    def __init__(self, targets: Pool, drafts: DraftRouter) -> None:
         """The pools are watched by somebody else."""
         self._targets = targets
         self._drafts = drafts
@@ -66,10 +66,10 @@ class ServedModels:
 
         None for one that does not say, or was not asked yet.
         """
-        there = [replica for replica in self._targets.all if not replica.retired]
+        there = [replica for replica in self._targets.all if not replica.health.retired]
         known = [replica.model for replica in there if replica.model is not None]
         sizes = [one.kv for one in known if one.fingerprint == model.fingerprint]
-        return [*sizes, *(None for replica in there if replica.reason == NOT_ASKED)]
+        return [*sizes, *(None for replica in there if replica.health.reason == NOT_ASKED)]
 
     def list(self) -> list[Model]:
         """The models of the targets that are there, once their tokenizers are too; by name."""

@@ -2,7 +2,8 @@
 
 import grpc
 
-from orchestrator.backends.draft_pools import DraftPool, DraftPools
+from orchestrator.backends.draft_pool import DraftPool
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Replica
 from orchestrator.serving.totals import RunningTotals
@@ -17,7 +18,7 @@ from paceline.v1 import status_pb2, status_pb2_grpc
 class StatusService(status_pb2_grpc.StatusServiceServicer):
     """Answers from what the pools were told last; asks nobody."""
 
-    def __init__(self, targets: Pool, drafts: DraftPools, totals: RunningTotals) -> None:
+    def __init__(self, targets: Pool, drafts: DraftRouter, totals: RunningTotals) -> None:
         """The pools are watched by somebody else; `totals` counts the streams."""
         self._totals = totals
         self._targets = targets
@@ -41,7 +42,7 @@ class StatusService(status_pb2_grpc.StatusServiceServicer):
         )
 
 
-def _pool(pool: DraftPool, drafts: DraftPools) -> status.DraftPoolStatus:
+def _pool(pool: DraftPool, drafts: DraftRouter) -> status.DraftPoolStatus:
     measurements, counts = pool.measurements, pool.counts
     state, reason = drafts.standing(pool)
     return status.DraftPoolStatus(
@@ -71,14 +72,14 @@ def _server(role: Role, replica: Replica, pool: str = "") -> Server:
         role=role,
         address=replica.address,
         reachable=replica.reachable,
-        reason=replica.reason,
+        reason=replica.health.reason,
         model=replica.model,
         load=replica.load,
-        draining=replica.draining,
+        draining=replica.health.draining,
         machine=replica.machine,
         round_trip_seconds=replica.round_trip_seconds,
         clock_offset_seconds=replica.clock_offset_seconds,
         pool=pool,
         vocabulary=replica.vocabulary,
-        wrong_vocabulary=replica.benched,
+        wrong_vocabulary=replica.wrong_vocabulary,
     )

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from orchestrator.backends.draft_pools import DraftPools
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.serving.output import OutputStream
 from paceline.protocol.status import Totals
 
@@ -11,7 +11,7 @@ from paceline.protocol.status import Totals
 class RunningTotals:
     """Counts streams as they run; the tallies count what they come to."""
 
-    def __init__(self, drafts: DraftPools) -> None:
+    def __init__(self, drafts: DraftRouter) -> None:
         """Begin at 0."""
         self._drafts = drafts
         self._streams = 0

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.backends.replica import Replica
-from orchestrator.backends.vocabularies import by_hash, tokens
+from orchestrator.backends.vocabulary_relations import by_hash, tokens
 from orchestrator.serving.served_models import fetch_tokenizer
 from paceline.client import Client
 from paceline.errors import FailedPrecondition, Internal, PacelineError

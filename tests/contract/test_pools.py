@@ -98,7 +98,7 @@ async def test_a_server_that_cannot_be_reached_is_lost_at_once(
         assert replica.ready
     await poll(replica, IN_TIME, monkeypatch)
     assert not replica.ready
-    assert "onnect" in replica.reason
+    assert "onnect" in replica.health.reason
     await replica.channel.close()
 
 

@@ -1,4 +1,4 @@
-"""DraftPools whose vocabulary is not quite the target's: they draft, and change nothing."""
+"""Drafts whose vocabulary is not quite the target's: they draft, and change nothing."""
 
 import json
 from collections.abc import Callable

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from orchestrator.backends.draft_link import DraftLink
-from orchestrator.backends.draft_pools import DraftPools
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.serving import choice_runner as module
 from orchestrator.serving.choice_runner import ChoiceRunner
@@ -29,7 +29,7 @@ def fails(*_: Any, **__: Any) -> None:
 
 
 def make_runner() -> ChoiceRunner:
-    targets, drafts = Pool(()), DraftPools({})
+    targets, drafts = Pool(()), DraftRouter({})
     totals = RunningTotals(drafts)
     metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, totals)
     return ChoiceRunner(OrchestratorSettings(), targets, drafts, totals, metrics)

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.backends.draft_pools import DraftPools
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
+from orchestrator.backends.replica import Health
 from orchestrator.serving import choice_runner
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.generation import Serving
@@ -45,7 +46,7 @@ SECONDS = 10.0
 class Target(FakeReplica):
     """Serves MODEL; what it generates is in place of run_stream."""
 
-    retired, reason = False, ""
+    health = Health(0, reason="")
 
     async def tokenizer_files(self) -> TokenizerFiles:
         return FILES
@@ -68,7 +69,7 @@ async def stalls(*arguments: Any) -> None:
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Serving:
     monkeypatch.setattr(choice_runner, "run_stream", answers)
-    targets, drafts = Pool(()), DraftPools({})
+    targets, drafts = Pool(()), DraftRouter({})
     totals = RunningTotals(drafts)
     metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, totals)
     no_drafts = SimpleNamespace(ready=[], vocabularies=SimpleNamespace(fits=None))

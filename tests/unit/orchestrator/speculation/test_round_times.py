@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.backends import target_link as failover
 from orchestrator.backends.draft_link import NOTHING, DraftLink
-from orchestrator.backends.draft_pools import DraftPools
+from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import run_stream
 from orchestrator.serving.event_buffer import BUFFER_BYTES
@@ -233,7 +233,7 @@ async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> N
     stream, _ = make_stream()
     told: list[bool] = []
     pacer = SimpleNamespace(interrupted=lambda: told.append(True))
-    made: Any = (DraftPools({}), pacer, None, stream.opening, stream)
+    made: Any = (DraftRouter({}), pacer, None, stream.opening, stream)
     drafting = DraftLink(*made, lookahead=None, seconds=1.0)
 
     class Session:

@@ -16,8 +16,8 @@ Vocabulary = tuple[str, int]
 """Hash and size of one."""
 
 
-class Vocabularies:
-    """The relations that are known."""
+class VocabularyRelations:
+    """The relations of drafts' vocabularies to targets' that are known."""
 
     def __init__(self) -> None:
         """Know of none."""
