@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.statistics import StreamStatistics
 from orchestrator.serving.text.detokenizer import Detokenizer
-from orchestrator.serving.text.stop_strings import StopStrings
+from orchestrator.serving.text.output_text import OutputText
 from orchestrator.speculation.counts import Counts
 from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.session import Opening
-from paceline.protocol.verdict import PromptLogprobs, TimedVerdict, TokenLogprobs, Verdict
+from paceline.protocol.verdict import PromptLogprobs, TimedVerdict, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class _Arrival:
 
 
 class OutputStream:
-    """Verdicts go in on the round's side, deltas come out at the outlet.
+    """Verdicts go in on the round's side, deltas come out at the event buffer.
 
     emit takes the tokens, so that the next step can be asked for at once; settle makes text
     of them while the servers work.
@@ -48,13 +48,11 @@ class OutputStream:
         others may wait for, is set with the first delta.
         """
         self.opening = opening
-        self._detokenizer = detokenizer
-        self._stop = StopStrings(stop)
+        self._text = OutputText(opening, detokenizer, stop)
         self._event_buffer = event_buffer
         self._choice_index = choice_index
         self._output: list[int] = []
         self._settled = 0
-        self._text_length = 0
         self._arrivals: deque[_Arrival] = deque()
         self._draft_wait = 0.0
         self._prompt_logprobs = 0
@@ -65,8 +63,8 @@ class OutputStream:
         self.on_target: Callable[[ModelInfo], None] = lambda _: None
         for token in opening.output_token_ids:
             self._output.append(token)
-            self._text_length += len(self._text(token))
-            if self._stop.found:
+            self._text.step(token, len(self._output))
+            if self._text.stop_string:
                 break
 
     @property
@@ -108,7 +106,7 @@ class OutputStream:
         """Pass a piece on, once: a target that takes over sends all pieces again."""
         if piece.position > self._prompt_logprobs:
             self._prompt_logprobs = piece.position + len(piece.tokens) - 1
-            tokens = tuple(self._with_texts(token) for token in piece.tokens)
+            tokens = tuple(self._text.with_texts(token) for token in piece.tokens)
             self._event_buffer.put(PromptLogprobs(piece.position, tokens))
 
     def settle(self) -> None:
@@ -116,19 +114,18 @@ class OutputStream:
         while self._arrivals:
             arrival = self._arrivals.popleft()
             start = len(self.opening.output_token_ids) + self._settled
+            offset = self._text.length
             tokens = self._tokens(arrival.timed.verdict, start)
-            if self._stop.found:
+            if self._text.stop_string:
                 self._arrivals.clear()
                 del self._output[start + len(tokens) :]
-            if not self._arrivals and not self.remaining and not self._stop.found:
-                flushed = tokens[-1].text + self._flush()
+            if not self._arrivals and not self.remaining and not self._text.stop_string:
+                flushed = tokens[-1].text + self._text.flush(len(self._output))
                 tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
             self._settled += len(tokens)
             kept = arrival.timed.head(len(tokens))
             self.statistics.observe(kept, arrival.draft_wait)
-            delta = Delta(start, tuple(tokens), self._choice_index, self._text_length)
-            self._text_length += len(delta.text)
-            self._event_buffer.put(delta)
+            self._event_buffer.put(Delta(start, tuple(tokens), self._choice_index, offset))
             self.begun.set()
 
     async def room(self) -> None:
@@ -167,18 +164,18 @@ class OutputStream:
             self.usage,
             self.statistics.result(),
             self._choice_index,
-            self._stop.found,
+            self._text.stop_string,
             self._stop_token_id,
         )
 
     @property
     def _stopped(self) -> bool:
-        return self._stop.found is not None or self._stop_token_id is not None
+        return self._text.stop_string is not None or self._stop_token_id is not None
 
     @property
     def _stop_token_id(self) -> int | None:
         """The last token, when it is one that ends the output."""
-        last = self._output[-1] if self._output and self._stop.found is None else None
+        last = self._output[-1] if self._output and self._text.stop_string is None else None
         return last if last in self.opening.stop_token_ids else None
 
     def _tokens(self, verdict: Verdict, index: int) -> list[Token]:
@@ -186,28 +183,8 @@ class OutputStream:
         tokens: list[Token] = []
         logprobs = verdict.logprobs or (None,) * len(verdict.token_ids)
         for token, origin, own in zip(verdict.token_ids, verdict.origins(), logprobs, strict=True):
-            text = self._text(token, index + len(tokens) + 1)
-            tokens.append(Token(token, origin, text, own and self._with_texts(own)))
-            if self._stop.found:
+            text = self._text.step(token, index + len(tokens) + 1)
+            tokens.append(Token(token, origin, text, own and self._text.with_texts(own)))
+            if self._text.stop_string:
                 break
         return tokens
-
-    def _text(self, token: int, count: int | None = None) -> str:
-        """What `token` lets through, as the output's token number `count`; no stop token's text."""
-        if token in self.opening.stop_token_ids:
-            return ""
-        count = len(self._output) if count is None else count
-        armed = count >= self.opening.sampling.min_tokens
-        return self._stop.feed(self._detokenizer.step(token), armed=armed)
-
-    def _flush(self) -> str:
-        """What was held back, in the order in which it came; for the end of the output."""
-        armed = len(self._output) >= self.opening.sampling.min_tokens
-        return self._stop.feed(self._detokenizer.flush(), armed=armed) + self._stop.flush()
-
-    def _with_texts(self, logprobs: TokenLogprobs) -> TokenLogprobs:
-        top = (
-            dataclasses.replace(one, text=self._detokenizer.alone(one.token_id))
-            for one in logprobs.top
-        )
-        return TokenLogprobs(logprobs.logprob, tuple(top))

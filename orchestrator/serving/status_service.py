@@ -55,15 +55,19 @@ def _pool(pool: DraftPool, drafts: DraftRouter) -> status.DraftPoolStatus:
         acceptance_rate=measurements.places.rate,
         acceptance_by_position=measurements.places.rates,
         speedup=measurements.speedup,
-        streams=counts.streams,
-        running=counts.running,
-        drafted=counts.drafted.total(),
-        verified=counts.verified,
-        accepted=counts.accepted,
-        wasted=counts.wasted,
-        decode_step_seconds=measurements.decode_step_seconds(0),
-        wait_seconds=measurements.wait(restart=False),
-        restart_seconds=measurements.wait(restart=True),
+        counts=status.DraftPoolCounts(
+            streams=counts.streams,
+            running=counts.running,
+            drafted=counts.drafted.total(),
+            verified=counts.verified,
+            accepted=counts.accepted,
+            wasted=counts.wasted,
+        ),
+        times=status.DraftPoolTimes(
+            decode_step_seconds=measurements.decode_step_seconds(0),
+            next_token_seconds=measurements.wait(restart=False),
+            restart_seconds=measurements.wait(restart=True),
+        ),
     )
 
 

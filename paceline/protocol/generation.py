@@ -37,7 +37,11 @@ Prompt: TypeAlias = str | tuple[int, ...] | tuple[ChatMessage, ...]
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """An output asked for. Fields and limits are those of paceline.v1.GenerateRequest."""
+    """An output asked for.
+
+    Flat, as clients of other engines know it. It mirrors paceline.v1.GenerateRequest field by
+    field; the limits are documented there.
+    """
 
     prompt: Prompt
     model: str = ""

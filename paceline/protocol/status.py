@@ -18,7 +18,8 @@ class Role(enum.Enum):
 class Server:
     """A target or draft server: paceline.v1.Server. Times in seconds. pool: a draft's.
 
-    vocabulary: what a draft has of a target's, in words; empty where all. strange: too little.
+    vocabulary: what a draft has of a target's, in words; empty where all. wrong_vocabulary: too
+    little of it, so that the draft is not used.
     """
 
     role: Role
@@ -85,13 +86,40 @@ class Speedup:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftPoolCounts:
+    """What streams did with a pool's drafts, since the orchestrator began.
+
+    streams: that were given one of its drafts, of which `running` run. wasted: draft tokens
+    received and not accepted.
+    """
+
+    streams: int = 0
+    running: int = 0
+    drafted: int = 0
+    verified: int = 0
+    accepted: int = 0
+    wasted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DraftPoolTimes:
+    """What streams of a pool wait for, in seconds; None while unknown.
+
+    decode_step_seconds: an ordinary decode step of a stream that is alone. next_token_seconds:
+    until the next draft token. restart_seconds: until the first one after a wrong one.
+    """
+
+    decode_step_seconds: float | None = None
+    next_token_seconds: float | None = None
+    restart_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DraftPoolStatus:
-    """A pool of drafts, and what its streams came to; times in seconds, None while unknown.
+    """A pool of drafts, and what its streams came to; None while unknown.
 
     reason: of the state, in words. acceptance_rate: of recent draft tokens verified, also by
-    draft position. streams: that were given its drafts, of which `running` run. wasted: draft
-    tokens that were not accepted. wait_seconds: for the next draft token; restart_seconds: for the
-    first one after a wrong one; decode_step_seconds: of an ordinary decode step.
+    draft position.
     """
 
     name: str
@@ -103,15 +131,8 @@ class DraftPoolStatus:
     acceptance_rate: float | None = None
     acceptance_by_position: tuple[float, ...] = ()
     speedup: Speedup | None = None
-    streams: int = 0
-    running: int = 0
-    drafted: int = 0
-    verified: int = 0
-    accepted: int = 0
-    wasted: int = 0
-    decode_step_seconds: float | None = None
-    wait_seconds: float | None = None
-    restart_seconds: float | None = None
+    counts: DraftPoolCounts = DraftPoolCounts()
+    times: DraftPoolTimes = DraftPoolTimes()
 
 
 @dataclass(frozen=True, slots=True)

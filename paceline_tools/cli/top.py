@@ -139,8 +139,8 @@ def _drafts(pools: Sequence[status.DraftPoolStatus], totals: status.Totals) -> T
             "" if pool.acceptance_rate is None else f"{pool.acceptance_rate:.2f}",
             bars(pool.acceptance_by_position),
             "" if pool.speedup is None else _speedup(pool.speedup),
-            f"{pool.wasted / pool.drafted:.0%}" if pool.drafted else "",
-            _waits(pool),
+            _wasted(pool.counts),
+            _waits(pool.times),
         )
     return table
 
@@ -153,19 +153,23 @@ def _reasons(pools: Sequence[status.DraftPoolStatus]) -> Text:
 
 def _share(pool: status.DraftPoolStatus, totals: status.Totals) -> str:
     """Streams that run with its drafts, of all; when none runs, of all there were."""
-    count, of = pool.running, totals.running
+    count, of = pool.counts.running, totals.running
     if not of:
-        count, of = pool.streams, totals.streams
+        count, of = pool.counts.streams, totals.streams
     return f"{count} ({count / of:.0%})" if of else str(count)
+
+
+def _wasted(counts: status.DraftPoolCounts) -> str:
+    return f"{counts.wasted / counts.drafted:.0%}" if counts.drafted else ""
 
 
 def _speedup(speedup: status.Speedup) -> str:
     return f"{speedup.value:.2f} ±{speedup.high - speedup.value:.2f}"
 
 
-def _waits(pool: status.DraftPoolStatus) -> str:
+def _waits(times: status.DraftPoolTimes) -> str:
     """Milliseconds until the next draft token, and after a wrong one."""
-    waits = (pool.wait_seconds, pool.restart_seconds)
+    waits = (times.next_token_seconds, times.restart_seconds)
     if waits == (None, None):
         return ""
     return " / ".join("?" if wait is None else f"{wait * 1e3:.1f}" for wait in waits)

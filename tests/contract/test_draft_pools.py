@@ -66,10 +66,10 @@ async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_
         assert list(found) == ["bad", "good"]
         assert found["bad"].state is PoolState.BENCHED
         assert "gave it up" in found["bad"].reason
-        assert found["bad"].accepted == 0 < found["bad"].wasted
+        assert found["bad"].counts.accepted == 0 < found["bad"].counts.wasted
         assert found["good"].state is PoolState.IN_USE
-        assert found["good"].streams == 4
-        assert found["bad"].streams == BENCH_STREAMS
+        assert found["good"].counts.streams == 4
+        assert found["bad"].counts.streams == BENCH_STREAMS
         assert found["good"].acceptance_rate is not None
         assert found["good"].acceptance_rate > 0.4
         assert found["good"].acceptance_by_position[0] > 0.7
@@ -86,9 +86,9 @@ def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPool
 
     for name, pool in found.items():
         drafted = get("spec_decode_num_draft_tokens_total", name, drafter="model")
-        assert drafted == pool.drafted
-        assert get("spec_decode_num_verified_tokens_total", name) == pool.verified
-        assert get("spec_decode_num_accepted_tokens_total", name) == pool.accepted
+        assert drafted == pool.counts.drafted
+        assert get("spec_decode_num_verified_tokens_total", name) == pool.counts.verified
+        assert get("spec_decode_num_accepted_tokens_total", name) == pool.counts.accepted
         for kind in ("verified", "accepted"):
             places = [
                 sample.value
@@ -97,10 +97,10 @@ def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPool
                 if sample.name == f"paceline_spec_decode_num_{kind}_tokens_per_pos_total"
                 and sample.labels["draft"] == name
             ]
-            assert sum(places) == getattr(pool, kind)
+            assert sum(places) == getattr(pool.counts, kind)
             assert places == sorted(places, reverse=True)
         assert get("draft_benched", name) == (pool.state is PoolState.BENCHED)
-        assert get("draft_streams_total", name) == pool.streams
+        assert get("draft_streams_total", name) == pool.counts.streams
         assert get("drafts_ready", name) == 1
         assert get("draft_acceptance_rate", name) == pool.acceptance_rate
         assert get("draft_speedup_ratio", name) == (pool.speedup and pool.speedup.value)
@@ -155,12 +155,12 @@ async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_
         first = asyncio.create_task(output(client, "a", tokens=4000))
 
         async def drafted() -> bool:
-            return (await pools(client))["draft"].running == 1
+            return (await pools(client))["draft"].counts.running == 1
 
         await servers.eventually(drafted)
         assert await output(client, "b") == expected
         found = (await pools(client))["draft"]
-        assert (found.state, found.streams) == (PoolState.FULL, 1)
+        assert (found.state, found.counts.streams) == (PoolState.FULL, 1)
         second = asyncio.create_task(output(client, "c", tokens=4000))
 
         async def begun() -> bool:
@@ -171,7 +171,9 @@ async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_
 
         async def taken() -> bool:
             pool = (await pools(client))["draft"]
-            return pool.streams == 2 and pool.running == 1 and pool.accepted > 0
+            return (
+                pool.counts.streams == 2 and pool.counts.running == 1 and pool.counts.accepted > 0
+            )
 
         await servers.eventually(taken)
         assert not second.done()
@@ -193,8 +195,8 @@ async def test_a_stream_that_finds_the_preferred_pool_full_gets_another_at_once(
         assert await output(client, "a") == expected
         await output(client, "long", tokens=600)
         found = await pools(client)
-        assert found["small"].streams == found["large"].streams == 1
-        assert found["large"].accepted > 0
+        assert found["small"].counts.streams == found["large"].counts.streams == 1
+        assert found["large"].counts.accepted > 0
 
 
 @pytest.mark.slow
@@ -212,15 +214,15 @@ async def test_a_lost_draft_is_replaced_from_another_pool_and_the_tokens_stay() 
             tokens: list[int] = []
             async for delta in client.generate(prompt):
                 if not tokens:
-                    assert (await pools(client))["first"].running == 1
+                    assert (await pools(client))["first"].counts.running == 1
                     await lost.__aexit__(None, None, None)
                 tokens += [token.id for token in delta.tokens]
             off = request("a", 800, speculation=Speculation.OFF)
             assert tuple(tokens) == (await client.generate(off).result()).token_ids
             found = await pools(client)
             assert found["first"].state is PoolState.UNREACHABLE
-            assert found["other"].streams == 1
-            assert found["other"].accepted > 0
+            assert found["other"].counts.streams == 1
+            assert found["other"].counts.accepted > 0
 
 
 async def test_a_replaced_model_is_used_at_once_and_what_was_learned_of_the_old_is_forgotten() -> (
@@ -265,12 +267,12 @@ async def test_a_better_model_of_the_same_name_is_found_within_the_probing_bound
             better = "simulated:step_ms=0.3,acceptance=0.95"
             async with servers.draft(better, drafter="model", address=first.address):
                 await servers.has_drafts(client, 2)
-                before = (await pools(client))["first"].streams
+                before = (await pools(client))["first"].counts.streams
                 for index in range(EXPLORE_STREAMS + 1):
                     await output(client, f"x{index}")
                 found = (await pools(client))["first"]
-                assert found.streams > before
-                assert found.accepted > 0
+                assert found.counts.streams > before
+                assert found.counts.accepted > 0
                 assert found.state is not PoolState.BENCHED
 
 
@@ -315,14 +317,14 @@ async def test_a_long_stream_moves_from_a_pool_that_does_not_pay_and_the_tokens_
 
         async def moved() -> bool:
             found = await pools(client)
-            return found["good"].running == 1 and found["good"].accepted > 20
+            return found["good"].counts.running == 1 and found["good"].counts.accepted > 20
 
         await servers.eventually(moved)
         await stream.beyond(50)
         found = await pools(client)
-        assert [found[name].streams for name in ("bad", "good")] == [1, 1]
-        assert [found[name].running for name in ("bad", "good")] == [0, 1]
-        assert found["bad"].accepted == 0
+        assert [found[name].counts.streams for name in ("bad", "good")] == [1, 1]
+        assert [found[name].counts.running for name in ("bad", "good")] == [0, 1]
+        assert found["bad"].counts.accepted == 0
         for name, moved_streams in (("bad", 1.0), ("good", 0.0)):
             left = "paceline_draft_streams_moved_total"
             assert registry.get_sample_value(left, {"draft": name}) == moved_streams
@@ -352,8 +354,8 @@ async def test_a_stream_that_cannot_move_as_the_other_pool_is_full_goes_on_as_it
         await servers.eventually(refused)
         await stream.beyond(50)
         found = await pools(client)
-        assert found["small"].streams == 0
-        assert found["bad"].running == 1
+        assert found["small"].counts.streams == 0
+        assert found["bad"].counts.running == 1
         await stream.stop()
         tokens = tuple(stream.tokens)
         assert tokens == await output(client, "long", len(tokens), Speculation.OFF)

@@ -343,4 +343,4 @@ async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
         assert forced.finished.statistics.drafted == 0
         [pool] = (await client.status()).draft_pools
         assert pool.state is PoolState.WRONG_VOCABULARY
-        assert pool.streams == 0
+        assert pool.counts.streams == 0

@@ -50,7 +50,7 @@ async def test_one_and_many_streams_are_what_the_target_alone_gives() -> None:
         assert status.totals.streams == len(expected) + 2 + len(together)
         assert status.totals.tokens == TOKENS * status.totals.streams
         assert status.totals.accepted > 0
-        assert status.draft_pools[0].decode_step_seconds is not None
+        assert status.draft_pools[0].times.decode_step_seconds is not None
         await servers.nothing_is_left(target, draft)
 
 
@@ -115,5 +115,5 @@ async def test_a_token_of_an_branch_that_is_taken_counts_as_drafted_once(
             taken = draft.registry.get_sample_value("paceline_draft_branches_taken_total")
             assert taken
             [pool] = (await client.status()).draft_pools
-            assert 0 < pool.drafted <= made
-            assert pool.wasted == pool.drafted - pool.accepted
+            assert 0 < pool.counts.drafted <= made
+            assert pool.counts.wasted == pool.counts.drafted - pool.counts.accepted

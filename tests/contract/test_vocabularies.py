@@ -234,7 +234,7 @@ async def test_a_prompt_longer_than_a_drafts_positions_and_tokens_it_lacks_are_n
                 found = await client.generate(forced).result()
                 assert found.token_ids == expected.token_ids
         pools = {pool.name: pool for pool in (await client.status()).draft_pools}
-        assert pools["small"].streams == 0 < pools["draft"].verified
+        assert pools["small"].counts.streams == 0 < pools["draft"].counts.verified
 
 
 async def test_lookup_never_proposes_what_streams_of_another_target_had(tmp_path: Path) -> None:

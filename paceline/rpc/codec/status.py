@@ -1,10 +1,14 @@
 """StatusService's messages to and from the plain values of paceline.protocol.status: pure."""
 
-from dataclasses import asdict, fields
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
+
+from google.protobuf.message import Message
 
 from paceline.protocol.status import (
+    DraftPoolCounts,
     DraftPoolStatus,
+    DraftPoolTimes,
     PoolState,
     Role,
     Server,
@@ -33,9 +37,6 @@ _STATE = {
     PoolState.WRONG_VOCABULARY: pb.DRAFT_POOL_STATE_WRONG_VOCABULARY,
 }
 _STATE_OF = {number: state for state, number in _STATE.items()}
-_OPTIONAL: tuple[
-    Literal["acceptance_rate", "decode_step_seconds", "wait_seconds", "restart_seconds"], ...
-] = ("acceptance_rate", "decode_step_seconds", "wait_seconds", "restart_seconds")
 
 
 def server_to_proto(server: Server) -> pb.Server:
@@ -63,7 +64,7 @@ def status_from_proto(message: pb.GetStatusResponse) -> Status:
     return Status(
         machine_from_proto(message.machine),
         servers,
-        Totals(**{field.name: getattr(message.totals, field.name) for field in fields(Totals)}),
+        Totals(**_values(message.totals)),
         tuple(_draft_pool_from_proto(pool) for pool in message.draft_pools),
     )
 
@@ -75,33 +76,46 @@ def totals_to_proto(totals: Totals) -> pb.Totals:
 
 def draft_pool_to_proto(pool: DraftPoolStatus) -> pb.DraftPool:
     """paceline.v1.DraftPool."""
-    speedup = pb.Speedup(**asdict(pool.speedup)) if pool.speedup else None
-    return pb.DraftPool(**{**_fields(pool), "state": _STATE[pool.state], "speedup": speedup})
-
-
-def _draft_pool_from_proto(message: pb.DraftPool) -> DraftPoolStatus:
-    speedup = message.speedup
-    found: dict[str, Any] = {
-        field.name: getattr(message, field.name) for field in fields(DraftPoolStatus)
-    }
-    for name in _OPTIONAL:
-        if not message.HasField(name):
-            found[name] = None
-    return DraftPoolStatus(
-        **{
-            **found,
-            "addresses": tuple(message.addresses),
-            "acceptance_by_position": tuple(message.acceptance_by_position),
-            "state": _STATE_OF[message.state],
-            "speedup": Speedup(speedup.value, speedup.low, speedup.high)
-            if message.HasField("speedup")
-            else None,
-        }
+    return pb.DraftPool(
+        name=pool.name,
+        addresses=pool.addresses,
+        replicas=pool.replicas,
+        replicas_ready=pool.replicas_ready,
+        state=_STATE[pool.state],
+        reason=pool.reason,
+        acceptance_rate=pool.acceptance_rate,
+        acceptance_by_position=pool.acceptance_by_position,
+        speedup=pb.Speedup(**asdict(pool.speedup)) if pool.speedup else None,
+        counts=pb.DraftPoolCounts(**asdict(pool.counts)),
+        times=pb.DraftPoolTimes(**asdict(pool.times)),
     )
 
 
-def _fields(value: DraftPoolStatus) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+def _draft_pool_from_proto(message: pb.DraftPool) -> DraftPoolStatus:
+    known = message.HasField("acceptance_rate")
+    return DraftPoolStatus(
+        name=message.name,
+        addresses=tuple(message.addresses),
+        replicas=message.replicas,
+        replicas_ready=message.replicas_ready,
+        state=_STATE_OF[message.state],
+        reason=message.reason,
+        acceptance_rate=message.acceptance_rate if known else None,
+        acceptance_by_position=tuple(message.acceptance_by_position),
+        speedup=Speedup(**_values(message.speedup)) if message.HasField("speedup") else None,
+        counts=DraftPoolCounts(**_values(message.counts)),
+        times=DraftPoolTimes(**_values(message.times)),
+    )
+
+
+def _values(message: Message) -> dict[str, Any]:
+    """Numbers of a message by name; None for one that is optional and not set."""
+    return {
+        field.name: getattr(message, field.name)
+        if not field.has_presence or message.HasField(field.name)
+        else None
+        for field in message.DESCRIPTOR.fields
+    }
 
 
 def _server_from_proto(message: pb.Server) -> Server:

@@ -7,7 +7,9 @@ from rich.console import Console
 from paceline.protocol.model import Machine
 from paceline.protocol.session import Load
 from paceline.protocol.status import (
+    DraftPoolCounts,
     DraftPoolStatus,
+    DraftPoolTimes,
     PoolState,
     Role,
     Server,
@@ -29,12 +31,8 @@ GOOD = DraftPoolStatus(
     acceptance_rate=0.8,
     acceptance_by_position=(1.0, 0.5, 0.0),
     speedup=Speedup(1.4, 1.3, 1.5),
-    running=2,
-    drafted=100,
-    accepted=80,
-    wasted=20,
-    wait_seconds=0.0025,
-    restart_seconds=0.004,
+    counts=DraftPoolCounts(running=2, drafted=100, accepted=80, wasted=20),
+    times=DraftPoolTimes(next_token_seconds=0.0025, restart_seconds=0.004),
 )
 BAD = DraftPoolStatus(name="small", replicas=1, state=PoolState.BENCHED, reason="it did not pay")
 

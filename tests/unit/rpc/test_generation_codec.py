@@ -1,0 +1,90 @@
+"""Values of clients and their messages have the same fields: what users write is what is sent."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from paceline.protocol import generation, status
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline.rpc.codec.generation import request_from_proto, request_to_proto
+from paceline.rpc.codec.status import draft_pool_to_proto, status_from_proto
+from paceline.v1 import generation_pb2, model_pb2, sampling_pb2, status_pb2
+
+EVERY_FIELD = GenerateRequest(
+    prompt=(ChatMessage("user", "say"),),
+    model="tiny",
+    sampling=SamplingParams(0.5, 3, 0.9, 0.1, 1.1, 0.2, 0.3, {4: 1.0}, 2),
+    seed=1,
+    max_tokens=2,
+    n=3,
+    speculation=Speculation.FORCE,
+    ignore_eos=True,
+    required_features=("n",),
+    output_token_ids=(1, 2),
+    fingerprint="print",
+    stop=("a", "b"),
+    stop_token_ids=(5,),
+    logprobs=0,
+    prompt_logprobs=1,
+    priority=-1,
+    cache_salt="salt",
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (GenerateRequest, generation_pb2.GenerateRequest),
+        (SamplingParams, sampling_pb2.SamplingParams),
+        (generation.Started, generation_pb2.Started),
+        (generation.Delta, generation_pb2.Delta),
+        (generation.Finished, generation_pb2.Finished),
+        (generation.Statistics, generation_pb2.Statistics),
+        (generation.Usage, generation_pb2.Usage),
+        (generation.Model, generation_pb2.Model),
+        (status.Totals, status_pb2.Totals),
+        (status.DraftPoolStatus, status_pb2.DraftPool),
+        (status.DraftPoolCounts, status_pb2.DraftPoolCounts),
+        (status.DraftPoolTimes, status_pb2.DraftPoolTimes),
+        (status.Server, status_pb2.Server),
+    ],
+)
+def test_a_value_mirrors_its_message(value: Any, message: Any) -> None:
+    fields = {field.name for field in dataclasses.fields(value)}
+    assert fields == set(message.DESCRIPTOR.fields_by_name)
+
+
+def test_every_field_of_a_request_arrives() -> None:
+    assert GenerateRequest(EVERY_FIELD.prompt) != EVERY_FIELD
+    for field in dataclasses.fields(GenerateRequest):
+        if field.default is not dataclasses.MISSING:
+            assert getattr(EVERY_FIELD, field.name) != field.default
+    assert request_from_proto(request_to_proto(EVERY_FIELD)) == EVERY_FIELD
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        status.DraftPoolStatus("unknown"),
+        status.DraftPoolStatus(
+            "known",
+            ("here:1",),
+            2,
+            1,
+            status.PoolState.IN_USE,
+            "it pays",
+            0.0,
+            (0.5, 0.0),
+            status.Speedup(1.5, 1.0, 2.0),
+            status.DraftPoolCounts(1, 2, 3, 4, 5, 6),
+            status.DraftPoolTimes(0.0, 0.1, 0.2),
+        ),
+    ],
+)
+def test_what_is_not_known_of_a_draft_pool_stays_so(pool: status.DraftPoolStatus) -> None:
+    message = status_pb2.GetStatusResponse(
+        machine=model_pb2.Machine(), draft_pools=[draft_pool_to_proto(pool)]
+    )
+    assert status_from_proto(message).draft_pools == (pool,)
