@@ -11,7 +11,7 @@ import torch
 from structlog.testing import CapturingLogger
 from transformers import AutoModelForCausalLM
 
-from orchestrator.backends import draft_pools as drafts
+from orchestrator.backends import draft_router
 from paceline.client import Client, Result
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
@@ -319,7 +319,7 @@ async def test_a_draft_with_another_vocabulary_is_benched_and_harms_nobody(
     target_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = CapturingLogger()  # where others log to depends on the tests before
-    monkeypatch.setattr(drafts, "_log", log)
+    monkeypatch.setattr(draft_router, "_log", log)
     stranger = tiny_model(tmp_path, "qwen2")
     tokenizer = stranger / "tokenizer.json"
     content = json.loads(tokenizer.read_text())
