@@ -13,7 +13,7 @@ from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.backends.replica import Replica
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.draft_buffer import ReceivedTokens
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.plan import DraftState, Plan
@@ -56,7 +56,7 @@ class DraftedStream(Protocol):
     def received(self, drafter: Drafter, count: int) -> None:
         """Draft tokens came."""
 
-    def count_in(self, counts: Counts) -> None:
+    def count_in(self, counts: PoolCounts) -> None:
         """What the stream comes to is counted there from now on."""
 
 

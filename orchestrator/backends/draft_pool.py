@@ -9,7 +9,7 @@ import structlog
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import BLAMED_SECONDS, Blame, Replica
 from orchestrator.backends.vocabulary_relations import VocabularyRelations
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import DraftMeasurements, TargetMeasurements
 from orchestrator.speculation.pool_choice import PoolCandidate
 from paceline.protocol.model import ModelInfo
@@ -36,7 +36,7 @@ class DraftPool(Pool):
         self._vocabularies = vocabularies
         self.name = name
         self.measurements = DraftMeasurements(target)
-        self.counts = Counts()
+        self.counts = PoolCounts()
         self._benched = False
         self._refused_at = -FULL_SECONDS
         self._models: set[tuple[str, str]] = set()
@@ -107,7 +107,7 @@ class DraftPool(Pool):
         return next(iter(blames), "") if all(blames) else ""
 
     @contextlib.contextmanager
-    def drafting(self) -> Iterator[Counts]:
+    def drafting(self) -> Iterator[PoolCounts]:
         """Count a stream that has one of these drafts."""
         self._refused_at = -FULL_SECONDS
         self.counts.streams += 1

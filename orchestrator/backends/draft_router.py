@@ -9,7 +9,7 @@ from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import POLL_SECONDS, Replica, least_loaded
 from orchestrator.backends.vocabulary_relations import VocabularyRelations
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import TargetMeasurements
 from orchestrator.speculation.pool_choice import Holding, PoolChoice, standing
 from paceline.errors import Unavailable
@@ -29,7 +29,7 @@ class DraftRouter:
         self.pools = [
             DraftPool(name, addresses[name], self.target, self.vocabularies) for name in addresses
         ]
-        self.none = Counts()
+        self.none = PoolCounts()
         self._choice = PoolChoice()
 
     @property
@@ -43,7 +43,7 @@ class DraftRouter:
         return [replica for pool in self.pools for replica in pool.ready]
 
     @property
-    def all_counts(self) -> list[Counts]:
+    def all_counts(self) -> list[PoolCounts]:
         """Of each pool, and of streams without a draft."""
         return [*(pool.counts for pool in self.pools), self.none]
 

@@ -17,7 +17,7 @@ from orchestrator.backends.pool import Pool
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.statistics import StreamStatistics
 from orchestrator.serving.totals import RunningTotals
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from paceline.errors import PacelineError
 from paceline.protocol.generation import Overhead
 
@@ -169,7 +169,7 @@ class DraftCollector(Collector):
         yield from _draft_gauges(self._drafts.pools)
 
 
-def _draft_counters(all_counts: dict[str, Counts]) -> Iterator[Metric]:
+def _draft_counters(all_counts: dict[str, PoolCounts]) -> Iterator[Metric]:
     drafted = CounterMetricFamily(
         "paceline_spec_decode_num_draft_tokens",
         "Draft tokens received, by what drafted them.",
@@ -205,7 +205,7 @@ def _draft_counters(all_counts: dict[str, Counts]) -> Iterator[Metric]:
     yield from (streams, moved)
 
 
-def _pacing_steps(all_counts: dict[str, Counts]) -> Metric:
+def _pacing_steps(all_counts: dict[str, PoolCounts]) -> Metric:
     steps = CounterMetricFamily(
         "paceline_pacing_steps",
         "Steps planned by the pacer, by its reason.",
@@ -227,7 +227,7 @@ def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
         ),
         "draft_acceptance_rate": (
             "Accepted of recent draft tokens verified.",
-            lambda pool: pool.measurements.places.rate,
+            lambda pool: pool.measurements.recent.acceptance_rate,
         ),
         "draft_speedup_ratio": (
             "Speed over that of the target alone at the same load.",

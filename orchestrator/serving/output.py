@@ -10,7 +10,7 @@ from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.statistics import StreamStatistics
 from orchestrator.serving.text.detokenizer import Detokenizer
 from orchestrator.serving.text.output_text import OutputText
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter
@@ -90,7 +90,7 @@ class OutputStream:
         """Draft tokens came."""
         self.statistics.receive(drafter, count)
 
-    def count_in(self, counts: Counts) -> None:
+    def count_in(self, counts: PoolCounts) -> None:
         """What the stream comes to is counted there from now on."""
         self.statistics.counts = counts
 

@@ -1,10 +1,9 @@
 """Statistics of one stream, gathered verdict by verdict. Pure: times are handed in."""
 
-from collections import Counter
 from dataclasses import astuple
 from statistics import median
 
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import Counts, PoolCounts
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.verdict import TimedVerdict
@@ -19,14 +18,10 @@ class StreamStatistics:
         self._first_token: float | None = None
         self._last_token = arrived
         self.overheads: list[Overhead] = []
-        self._accepted: list[int] = []
-        self._verified: list[int] = []
         self.round_seconds: list[float] = []
-        self.drafted: Counter[Drafter] = Counter()
-        self.rounds = 0
-        self.target_only_steps = 0
-        self.counts = Counts()
-        """Counts the same for all streams of a draft pool, which may change."""
+        self.own = Counts()
+        self.counts = PoolCounts()
+        """Those of all streams of the draft pool at hand, which may change."""
         self.scraped_rounds = 0
         self.scraped_first = False
         self._interrupted = False
@@ -34,7 +29,7 @@ class StreamStatistics:
 
     def receive(self, drafter: Drafter, count: int) -> None:
         """Draft tokens came."""
-        self.drafted[drafter] += count
+        self.own.drafted[drafter] += count
         self.counts.drafted[drafter] += count
 
     def rounds_since(self, first: int) -> list[tuple[float, Overhead]]:
@@ -49,7 +44,7 @@ class StreamStatistics:
     @property
     def accepted(self) -> int:
         """Draft tokens accepted."""
-        return sum(self._accepted)
+        return self.own.accepted
 
     def interrupted(self) -> None:
         """The time until the next verdict is none that a round takes."""
@@ -58,6 +53,7 @@ class StreamStatistics:
     def observe(self, timed: TimedVerdict, draft_wait: float) -> None:
         """A verdict came, of a round that had waited `draft_wait` for its draft."""
         now, verdict = timed.arrived_seconds, timed.verdict
+        self.own.observe(verdict)
         self.counts.observe(verdict)
         if self._first_token is None:
             self._first_token = now
@@ -67,25 +63,20 @@ class StreamStatistics:
             self.overheads.append(_overhead(timed, wall - draft_wait))
         self._last_token = now
         self._interrupted = False
-        if not verdict.verified:
-            self.target_only_steps += 1
-            return
-        self.rounds += 1
-        _count_places(self._verified, verdict.verified)
-        _count_places(self._accepted, verdict.accepted)
 
     def result(self) -> Statistics:
         """The statistics so far."""
         first = self._first_token if self._first_token is not None else self._last_token
-        places = len(self._verified)
+        own = self.own
+        verified, accepted = own.verified_by_position, own.accepted_by_position
         return Statistics(
-            rounds=self.rounds,
-            drafted=self.drafted.total(),
-            verified=sum(self._verified),
-            accepted=self.accepted,
-            accepted_by_position=tuple(self._accepted + [0] * (places - len(self._accepted))),
-            verified_by_position=tuple(self._verified),
-            target_only_steps=self.target_only_steps,
+            rounds=own.rounds,
+            drafted=own.drafted.total(),
+            verified=own.verified,
+            accepted=own.accepted,
+            accepted_by_position=accepted + (0,) * (len(verified) - len(accepted)),
+            verified_by_position=verified,
+            target_only_steps=own.target_only_steps,
             ttft_seconds=first - self._arrived,
             decode_seconds=self._last_token - first,
             overhead_seconds=median(one.total for one in self.overheads) if self.overheads else 0.0,
@@ -110,10 +101,3 @@ def _medians(overheads: list[Overhead]) -> Overhead:
     if not overheads:
         return Overhead()
     return Overhead(*(median(part) for part in zip(*map(astuple, overheads), strict=True)))
-
-
-def _count_places(counts: list[int], length: int) -> None:
-    """Add 1 at each of the first `length` places."""
-    counts.extend([0] * (length - len(counts)))
-    for place in range(length):
-        counts[place] += 1

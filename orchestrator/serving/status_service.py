@@ -52,8 +52,8 @@ def _pool(pool: DraftPool, drafts: DraftRouter) -> status.DraftPoolStatus:
         replicas_ready=len(pool.ready),
         state=state,
         reason=reason,
-        acceptance_rate=measurements.places.rate,
-        acceptance_by_position=measurements.places.rates,
+        acceptance_rate=measurements.recent.acceptance_rate,
+        acceptance_by_position=measurements.recent.acceptance_by_position,
         speedup=measurements.speedup,
         counts=status.DraftPoolCounts(
             streams=counts.streams,

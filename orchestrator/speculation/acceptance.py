@@ -5,6 +5,7 @@ from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from paceline.averages import Share
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.verdict import Verdict
 
@@ -25,29 +26,6 @@ class JudgedToken:
     right: bool
     confidence: float
     drafter: Drafter = Drafter.MODEL
-
-
-class Share:
-    """A share of successes among recent events; the latest `memory` or so count."""
-
-    def __init__(self, prior: float, prior_weight: float, memory: float) -> None:
-        """Begin as if `prior` had been seen so often."""
-        self.hits, self.seen = prior * prior_weight, prior_weight
-        self._kept = 1.0 - 1.0 / memory
-
-    def observe(self, success: bool) -> None:
-        """One more event."""
-        self.hits = self._kept * self.hits + success
-        self.seen = self._kept * self.seen + 1.0
-
-    def doubt(self, weight: float) -> None:
-        """Let what was seen so far weigh as little as `weight` events."""
-        self.hits, self.seen = self.value * weight, weight
-
-    @property
-    def value(self) -> float:
-        """The share."""
-        return self.hits / self.seen
 
 
 def _prior(confidence: float) -> float:

@@ -9,7 +9,7 @@ from collections import Counter
 
 from orchestrator.speculation.acceptance import StreamAcceptance
 from orchestrator.speculation.draft_length import LATE, Costs, best_length
-from orchestrator.speculation.measurements import DraftMeasurements, Rate, load_class
+from orchestrator.speculation.measurements import DraftMeasurements, load_class
 from orchestrator.speculation.pacer import Explanation
 from orchestrator.speculation.plan import (
     BRANCHES,
@@ -21,6 +21,7 @@ from orchestrator.speculation.plan import (
     target_only_steps,
 )
 from orchestrator.speculation.round_times import Intervals
+from paceline.averages import Rate
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict, Verdict
 
@@ -52,7 +53,8 @@ LEAST_CHANCE = 0.1
 LEAST_SPEEDUP, LEAST_SPEEDUP_BESIDE_OTHERS = 0.96, 0.88
 """A stream that measures less pauses; less than 1, as measures scatter. Beside others more is left
 to the length they all wait for, which is chosen by what is known of all."""
-SPEEDUP_MEMORY = 80.0
+THROUGHPUT_MEMORY, SPEEDUP_MEMORY = 20.0, 80.0
+"""Latest rounds of a stream that count."""
 SPEEDUP_ROUNDS = 40
 """Rounds after which a stream trusts its own measure of what speculation brings."""
 
@@ -88,7 +90,7 @@ class AdaptivePacer:
         self._measurements = measurements
         self._at_most = at_most
         self._max_wait_seconds = max_wait_seconds
-        self._rate = Rate()
+        self._rate = Rate(THROUGHPUT_MEMORY)
         self._speedup = Rate(SPEEDUP_MEMORY)
         self._intervals = Intervals()
         self._others, self._shared_rounds = 0, SHARED_ROUNDS

@@ -1,30 +1,29 @@
-"""What streams come to with the drafts of one pool, or with none, counted as verdicts come. Pure.
+"""What streams come to, counted verdict by verdict: rounds, tokens, draft positions. Pure.
 
-Few additions a verdict, so that whoever looks sees streams that still run; counts only grow.
+An observation is a few additions, so that whoever looks sees streams that still run.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import TypeVar
+from itertools import zip_longest
 
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.verdict import Verdict
 
-Count = TypeVar("Count", int, float)
-
 
 class Counts:
-    """Counts of tokens, rounds and draft tokens."""
+    """Tokens and rounds, and draft tokens by draft position; of one stream or of many.
+
+    drafted: draft tokens received. verified, accepted: draft tokens that were.
+    """
 
     def __init__(self) -> None:
         """Begin at 0."""
-        self.streams = self.running = self.moved = 0
         self.tokens = self.rounds = self.target_only_steps = 0
         self.verified = self.accepted = 0
         self.drafted: Counter[Drafter] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self._verified_lengths: Counter[int] = Counter()
-        self._accepted_lengths: Counter[int] = Counter()
+        # Rounds by how many draft tokens they verified, and accepted.
+        self._verified_lengths: dict[int, float] = {}
+        self._accepted_lengths: dict[int, float] = {}
 
     def observe(self, verdict: Verdict) -> None:
         """A verdict, without the tokens behind a stop string."""
@@ -35,8 +34,14 @@ class Counts:
         self.rounds += 1
         self.verified += verdict.verified
         self.accepted += verdict.accepted
-        self._verified_lengths[verdict.verified] += 1
-        self._accepted_lengths[verdict.accepted] += 1
+        verified, accepted = self._verified_lengths, self._accepted_lengths
+        verified[verdict.verified] = verified.get(verdict.verified, 0) + 1
+        accepted[verdict.accepted] = accepted.get(verdict.accepted, 0) + 1
+
+    def fade(self) -> None:
+        """In acceptance rates the rounds so far weigh half as much from now on."""
+        for lengths in (self._verified_lengths, self._accepted_lengths):
+            lengths.update({length: count / 2 for length, count in lengths.items()})
 
     @property
     def wasted(self) -> int:
@@ -46,18 +51,50 @@ class Counts:
     @property
     def verified_by_position(self) -> tuple[int, ...]:
         """Draft tokens verified, by draft position."""
-        return by_position(self._verified_lengths)
+        return tuple(map(int, _by_position(self._verified_lengths)))
 
     @property
     def accepted_by_position(self) -> tuple[int, ...]:
-        """Draft tokens accepted, by draft position."""
-        return by_position(self._accepted_lengths)
+        """Draft tokens accepted, by draft position, as far as one was accepted."""
+        return tuple(map(int, _by_position(self._accepted_lengths)))
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted of verified draft tokens; None before the first round."""
+        verified, accepted = _total(self._verified_lengths), _total(self._accepted_lengths)
+        return accepted / verified if verified else None
+
+    @property
+    def acceptance_by_position(self) -> tuple[float, ...]:
+        """The same by draft position."""
+        verified = _by_position(self._verified_lengths)
+        accepted = _by_position(self._accepted_lengths)
+        pairs = zip_longest(accepted, verified, fillvalue=0.0)
+        return tuple(right / asked for right, asked in pairs)
 
 
-def by_position(lengths: Mapping[int, Count]) -> tuple[Count, ...]:
+class PoolCounts(Counts):
+    """Counts of the streams that have drafts of one pool, or none.
+
+    moved: streams that left it for another pool. reasons: steps planned for each reason.
+    """
+
+    def __init__(self) -> None:
+        """Begin at 0."""
+        super().__init__()
+        self.streams = self.running = self.moved = 0
+        self.reasons: Counter[str] = Counter()
+
+
+def _by_position(lengths: dict[int, float]) -> tuple[float, ...]:
     """How many lengths reach each draft position. Copied first: a scrape has its own thread."""
-    found = dict(lengths)
-    most = max(found, default=0)
+    found = lengths.copy()
+    longest = max(found, default=0)
     return tuple(
-        sum(count for length, count in found.items() if length > place) for place in range(most)
+        sum(count for length, count in found.items() if length > position)
+        for position in range(longest)
     )
+
+
+def _total(lengths: dict[int, float]) -> float:
+    return sum(length * count for length, count in lengths.copy().items())

@@ -2,7 +2,8 @@
 
 from orchestrator.speculation.draft_length import LATE
 from orchestrator.speculation.expectation import Expectation
-from orchestrator.speculation.measurements import DraftMeasurements, Mean
+from orchestrator.speculation.measurements import DraftMeasurements
+from paceline.averages import Mean
 from paceline.protocol.verdict import TimedVerdict
 
 DUE = 0.8

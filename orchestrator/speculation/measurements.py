@@ -3,19 +3,15 @@
 What an ordinary decode step takes is the target's, so that the records of several drafts share it.
 """
 
-from itertools import zip_longest
-
-from orchestrator.speculation.acceptance import Calibration, Share
-from orchestrator.speculation.counts import by_position
+from orchestrator.speculation.acceptance import Calibration
+from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.speedup import SpeedupEstimate
-from paceline.averages import LEAST_SECONDS, Stalls
+from paceline.averages import LEAST_SECONDS, Mean, Rate, Share
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.status import Speedup
 from paceline.protocol.verdict import Verdict
 
-_ROUND_MEMORY = 20.0
 _SPEEDUP_MEMORY = 400.0
-_TIME_MEMORY = 12.0
 BENCH_STREAMS = 2
 """Streams in a row that gave speculation up, after which new ones begin without."""
 BENCH_PROBE_TOKENS = 1024
@@ -30,51 +26,9 @@ again."""
 WAIT_ROUNDS, WAIT_STEPS = 16, 2
 """Of so many rounds of all streams, and of so many steps that all of them share, one round has its
 draft tokens each at once: what they take is seen."""
-_PLACES_MEMORY = 512
+_RECENT_ROUNDS = 512
+"""Rounds after which those before weigh half as much in the acceptance rate that is shown."""
 _HIT_PRIOR, _HIT_MEMORY = 4.0, 100.0
-
-
-class Rate:
-    """Tokens per second over the recent rounds."""
-
-    def __init__(self, memory: float = _ROUND_MEMORY) -> None:
-        """The latest `memory` rounds or so count."""
-        self._kept = 1.0 - 1.0 / memory
-        self._tokens = self._seconds = 0.0
-
-    def observe(self, tokens: int, seconds: float) -> None:
-        """One more round."""
-        self._tokens = self._kept * self._tokens + tokens
-        self._seconds = self._kept * self._seconds + seconds
-
-    @property
-    def value(self) -> float | None:
-        """The rate; None before the first round."""
-        return self._tokens / self._seconds if self._seconds > 0 else None
-
-
-class Mean:
-    """A mean of times that forgets: the latest dozen or so count, those that stood still do not."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.value: float | None = None
-        self._seen = 0
-        self._stalls = Stalls()
-
-    def observe(self, value: float, least_stall: float = LEAST_SECONDS) -> bool:
-        """One more; returns whether it counts. least_stall: see Stalls."""
-        if self._stalls.is_one(value, self.value, least_stall):
-            return False
-        self._seen += 1
-        before = value if self.value is None else self.value
-        self.value = before + (value - before) / min(self._seen, _TIME_MEMORY)
-        return True
-
-    def doubt(self) -> None:
-        """The next one counts alone."""
-        self._seen = 0
-        self._stalls = Stalls(expects=True)
 
 
 def load_class(others: int) -> int:
@@ -112,45 +66,6 @@ class TargetMeasurements:
         return at is None or self.rounds - at >= DECODE_STEP_ROUNDS * (1 + others)
 
 
-class RecentPlaces:
-    """Tokens verified and accepted in recent rounds, by draft position; old rounds fade."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._rounds = 0
-        self._verified: dict[int, float] = {}
-        self._accepted: dict[int, float] = {}
-
-    def observe(self, verdict: Verdict) -> None:
-        """A round."""
-        for counts, length in (
-            (self._verified, verdict.verified),
-            (self._accepted, verdict.accepted),
-        ):
-            counts[length] = counts.get(length, 0.0) + 1.0
-        self._rounds += 1
-        if self._rounds >= _PLACES_MEMORY:
-            self._rounds = 0
-            for counts in (self._verified, self._accepted):
-                counts.update({length: count / 2 for length, count in counts.items()})
-
-    @property
-    def rate(self) -> float | None:
-        """Accepted of verified draft tokens; None before the first round."""
-        verified, accepted = (
-            sum(length * count for length, count in counts.copy().items())
-            for counts in (self._verified, self._accepted)
-        )
-        return accepted / verified if verified else None
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        """The same by draft position."""
-        verified, accepted = by_position(self._verified), by_position(self._accepted)
-        pairs = zip_longest(accepted, verified, fillvalue=0.0)
-        return tuple(right / asked for right, asked in pairs)
-
-
 class DraftMeasurements:
     """Shared by all streams that use a draft, or the drafts of one pool.
 
@@ -163,7 +78,7 @@ class DraftMeasurements:
         self.target = target or TargetMeasurements()
         self.calibration = Calibration()
         self.hit_rate = Share(1.0, _HIT_PRIOR, _HIT_MEMORY)
-        self.places = RecentPlaces()
+        self.recent = Counts()
         self.speedups = SpeedupEstimate()
         self.shared_length: int | None = None
         self._observed_at = 0
@@ -202,6 +117,12 @@ class DraftMeasurements:
     def observe_decode_step(self, seconds: float, others: int) -> None:
         """An ordinary decode step of a stream beside so many others."""
         self.target.observe_decode_step(seconds, others)
+
+    def observe_round(self, verdict: Verdict) -> None:
+        """A round of any stream."""
+        self.recent.observe(verdict)
+        if self.recent.rounds % _RECENT_ROUNDS == 0:
+            self.recent.fade()
 
     def observe_speedup(self) -> None:
         """A block of rounds went into `gains`."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from orchestrator.speculation.adaptive_pacer import LEAST_SPEEDUP, AdaptivePacer, Reason
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import Explanation, Pacer
 from orchestrator.speculation.plan import DraftState, Plan
@@ -39,7 +39,7 @@ class PoolPacer:
         self,
         make: Callable[[DraftMeasurements], Pacer],
         measurements: DraftMeasurements,
-        counts: Counts,
+        counts: PoolCounts,
     ) -> None:
         """Begin without a pool. make: a pacer that plans by a record."""
         self._make = make
@@ -48,7 +48,7 @@ class PoolPacer:
         self._pools = 0
         self._begin(measurements, counts)
 
-    def use(self, measurements: DraftMeasurements, counts: Counts) -> None:
+    def use(self, measurements: DraftMeasurements, counts: PoolCounts) -> None:
         """A pool drafts from now on; with the same record as before the pacer goes on."""
         if measurements is not self._measurements:
             self.end()
@@ -77,7 +77,7 @@ class PoolPacer:
             self._measurements.end_probe()
         self._steps.update(self._pacer.explain().steps)
 
-    def _begin(self, measurements: DraftMeasurements, counts: Counts) -> None:
+    def _begin(self, measurements: DraftMeasurements, counts: PoolCounts) -> None:
         self._measurements, self._counts = measurements, counts
         probed = measurements.probing
         self._pacer = self._make(measurements)
@@ -102,7 +102,7 @@ class PoolPacer:
         self._count_tokens(len(verdict.token_ids))
         self._pacer.observe(timed, draft_tokens)
         if verdict.verified:
-            self._measurements.places.observe(verdict)
+            self._measurements.observe_round(verdict)
         seconds = self._intervals.observe(timed)
         if counts and self._adaptive is not None and seconds is not None:
             plain = self._measurements.decode_step_seconds(self._adaptive.others)

@@ -1,6 +1,6 @@
 """What a round took: from one verdict of a stream to the next, where nothing stood still. Pure."""
 
-from orchestrator.speculation.measurements import Mean
+from paceline.averages import Mean
 from paceline.protocol.verdict import TimedVerdict
 
 _AT_ONCE = 0.5

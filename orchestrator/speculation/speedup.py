@@ -6,6 +6,7 @@ differ from each other: rounds of one stream are alike, and would make it too na
 
 import math
 
+from paceline.averages import DecayedSums
 from paceline.protocol.status import Speedup
 
 BLOCK_ROUNDS = 32
@@ -23,49 +24,41 @@ class SpeedupEstimate:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._kept = 1.0 - 1.0 / _MEMORY_BLOCKS
-        self._weight = self._weight_squares = 0.0
-        self._made = self._plain = 0.0
-        self._made_squares = self._products = self._alone_squares = 0.0
+        decay = 1.0 - 1.0 / _MEMORY_BLOCKS
+        # Of 1, tokens made, tokens of the target alone.
+        self._sums = DecayedSums(3, decay)
+        # Of weights squared: 1, made squared, made times alone, alone squared.
+        self._squares = DecayedSums(4, decay * decay)
 
-    def observe(self, made: float, plain: float) -> None:
+    def observe(self, made: float, alone: float) -> None:
         """A block: tokens made, and what the target alone would have made in that time."""
-        once, twice = self._kept, self._kept * self._kept
-        self._weight = once * self._weight + 1.0
-        self._weight_squares = twice * self._weight_squares + 1.0
-        self._made = once * self._made + made
-        self._plain = once * self._plain + plain
-        self._made_squares = twice * self._made_squares + made * made
-        self._products = twice * self._products + made * plain
-        self._alone_squares = twice * self._alone_squares + plain * plain
+        self._sums.add(1.0, made, alone)
+        self._squares.add(1.0, made * made, made * alone, alone * alone)
 
     def doubt(self) -> None:
         """Let what was seen so far weigh little beside what comes: it may be another draft."""
-        self._weight *= _DOUBTED
-        self._made *= _DOUBTED
-        self._plain *= _DOUBTED
-        self._weight_squares *= _DOUBTED**2
-        self._made_squares *= _DOUBTED**2
-        self._products *= _DOUBTED**2
-        self._alone_squares *= _DOUBTED**2
+        self._sums.scale(_DOUBTED)
+        self._squares.scale(_DOUBTED**2)
 
     def value(self, doubt: float) -> Speedup | None:
         """With an interval of 95 %, wider by `doubt` on both sides; None while not known."""
-        if not self._weight_squares or self._plain <= 0.0:
+        weight, made, alone = self._sums.values
+        weight_squares = self._squares.values[0]
+        if not weight_squares or alone <= 0.0:
             return None
-        blocks = self._weight * self._weight / self._weight_squares
+        blocks = weight * weight / weight_squares
         if blocks < _LEAST_BLOCKS:
             return None
-        ratio = self._made / self._plain
+        ratio = made / alone
         half = _student(blocks) * math.sqrt(self._variance(ratio, blocks)) + doubt
         return Speedup(ratio, max(0.0, ratio - half), ratio + half)
 
     def _variance(self, ratio: float, blocks: float) -> float:
         """Of the ratio, by the residuals of the blocks (Cochran 1977, section 6.4)."""
-        residuals = (
-            self._made_squares - 2.0 * ratio * self._products + ratio**2 * self._alone_squares
-        )
-        return max(0.0, residuals) / self._plain**2 * blocks / (blocks - 1.0)
+        alone = self._sums.values[2]
+        _, made_squares, products, alone_squares = self._squares.values
+        residuals = made_squares - 2.0 * ratio * products + ratio**2 * alone_squares
+        return max(0.0, residuals) / alone**2 * blocks / (blocks - 1.0)
 
 
 class StreamSpeedup:
@@ -75,23 +68,21 @@ class StreamSpeedup:
         """For the estimate of all."""
         self._estimate = estimate
         self._rounds = 0
-        self._made = self._plain = 0.0
+        self._made = self._alone = 0.0
         self._all_rounds = 0
-        self._all_made = self._all_target_only = 0.0
+        self._all_made = self._all_alone = 0.0
 
     def at_least(self, speedup: float) -> bool:
-        """Whether the stream as a whole gained so much, as far as it was long enough to tell."""
-        return (
-            self._all_rounds >= _LEAST_ROUNDS and self._all_made >= speedup * self._all_target_only
-        )
+        """Whether the stream as a whole reached so much, as far as it was long enough to tell."""
+        return self._all_rounds >= _LEAST_ROUNDS and self._all_made >= speedup * self._all_alone
 
-    def observe(self, made: int, plain: float) -> bool:
+    def observe(self, made: int, alone: float) -> bool:
         """A round, as in SpeedupEstimate; returns whether a block was full."""
         self._made += made
-        self._plain += plain
+        self._alone += alone
         self._rounds += 1
         self._all_made += made
-        self._all_target_only += plain
+        self._all_alone += alone
         self._all_rounds += 1
         return self._rounds >= BLOCK_ROUNDS and self.flush()
 
@@ -99,8 +90,8 @@ class StreamSpeedup:
         """Count what was gathered, if it is worth it."""
         worth = self._rounds >= _LEAST_ROUNDS
         if worth:
-            self._estimate.observe(self._made, self._plain)
-        self._rounds, self._made, self._plain = 0, 0.0, 0.0
+            self._estimate.observe(self._made, self._alone)
+        self._rounds, self._made, self._alone = 0, 0.0, 0.0
         return worth
 
 

@@ -1,6 +1,6 @@
 """The cost of a step by its rows, fitted online."""
 
-from paceline.averages import Stalls
+from paceline.averages import DecayedSums, Stalls
 from paceline.protocol.session import CostModel
 
 _DECAY = 0.98
@@ -14,19 +14,15 @@ class CostFit:
         """Begin with no steps."""
         self._steps = 0
         self._stalls = Stalls()
-        self._weight = 0.0
-        self._rows = self._seconds = self._rows_rows = self._rows_seconds = 0.0
+        # Of 1, rows, seconds, rows squared, rows times seconds.
+        self._sums = DecayedSums(5, _DECAY)
 
     def observe(self, rows: int, seconds: float) -> None:
         """One more step, unless the machine stalled in it."""
         if self._stalls.is_one(seconds, self._expected(rows)):
             return
         self._steps += 1
-        self._weight = _DECAY * self._weight + 1.0
-        self._rows = _DECAY * self._rows + rows
-        self._seconds = _DECAY * self._seconds + seconds
-        self._rows_rows = _DECAY * self._rows_rows + rows * rows
-        self._rows_seconds = _DECAY * self._rows_seconds + rows * seconds
+        self._sums.add(1.0, rows, seconds, rows * rows, rows * seconds)
 
     def _expected(self, rows: int) -> float | None:
         model = self.model
@@ -37,8 +33,9 @@ class CostFit:
         """The fit; None before enough steps. Where rows never vary, a row costs nothing."""
         if self._steps < _ENOUGH:
             return None
-        mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight
-        variance = self._rows_rows / self._weight - mean_rows * mean_rows
-        covariance = self._rows_seconds / self._weight - mean_rows * mean_seconds
+        weight, rows, seconds, rows_rows, rows_seconds = self._sums.values
+        mean_rows, mean_seconds = rows / weight, seconds / weight
+        variance = rows_rows / weight - mean_rows * mean_rows
+        covariance = rows_seconds / weight - mean_rows * mean_seconds
         token_seconds = max(0.0, covariance / variance) if variance > 1e-9 else 0.0
         return CostModel(max(0.0, mean_seconds - token_seconds * mean_rows), token_seconds)

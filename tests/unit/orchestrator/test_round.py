@@ -124,8 +124,8 @@ def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> No
     statistics.observe(TimedVerdict(plain, arrived_seconds=11.0), 0.0)
     statistics.observe(TimedVerdict(first, 12.0, asked_seconds=11.375), 0.25)
     statistics.observe(TimedVerdict(second, 12.875, asked_seconds=12.25), 0.25)
-    statistics.drafted[Drafter.MODEL] = 4
-    statistics.drafted[Drafter.NGRAM] = 2
+    statistics.own.drafted[Drafter.MODEL] = 4
+    statistics.own.drafted[Drafter.NGRAM] = 2
     assert statistics.result() == Statistics(
         rounds=2,
         drafted=6,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import (
     BENCH_PROBE_TOKENS,
     BENCH_STREAMS,
@@ -124,8 +124,8 @@ def with_pool(
 ) -> PoolPacer:
     """The pacer of a stream that has made so many tokens with a pool."""
     measurements = measurements or DraftMeasurements()
-    pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(), Counts())
-    pacer.use(measurements, Counts())
+    pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(), PoolCounts())
+    pacer.use(measurements, PoolCounts())
     simulate(World(0.025, 0.0025, 0.0005, lambda _: acceptance), pacer, measurements, tokens)
     return pacer
 
@@ -141,7 +141,7 @@ def test_a_stream_is_idle_with_a_draft_that_is_never_right(acceptance: float, id
 
 def test_with_another_pool_a_stream_begins_anew_and_the_move_counts() -> None:
     pacer = with_pool(0.0, 3 * MOVE_TOKENS)
-    pacer.use(DraftMeasurements(), Counts())
+    pacer.use(DraftMeasurements(), PoolCounts())
     holding = pacer.holding(LONG, 1000)
     assert (holding.moves, holding.tokens, holding.idle_tokens) == (1, 0, 0)
 
@@ -151,8 +151,8 @@ def test_a_stream_that_must_speculate_is_never_idle() -> None:
         return FixedPacer(4, 30.0)
 
     measurements = DraftMeasurements()
-    pacer = PoolPacer(forced, DraftMeasurements(), Counts())
-    pacer.use(measurements, Counts())
+    pacer = PoolPacer(forced, DraftMeasurements(), PoolCounts())
+    pacer.use(measurements, PoolCounts())
     simulate(World(0.025, 0.0025, 0.0005, lambda _: 0.0), pacer, measurements, 3 * MOVE_TOKENS)
     assert not pacer.holding(LONG, 1000).idle
 
@@ -162,8 +162,8 @@ def test_the_stream_that_probes_says_so_until_it_has_decided() -> None:
     for _ in range(BENCH_STREAMS):
         measurements.observe_outcome(given_up=True)
     measurements.count(BENCH_PROBE_TOKENS)
-    pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(), Counts())
-    pacer.use(measurements, Counts())
+    pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(), PoolCounts())
+    pacer.use(measurements, PoolCounts())
     assert pacer.holding(LONG, 1000).probes
     simulate(World(0.025, 0.0025, 0.0005, lambda _: 0.0), pacer, measurements, 3 * MOVE_TOKENS)
     assert not pacer.holding(LONG, 1000).probes

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.speculation.acceptance import Calibration, Share, StreamAcceptance
+from orchestrator.speculation.acceptance import Calibration, StreamAcceptance
+from paceline.averages import Share
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.verdict import Verdict
 
@@ -32,11 +33,11 @@ def test_chances_come_to_the_shares_that_were_seen_and_scales_are_kept_apart() -
 def test_what_lies_behind_the_first_wrong_draft_token_says_nothing() -> None:
     calibration = Calibration()
     stream = StreamAcceptance(calibration)
-    before = calibration.mean.seen
+    before = calibration.mean.weight
     stream.observe((SURE,) * 8, judged(8, accepted=2))
-    assert calibration.mean.seen == pytest.approx(before + 3, rel=0.01)
+    assert calibration.mean.weight == pytest.approx(before + 3, rel=0.01)
     stream.observe((), judged(0, accepted=0))
-    assert calibration.mean.seen == pytest.approx(before + 3, rel=0.01)
+    assert calibration.mean.weight == pytest.approx(before + 3, rel=0.01)
 
 
 def test_a_stream_that_goes_worse_than_others_expects_less_and_leaves_them_alone() -> None:

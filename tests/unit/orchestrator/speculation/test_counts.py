@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.speculation.counts import Counts
-from orchestrator.speculation.measurements import RecentPlaces
+from orchestrator.speculation.counts import PoolCounts
+from orchestrator.speculation.measurements import DraftMeasurements
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.verdict import Verdict
 
@@ -12,8 +12,8 @@ def verdict(verified: int, accepted: int) -> Verdict:
     return Verdict(0, tuple(range(accepted + 1)), verified=verified, accepted=accepted)
 
 
-def test_a_counts_counts_tokens_rounds_and_places() -> None:
-    counts = Counts()
+def test_tokens_rounds_and_draft_positions_are_counted() -> None:
+    counts = PoolCounts()
     for verified, accepted in ((3, 3), (3, 1), (1, 0), (0, 0)):
         counts.observe(verdict(verified, accepted))
     counts.drafted[Drafter.MODEL] += 10
@@ -24,14 +24,15 @@ def test_a_counts_counts_tokens_rounds_and_places() -> None:
     assert sum(counts.accepted_by_position) == counts.accepted
 
 
-def test_recent_places_are_shares_and_old_rounds_fade() -> None:
-    places = RecentPlaces()
-    assert places.rate is None
-    assert not places.rates
-    places.observe(verdict(2, 1))
-    places.observe(verdict(2, 2))
-    assert places.rate == 0.75
-    assert places.rates == (1.0, 0.5)
+def test_recent_acceptance_is_by_draft_position_and_old_rounds_fade() -> None:
+    measurements = DraftMeasurements()
+    recent = measurements.recent
+    assert recent.acceptance_rate is None
+    assert not recent.acceptance_by_position
+    measurements.observe_round(verdict(2, 1))
+    measurements.observe_round(verdict(2, 2))
+    assert recent.acceptance_rate == 0.75
+    assert recent.acceptance_by_position == (1.0, 0.5)
     for _ in range(5000):
-        places.observe(verdict(2, 0))
-    assert places.rate == pytest.approx(0.0, abs=0.001)
+        measurements.observe_round(verdict(2, 0))
+    assert recent.acceptance_rate == pytest.approx(0.0, abs=0.001)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import (
     BENCH_PROBE_TOKENS,
     BENCH_STREAMS,
@@ -244,7 +244,7 @@ class Pools:
         self.acceptance = acceptance
         self.target = TargetMeasurements()
         self.records = {name: DraftMeasurements(self.target) for name in acceptance}
-        self.all_counts = {name: Counts() for name in acceptance}
+        self.all_counts = {name: PoolCounts() for name in acceptance}
         self.selection = PoolChoice()
 
     def stream(self, tokens: int) -> tuple[str, int]:
@@ -258,7 +258,7 @@ class Pools:
         self.selection.given()
         measurements = self.records[name]
         pacer = PoolPacer(
-            lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(self.target), Counts()
+            lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(self.target), PoolCounts()
         )
         pacer.use(measurements, self.all_counts[name])
         outcome = simulate(

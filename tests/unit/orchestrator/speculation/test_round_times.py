@@ -15,16 +15,16 @@ from orchestrator.backends.target_link import run_stream
 from orchestrator.serving.event_buffer import BUFFER_BYTES
 from orchestrator.serving.statistics import StreamStatistics
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer, Reason
-from orchestrator.speculation.counts import Counts
+from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import (
     BENCH_PROBE_TOKENS,
     BENCH_STREAMS,
     DraftMeasurements,
-    Mean,
 )
 from orchestrator.speculation.plan import DraftState
 from orchestrator.speculation.pool_pacer import PoolPacer
 from orchestrator.speculation.round_times import Intervals
+from paceline.averages import Mean
 from paceline.engine.core.cost import CostFit
 from paceline.errors import Unavailable
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
@@ -55,7 +55,9 @@ class Driven:
 
     def __init__(self) -> None:
         self.measurements = DraftMeasurements()
-        self.pacer = PoolPacer(lambda one: AdaptivePacer(one, 16, 1.0), self.measurements, Counts())
+        self.pacer = PoolPacer(
+            lambda one: AdaptivePacer(one, 16, 1.0), self.measurements, PoolCounts()
+        )
         self.now = 100.0
 
     def steps(self, count: int, seconds: float = STEP, draft: DraftState = ALONE) -> None:
