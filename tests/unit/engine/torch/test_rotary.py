@@ -1,5 +1,6 @@
 """Frequencies that depend on the sequence's length: each session has its own."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model_type, config = MODELS[request.param]
     folder: Path = tmp_path_factory.mktemp("model")
-    tiny_architecture(model_type, **config).save_pretrained(folder)
+    # A config writes into the dict that it is given.
+    tiny_architecture(model_type, **deepcopy(config)).save_pretrained(folder)
     return folder
 
 
