@@ -19,21 +19,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.speculation.acceptance import JudgedToken
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import Explanation, FixedPacer
 from orchestrator.speculation.plan import DraftState, Plan, WaitForCount
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 from paceline_tools.evaluation.prediction import Place, adaptive, fixed, replay, speedups, world_of
-from paceline_tools.evaluation.recording import Recording, load_recordings
-from paceline_tools.simulation.single import (
-    FIXED_LENGTHS,
-    FIXED_WAIT_SECONDS,
-    Outcome,
-    World,
-    simulate,
-)
+from paceline_tools.evaluation.recording import RecordedOutput, Recording, load_recordings
+from paceline_tools.simulation.run import FIXED_LENGTHS, FIXED_WAIT_SECONDS, Outcome, simulate
+from paceline_tools.simulation.world import World
 
 RECORDINGS = Path(__file__).parent / "recordings" / "qwen2.5-coder.json"
 TOKENS = 1500
@@ -307,26 +301,22 @@ def draw_switch(recording: Recording, path: Path) -> None:
 
 def switching(recording: Recording) -> tuple[Outcome, list[bool], list[tuple[int, int, str]]]:
     """One stream over the outputs of code, of prose, and of code again; where each begins."""
-    draft_tokens: list[JudgedToken | None] = []
-    bounds = []
+    outputs, bounds, end = [], [], 0
     for kind in ("code", "prose", "code"):
-        start = len(draft_tokens)
-        for output in recording.of(kind):
-            draft_tokens += output.unpacked()
-        bounds.append((start, len(draft_tokens), kind))
-    base = world_of(recording, recording.outputs[0], Place(recording.shares_host))
+        start, some = end, recording.of(kind)
+        end += sum(len(output.draft_tokens) for output in some)
+        outputs += some
+        bounds.append((start, end, kind))
+    joined = RecordedOutput(
+        kind="all",
+        prompt_tokens=recording.outputs[0].prompt_tokens,
+        draft_tokens="".join(output.draft_tokens for output in outputs),
+        confidences=tuple(one for output in outputs for one in output.confidences),
+    )
+    world = world_of(recording, joined, Place(recording.shares_host))
     measurements = DraftMeasurements()
-    outcome = simulate(
-        replace(base, draft_tokens=tuple(draft_tokens)),
-        adaptive(measurements),
-        measurements,
-        len(draft_tokens),
-    )
-    return (
-        outcome,
-        [draft_token is not None and draft_token.right for draft_token in draft_tokens],
-        bounds,
-    )
+    outcome = simulate(world, adaptive(measurements), measurements, end)
+    return outcome, list(joined.right), bounds
 
 
 def _smooth(values: Sequence[float], count: int = 12) -> list[float]:

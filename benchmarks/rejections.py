@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from paceline_tools.simulation.single import Outcome, World, simulate_policy
+from paceline_tools.simulation.run import Outcome, simulate_policy
+from paceline_tools.simulation.world import World
 
 AT_ONCE_SECONDS = 0.002
 """A step that begins within this had not to wait for draft tokens."""

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from benchmarks.simulated import deployed
 from paceline.protocol.generation import Speculation
-from paceline_tools.simulation.single import FIXED_LENGTHS, World, simulate_policy
+from paceline_tools.simulation.run import FIXED_LENGTHS, simulate_policy
+from paceline_tools.simulation.world import World
 
 WORLDS = [(25, 2.5, 0.5), (25, 2.5, 20), (25, 2.5, 50), (25, 8, 20), (77, 20, 20)]
 """Milliseconds of a target step, a draft token, a round trip to the draft."""

@@ -19,15 +19,6 @@ _STEP = 0.25
 _MAX_OFFSET = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedToken:
-    """A token of which it is known whether it is right. confidence: on the drafter's own scale."""
-
-    right: bool
-    confidence: float
-    drafter: Drafter = Drafter.MODEL
-
-
 def _prior(confidence: float) -> float:
     """Where nothing was seen yet: half of the draft tokens without any margin are right."""
     return 1.0 - 0.5 * math.exp(-confidence / 2.0)

@@ -9,7 +9,8 @@ from rich.progress import track
 from rich.table import Table
 
 from paceline_tools.cli.flags import Finite
-from paceline_tools.simulation.single import FIXED_LENGTHS, Outcome, World, simulate_policy
+from paceline_tools.simulation.run import FIXED_LENGTHS, Outcome, simulate_policy
+from paceline_tools.simulation.world import World
 from paceline_tools.terminal import console
 
 SEEDS = (1, 2, 3)

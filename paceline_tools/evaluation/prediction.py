@@ -3,21 +3,21 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from orchestrator.speculation.acceptance import JudgedToken
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline_tools.evaluation.recording import RecordedOutput, Recording, TargetCosts
-from paceline_tools.simulation.single import (
+from paceline_tools.simulation.run import (
     FIXED_WAIT_SECONDS,
     MAX_DRAFT_LENGTH,
     Outcome,
-    World,
     simulate,
 )
+from paceline_tools.simulation.world import World, truth
 
 LENGTHS = tuple(range(MAX_DRAFT_LENGTH + 1))
 PASSES = 2
@@ -41,13 +41,17 @@ class Place:
 class RecordedWorld(World):
     """A world in which the draft drafts what was recorded; behind the end it has nothing."""
 
-    draft_tokens: tuple[JudgedToken | None, ...] = ()
+    draft_tokens: tuple[DraftToken | None, ...] = ()
     costs: TargetCosts | None = None
 
-    def draft_token(self, position: int) -> JudgedToken | None:
-        """See World."""
+    def draft_token(self, position: int) -> DraftToken | None:
+        """See World. Second-best tokens are not recorded."""
         at = position - self.prompt_tokens
-        return self.draft_tokens[at] if at < len(self.draft_tokens) else None
+        token = self.draft_tokens[at] if at < len(self.draft_tokens) else None
+        if token is None or token.drafter is not Drafter.MODEL:
+            return token
+        right = token.id == truth(position)
+        return replace(token, second=self.second(position, right=right))
 
     def verify_seconds(self, draft_tokens: int) -> float:
         """As measured, and between what was measured on a line."""

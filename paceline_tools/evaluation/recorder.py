@@ -10,9 +10,8 @@ from typing import Any
 
 from orchestrator.backends.calls import DraftCall, TargetCall
 from orchestrator.backends.replica import Replica
-from orchestrator.speculation.acceptance import JudgedToken
 from paceline.errors import Internal, Unavailable
-from paceline.protocol.proposal import Drafter, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import TimedVerdict, Verify
@@ -144,7 +143,7 @@ class DraftRecorder:
         if len(self._steps) < COSTED_OUTPUTS:
             await self._burst(output)
         prompt_tokens = len(output.opening.prompt_token_ids)
-        return RecordedOutput.of(output.prompt.kind, prompt_tokens, draft_tokens)
+        return RecordedOutput.of(output.prompt.kind, prompt_tokens, draft_tokens, output.token_ids)
 
     @property
     def costs(self) -> DraftCosts:
@@ -160,7 +159,7 @@ class DraftRecorder:
             prompt_token=reading / tokens if tokens else 0.0,
         )
 
-    async def _draft_tokens(self, output: TargetOutput) -> AsyncIterator[JudgedToken | None]:
+    async def _draft_tokens(self, output: TargetOutput) -> AsyncIterator[DraftToken | None]:
         position = len(output.opening.prompt_token_ids)
         news: tuple[int, ...] = ()
         # The last token of an output is never drafted, so there must be room behind it.
@@ -173,7 +172,7 @@ class DraftRecorder:
                 await call.advance(Advance(position - len(news), news, 1, 1))
                 proposal = await self._next(proposals, position)
                 self._note(self._now() - asked, proposal, None if news else position)
-                yield self._drafted(proposal, token)
+                yield self._drafted(proposal)
                 news, position = (token,), position + 1
 
     async def _burst(self, output: TargetOutput) -> None:
@@ -226,9 +225,8 @@ class DraftRecorder:
         elif proposal.drafter is Drafter.MODEL:
             self._first.append((prompt_tokens, seconds))
 
-    def _drafted(self, proposal: Proposal, token: int) -> JudgedToken | None:
+    def _drafted(self, proposal: Proposal) -> DraftToken | None:
         """None where nothing is proposed, or no token of the target's."""
         if not proposal.token_ids or proposal.token_ids[0] >= self._vocabulary_size:
             return None
-        right = proposal.token_ids[0] == token
-        return JudgedToken(right, proposal.confidences[0], proposal.drafter)
+        return DraftToken(proposal.token_ids[0], proposal.confidences[0], proposal.drafter)

@@ -5,15 +5,16 @@ target's. That is all that any policy needs: what it drafts behind a wrong one i
 accepted.
 """
 
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from orchestrator.speculation.acceptance import JudgedToken
 from paceline.errors import InvalidArgument
-from paceline.protocol.proposal import Drafter
+from paceline.protocol.proposal import Drafter, DraftToken
+from paceline_tools.simulation.world import WRONG, truth
 
 PLACES = 16
 """Places of a round for which acceptance is told."""
@@ -78,23 +79,31 @@ class RecordedOutput(BaseModel, frozen=True):
 
     @classmethod
     def of(
-        cls, kind: str, prompt_tokens: int, draft_tokens: list[JudgedToken | None]
+        cls,
+        kind: str,
+        prompt_tokens: int,
+        draft_tokens: Sequence[DraftToken | None],
+        token_ids: Sequence[int],
     ) -> "RecordedOutput":
-        """Of what was drafted at each position."""
-        made = [draft_token for draft_token in draft_tokens if draft_token is not None]
+        """Of what was drafted at each position of the output, whose tokens are token_ids."""
+        made = [token for token in draft_tokens if token is not None]
+        pairs = zip(draft_tokens, token_ids, strict=True)
         return cls(
             kind=kind,
             prompt_tokens=prompt_tokens,
-            draft_tokens="".join(_sign(draft_token) for draft_token in draft_tokens),
-            confidences=tuple(round(draft_token.confidence, 3) for draft_token in made),
+            draft_tokens="".join(_sign(token, true_id) for token, true_id in pairs),
+            confidences=tuple(round(token.confidence, 3) for token in made),
         )
 
-    def unpacked(self) -> tuple[JudgedToken | None, ...]:
-        """The draft token for each position of the output; None where there was none."""
+    def unpacked(self) -> tuple[DraftToken | None, ...]:
+        """The draft token for each position of the output; None where there was none.
+
+        Ids are not recorded: they are the simulation's, for a right token and a wrong one.
+        """
         confidences = iter(self.confidences)
         return tuple(
-            None if sign == _NOTHING else _drafted(sign, next(confidences))
-            for sign in self.draft_tokens
+            None if sign == _NOTHING else _drafted(sign, next(confidences), position)
+            for position, sign in enumerate(self.draft_tokens, self.prompt_tokens)
         )
 
     @property
@@ -184,10 +193,10 @@ def load_recordings(path: Path) -> tuple[Recording, ...]:
         raise InvalidArgument(f"{path} has no recordings: {where}: {first['msg']}") from error
 
 
-def _sign(draft_token: JudgedToken | None) -> str:
-    return _NOTHING if draft_token is None else _SIGNS[draft_token.drafter, draft_token.right]
+def _sign(token: DraftToken | None, true_id: int) -> str:
+    return _NOTHING if token is None else _SIGNS[token.drafter, token.id == true_id]
 
 
-def _drafted(sign: str, confidence: float) -> JudgedToken:
+def _drafted(sign: str, confidence: float, position: int) -> DraftToken:
     drafter, right = _MEANING[sign]
-    return JudgedToken(right, confidence, drafter)
+    return DraftToken(truth(position) if right else WRONG, confidence, drafter)

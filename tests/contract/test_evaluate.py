@@ -77,7 +77,7 @@ async def test_each_draft_token_is_the_drafts_own_behind_the_targets_tokens() ->
         token, margin = simulation.draft_token(TokenPath(path[:position]).digest, position)
         assert draft_token is not None
         assert draft_token.drafter is Drafter.MODEL
-        assert draft_token.right == (token == path[position])
+        assert found.right[at] == (token == path[position])
         # The law sees no second best far below the best.
         assert draft_token.confidence in (pytest.approx(margin, abs=1e-3), NOISE_SPAN)
         near += draft_token.confidence < NOISE_SPAN
@@ -105,12 +105,12 @@ async def test_the_target_itself_is_always_right_and_a_stranger_is_not(
     model = tiny_model(tmp_path / "t")
     _, same, _ = await recorded(model, model, drafter, temperature)
     of_model = [
-        draft_token
-        for draft_token in same.unpacked()
+        right
+        for draft_token, right in zip(same.unpacked(), same.right, strict=True)
         if draft_token and draft_token.drafter is Drafter.MODEL
     ]
     assert of_model
-    assert all(draft_token.right for draft_token in of_model)
+    assert all(of_model)
     _, wrong_vocabulary, _ = await recorded(
         model, tiny_model(tmp_path / "s", seed=9), "model", temperature
     )

@@ -9,7 +9,7 @@ import pytest
 from paceline.rpc import session_stream as module
 from paceline.rpc.event_loop import TIMER_SECONDS
 from paceline.rpc.session_stream import Deliveries, Outbox
-from paceline_tools.simulation.single import in_virtual_time
+from paceline_tools.simulation.clock import in_virtual_time
 
 
 async def sent(joined_in: list[float]) -> list[tuple[float, list[int]]]:

@@ -9,7 +9,7 @@ from orchestrator.speculation.plan import Plan
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.verdict import TimedVerdict, Verdict
-from paceline_tools.simulation.single import in_virtual_time
+from paceline_tools.simulation.clock import in_virtual_time
 
 OPENING = Opening("r", (1, 2), SamplingParams(), 0, 1000)
 VOCABULARY = 100

@@ -14,7 +14,7 @@ from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import TimedVerdict, Verdict
-from paceline_tools.simulation.single import in_virtual_time
+from paceline_tools.simulation.clock import in_virtual_time
 
 LENGTH, LOOKAHEAD = 4, 6
 PLAN = Plan(LENGTH, WaitForCount(LENGTH, 30.0), lookahead=LOOKAHEAD)

@@ -19,7 +19,8 @@ from orchestrator.speculation.pacer import FixedPacer, Pacer
 from orchestrator.speculation.pool_choice import MOVE_TOKENS, Holding, PoolCandidate, PoolChoice
 from orchestrator.speculation.pool_pacer import PoolPacer
 from paceline.protocol.status import Speedup
-from paceline_tools.simulation.single import World, simulate
+from paceline_tools.simulation.run import simulate
+from paceline_tools.simulation.world import World
 
 LONG = 100_000
 IDLE = Holding(0, MOVE_TOKENS, MOVE_TOKENS, False, 0.025, LONG, 1000)

@@ -18,7 +18,8 @@ from orchestrator.speculation.pacer import FixedPacer
 from orchestrator.speculation.plan import DraftState, WaitWhileWorth, Worth
 from paceline.protocol.session import CostModel, Load
 from paceline.protocol.verdict import TimedVerdict, Verdict
-from paceline_tools.simulation.single import Outcome, World, simulate
+from paceline_tools.simulation.run import Outcome, simulate
+from paceline_tools.simulation.world import World
 from tests.marks import slow
 
 TOKENS = 1500

@@ -8,8 +8,8 @@ from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.draft_length import Costs, best_length
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
-from paceline_tools.simulation.many import Crowd, simulate_load
-from paceline_tools.simulation.single import World
+from paceline_tools.simulation.run import simulate_crowd
+from paceline_tools.simulation.world import World
 from tests.marks import slow
 
 TOKENS = 500
@@ -18,8 +18,18 @@ TOKENS = 500
 def together(
     streams: int, acceptance: float, make_pacer: Callable[[DraftMeasurements], Pacer]
 ) -> float:
-    world = World(0.025, 0.0025, 0.002, lambda _: acceptance, token_seconds=0.00005)
-    outcomes = simulate_load(Crowd(world, streams, TOKENS), make_pacer)
+    world = World(
+        0.025,
+        0.0025,
+        0.002,
+        lambda _: acceptance,
+        token_seconds=0.00005,
+        draft_token_seconds=0.00005,
+        handling_seconds=0.0003,
+    )
+    measurements = DraftMeasurements()
+    pacers = [make_pacer(measurements) for _ in range(streams)]
+    outcomes = simulate_crowd(world, pacers, measurements, TOKENS)
     assert all(outcome.tokens >= TOKENS for outcome in outcomes)
     return sum(outcome.tokens_per_second for outcome in outcomes)
 

@@ -24,7 +24,8 @@ from orchestrator.speculation.pool_choice import (
 )
 from orchestrator.speculation.pool_pacer import PoolPacer
 from paceline.protocol.status import PoolState, Speedup
-from paceline_tools.simulation.single import World, simulate
+from paceline_tools.simulation.run import simulate
+from paceline_tools.simulation.world import World
 from tests.marks import slow
 
 NAMES = ("a", "b", "c")

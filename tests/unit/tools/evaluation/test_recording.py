@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.speculation.acceptance import JudgedToken
 from paceline.errors import InvalidArgument
-from paceline.protocol.proposal import Drafter
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline_tools.evaluation.prediction import Place, fixed, interpolated, predict, replay
 from paceline_tools.evaluation.recording import (
     DraftCosts,
@@ -16,13 +15,14 @@ from paceline_tools.evaluation.recording import (
     TargetCosts,
     load_recordings,
 )
+from paceline_tools.simulation.world import WRONG, truth
 
 DRAFT_TOKENS = [
-    JudgedToken(right=True, confidence=3.5),
+    DraftToken(truth(7), confidence=3.5),
     None,
-    JudgedToken(right=False, confidence=0.25),
-    JudgedToken(right=True, confidence=7.0, drafter=Drafter.NGRAM),
-    JudgedToken(right=False, confidence=2.0, drafter=Drafter.NGRAM),
+    DraftToken(WRONG, confidence=0.25),
+    DraftToken(truth(10), confidence=7.0, drafter=Drafter.NGRAM),
+    DraftToken(WRONG, confidence=2.0, drafter=Drafter.NGRAM),
 ]
 STEP, DRAFT, ROW, WAY = 0.1, 0.02, 0.001, 0.001
 
@@ -49,7 +49,8 @@ def drafted(kind: str, signs: str, confidence: float = 4.0) -> RecordedOutput:
 
 
 def test_what_was_drafted_is_kept_and_read_again(tmp_path: Path) -> None:
-    output = RecordedOutput.of("code", 7, DRAFT_TOKENS)
+    token_ids = [truth(position) for position in range(7, 12)]
+    output = RecordedOutput.of("code", 7, DRAFT_TOKENS, token_ids)
     assert output.draft_tokens == "M.mNn"
     assert output.unpacked() == tuple(DRAFT_TOKENS)
     path = tmp_path / "recordings.json"
