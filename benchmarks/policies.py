@@ -24,7 +24,14 @@ from orchestrator.speculation.pacer import Explanation, FixedPacer
 from orchestrator.speculation.plan import DraftState, Plan, WaitForCount
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
-from paceline_tools.evaluation.prediction import Place, adaptive, fixed, replay, speedups, world_of
+from paceline_tools.evaluation.prediction import (
+    Deployment,
+    adaptive,
+    fixed,
+    replay,
+    speedups,
+    world_of,
+)
 from paceline_tools.evaluation.recording import RecordedOutput, Recording, load_recordings
 from paceline_tools.simulation.run import FIXED_LENGTHS, FIXED_WAIT_SECONDS, Outcome, simulate
 from paceline_tools.simulation.world import World
@@ -33,10 +40,10 @@ RECORDINGS = Path(__file__).parent / "recordings" / "qwen2.5-coder.json"
 TOKENS = 1500
 SEEDS = (1, 2)
 DELAYS = (0, 10, 20, 50)
-PLACES = {
-    "shared cores": Place(shared=True),
-    "apart, 0.5 ms": Place(shared=False, round_trip_seconds=0.0005),
-    "apart, 20 ms": Place(shared=False, round_trip_seconds=0.02),
+DEPLOYMENTS = {
+    "shared cores": Deployment(shared=True),
+    "apart, 0.5 ms": Deployment(shared=False, round_trip_seconds=0.0005),
+    "apart, 20 ms": Deployment(shared=False, round_trip_seconds=0.02),
 }
 
 
@@ -94,11 +101,18 @@ DRIFT = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 TABLE = [(25, 2.5, 0.5), (25, 2.5, 20), (25, 2.5, 50), (25, 8, 20), (77, 20, 20)]
 CASES = [
     *(
-        Case(f"{step}/{draft:g}/{trip:g}", f"{a:g} of draft tokens right", step, draft, trip, (a,))
+        Case(
+            f"{step}/{draft:g}/{round_trip:g}",
+            f"{a:g} of draft tokens right",
+            step,
+            draft,
+            round_trip,
+            (a,),
+        )
         for a in (0.6, 0.85)
-        for step, draft, trip in TABLE
+        for step, draft, round_trip in TABLE
     ),
-    *(Case(f"{trip}", "delay", 25, 2.5, trip, (0.8,)) for trip in DELAYS),
+    *(Case(f"{round_trip}", "delay", 25, 2.5, round_trip, (0.8,)) for round_trip in DELAYS),
     Case("drift", "changing", 25, 2.5, 0.5, DRIFT, 190),
     Case("drift, 20 ms", "changing", 25, 2.5, 20, DRIFT, 190),
     Case("two modes", "changing", 25, 2.5, 0.5, (0.92, 0.35), 250),
@@ -202,13 +216,15 @@ def _by_phase(case: Case, outcome: Outcome) -> list[float]:
     return seconds
 
 
-def compare_recorded(recording: Recording, place: Place, name: str) -> list[Compared]:
+def compare_recorded(recording: Recording, deployment: Deployment, name: str) -> list[Compared]:
     """All policies on a recording, by kind; the optimum is the best fixed length of each kind."""
-    alone = replay(recording, place, fixed(0))
-    ahead = {k: speedups(alone, replay(recording, place, fixed(k))) for k in (0, *FIXED_LENGTHS)}
-    in_turn = replace(place, shared=True)
+    alone = replay(recording, deployment, fixed(0))
+    ahead = {
+        k: speedups(alone, replay(recording, deployment, fixed(k))) for k in (0, *FIXED_LENGTHS)
+    }
+    in_turn = replace(deployment, shared=True)
     lock_step = [speedups(alone, replay(recording, in_turn, fixed(k))) for k in FIXED_LENGTHS]
-    auto = speedups(alone, replay(recording, place, adaptive, 2))
+    auto = speedups(alone, replay(recording, deployment, adaptive, 2))
     found = []
     for kind in recording.kinds:
         highest, best = max((by_kind[kind], length) for length, by_kind in ahead.items())
@@ -261,8 +277,8 @@ def _panel(axes: Any, group: str, found: Sequence[Compared]) -> None:
     policies = ("auto", "fixed", "lock_step")
     labels = ("the pacer", "best fixed length, ahead", "best lock-step")
     for index, (policy, label) in enumerate(zip(policies, labels, strict=True)):
-        places = [at + (index - 1) * 0.27 for at in range(len(found))]
-        axes.bar(places, [getattr(one, policy) for one in found], 0.25, label=label)
+        positions = [at + (index - 1) * 0.27 for at in range(len(found))]
+        axes.bar(positions, [getattr(one, policy) for one in found], 0.25, label=label)
     heights = [one.optimum for one in found]
     axes.scatter(range(len(found)), heights, marker="_", s=400, color="black", label="optimum")
     axes.axhline(1.0, color="0.3", linewidth=0.9, linestyle="--", label="the target alone")
@@ -313,7 +329,7 @@ def switching(recording: Recording) -> tuple[Outcome, list[bool], list[tuple[int
         draft_tokens="".join(output.draft_tokens for output in outputs),
         confidences=tuple(one for output in outputs for one in output.confidences),
     )
-    world = world_of(recording, joined, Place(recording.shares_host))
+    world = world_of(recording, joined, Deployment(recording.shares_host))
     measurements = DraftMeasurements()
     outcome = simulate(world, adaptive(measurements), measurements, end)
     return outcome, list(joined.right), bounds
@@ -339,9 +355,9 @@ def main() -> None:
     cases = [] if options.only == "recordings" else CASES
     found = [compare(case) for case in track(cases, "worlds", console=console)]
     recordings = () if options.only == "worlds" else load_recordings(options.recordings)
-    pairs = [(one, name) for one in recordings for name in PLACES]
+    pairs = [(one, name) for one in recordings for name in DEPLOYMENTS]
     for one, name in track(pairs, "recordings", console=console):
-        found += compare_recorded(one, PLACES[name], f"{one.candidate}, {name}")
+        found += compare_recorded(one, DEPLOYMENTS[name], f"{one.candidate}, {name}")
     for table in tables(found):
         Console().print(table)
     if options.json:

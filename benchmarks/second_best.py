@@ -37,7 +37,7 @@ _ROWS = 128
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """A position of an output. rank: of the target's token among the draft's, from 0."""
 
     kind: str
@@ -68,10 +68,12 @@ def main() -> None:
     options = parser.parse_args()
     with torch.inference_mode():
         outputs = _write(options)
-        places = list(_lead(_runner(options.draft), outputs))
+        positions = list(_lead(_runner(options.draft), outputs))
     console = Console()
-    console.print(_table("margin", places, lambda place: _bucket(place.margin)))
-    console.print(_table("prompts", places, lambda place: f"{place.kind}, T={place.temperature}"))
+    console.print(_table("margin", positions, lambda position: _bucket(position.margin)))
+    console.print(
+        _table("prompts", positions, lambda position: f"{position.kind}, T={position.temperature}")
+    )
 
 
 def _runner(model: str) -> ModelRunner:
@@ -111,7 +113,7 @@ def _take(output: Output, logits: Logits) -> None:
     output.tokens.append(token)
 
 
-def _lead(runner: ModelRunner, outputs: list[Output]) -> Iterator[Place]:
+def _lead(runner: ModelRunner, outputs: list[Output]) -> Iterator[Position]:
     """The draft's ranking at each position of the outputs, given the target's tokens before it."""
     for output in track(outputs, console=Console(stderr=True)):
         cache, history = runner.new_cache(), History(output.prompt)
@@ -126,7 +128,7 @@ def _lead(runner: ModelRunner, outputs: list[Output]) -> Iterator[Place]:
                 order = (-scores).argsort(kind="stable")
                 margin = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else 26.1
                 rank = [*ids[order], token].index(token)
-                yield Place(output.kind, output.sampling.temperature, margin, rank)
+                yield Position(output.kind, output.sampling.temperature, margin, rank)
                 history.append(token)
 
 
@@ -135,15 +137,15 @@ def _bucket(margin: float) -> str:
     return f"from {low:4.2f}"
 
 
-def _table(by: str, places: list[Place], key: Callable[[Place], str]) -> Table:
+def _table(by: str, positions: list[Position], key: Callable[[Position], str]) -> Table:
     table = Table(title=f"The target's token in the draft's ranking, by {by}")
     table.add_column(by)
-    for heading in ("places", "best", "second where not best", "third where neither"):
+    for heading in ("positions", "best", "second where not best", "third where neither"):
         table.add_column(heading, justify="right")
     groups: dict[str, list[int]] = {}
-    for place in places:
-        groups.setdefault(key(place), []).append(place.rank)
-        groups.setdefault("~all", []).append(place.rank)
+    for position in positions:
+        groups.setdefault(key(position), []).append(position.rank)
+        groups.setdefault("~all", []).append(position.rank)
     for name, ranks in sorted(groups.items()):
         wrong, neither = [rank for rank in ranks if rank], [rank for rank in ranks if rank > 1]
         second = sum(rank == 1 for rank in wrong) / max(len(wrong), 1)

@@ -69,7 +69,16 @@ def main() -> None:
     parser.add_argument("--trips", type=float, nargs="+", help="only worlds of these round trips")
     options = parser.parse_args()
     table = Table(title="Speed-up over the target alone")
-    for heading in ("step", "draft", "trip ms", "right", "pacer", "fixed", "processes", "share"):
+    for heading in (
+        "step",
+        "draft",
+        "round trip ms",
+        "right",
+        "pacer",
+        "fixed",
+        "processes",
+        "share",
+    ):
         table.add_column(heading, justify="right")
     worlds = [world for world in WORLDS if not options.trips or world[2] in options.trips]
     points = [(world, acceptance) for world in worlds for acceptance in ACCEPTANCE]

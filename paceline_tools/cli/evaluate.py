@@ -21,7 +21,7 @@ from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.evaluation.candidates import GRAMMAR, DraftCandidate, parse_candidates
 from paceline_tools.evaluation.driver import Task, gather
-from paceline_tools.evaluation.prediction import REPLAYS, Place, Prediction, predict
+from paceline_tools.evaluation.prediction import REPLAYS, Deployment, Prediction, predict
 from paceline_tools.evaluation.recommendation import Use
 from paceline_tools.evaluation.recording import Recording, Recordings, load_recordings
 from paceline_tools.evaluation.results import HERE, Evaluated, Gathered, evaluated
@@ -105,16 +105,16 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
             for one in recordings
         ]
 
-    def _places(self, recording: Recording) -> dict[str, Place]:
+    def _deployments(self, recording: Recording) -> dict[str, Deployment]:
         """Where to predict for: here, and where the draft is to run if that is elsewhere."""
-        places = {HERE: Place(recording.shares_host)}
+        deployments = {HERE: Deployment(recording.shares_host)}
         if self.shared is not None or self.round_trip_ms is not None:
             shared = recording.shares_host if self.shared is None else self.shared
             seconds = None if self.round_trip_ms is None else self.round_trip_ms / 1e3
-            way = "" if seconds is None else f", {self.round_trip_ms:g} ms"
-            name = f"{'shared' if shared else 'separate'}{way}"
-            places[name] = Place(shared, seconds)
-        return places
+            distance = "" if seconds is None else f", {self.round_trip_ms:g} ms"
+            name = f"{'shared' if shared else 'separate'}{distance}"
+            deployments[name] = Deployment(shared, seconds)
+        return deployments
 
     def _evaluate(self, gathered: list[Gathered], console: Console) -> list[Evaluated]:
         columns = (
@@ -127,16 +127,16 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
 
     def _predict(
         self, gathered: Gathered, progress: Progress
-    ) -> dict[str, tuple[Place, Prediction]]:
+    ) -> dict[str, tuple[Deployment, Prediction]]:
         recording = gathered.recording
         if recording is None:
             return {}
-        places = self._places(recording)
+        deployments = self._deployments(recording)
         what = f"{gathered.candidate.name}: replaying"
-        task = progress.add_task(what, total=REPLAYS * len(places))
+        task = progress.add_task(what, total=REPLAYS * len(deployments))
         return {
-            name: (place, predict(recording, place, lambda: progress.advance(task)))
-            for name, place in places.items()
+            name: (deployment, predict(recording, deployment, lambda: progress.advance(task)))
+            for name, deployment in deployments.items()
         }
 
     def _show(self, found: list[Evaluated], console: Console) -> None:

@@ -48,15 +48,15 @@ def _bars(axes: Any, one: Evaluated, index: int, count: int, color: str) -> None
     measured = one.gathered.measured
     kinds = list(predicted)
     width = 0.8 / count
-    places = [at + (index - count / 2 + 0.5) * width for at in range(len(kinds))]
+    at_kinds = [at + (index - count / 2 + 0.5) * width for at in range(len(kinds))]
     if measured:
         heights = [measured[kind].ratio for kind in kinds]
         below = [measured[kind].ratio - measured[kind].low for kind in kinds]
         above = [measured[kind].high - measured[kind].ratio for kind in kinds]
-        axes.bar(places, heights, width * 0.9, color=color, alpha=0.75)
-        axes.errorbar(places, heights, (below, above), fmt="none", ecolor="0.3", capsize=2)
+        axes.bar(at_kinds, heights, width * 0.9, color=color, alpha=0.75)
+        axes.errorbar(at_kinds, heights, (below, above), fmt="none", ecolor="0.3", capsize=2)
     marks = [predicted[kind] for kind in kinds]
-    axes.scatter(places, marks, marker="D", s=26, color=color, edgecolors="black", zorder=3)
+    axes.scatter(at_kinds, marks, marker="D", s=26, color=color, edgecolors="black", zorder=3)
     axes.set_xticks(range(len(kinds)), kinds)
 
 

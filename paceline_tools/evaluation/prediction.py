@@ -27,7 +27,7 @@ MakePacer = Callable[[DraftMeasurements], Pacer]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Deployment:
     """Where a draft would run. shared: on the target's own cores.
 
     round_trip_seconds: to the draft; None: as it was when recorded.
@@ -80,15 +80,15 @@ class Prediction:
 
 
 def predict(
-    recording: Recording, place: Place, advance: Callable[[], None] = lambda: None
+    recording: Recording, deployment: Deployment, advance: Callable[[], None] = lambda: None
 ) -> Prediction:
     """What speculation brings there; `advance` is told of each of replays(recording) done."""
-    alone = replay(recording, place, fixed(0))
+    alone = replay(recording, deployment, fixed(0))
     fixed_lengths = {}
     for length in LENGTHS:
-        fixed_lengths[length] = speedups(alone, replay(recording, place, fixed(length)))
+        fixed_lengths[length] = speedups(alone, replay(recording, deployment, fixed(length)))
         advance()
-    paced = replay(recording, place, adaptive, PASSES)
+    paced = replay(recording, deployment, adaptive, PASSES)
     advance()
     return Prediction(speedups(alone, paced), fixed_lengths)
 
@@ -120,7 +120,9 @@ class Replayed:
         return statistics.fmean(run.seconds for run in self.runs)
 
 
-def replay(recording: Recording, place: Place, make: MakePacer, passes: int = 1) -> list[Replayed]:
+def replay(
+    recording: Recording, deployment: Deployment, make: MakePacer, passes: int = 1
+) -> list[Replayed]:
     """Each output in turn, so many times, by streams that share what they know of the draft."""
     measurements = DraftMeasurements()
     return [
@@ -128,7 +130,10 @@ def replay(recording: Recording, place: Place, make: MakePacer, passes: int = 1)
             output.kind,
             tuple(
                 simulate(
-                    world_of(recording, output, place), make(measurements), measurements, length
+                    world_of(recording, output, deployment),
+                    make(measurements),
+                    measurements,
+                    length,
                 )
                 for _ in range(passes)
             ),
@@ -138,18 +143,18 @@ def replay(recording: Recording, place: Place, make: MakePacer, passes: int = 1)
     ]
 
 
-def world_of(recording: Recording, output: RecordedOutput, place: Place) -> RecordedWorld:
+def world_of(recording: Recording, output: RecordedOutput, deployment: Deployment) -> RecordedWorld:
     """The world of one output."""
     target, draft = recording.target_costs, recording.draft_costs
-    trip = draft.round_trip if place.round_trip_seconds is None else place.round_trip_seconds
+    round_trip = deployment.round_trip_seconds
     return RecordedWorld(
         step_seconds=target.step,
         draft_seconds=draft.step,
-        round_trip_seconds=trip,
+        round_trip_seconds=draft.round_trip if round_trip is None else round_trip,
         acceptance=lambda _: recording.acceptance(),
-        token_seconds=target.row,
+        token_seconds=target.verify_token,
         target_round_trip_seconds=target.round_trip,
-        shares_cores=place.shared,
+        shares_cores=deployment.shared,
         free=recording.drafter == "ngram",
         prompt_tokens=output.prompt_tokens,
         prompt_seconds=target.prompt_token * output.prompt_tokens,

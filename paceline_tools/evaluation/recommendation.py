@@ -73,10 +73,10 @@ def break_even(recording: Recording, round_trip: float) -> float:
     """Share of first draft tokens that must be right for a wait for one to pay, on shared cores.
 
     One draft token saves an ordinary decode step where it is right, and costs a draft step, the
-    way and a row.
+    round trip and its verification.
     """
     target, draft = recording.target_costs, recording.draft_costs
-    return (draft.step + round_trip + target.row) / target.step
+    return (draft.step + round_trip + target.verify_token) / target.step
 
 
 def _by_kind(effect: Mapping[str, float]) -> str:

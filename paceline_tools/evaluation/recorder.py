@@ -70,16 +70,16 @@ async def target_costs(replica: Replica, outputs: Sequence[TargetOutput]) -> Tar
     """What ordinary decode steps took, and what steps take that verify."""
     by_length: dict[int, list[float]] = defaultdict(list)
     by_length[0] = [seconds for output in outputs for seconds in output.step_seconds]
-    trips: list[float] = []
-    row = 0.0
+    round_trips: list[float] = []
+    verify_token = 0.0
     lengths = cycle(VERIFIED_LENGTHS)
     for output in outputs[:COSTED_OUTPUTS]:
         async for timed in _verified(replica, output, lengths):
             verdict = timed.verdict
             by_length[verdict.verified].append(verdict.step_seconds)
-            trip = timed.answer_seconds - verdict.step_seconds
-            trips.append(max(0.0, trip))
-            row = verdict.cost_model.token_seconds if verdict.cost_model else row
+            round_trips.append(max(0.0, timed.answer_seconds - verdict.step_seconds))
+            if verdict.cost_model is not None:
+                verify_token = verdict.cost_model.token_seconds
     step = statistics.median(by_length[0] or by_length[1])
     prefill = sum(max(0.0, output.first_seconds - step) for output in outputs)
     return TargetCosts(
@@ -87,13 +87,13 @@ async def target_costs(replica: Replica, outputs: Sequence[TargetOutput]) -> Tar
             {length: statistics.median(of or [step]) for length, of in by_length.items()}
         ),
         prompt_token=prefill / sum(len(output.opening.prompt_token_ids) for output in outputs),
-        round_trip=statistics.median(trips or [0.0]),
-        row=row,
+        round_trip=statistics.median(round_trips or [0.0]),
+        verify_token=verify_token,
     )
 
 
 def _rising(seconds: dict[int, float]) -> dict[int, float]:
-    """A step never takes less for more rows: where it seems so, something else was going on."""
+    """A step never takes less for more tokens: where it seems so, something else was going on."""
     lengths = sorted(seconds)
     return dict(zip(lengths, accumulate((seconds[one] for one in lengths), max), strict=True))
 

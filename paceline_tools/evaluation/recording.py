@@ -1,4 +1,4 @@
-"""Recordings: what a candidate tokens along a target's own output, and what things take. Pure.
+"""Recordings: what a candidate drafts along a target's own output, and what things take. Pure.
 
 Each position has the draft token that the candidate makes when all tokens before it are the
 target's. That is all that any policy needs: what it drafts behind a wrong one is never
@@ -16,8 +16,8 @@ from paceline.errors import InvalidArgument
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline_tools.simulation.world import WRONG, truth
 
-PLACES = 16
-"""Places of a round for which acceptance is told."""
+POSITIONS = 16
+"""Draft positions for which acceptance is told."""
 _SIGNS = {
     (Drafter.MODEL, True): "M",
     (Drafter.MODEL, False): "m",
@@ -29,18 +29,18 @@ _NOTHING = "."
 Seconds = Annotated[float, Field(ge=0)]
 
 
-class TargetCosts(BaseModel, frozen=True):
+class TargetCosts(BaseModel, frozen=True, populate_by_name=True):
     """What the target's steps take, in seconds.
 
     verify: by draft tokens verified, 0 and up, medians. prompt_token: of prefill, each token.
-    round_trip: from a request to its verdict, beyond the step. row: what the target itself says
-    that each further row of a step costs.
+    round_trip: from a request to its verdict, beyond the step. verify_token: the verification cost
+    per token, by the target itself; `row` in a file.
     """
 
     verify: dict[int, Seconds]
     prompt_token: Seconds
     round_trip: Seconds
-    row: Seconds
+    verify_token: Annotated[float, Field(ge=0, alias="row")]
 
     @property
     def step(self) -> float:
@@ -51,8 +51,8 @@ class TargetCosts(BaseModel, frozen=True):
 class DraftCosts(BaseModel, frozen=True):
     """What a draft's draft tokens take, in seconds.
 
-    step: each further draft token. restart: from the news to the first draft token, the way to the
-    draft and back included. prompt_token: of the prompt, each token.
+    step: each further draft token. restart: from the news to the first draft token, the round trip
+    included. prompt_token: of the prompt, each token.
     """
 
     step: Seconds
@@ -147,24 +147,24 @@ class Recording(BaseModel, frozen=True):
         return 1.0 - signs.count(_NOTHING) / len(signs)
 
     def ceiling(self, kind: str = "all") -> float:
-        """Most that its tokens can bring, if they and their rows cost nothing: tokens a step."""
+        """Most that its tokens can bring, if they cost nothing: tokens a step."""
         tokens = steps = 0
         for output in self.of(kind):
             at, right = 0, output.right
             while at < len(right):
-                run = takewhile(bool, right[at : at + PLACES])
+                run = takewhile(bool, right[at : at + POSITIONS])
                 at, steps = at + sum(run) + 1, steps + 1
             tokens += len(right)
         return tokens / steps
 
     def by_position(self, kind: str = "all") -> tuple[float, ...]:
         """Acceptance by draft position, all before it accepted; rounds begin anywhere."""
-        verified, accepted = [0] * PLACES, [0] * PLACES
+        verified, accepted = [0] * POSITIONS, [0] * POSITIONS
         for output in self.of(kind):
             for start in range(len(output.draft_tokens)):
-                for place, sign in enumerate(output.draft_tokens[start : start + PLACES]):
-                    verified[place] += sign != _NOTHING
-                    accepted[place] += sign.isupper()
+                for position, sign in enumerate(output.draft_tokens[start : start + POSITIONS]):
+                    verified[position] += sign != _NOTHING
+                    accepted[position] += sign.isupper()
                     if not sign.isupper():
                         break
         pairs = zip(accepted, verified, strict=True)
@@ -178,7 +178,7 @@ class Recordings(BaseModel, frozen=True):
 
     def save(self, path: Path) -> None:
         """Write them as JSON."""
-        path.write_text(self.model_dump_json(indent=1) + "\n")
+        path.write_text(self.model_dump_json(indent=1, by_alias=True) + "\n")
 
 
 def load_recordings(path: Path) -> tuple[Recording, ...]:

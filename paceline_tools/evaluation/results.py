@@ -6,7 +6,7 @@ from typing import Any
 from paceline_tools.bench.report import TARGET_ONLY, Ratio, Report
 from paceline_tools.evaluation.alone import Alone
 from paceline_tools.evaluation.candidates import DraftCandidate
-from paceline_tools.evaluation.prediction import Place, Prediction
+from paceline_tools.evaluation.prediction import Deployment, Prediction
 from paceline_tools.evaluation.recommendation import Recommendation, judge, unfit
 from paceline_tools.evaluation.recording import Recording
 
@@ -38,11 +38,11 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A candidate judged. predictions: by draft position, the one that is judged last."""
+    """A candidate judged. predictions: by name of the deployment, the one that is judged last."""
 
     gathered: Gathered
     recommendation: Recommendation
-    predictions: dict[str, tuple[Place, Prediction]] = field(default_factory=dict)
+    predictions: dict[str, tuple[Deployment, Prediction]] = field(default_factory=dict)
 
     @property
     def candidate(self) -> DraftCandidate:
@@ -73,15 +73,17 @@ class Evaluated:
             "acceptance": _acceptance(recording) if recording else None,
             "costs": _costs(recording) if recording else None,
             "predictions": {
-                name: {"place": asdict(place), **prediction.as_json()}
-                for name, (place, prediction) in self.predictions.items()
+                name: {"deployment": asdict(deployment), **prediction.as_json()}
+                for name, (deployment, prediction) in self.predictions.items()
             },
             "measured": gathered.report.as_json() if gathered.report else None,
             "alone": asdict(gathered.alone) if gathered.alone else None,
         }
 
 
-def evaluated(gathered: Gathered, predictions: dict[str, tuple[Place, Prediction]]) -> Evaluated:
+def evaluated(
+    gathered: Gathered, predictions: dict[str, tuple[Deployment, Prediction]]
+) -> Evaluated:
     """Judge by what was measured, where the draft is to run where it was; else as predicted."""
     if gathered.recording is None:
         return Evaluated(gathered, unfit(gathered.problem))

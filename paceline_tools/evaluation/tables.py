@@ -10,7 +10,7 @@ from paceline_tools.evaluation.recording import Recording
 from paceline_tools.evaluation.results import HERE, Evaluated
 
 SHOWN_LENGTHS = (1, 2, 3, 4, 6, 8, 16)
-SHOWN_PLACES = (2, 4, 8)
+SHOWN_POSITIONS = (2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ def speeds(found: Sequence[Evaluated]) -> Figures:
             cells = [_interval(measured[kind]) for kind in kinds]
             differ = str(one.gathered.differing_tokens)
             rows.append((one.candidate.name, "measured", *cells, differ))
-        for place, (_, prediction) in one.predictions.items():
+        for name, (_, prediction) in one.predictions.items():
             cells = [f"{prediction.paced[kind]:.2f}" for kind in kinds]
-            how = "predicted" if place == HERE else f"predicted, {place}"
+            how = "predicted" if name == HERE else f"predicted, {name}"
             rows.append((one.candidate.name, how, *cells, ""))
     return Figures(
         "Speed-up over the target alone, as the pacer decides",
@@ -75,14 +75,17 @@ def acceptance(found: Sequence[Evaluated]) -> Figures:
     rows = []
     for one in found:
         if recording := one.gathered.recording:
-            places = recording.by_position()
-            at = [f"{places[n - 1]:.2f}" if n <= len(places) else "" for n in SHOWN_PLACES]
+            by_position = recording.by_position()
+            at = [
+                f"{by_position[n - 1]:.2f}" if n <= len(by_position) else ""
+                for n in SHOWN_POSITIONS
+            ]
             rates = [f"{recording.acceptance(kind):.2f}" for kind in kinds]
             rows.append((one.candidate.name, *rates, f"{recording.coverage():.0%}", *at))
-    places_headings = (f"#{place}" for place in SHOWN_PLACES)
+    position_headings = (f"#{position}" for position in SHOWN_POSITIONS)
     return Figures(
         "Draft tokens that are the target's token",
-        ("candidate", *kinds, "draft tokens at", *places_headings),
+        ("candidate", *kinds, "draft tokens at", *position_headings),
         tuple(rows),
         "Along the target's own outputs; #n: the nth of a round, all before it right.",
     )
@@ -97,8 +100,8 @@ def costs(found: Sequence[Evaluated]) -> Figures:
     )
     headings = (
         "candidate",
-        "draft_token",
-        "way",
+        "draft token",
+        "round trip",
         "prompt",
         "step",
         "with 4",
@@ -115,9 +118,9 @@ def costs(found: Sequence[Evaluated]) -> Figures:
 def lengths(found: Sequence[Evaluated]) -> Figures:
     """Predictions by draft length."""
     rows = tuple(
-        (one.candidate.name, place, *_by_length(prediction))
+        (one.candidate.name, name, *_by_length(prediction))
         for one in found
-        for place, (_, prediction) in one.predictions.items()
+        for name, (_, prediction) in one.predictions.items()
     )
     headings = ("candidate", "where", *(str(length) for length in SHOWN_LENGTHS), "paced")
     note = "The recording replayed through the real round and pacer, in virtual time."

@@ -127,7 +127,7 @@ async def test_what_the_targets_steps_take_is_known_for_each_length() -> None:
     # A simulated step makes up for what the one before it overslept.
     assert all(costs.verify[length] > (4.5 + length) / 1e3 for length in costs.verify)
     assert costs.step > 0.0045
-    assert costs.row > 0
+    assert costs.verify_token > 0
 
 
 def evaluate(tmp_path: Path, *flags: str) -> tuple[int, dict[str, Any]]:

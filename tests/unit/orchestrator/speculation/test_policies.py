@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks.policies
-from benchmarks.policies import CASES, PLACES, RECORDINGS, SEEDS, Case, paced, with_length
+from benchmarks.policies import CASES, DEPLOYMENTS, RECORDINGS, SEEDS, Case, paced, with_length
 from paceline_tools.evaluation.prediction import adaptive, fixed, replay, speedups
 from paceline_tools.evaluation.recording import load_recordings
 from tests.marks import slow
@@ -33,16 +33,16 @@ def test_it_comes_near_the_best_rule_of_each_phase_in_hindsight(case: Case) -> N
 
 
 @cache
-def paced_speed_ups(candidate: str, place: str) -> dict[str, float]:
-    alone = replay(RECORDED[candidate], PLACES[place], fixed(0))
-    return speedups(alone, replay(RECORDED[candidate], PLACES[place], adaptive, 2))
+def paced_speed_ups(candidate: str, deployment: str) -> dict[str, float]:
+    alone = replay(RECORDED[candidate], DEPLOYMENTS[deployment], fixed(0))
+    return speedups(alone, replay(RECORDED[candidate], DEPLOYMENTS[deployment], adaptive, 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("place", list(PLACES))
+@pytest.mark.parametrize("deployment", list(DEPLOYMENTS))
 @pytest.mark.parametrize("candidate", list(RECORDED))
 def test_on_the_real_pair_it_keeps_up_with_the_best_length_of_each_kind(
-    candidate: str, place: str, kind: str
+    candidate: str, deployment: str, kind: str
 ) -> None:
-    best = OPTIMUM[f"{candidate}, {place}", kind]
-    assert paced_speed_ups(candidate, place)[kind] > OF_BEST_FIXED * best
+    best = OPTIMUM[f"{candidate}, {deployment}", kind]
+    assert paced_speed_ups(candidate, deployment)[kind] > OF_BEST_FIXED * best

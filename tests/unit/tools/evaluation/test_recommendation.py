@@ -5,7 +5,7 @@ import pytest
 from paceline.protocol.verdict import TokenLogprobs
 from paceline_tools.evaluation.alone import common, perplexity
 from paceline_tools.evaluation.candidates import DraftCandidate
-from paceline_tools.evaluation.prediction import Place, Prediction
+from paceline_tools.evaluation.prediction import Deployment, Prediction
 from paceline_tools.evaluation.recommendation import (
     Recommendation,
     Use,
@@ -14,7 +14,14 @@ from paceline_tools.evaluation.recommendation import (
     unfit,
 )
 from paceline_tools.evaluation.results import HERE, Evaluated, Gathered
-from tests.unit.tools.evaluation.test_recording import DRAFT, ROW, STEP, WAY, drafted, recording
+from tests.unit.tools.evaluation.test_recording import (
+    DRAFT,
+    ROUND_TRIP,
+    STEP,
+    VERIFY_TOKEN,
+    drafted,
+    recording,
+)
 
 RECORDING = recording(drafted("code", "MMMm"), drafted("prose", "mmMm"))
 
@@ -72,7 +79,9 @@ def test_a_candidate_that_cannot_draft_is_not_used() -> None:
 
 
 def test_a_draft_token_pays_where_it_is_right_more_often_than_its_share_of_a_step() -> None:
-    assert break_even(RECORDING, WAY) == pytest.approx((DRAFT + WAY + ROW) / STEP)
+    assert break_even(RECORDING, ROUND_TRIP) == pytest.approx(
+        (DRAFT + ROUND_TRIP + VERIFY_TOKEN) / STEP
+    )
 
 
 def test_outputs_are_compared_from_their_beginning() -> None:
@@ -83,7 +92,7 @@ def test_outputs_are_compared_from_their_beginning() -> None:
 
 def test_the_setting_is_what_a_person_types() -> None:
     candidate = DraftCandidate("a", "hybrid", "small", "int8")
-    where = {HERE: (Place(shared=True), prediction())}
+    where = {HERE: (Deployment(shared=True), prediction())}
     used = Evaluated(Gathered(candidate), Recommendation(Use.USE, "use"), where)
     assert used.setting.startswith("--draft small --draft-weights int8 --drafter hybrid")
     assert "--draft-length 4" in used.setting

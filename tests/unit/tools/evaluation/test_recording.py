@@ -6,7 +6,7 @@ import pytest
 
 from paceline.errors import InvalidArgument
 from paceline.protocol.proposal import Drafter, DraftToken
-from paceline_tools.evaluation.prediction import Place, fixed, interpolated, predict, replay
+from paceline_tools.evaluation.prediction import Deployment, fixed, interpolated, predict, replay
 from paceline_tools.evaluation.recording import (
     DraftCosts,
     RecordedOutput,
@@ -24,7 +24,7 @@ DRAFT_TOKENS = [
     DraftToken(truth(10), confidence=7.0, drafter=Drafter.NGRAM),
     DraftToken(WRONG, confidence=2.0, drafter=Drafter.NGRAM),
 ]
-STEP, DRAFT, ROW, WAY = 0.1, 0.02, 0.001, 0.001
+STEP, DRAFT, VERIFY_TOKEN, ROUND_TRIP = 0.1, 0.02, 0.001, 0.001
 
 
 def recording(*outputs: RecordedOutput, draft_step: float = DRAFT) -> Recording:
@@ -34,9 +34,14 @@ def recording(*outputs: RecordedOutput, draft_step: float = DRAFT) -> Recording:
         drafter="model",
         shares_host=True,
         target_costs=TargetCosts(
-            verify={0: STEP, 4: STEP + 4 * ROW}, prompt_token=0.001, round_trip=0.0, row=ROW
+            verify={0: STEP, 4: STEP + 4 * VERIFY_TOKEN},
+            prompt_token=0.001,
+            round_trip=0.0,
+            verify_token=VERIFY_TOKEN,
         ),
-        draft_costs=DraftCosts(step=draft_step, restart=draft_step + WAY, prompt_token=0.001),
+        draft_costs=DraftCosts(
+            step=draft_step, restart=draft_step + ROUND_TRIP, prompt_token=0.001
+        ),
         outputs=outputs,
     )
 
@@ -89,13 +94,13 @@ def test_a_step_that_was_not_measured_lies_between_those_that_were() -> None:
 
 
 def test_a_replay_takes_as_long_as_its_steps_and_waits() -> None:
-    """All tokens right, length 4, in turns: 5 tokens for 4 draft tokens, their way and a step."""
+    """All tokens right, length 4, in turns: 5 tokens for 4 drafted, a round trip and a step."""
     one = recording(drafted("code", "M" * 101))
-    place = Place(shared=True)
-    [alone] = replay(one, place, fixed(0))
+    deployment = Deployment(shared=True)
+    [alone] = replay(one, deployment, fixed(0))
     assert alone.seconds == pytest.approx(101 * STEP + 10 * 0.001)
-    [run] = replay(one, place, fixed(4))
-    a_round = 4 * DRAFT + WAY + STEP + 4 * ROW
+    [run] = replay(one, deployment, fixed(4))
+    a_round = 4 * DRAFT + ROUND_TRIP + STEP + 4 * VERIFY_TOKEN
     reading = 10 * 0.001
     expected = STEP + reading + reading + 20 * a_round
     assert run.seconds == pytest.approx(expected, rel=0.02)
@@ -103,10 +108,12 @@ def test_a_replay_takes_as_long_as_its_steps_and_waits() -> None:
 
 
 def test_what_does_not_pay_is_seen_and_held_back() -> None:
-    good = predict(recording(drafted("code", "M" * 200), drafted("code", "M" * 200)), Place(True))
+    good = predict(
+        recording(drafted("code", "M" * 200), drafted("code", "M" * 200)), Deployment(True)
+    )
     assert good.paced["all"] > 2.0
     assert good.best_length() >= 4
-    bad = predict(recording(drafted("code", "m" * 200, confidence=0.1)), Place(True))
+    bad = predict(recording(drafted("code", "m" * 200, confidence=0.1)), Deployment(True))
     assert bad.best_length() == 0
     assert bad.fixed[4]["all"] < 0.7
     assert bad.paced["all"] > 0.95
@@ -114,14 +121,14 @@ def test_what_does_not_pay_is_seen_and_held_back() -> None:
 
 def test_a_draft_far_away_is_worth_less() -> None:
     one = recording(drafted("code", "MMMMm" * 40))
-    near, far = (predict(one, Place(False, seconds)) for seconds in (0.0005, 0.1))
+    near, far = (predict(one, Deployment(False, seconds)) for seconds in (0.0005, 0.1))
     assert near.paced["all"] > 1.2 * far.paced["all"]
 
 
 def test_lookup_has_nothing_where_it_has_nothing_and_nobody_waits() -> None:
     one = recording(drafted("edit", ("." * 9 + "NNNNNNNNN") * 10), draft_step=0.0)
     lookup = one.model_copy(update={"drafter": "ngram"})
-    [alone] = replay(lookup, Place(True), fixed(0))
-    [run] = replay(lookup, Place(True), fixed(8))
+    [alone] = replay(lookup, Deployment(True), fixed(0))
+    [run] = replay(lookup, Deployment(True), fixed(8))
     assert run.seconds < 0.75 * alone.seconds
     assert max(run.runs[0].lengths) == 8

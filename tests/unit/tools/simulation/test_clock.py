@@ -12,9 +12,13 @@ def test_hours_pass_in_no_time_and_timers_of_one_moment_keep_their_order() -> No
 
     async def main() -> float:
         loop = asyncio.get_running_loop()
+
+        def fire(name: str) -> None:
+            fired.append((loop.time(), name))
+
         for seconds, name in ((7200.0, "b"), (3600.0, "a"), (7200.0, "c"), (7200.0 + 1e-12, "d")):
-            loop.call_later(seconds, lambda name=name: fired.append((loop.time(), name)))
-        cancelled = loop.call_later(1.0, fired.append, (1.0, "never"))
+            loop.call_later(seconds, fire, name)
+        cancelled = loop.call_later(1.0, fire, "never")
         cancelled.cancel()
         await asyncio.sleep(10_000.0)
         return loop.time()
