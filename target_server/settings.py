@@ -20,11 +20,11 @@ class TargetSettings(EngineSettings):
     metrics_port: int = Field(7271, ge=0, le=65535, description="Port for Prometheus.")
     allow_inexact: bool = Field(
         False,
-        description="Serve a model although its rows depend on their batch here: outputs may then "
+        description="Serve a model that is not batch-invariant on this machine: outputs may then "
         "depend on speculation, load and failover.",
     )
 
     @property
     def serves_inexact(self) -> bool:
-        """As it is told."""
+        """As allow_inexact says."""
         return self.allow_inexact

@@ -5,9 +5,9 @@ Decoder, StepReport: a session says which span it wants computed next, and takes
 Engine, OpenSession, StartedEngine: what draft and target servers work on.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,10 +112,8 @@ class Decoder(Protocol):
         """The engine has ended this session, because of `error`."""
 
 
-class OpenSession(Hashable, Protocol):
-    """What Engine.open returns. closed: by Engine.close, or because the session failed."""
-
-    closed: bool
+class OpenSession(Protocol):
+    """What Engine.open returns, for those who opened it; an engine has more of it."""
 
     @property
     def cached_tokens(self) -> int:
@@ -126,7 +124,8 @@ class Engine(Protocol):
     """What draft and target servers work on; all methods may be called on any thread.
 
     paceline.engine.worker has Paceline's own. after_step: called on the engine's thread once all
-    sessions of a step are told, and once sessions are told that they failed.
+    sessions of a step are told, and once sessions are told that they failed. close and wake take
+    what open returned, of the engine's own type.
     """
 
     after_step: Callable[[], None]
@@ -153,10 +152,10 @@ class Engine(Protocol):
         Unavailable when the engine has stopped.
         """
 
-    def close(self, session: OpenSession) -> None:
+    def close(self, session: Any) -> None:
         """Free `session` before the next step. Closing twice does nothing."""
 
-    def wake(self, session: OpenSession) -> None:
+    def wake(self, session: Any) -> None:
         """Ask the session's decoder again: what it wants has changed."""
 
     def stop(self) -> None:

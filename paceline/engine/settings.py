@@ -37,7 +37,7 @@ class EngineSettings(ServerSettings):
         description="Threads of the forward pass. Unless given: the machine's cores.",
     )
     max_batched_tokens: int = Field(
-        256, ge=64, le=2048, description="Most rows (tokens) in one step, all sessions together."
+        256, ge=64, le=2048, description="Most tokens in one step, all sessions together."
     )
     kv_reserve_tokens: int = Field(
         4096, ge=0, description="Of kv_tokens, kept for streams that come from a lost server."
@@ -62,5 +62,5 @@ class EngineSettings(ServerSettings):
 
     @property
     def serves_inexact(self) -> bool:
-        """Whether it serves a model whose rows depend on what else is in their batch."""
+        """Whether it serves a model that is not batch-invariant here."""
         return not self.needs_batch_invariance

@@ -19,7 +19,6 @@ from paceline.engine.core.step_statistics import StepMeasurement
 from paceline.engine.interfaces import (
     Decoder,
     Logits,
-    OpenSession,
     Runner,
     Span,
     StepReport,
@@ -145,12 +144,12 @@ class EngineWorker:
         self.wake(session)
         return session
 
-    def close(self, session: OpenSession) -> None:
+    def close(self, session: EngineSession) -> None:
         """Free `session` before the next step. Closing twice does nothing."""
         session.closed = True
         self.wake(session)
 
-    def wake(self, session: OpenSession) -> None:
+    def wake(self, session: EngineSession) -> None:
         """Have the worker ask the decoders again: what that of `session` wants has changed."""
         with self._changed:
             self._scheduler.gather.asked(session, time.perf_counter())

@@ -43,7 +43,7 @@ class ServedSession(Generic[DecoderType]):
             target_ids(opening.vocabulary).to_draft(tokens),
             opening.max_length,
             resumes=resumes,
-            # Logprobs of the prompt need all its rows computed.
+            # Logprobs of the prompt need logits of all its tokens: no KV is shared.
             salt=opening.cache_salt if opening.prompt_logprobs is None else None,
             priority=opening.priority,
             has_room=self.outbox.has_room,

@@ -68,7 +68,7 @@ def load_model(
     with refusing(config, "has a generation_config.json that cannot be read"):
         ends = eos_token_ids(folder, config)
     with refusing(config, "cannot be served"):
-        forward, rope_length = _checked_forward(model, weights, operators)
+        forward, rope_length = _checked_forward(model, config, weights, operators)
     return LoadedModel(
         forward=forward,
         kind=(FusedModel if isinstance(forward, FusedModel) else GenericModel).__name__,
@@ -105,11 +105,14 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
 
 
 def _checked_forward(
-    model: PreTrainedModel, weights: str, operators: BatchInvariantOperators | None
+    model: PreTrainedModel, config: Any, weights: str, operators: BatchInvariantOperators | None
 ) -> tuple[ForwardPass, RopeLength]:
-    """The model's forward pass, compared with that of transformers."""
+    """The model's forward pass, compared with that of transformers.
+
+    config: as its file has it; transformers changes the model's own.
+    """
     reference = Reference.of(model)
-    rope_length = RopeLength(model.config)
+    rope_length = RopeLength(config)
     follow_sessions(model, rope_length)
     forward = _make_forward(model, weights, operators)
     reference.check(forward, model.device, rope_length.of)
