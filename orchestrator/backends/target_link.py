@@ -1,4 +1,4 @@
-"""One stream from its first token to its last, over as many target servers as that takes."""
+"""The target of one stream, from its first token to its last: as many servers as that takes."""
 
 import asyncio
 import contextlib
@@ -52,82 +52,97 @@ class ResumableStream(Stream, Protocol):
         """The time until the next verdict is none that a round takes."""
 
 
-async def run_stream(
-    targets: Pool,
-    draft: Draft,
-    pacer: Pacer,
-    opening: Opening,
-    stream: ResumableStream,
-    deadline: float,
-) -> None:
-    """Run rounds until the output ends; when a target is lost, go on with another.
+class TargetLink:
+    """A session on some target server; when that is lost, on another one with equal numerics.
 
-    A stream moves only to an equal fingerprint, with the tokens it has: what it resumes
-    as is an ordinary stream. deadline: on the event loop's clock. Raises Unavailable after
-    FAILOVER_SECONDS without a token.
+    A stream moves only to an equal fingerprint, with the tokens it has: what it resumes as is an
+    ordinary stream.
     """
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + FAILOVER_SECONDS
-    broken: dict[Replica, PacelineError] = {}
-    while stream.remaining:
-        had = len(stream.output)
-        try:
-            seconds = deadline - loop.time()
-            await _follow_one(targets, draft, pacer, opening, stream, seconds, broken)
-        except Unavailable as error:
-            if len(stream.output) > had:
-                give_up = loop.time() + FAILOVER_SECONDS
-            if loop.time() > give_up:
-                raise
-            _log.warning("target lost", reason=str(error), output_tokens=len(stream.output))
-            stream.settle()
-            stream.interrupted()
-            await asyncio.sleep(_PAUSE_SECONDS)
 
+    def __init__(
+        self,
+        targets: Pool,
+        draft: Draft,
+        pacer: Pacer,
+        opening: Opening,
+        stream: ResumableStream,
+        deadline: float,
+    ) -> None:
+        """Generate `stream` until `deadline`, on the event loop's clock, once run() runs."""
+        self._targets = targets
+        self._draft = draft
+        self._pacer = pacer
+        self._opening = opening
+        self._stream = stream
+        self._deadline = deadline
+        self._broken: dict[Replica, PacelineError] = {}
 
-async def _follow_one(
-    targets: Pool,
-    draft: Draft,
-    pacer: Pacer,
-    opening: Opening,
-    stream: ResumableStream,
-    seconds: float,
-    broken: dict[Replica, PacelineError],
-) -> None:
-    """Run rounds with the target that takes the stream: the others are asked when one does not.
+    async def run(self) -> None:
+        """Run rounds until the output ends; when a target is lost, go on with another.
 
-    Raises what the last one of those that may have room some day said, else what any said. It is
-    Unavailable, so that the stream waits, where it has begun, or one that is away may take it. One
-    that breaks the contract is added to `broken`, and counts as lost.
-    """
-    opening = dataclasses.replace(opening, output_token_ids=stream.output)
-    room = stream.room if opening.prompt_logprobs is not None else None
-    refused = dict(broken)
-    while True:
-        replica = _pick(targets, opening, refused, begun=stream.generated > 0)
-        async with TargetCall(replica, seconds, stream.emit_prompt_logprobs, room) as target:
+        Raises Unavailable after FAILOVER_SECONDS without a token.
+        """
+        now = asyncio.get_running_loop().time
+        give_up = now() + FAILOVER_SECONDS
+        while self._stream.remaining:
+            had = len(self._stream.output)
             try:
-                with _broken_by(replica, broken):
-                    await target.open(opening)
-            except (InvalidArgument, ResourceExhausted) as error:
-                refused[replica] = error
-                continue
-            if replica.model is not None:
-                stream.on_target(replica.model)
-            with _broken_by(replica, broken):
-                await rounds(target, draft, pacer, stream)
-            return
+                await self._follow_any()
+            except Unavailable as error:
+                if len(self._stream.output) > had:
+                    give_up = now() + FAILOVER_SECONDS
+                if now() > give_up:
+                    raise
+                await self._pause(error)
 
+    async def _pause(self, error: Unavailable) -> None:
+        """Between two targets."""
+        output_tokens = len(self._stream.output)
+        _log.warning("target lost", reason=str(error), output_tokens=output_tokens)
+        self._stream.settle()
+        self._stream.interrupted()
+        await asyncio.sleep(_PAUSE_SECONDS)
 
-@contextlib.contextmanager
-def _broken_by(replica: Replica, broken: dict[Replica, PacelineError]) -> Iterator[None]:
-    """A target that breaks the contract is one that is lost, and never asked again."""
-    try:
-        yield
-    except BrokenContract as error:
-        reason = f"the target at {replica.address} broke the contract: {error}"
-        broken[replica] = Internal(reason)
-        raise Unavailable(reason) from error
+    async def _follow_any(self) -> None:
+        """Run rounds with a target that takes the stream: the next is asked when one does not.
+
+        Raises what the last one of those that may have room some day said, else what any said. It
+        is Unavailable, so that the stream waits, where it has begun, or one that is away may take
+        it. A target that breaks the contract counts as lost, and is not asked again.
+        """
+        stream = self._stream
+        opening = dataclasses.replace(self._opening, output_token_ids=stream.output)
+        seconds = self._deadline - asyncio.get_running_loop().time()
+        room = stream.room if opening.prompt_logprobs is not None else None
+        refused = dict(self._broken)
+        while True:
+            replica = _pick(self._targets, opening, refused, begun=stream.generated > 0)
+            async with TargetCall(replica, seconds, stream.emit_prompt_logprobs, room) as target:
+                try:
+                    with self._broken_by(replica):
+                        await target.open(opening)
+                except (InvalidArgument, ResourceExhausted) as error:
+                    refused[replica] = error
+                    continue
+                await self._follow(target, replica)
+                return
+
+    async def _follow(self, target: TargetCall, replica: Replica) -> None:
+        """Run rounds with a target that has the stream."""
+        if replica.model is not None:
+            self._stream.on_target(replica.model)
+        with self._broken_by(replica):
+            await rounds(target, self._draft, self._pacer, self._stream)
+
+    @contextlib.contextmanager
+    def _broken_by(self, replica: Replica) -> Iterator[None]:
+        """A target that breaks the contract is lost."""
+        try:
+            yield
+        except BrokenContract as error:
+            reason = f"the target at {replica.address} broke the contract: {error}"
+            self._broken[replica] = Internal(reason)
+            raise Unavailable(reason) from error
 
 
 def _pick(

@@ -8,7 +8,7 @@ import structlog
 from orchestrator.backends.draft_link import DraftLink, NoDraft
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
-from orchestrator.backends.target_link import run_stream
+from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.output import OutputStream
@@ -109,7 +109,7 @@ class ChoiceRunner:
         length = self._settings.draft_length
         if speculation is Speculation.OFF or length == 0:
             alone = FixedPacer(0, 0.0)
-            await run_stream(self._targets, NoDraft(), alone, opening, stream, deadline)
+            await TargetLink(self._targets, NoDraft(), alone, opening, stream, deadline).run()
             return
         pacer = self._pacer(speculation)
         draft = DraftLink(
@@ -122,9 +122,10 @@ class ChoiceRunner:
             seconds=seconds,
         )
         stream.on_interruption, stream.on_target = pacer.interrupted, draft.use_target
+        target = TargetLink(self._targets, draft, pacer, opening, stream, deadline)
         drafting = asyncio.create_task(draft.run())
         try:
-            await run_stream(self._targets, draft, pacer, opening, stream, deadline)
+            await target.run()
         finally:
             await _ended(drafting)
             with harmless("pacing"):

@@ -15,7 +15,8 @@ import pytest
 import structlog
 
 import draft_server.drafters.model as model_drafter
-from orchestrator.serving import choice_runner, generation, service
+from orchestrator.backends.target_link import TargetLink
+from orchestrator.serving import generation, service
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline import log
@@ -40,7 +41,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "tokenizing": (TargetTokenizer, "encode"),
     "admission": (generation, "admit"),
     "the codec": (service, "event_to_proto"),
-    "the stream": (choice_runner, "run_stream"),
+    "the stream": (TargetLink, "run"),
     "text": (OutputStream, "settle"),
     "statistics": (OutputStream, "finished"),
     "opening": (engine_server, "opening_from_proto"),

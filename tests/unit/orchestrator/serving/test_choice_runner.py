@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.backends.draft_link import DraftLink
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
+from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving import choice_runner as module
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.metrics import OrchestratorMetrics
@@ -67,7 +68,7 @@ async def test_a_whole_output_stays_whole_when_its_log_fails(
     async def at_once(*_: Any) -> None:
         return
 
-    monkeypatch.setattr(module, "run_stream", at_once)
+    monkeypatch.setattr(TargetLink, "run", at_once)
     monkeypatch.setattr(PoolPacer, "explain", fails)
     monkeypatch.setattr(module, "_log_end", fails)
     stream, event_buffer = make_stream(output=(1,) * 8, max_tokens=8)

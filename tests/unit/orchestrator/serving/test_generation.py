@@ -12,10 +12,11 @@ from prometheus_client import CollectorRegistry
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Health
-from orchestrator.serving import choice_runner
+from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.generation import Serving
 from orchestrator.serving.metrics import OrchestratorMetrics
+from orchestrator.serving.output import OutputStream
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
@@ -44,7 +45,7 @@ SECONDS = 10.0
 
 
 class Target(FakeReplica):
-    """Serves MODEL; what it generates is in place of run_stream."""
+    """Serves MODEL; what it generates is in place of TargetLink.run."""
 
     health = Health(0, reason="")
 
@@ -52,23 +53,23 @@ class Target(FakeReplica):
         return FILES
 
 
-async def answers(*arguments: Any) -> None:
+async def answers(link: TargetLink) -> None:
     """ANSWER, one token a step."""
-    stream = arguments[4]
+    stream = cast("OutputStream", link._stream)
     while stream.remaining:
         emit(stream, Verdict(0, (ANSWER[len(stream.output)],)))
         await asyncio.sleep(0)
 
 
-async def stalls(*arguments: Any) -> None:
+async def stalls(link: TargetLink) -> None:
     """The first token, and then nothing."""
-    emit(arguments[4], Verdict(0, ANSWER[:1]))
+    emit(cast("OutputStream", link._stream), Verdict(0, ANSWER[:1]))
     await asyncio.Event().wait()
 
 
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Serving:
-    monkeypatch.setattr(choice_runner, "run_stream", answers)
+    monkeypatch.setattr(TargetLink, "run", answers)
     targets, drafts = Pool(()), DraftRouter({})
     totals = RunningTotals(drafts)
     metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, totals)
@@ -140,11 +141,11 @@ async def test_the_request_id_is_handed_on_to_servers_and_one_is_made_for_none(
 ) -> None:
     seen: list[str] = []
 
-    async def notes(*arguments: Any) -> None:
+    async def notes(link: TargetLink) -> None:
         seen.append(dict(outgoing_metadata())["x-request-id"])
-        await answers(*arguments)
+        await answers(link)
 
-    monkeypatch.setattr(choice_runner, "run_stream", notes)
+    monkeypatch.setattr(TargetLink, "run", notes)
     calls = [await events_of(serving, asked(), request_id) for request_id in ("mine", "")]
     told = [events[0].request_id for events in calls if isinstance(events[0], Started)]
     assert seen == told
@@ -155,7 +156,7 @@ async def test_the_request_id_is_handed_on_to_servers_and_one_is_made_for_none(
 async def test_the_output_must_be_whole_within_the_seconds(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice_runner, "run_stream", stalls)
+    monkeypatch.setattr(TargetLink, "run", stalls)
     with pytest.raises(DeadlineExceeded, match="not whole after"):
         await events_of(serving, asked(), seconds=0.2)
 
@@ -173,7 +174,7 @@ async def test_a_call_that_is_resumed_is_ended_and_the_other_goes_on(
 ) -> None:
     request = asked(prompt=TOKENIZER.encode("say"))
     with monkeypatch.context() as patch:
-        patch.setattr(choice_runner, "run_stream", stalls)
+        patch.setattr(TargetLink, "run", stalls)
         older = await begun(serving, request)
     rest = asked(prompt=request.prompt, output_token_ids=ANSWER[:1])
     assert text_of(await events_of(serving, rest, request_id="same")) == "ello"
@@ -186,13 +187,13 @@ async def test_closing_the_events_ends_the_call(
 ) -> None:
     ended: list[bool] = []
 
-    async def runs(*arguments: Any) -> None:
+    async def runs(link: TargetLink) -> None:
         try:
-            await stalls(*arguments)
+            await stalls(link)
         finally:
             ended.append(True)
 
-    monkeypatch.setattr(choice_runner, "run_stream", runs)
+    monkeypatch.setattr(TargetLink, "run", runs)
     async with contextlib.aclosing(await begun(serving, asked())):
         assert not ended
     assert ended

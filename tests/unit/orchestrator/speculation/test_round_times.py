@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends import target_link as failover
+from orchestrator.backends import target_link
 from orchestrator.backends.draft_link import NOTHING, DraftLink
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
-from orchestrator.backends.target_link import run_stream
+from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving.event_buffer import BUFFER_BYTES
 from orchestrator.serving.statistics import StreamStatistics
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer, Reason
@@ -221,11 +221,11 @@ async def test_a_lost_target_interrupts(monkeypatch: pytest.MonkeyPatch) -> None
         if len(tries) == 1:
             raise Unavailable("it was killed")
 
-    monkeypatch.setattr(failover, "_follow_one", follow)
-    monkeypatch.setattr(failover, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(TargetLink, "_follow_any", follow)
+    monkeypatch.setattr(target_link, "_PAUSE_SECONDS", 0.0)
     deadline = asyncio.get_running_loop().time() + 60
     draft: Any = None
-    await run_stream(Pool(()), draft, driven.pacer, stream.opening, stream, deadline)
+    await TargetLink(Pool(()), draft, driven.pacer, stream.opening, stream, deadline).run()
     assert len(tries) == 2
     driven.steps(2)
     assert driven.plain == pytest.approx(STEP)
