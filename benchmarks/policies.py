@@ -11,7 +11,7 @@ best one.
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,8 @@ class RulePacer:
 
     at_least: int
     at_most: int
+    reason: None = field(default=None, init=False)
+    others: int = field(default=0, init=False)
 
     @property
     def eager(self) -> bool:

@@ -121,7 +121,9 @@ class DraftSession:
         """
         clock = asyncio.get_running_loop().time
         started = now = clock()
-        observes = self._measurements.may_observe_waits(self._sessions)
+        observes = self._measurements.waits_are_stale(self._sessions)
+        if observes:
+            self._measurements.begin_observing_waits()
         self._due.at_once = self._lookahead.shares_cores or observes
         while max_wait := self._max_wait(plan, now, now - started):
             self._tell_before_wait(plan, now)

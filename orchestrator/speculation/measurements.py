@@ -4,6 +4,7 @@ What an ordinary decode step takes is the target's, so that the records of sever
 """
 
 from orchestrator.speculation.acceptance import Calibration
+from orchestrator.speculation.batch_load import load_bucket
 from orchestrator.speculation.counts import Counts
 from orchestrator.speculation.speedup import SpeedupEstimate
 from paceline.averages import LEAST_SECONDS, Mean, Rate, Share
@@ -31,11 +32,6 @@ _RECENT_ROUNDS = 512
 _HIT_PRIOR, _HIT_MEMORY = 4.0, 100.0
 
 
-def load_class(others: int) -> int:
-    """Loads that count as equal: 0, 1, 2 to 3, 4 to 7 other streams, and so on."""
-    return others.bit_length()
-
-
 class TargetMeasurements:
     """Shared by all streams: what an ordinary decode step takes, and how many tokens they made."""
 
@@ -47,13 +43,13 @@ class TargetMeasurements:
 
     def decode_step_seconds(self, others: int) -> float | None:
         """Of an ordinary decode step beside so many other streams, as the orchestrator sees it."""
-        plain = self._plain.get(load_class(others))
+        plain = self._plain.get(load_bucket(others))
         return None if plain is None else plain.value
 
     def observe_decode_step(self, seconds: float, others: int) -> None:
         """An ordinary decode step of a stream beside so many others."""
-        self._plain.setdefault(load_class(others), Mean()).observe(seconds)
-        self._measured_at[load_class(others)] = self.rounds
+        self._plain.setdefault(load_bucket(others), Mean()).observe(seconds)
+        self._measured_at[load_bucket(others)] = self.rounds
 
     def count(self, tokens: int) -> None:
         """A verdict of any stream."""
@@ -62,7 +58,7 @@ class TargetMeasurements:
 
     def decode_step_is_stale(self, others: int) -> bool:
         """Whether it was not measured at such a load, or so long ago that all should do so now."""
-        at = self._measured_at.get(load_class(others))
+        at = self._measured_at.get(load_bucket(others))
         return at is None or self.rounds - at >= DECODE_STEP_ROUNDS * (1 + others)
 
 
@@ -136,17 +132,19 @@ class DraftMeasurements:
         """A draft token came so long after the one before, or, at a restart, after the news."""
         self._waits.setdefault((drafter, restart), Mean()).observe(seconds)
 
-    def may_observe_waits(self, sessions: int = 1) -> bool:
+    def waits_are_stale(self, sessions: int = 1) -> bool:
         """Whether a round's draft tokens had better come each at once: one of so many, until known.
 
         sessions: that the target has.
         """
-        known = None not in {self.wait(restart=False), self.wait(restart=True)}
+        if None in {self.wait(restart=False), self.wait(restart=True)}:
+            return True
         rounds = max(WAIT_ROUNDS, WAIT_STEPS * sessions)
-        due = not known or self.target.rounds - self._waited_at >= rounds
-        if due:
-            self._waited_at = self.target.rounds
-        return due
+        return self.target.rounds - self._waited_at >= rounds
+
+    def begin_observing_waits(self) -> None:
+        """A round has its draft tokens each at once."""
+        self._waited_at = self.target.rounds
 
     def observe_opening(self, prompt_tokens: int, seconds: float) -> None:
         """The first draft token of a session with such a prompt."""
@@ -190,14 +188,16 @@ class DraftMeasurements:
         """The stream that tried the draft has ended, decided or not."""
         self._probing = False
 
-    def may_probe(self) -> bool:
-        """Whether a new stream may try a benched draft: one in so many tokens."""
-        due = not self.tokens_to_probe
-        if due:
-            self._probed_at = self.target.tokens
-            self._probing = True
-            self._doubt()
-        return due
+    @property
+    def probe_is_due(self) -> bool:
+        """Whether a new stream may try a draft that is benched: one in so many tokens."""
+        return not self.tokens_to_probe
+
+    def begin_probe(self) -> None:
+        """A stream tries the draft, which may be another one by now."""
+        self._probed_at = self.target.tokens
+        self._probing = True
+        self._doubt()
 
     def _doubt(self) -> None:
         """Forget what is known of draft tokens and waits: it may be another draft by now.

@@ -1,6 +1,7 @@
-"""What paces a stream, and the simplest that does: always the same. Pure."""
+"""What paces a stream: the interface, reasons, and the pacer of a fixed draft length. Pure."""
 
-from dataclasses import dataclass
+import enum
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.speculation.plan import (
@@ -14,9 +15,28 @@ from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 
 
+class Reason(enum.Enum):
+    """Why the next step is planned as it is."""
+
+    NO_DRAFT = "no draft, or it is late"
+    MEASURING = "measuring an ordinary decode step"
+    SPECULATING = "speculating"
+    SHARED = "other streams need the cores that draft and target share"
+    TOO_SHORT = "too few tokens to go for the draft to read the prompt"
+    OPENING = "waiting for the draft to read the prompt"
+    PAUSED_ACCEPTANCE = "paused: too few draft tokens are accepted"
+    PAUSED_BENCHED = "paused: the draft is benched"
+    PAUSED_SPEEDUP = "paused: slower than the target alone"
+    PROBING = "probing"
+
+
+DRAFTING = {Reason.SPECULATING, Reason.PROBING, Reason.OPENING}
+"""Draft tokens are asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How many steps a stream's pacer planned for which reason, and its latest numbers."""
+    """How many steps a stream's pacer planned for each reason, and its latest numbers."""
 
     steps: dict[str, int]
     numbers: dict[str, float]
@@ -28,6 +48,14 @@ class Pacer(Protocol):
     @property
     def eager(self) -> bool:
         """Whether the draft should read the prompt while the target does."""
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the latest step was planned as it was; None where the pacer adapts to nothing."""
+
+    @property
+    def others(self) -> int:
+        """Streams that share the target's steps, as far as it adapts to them."""
 
     def explain(self) -> Explanation:
         """Why rounds went as they did."""
@@ -57,7 +85,9 @@ class FixedPacer:
 
     draft_length: int
     max_wait_seconds: float
-    _alone: bool = True
+    reason: None = field(default=None, init=False)
+    others: int = field(default=0, init=False)
+    _alone: bool = field(default=True, init=False)
 
     @property
     def eager(self) -> bool:
@@ -73,7 +103,7 @@ class FixedPacer:
         self._alone = timed.verdict.load.sessions <= 1
 
     def interrupted(self) -> None:
-        """Times are nothing to it."""
+        """It learns nothing of times."""
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 
-from orchestrator.speculation.adaptive_pacer import LEAST_SPEEDUP, AdaptivePacer, Reason
 from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.pacer import Explanation, Pacer
+from orchestrator.speculation.pacer import Explanation, Pacer, Reason
 from orchestrator.speculation.plan import DraftState, Plan
 from orchestrator.speculation.pool_choice import Holding
-from orchestrator.speculation.round_times import Intervals
+from orchestrator.speculation.round_times import RoundTimes
 from orchestrator.speculation.speedup import StreamSpeedup
+from orchestrator.speculation.stream_costs import LEAST_SPEEDUP
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 
@@ -33,7 +33,10 @@ _IDLE = {
 
 
 class PoolPacer:
-    """Plans by the record of whichever pool drafts, and tells it what the stream gains."""
+    """Has the pacer of whichever pool drafts, and measures the speed-up with that pool.
+
+    A pool has measurements of its own, and counts.
+    """
 
     def __init__(
         self,
@@ -41,15 +44,15 @@ class PoolPacer:
         measurements: DraftMeasurements,
         counts: PoolCounts,
     ) -> None:
-        """Begin without a pool. make: a pacer that plans by a record."""
+        """Begin without a pool. make: a pacer that plans by measurements."""
         self._make = make
         self._steps: Counter[str] = Counter()
-        self._intervals = Intervals()
+        self._round_times = RoundTimes()
         self._pools = 0
         self._begin(measurements, counts)
 
     def use(self, measurements: DraftMeasurements, counts: PoolCounts) -> None:
-        """A pool drafts from now on; with the same record as before the pacer goes on."""
+        """A pool drafts from now on; with the same measurements as before the pacer goes on."""
         if measurements is not self._measurements:
             self.end()
             self._begin(measurements, counts)
@@ -57,13 +60,12 @@ class PoolPacer:
 
     def holding(self, remaining: int, read_tokens: int) -> Holding:
         """What is known for the choice whether to move to another pool."""
-        others = self._adaptive.others if self._adaptive is not None else 0
         return Holding(
             moves=max(0, self._pools - 1),
             tokens=self._tokens,
             idle_tokens=self._idle_tokens,
             probes=self._probes and self._measurements.probing,
-            decode_step_seconds=self._measurements.decode_step_seconds(others),
+            decode_step_seconds=self._decode_step_seconds,
             remaining=remaining,
             read_tokens=read_tokens,
         )
@@ -81,7 +83,6 @@ class PoolPacer:
         self._measurements, self._counts = measurements, counts
         probed = measurements.probing
         self._pacer = self._make(measurements)
-        self._adaptive = self._pacer if isinstance(self._pacer, AdaptivePacer) else None
         self._probes = measurements.probing and not probed
         self._speedup = StreamSpeedup(measurements.speedups)
         self._tokens = self._idle_tokens = 0
@@ -91,6 +92,16 @@ class PoolPacer:
         """See Pacer."""
         return self._pacer.eager
 
+    @property
+    def reason(self) -> Reason | None:
+        """See Pacer."""
+        return self._pacer.reason
+
+    @property
+    def others(self) -> int:
+        """See Pacer."""
+        return self._pacer.others
+
     def explain(self) -> Explanation:
         """See Pacer. Steps with all pools, once ended; numbers with the latest one."""
         return Explanation(dict(self._steps), self._pacer.explain().numbers)
@@ -98,40 +109,40 @@ class PoolPacer:
     def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See Pacer."""
         verdict = timed.verdict
-        counts = self._adaptive is not None and self._adaptive.reason in _DRAFT_COUNTS
+        counts = self.reason in _DRAFT_COUNTS
         self._count_tokens(len(verdict.token_ids))
         self._pacer.observe(timed, draft_tokens)
         if verdict.verified:
             self._measurements.observe_round(verdict)
-        seconds = self._intervals.observe(timed)
-        if counts and self._adaptive is not None and seconds is not None:
-            plain = self._measurements.decode_step_seconds(self._adaptive.others)
-            self._observe_speedup(len(verdict.token_ids), seconds, plain)
+        seconds = self._round_times.observe(timed)
+        decode_step = self._decode_step_seconds
+        if counts and seconds is not None and decode_step:
+            alone = seconds / decode_step
+            self._count_speedup(full=self._speedup.observe(len(verdict.token_ids), alone))
 
     def interrupted(self) -> None:
         """See Pacer."""
-        self._intervals.interrupted()
+        self._round_times.interrupted()
         self._pacer.interrupted()
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         plan = self._pacer.plan(remaining, draft)
-        if self._adaptive is not None:
-            self._counts.reasons[self._adaptive.reason.value] += 1
+        if self.reason is not None:
+            self._counts.reasons[self.reason.value] += 1
         return plan
 
     def _count_tokens(self, tokens: int) -> None:
         self._tokens += tokens
-        reason = self._adaptive.reason if self._adaptive is not None else Reason.SPECULATING
-        if reason in _IDLE:
+        if self.reason in _IDLE:
             self._idle_tokens += tokens
-        elif reason is Reason.SPECULATING:
+        elif self.reason in {Reason.SPECULATING, None}:
             self._idle_tokens = 0
 
-    def _observe_speedup(self, tokens: int, seconds: float, plain: float | None) -> None:
-        """A round. plain: seconds of an ordinary decode step at its load."""
-        if plain:
-            self._count_speedup(full=self._speedup.observe(tokens, seconds / plain))
+    @property
+    def _decode_step_seconds(self) -> float | None:
+        """An ordinary decode step at this load; None while not known."""
+        return self._measurements.decode_step_seconds(self.others)
 
     def _count_speedup(self, *, full: bool) -> None:
         if full:

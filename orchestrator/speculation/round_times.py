@@ -1,4 +1,4 @@
-"""What a round took: from one verdict of a stream to the next, where nothing stood still. Pure."""
+"""What a round took: from one verdict of a stream to the next, where nothing stalled. Pure."""
 
 from paceline.averages import Mean
 from paceline.protocol.verdict import TimedVerdict
@@ -7,17 +7,17 @@ _AT_ONCE = 0.5
 """A verdict that comes sooner than within this share of its step was there already, unread."""
 
 
-class Intervals:
+class RoundTimes:
     """Times between verdicts of one stream, without those that say nothing of what rounds take.
 
-    A time in which the target was lost, the client did not read or a process stood still is left
-    out, and so are those of verdicts that came meanwhile and are read all at once behind it.
+    A time in which the target was lost, the client did not read or a process stalled is left out,
+    and so are those of verdicts that came meanwhile and are read all at once behind it.
     """
 
     def __init__(self) -> None:
         """Begin before the first verdict."""
         self._last: float | None = None
-        self._answer = Mean()
+        self._answer_seconds = Mean()
         self._catches_up = False
 
     def interrupted(self) -> None:
@@ -35,6 +35,6 @@ class Intervals:
         if self._catches_up and seconds < _AT_ONCE * timed.verdict.step_seconds:
             return None
         # Of the target alone: a wait for the draft is what it costs, however long it was.
-        counts = self._answer.observe(now - max(last, timed.asked_seconds))
+        counts = self._answer_seconds.observe(now - max(last, timed.asked_seconds))
         self._catches_up = not counts
         return seconds if counts else None

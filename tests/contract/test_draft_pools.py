@@ -104,7 +104,7 @@ def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPool
         assert get("drafts_ready", name) == 1
         assert get("draft_acceptance_rate", name) == pool.acceptance_rate
         assert get("draft_speedup_ratio", name) == (pool.speedup and pool.speedup.value)
-    assert get("pacing_steps_total", "good", reason="draft tokens pay")
+    assert get("pacing_steps_total", "good", reason="speculating")
 
 
 async def test_counters_move_while_a_stream_runs() -> None:

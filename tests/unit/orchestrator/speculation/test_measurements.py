@@ -10,6 +10,14 @@ from orchestrator.speculation.measurements import (
 from paceline.protocol.proposal import Drafter
 
 
+def observes(measurements: DraftMeasurements, sessions: int = 1) -> bool:
+    """Whether a round has its draft tokens each at once."""
+    stale = measurements.waits_are_stale(sessions)
+    if stale:
+        measurements.begin_observing_waits()
+    return stale
+
+
 def test_a_plain_step_is_measured_again_after_so_many_rounds_of_each_stream() -> None:
     measurements = TargetMeasurements()
     assert measurements.decode_step_is_stale(0)
@@ -28,14 +36,14 @@ def test_a_plain_step_is_measured_again_after_so_many_rounds_of_each_stream() ->
 
 def test_one_round_in_so_many_has_its_draft_tokens_at_once_and_all_until_they_are_known() -> None:
     measurements = DraftMeasurements()
-    assert measurements.may_observe_waits()
-    assert measurements.may_observe_waits()
+    assert observes(measurements)
+    assert observes(measurements)
     for restart in (True, False):
         measurements.observe_wait(0.002, Drafter.MODEL, restart=restart)
     turns = []
     for _ in range(3 * WAIT_ROUNDS):
         measurements.count(4)
-        turns.append(measurements.may_observe_waits())
+        turns.append(observes(measurements))
     assert sum(turns) == 3
 
 
@@ -46,5 +54,5 @@ def test_beside_many_streams_fewer_rounds_have_their_draft_tokens_at_once() -> N
     turns = []
     for _ in range(2 * WAIT_STEPS * 64):
         measurements.count(4)
-        turns.append(measurements.may_observe_waits(sessions=64))
+        turns.append(observes(measurements, sessions=64))
     assert sum(turns) == 2

@@ -14,16 +14,17 @@ from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving.event_buffer import BUFFER_BYTES
 from orchestrator.serving.statistics import StreamStatistics
-from orchestrator.speculation.adaptive_pacer import AdaptivePacer, Reason
+from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import (
     BENCH_PROBE_TOKENS,
     BENCH_STREAMS,
     DraftMeasurements,
 )
+from orchestrator.speculation.pacer import Reason
 from orchestrator.speculation.plan import DraftState
 from orchestrator.speculation.pool_pacer import PoolPacer
-from orchestrator.speculation.round_times import Intervals
+from orchestrator.speculation.round_times import RoundTimes
 from paceline.averages import Mean
 from paceline.engine.core.cost import CostFit
 from paceline.errors import Unavailable
@@ -113,16 +114,15 @@ def test_nor_does_a_draft_lose_or_gain_by_it(happens: Callable[[Driven], None]) 
     driven = Driven()
     driven.steps(20)
     driven.steps(50, draft=DRAFTS)
-    throughput = driven.pacer._adaptive
-    assert throughput is not None
-    before = throughput.throughput
+    before = driven.pacer.explain().numbers["throughput"]
     for _ in range(2):
         driven.pacer.plan(500, DRAFTS)
         happens(driven)
         driven.steps(40, draft=DRAFTS)
-    assert throughput.reason is Reason.SPECULATING
-    assert throughput.throughput == pytest.approx(before, rel=0.05)
-    assert throughput.speedup == pytest.approx(3.0, rel=0.05)
+    numbers = driven.pacer.explain().numbers
+    assert driven.pacer.reason is Reason.SPECULATING
+    assert numbers["throughput"] == pytest.approx(before, rel=0.05)
+    assert numbers["speedup"] == pytest.approx(3.0, rel=0.05)
     driven.pacer.end()
     assert not driven.measurements.benched
     assert driven.measurements.speculating_speedup == pytest.approx(3.0, rel=0.05)
@@ -136,7 +136,7 @@ def test_steps_that_stay_long_are_what_they_take_by_now() -> None:
 
 
 def test_a_wait_for_the_draft_counts_however_long_it_is() -> None:
-    intervals = Intervals()
+    intervals = RoundTimes()
     for step in range(10):
         intervals.observe(verdict(step * STEP))
     asked = 9 * STEP + LONG
