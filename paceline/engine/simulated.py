@@ -43,8 +43,8 @@ def _numbers(value: object) -> object:
 Chance = Annotated[float, Field(ge=0, le=1)]
 
 
-class Simulation(BaseModel, extra="forbid", frozen=True):
-    """What is stated. The target's tokens are a hash, which the draft knows, as often as stated.
+class SimulatedModel(BaseModel, extra="forbid", frozen=True):
+    """What is stated of it. The target's tokens are a hash; the draft knows as many as stated.
 
     For greedy outputs: with a temperature the acceptance is lower than stated.
     """
@@ -70,7 +70,7 @@ class Simulation(BaseModel, extra="forbid", frozen=True):
     seed: int = Field(0, ge=0, description="Of the target's tokens: equal for target and draft.")
 
     @classmethod
-    def parse(cls, name: str) -> "Simulation":
+    def parse(cls, name: str) -> "SimulatedModel":
         """Of a model's name; InvalidArgument naming the first field that is wrong."""
         pairs = [pair.partition("=") for pair in name.removeprefix(PREFIX).lstrip(":").split(",")]
         try:
@@ -128,7 +128,7 @@ class PathCache(TokenPath):
 
 
 def is_simulated(name: str) -> bool:
-    """Whether a model's name stands for a simulation."""
+    """Whether a name is that of a simulated model."""
     return name.partition(":")[0] == PREFIX
 
 
@@ -137,9 +137,9 @@ class SimulatedRunner:
 
     page_tokens = PAGE_TOKENS
 
-    def __init__(self, simulation: Simulation, *, drafts: bool) -> None:
+    def __init__(self, model: SimulatedModel, *, drafts: bool) -> None:
         """drafts: give the draft's logits, not the target's."""
-        self._simulation = simulation
+        self._model = model
         self._drafts = drafts
         self._overslept = 0.0
 
@@ -153,7 +153,7 @@ class SimulatedRunner:
         rows = sum(len(span.token_ids) for _, span in batch)
         logits = [self._span(cache, span) for cache, span in batch]
         # Sleep takes longer than asked for: the next step is shortened by that.
-        due = started + self._simulation.seconds(rows) - self._overslept
+        due = started + self._model.seconds(rows) - self._overslept
         time.sleep(max(0.0, due - time.perf_counter()))
         self._overslept = min(_OVERSLEPT, time.perf_counter() - due)
         return logits
@@ -168,11 +168,11 @@ class SimulatedRunner:
             position = cache.length - span.logit_rows + index + 1
             path = cache.digest_before(position)
             if self._drafts:
-                picked, margin = self._simulation.draft_token(path, position)
-                rows[index, self._simulation.second(path, picked)] = _SECOND
+                picked, margin = self._model.draft_token(path, position)
+                rows[index, self._model.second(path, picked)] = _SECOND
                 rows[index, picked] = _SECOND + margin
             else:
-                rows[index, self._simulation.truth(path)] = _SURE
+                rows[index, self._model.truth(path)] = _SURE
         return rows
 
 
@@ -180,10 +180,10 @@ def start_simulated(
     settings: EngineSettings, registry: CollectorRegistry, *, drafts: bool
 ) -> StartedEngine:
     """Start at once. Its cores are its own: simulated servers do not contend."""
-    simulation = Simulation.parse(settings.model)
+    simulated = SimulatedModel.parse(settings.model)
     model = ModelInfo(
         name=settings.model_name or PREFIX,
-        fingerprint=f"{PREFIX}-{simulation.seed}",
+        fingerprint=f"{PREFIX}-{simulated.seed}",
         vocabulary_hash=f"{PREFIX}-bytes",
         vocabulary_size=VOCABULARY_SIZE,
         max_positions=MAX_POSITIONS,
@@ -193,7 +193,7 @@ def start_simulated(
         host=f"{socket.gethostname()}/{getpid()}",
         cores=Cores("", (), 0.0),
     )
-    runner = SimulatedRunner(simulation, drafts=drafts)
+    runner = SimulatedRunner(simulated, drafts=drafts)
     engine = start_worker(settings, runner, registry)
     return StartedEngine(engine, model, _tokenizer())
 

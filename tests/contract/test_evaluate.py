@@ -12,7 +12,7 @@ import pytest
 from benchmarks.mismatched import mismatched
 from orchestrator.backends.replica import Replica
 from paceline.engine.sampling.sampler import NOISE_SPAN
-from paceline.engine.simulated import Simulation
+from paceline.engine.simulated import SimulatedModel
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Opening
@@ -70,7 +70,7 @@ async def recorded(
 async def test_each_draft_token_is_the_drafts_own_behind_the_targets_tokens() -> None:
     output, found, recorder = await recorded("simulated:step_ms=1", DRAFT, "model")
     path = (*PROMPT, *output.token_ids)
-    simulation = Simulation.parse(DRAFT)
+    simulation = SimulatedModel.parse(DRAFT)
     near = 0
     for at, draft_token in enumerate(found.unpacked()):
         position = len(PROMPT) + at

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from prometheus_client import CollectorRegistry
 
 from paceline.engine.interfaces import Decoder, KVCache, Runner, StartedEngine, StepReport
-from paceline.engine.simulated import SimulatedRunner, Simulation, start_simulated
+from paceline.engine.simulated import SimulatedModel, SimulatedRunner, start_simulated
 from paceline.errors import Unavailable
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.model import KVSize
@@ -112,7 +112,7 @@ async def output(target: str, draft: str) -> tuple[int, ...]:
 async def test_a_target_on_another_engine_gives_the_same_tokens() -> None:
     settings, registry = TargetSettings(model=MODEL), CollectorRegistry()
     started = start_simulated(settings, registry, drafts=False)
-    other = OneByOneEngine(SimulatedRunner(Simulation.parse(MODEL), drafts=False))
+    other = OneByOneEngine(SimulatedRunner(SimulatedModel.parse(MODEL), drafts=False))
     service = TargetServer(StartedEngine(other, started.model, started.tokenizer), registry)
     async with (
         servers.draft("simulated:step_ms=1,acceptance=0.7", drafter="model") as draft,

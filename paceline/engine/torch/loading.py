@@ -107,10 +107,7 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
 def _checked_forward(
     model: PreTrainedModel, config: Any, weights: str, operators: BatchInvariantOperators | None
 ) -> tuple[ForwardPass, RopeLength]:
-    """The model's forward pass, compared with that of transformers.
-
-    config: as its file has it; transformers changes the model's own.
-    """
+    """The model's forward pass, compared with that of transformers. config: as in its file."""
     reference = Reference.of(model)
     rope_length = RopeLength(config)
     follow_sessions(model, rope_length)

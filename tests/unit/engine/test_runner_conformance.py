@@ -9,7 +9,7 @@ import torch
 
 from draft_server.model_free import NoRunner
 from paceline.engine.interfaces import Logits, Runner, Span
-from paceline.engine.simulated import SimulatedRunner, Simulation
+from paceline.engine.simulated import SimulatedModel, SimulatedRunner
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
 from paceline.engine.torch.loading import load_model
 from paceline.engine.torch.padding import batch_invariant
@@ -34,7 +34,7 @@ def torch_runner(folder: Path, family: str, dtype: str) -> Runner:
 
 
 def simulated_runner(*, drafts: bool) -> Runner:
-    return SimulatedRunner(Simulation.parse("simulated:step_ms=0"), drafts=drafts)
+    return SimulatedRunner(SimulatedModel.parse("simulated:step_ms=0"), drafts=drafts)
 
 
 RUNNERS: dict[str, Callable[[Path], Runner]] = {

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.engine.interfaces import Span
-from paceline.engine.simulated import VOCABULARY_SIZE, SimulatedRunner, Simulation, _tokenizer
+from paceline.engine.simulated import VOCABULARY_SIZE, SimulatedModel, SimulatedRunner, _tokenizer
 from paceline.errors import InvalidArgument
 from paceline.protocol.hashing import mix
 
@@ -17,7 +17,7 @@ FREE = "simulated:step_ms=0"
 def test_draft_tokens_are_right_as_often_as_stated_and_surer_when_they_are(
     acceptance: float,
 ) -> None:
-    draft = Simulation.parse(f"simulated:acceptance={acceptance}")
+    draft = SimulatedModel.parse(f"simulated:acceptance={acceptance}")
     right: list[float] = []
     wrong: list[float] = []
     for position in range(4000):
@@ -32,14 +32,14 @@ def test_draft_tokens_are_right_as_often_as_stated_and_surer_when_they_are(
 
 
 def test_acceptance_can_turn_with_the_position() -> None:
-    draft = Simulation.parse("simulated:acceptance=0.9/0.1,phase_tokens=100")
+    draft = SimulatedModel.parse("simulated:acceptance=0.9/0.1,phase_tokens=100")
     assert [draft.chance(at) for at in (0, 99, 100, 199, 200)] == [0.9, 0.9, 0.1, 0.1, 0.9]
 
 
 @given(st.lists(st.integers(0, VOCABULARY_SIZE - 1), min_size=1, max_size=12), st.integers(0, 11))
 def test_a_row_does_not_depend_on_how_its_tokens_were_cut(tokens: list[int], cut: int) -> None:
     for drafts in (True, False):
-        runner = SimulatedRunner(Simulation.parse(FREE), drafts=drafts)
+        runner = SimulatedRunner(SimulatedModel.parse(FREE), drafts=drafts)
         whole = runner.forward([(runner.new_cache(), Span(0, tuple(tokens), len(tokens)))])[0]
         cache, at = runner.new_cache(), min(cut, len(tokens) - 1)
         if at:
@@ -49,7 +49,7 @@ def test_a_row_does_not_depend_on_how_its_tokens_were_cut(tokens: list[int], cut
 
 
 def test_streams_that_began_apart_stay_apart() -> None:
-    runner = SimulatedRunner(Simulation.parse(FREE), drafts=False)
+    runner = SimulatedRunner(SimulatedModel.parse(FREE), drafts=False)
     caches = [runner.new_cache(), runner.new_cache()]
     outputs: list[list[int]] = [[1], [2]]
     for at in range(200):
@@ -73,7 +73,7 @@ def test_streams_that_began_apart_stay_apart() -> None:
 )
 def test_what_cannot_be_is_refused_by_name(name: str, field: str) -> None:
     with pytest.raises(InvalidArgument, match=field):
-        Simulation.parse(name)
+        SimulatedModel.parse(name)
 
 
 def test_its_tokenizer_takes_any_text_and_gives_it_back() -> None:

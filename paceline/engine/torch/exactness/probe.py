@@ -28,7 +28,7 @@ Rows = dict[int, NDArray[np.floating]]
 
 
 @dataclass(slots=True)
-class _Session:
+class _ProbedSession:
     """A session that has run up to `position`."""
 
     tokens: TokenIds
@@ -60,7 +60,7 @@ def probe(
     steps = [
         min(max_batched_tokens, length - start) for start in range(0, length, max_batched_tokens)
     ]
-    whole, beginning = (_Session(tokens, runner.new_cache()) for _ in range(2))
+    whole, beginning = (_ProbedSession(tokens, runner.new_cache()) for _ in range(2))
     _run(runner, whole, steps)
     _run(runner, beginning, [min(COMPARED_ROWS, length)])
     expected = {**whole.rows, **beginning.rows}
@@ -73,7 +73,7 @@ def probe(
 
 def first_bits(runner: Runner, vocabulary_size: int) -> str:
     """A hash of a short prompt's rows."""
-    session = _Session(_tokens(vocabulary_size, COMPARED_ROWS), runner.new_cache())
+    session = _ProbedSession(_tokens(vocabulary_size, COMPARED_ROWS), runner.new_cache())
     _run(runner, session, [COMPARED_ROWS])
     bits = b"".join(row.tobytes() for row in session.rows.values())
     return hashlib.sha256(bits).hexdigest()
@@ -81,7 +81,7 @@ def first_bits(runner: Runner, vocabulary_size: int) -> str:
 
 def _in_company(runner: Runner, tokens: TokenIds, steps: Sequence[int]) -> Rows:
     """The same tokens in other steps: single tokens, verify blocks and long pieces."""
-    session = _Session(tokens, runner.new_cache())
+    session = _ProbedSession(tokens, runner.new_cache())
     pieces = _cut(steps[0], [1] * ALONE + [BLOCK])
     for rows in steps[1:]:
         pieces += _cut(rows, [rows // 3])
@@ -89,10 +89,10 @@ def _in_company(runner: Runner, tokens: TokenIds, steps: Sequence[int]) -> Rows:
     return session.rows
 
 
-def _resumed(runner: Runner, whole: _Session) -> Rows:
+def _resumed(runner: Runner, whole: _ProbedSession) -> Rows:
     """From a copy of all but the last tokens, behind draft tokens that were rejected."""
     at = max(1, len(whole.tokens) - RESUMED)
-    session = _Session(whole.tokens, whole.cache.copy(at), at)
+    session = _ProbedSession(whole.tokens, whole.cache.copy(at), at)
     wrong = tuple(reversed(whole.tokens[:BLOCK]))
     runner.forward([(session.cache, Span(at, wrong, len(wrong)))])
     _run(runner, session, _cut(len(whole.tokens) - at, [1] * ALONE), OTHERS)
@@ -109,10 +109,10 @@ def _cut(rows: int, first: Sequence[int]) -> list[int]:
 
 
 def _run(
-    runner: Runner, session: _Session, pieces: Sequence[int], others: Sequence[int] = ()
+    runner: Runner, session: _ProbedSession, pieces: Sequence[int], others: Sequence[int] = ()
 ) -> None:
     """Run the session in pieces, beside other sessions with these rows in each step."""
-    beside = [_Session(session.tokens[::-1], runner.new_cache()) for _ in others]
+    beside = [_ProbedSession(session.tokens[::-1], runner.new_cache()) for _ in others]
     for piece in pieces:
         spans = [other.span(count) for other, count in zip(beside, others, strict=True)]
         batch = list(zip(beside, spans, strict=True))
