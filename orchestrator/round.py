@@ -1,6 +1,7 @@
-"""The round: propose, verify, recover.
+"""The round: propose, verify, recover. The whole of speculative decoding on one screen.
 
-The whole of speculative decoding on one screen; no I/O of its own.
+It does no I/O of its own. Target, Draft and Stream are the seam: TargetCall, DraftLink or NoDraft,
+and OutputStream are behind it, and in simulations others are.
 """
 
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ class Target(Protocol):
 
 
 class Draft(Protocol):
-    """The session on the draft server: advice, which may fail to come but never fails."""
+    """The session on the draft server. It gives advice, which may be late, wrong or absent."""
 
     @property
     def state(self) -> DraftState:
@@ -40,7 +41,7 @@ class Draft(Protocol):
 
 
 class Stream(Protocol):
-    """The output."""
+    """The output to the client."""
 
     @property
     def remaining(self) -> int:

@@ -13,6 +13,7 @@ from orchestrator.backends.contract import (
     SignsOfLife,
     TargetContract,
 )
+from orchestrator.backends.liveness import EngineProgress, SilenceWatch
 from orchestrator.backends.replica import Replica
 from paceline.errors import Unavailable
 from paceline.protocol.proposal import Proposal
@@ -29,18 +30,10 @@ from paceline.rpc.codec.session import (
 )
 from paceline.rpc.multiplex.call import SharedCall
 from paceline.rpc.request_id import outgoing_metadata
-from paceline.rpc.session_stream import PROGRESS_SECONDS
 from paceline.rpc.status_codes import from_rpc_error
-from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
+from paceline.v1 import draft_pb2, draft_pb2_grpc, target_pb2, target_pb2_grpc
 
-SILENCE_SECONDS = 5.0
-"""Servers say something every second; one that is silent this long is dead."""
 _ANY = 2**32
-_WATCH_SECONDS = 1.0
-_LOOKS = 5
-"""So often a read must be seen to wait: what came while the event loop stood still comes first."""
-STANDSTILL_SECONDS = 60.0
-"""An engine that makes no step this long, with work to do, is dead."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -69,10 +62,10 @@ def _begin(
 ) -> Call:
     """A call for one session more on the replica.
 
-    The first has one of its own, which takes a hop less on either side; those that come while
-    others are there share one, where a message less counts for more. alone: begins the one,
-    share: the other. much: more is sent than may wait for one session of many, so that it needs
-    a call of its own, which holds up the server while nobody reads.
+    The first session has a call of its own, which takes a hop less on either side. Sessions that
+    come while others are there share a call, where fewer messages count for more. alone: begins a
+    call of its own. share: begins one to share. much: more is sent than may wait for one session
+    of many; it needs a call of its own, which holds up the server while nobody reads.
     """
     if much or not replica.sessions or not replica.takes_shared_calls:
         return alone(timeout=seconds, metadata=outgoing_metadata())
@@ -82,21 +75,16 @@ def _begin(
 
 
 class SessionCall(Generic[Request, Response]):
-    """One session on one server; leaving the context cancels it, which frees the session."""
+    """One session on one server. Leaving the context cancels it, which frees the session."""
 
     def __init__(self, replica: Replica, call: Call, seconds: float) -> None:
         """`call` has just begun, for so many seconds."""
         self._replica = replica
         self._call = call
         self._seconds = seconds
-        self._engine_steps = -1
-        self._still = 0
-        self._loop = asyncio.get_running_loop()
-        self._reading_since: float | None = None
-        self._looks = 0
-        self._silent = False
-        self._signs = SignsOfLife(self._loop.time())
-        self._watch = self._look_later()
+        self._now = asyncio.get_running_loop().time
+        self._signs = SignsOfLife(self._now())
+        self._silence = SilenceWatch(call)
 
     async def __aenter__(self) -> Self:
         """Count the session."""
@@ -105,29 +93,9 @@ class SessionCall(Generic[Request, Response]):
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel the call."""
-        self._watch.cancel()
+        self._silence.stop()
         self._replica.sessions -= 1
         self._call.cancel()
-
-    def _look(self) -> None:
-        """Cancel a call that has been read in vain for too long, else look again later.
-
-        One timer a session: a timeout around each read would cost as much as the read. Looks are
-        counted, not only seconds: while the event loop stands still nothing is read, and that is
-        no silence. Between two looks it has turned.
-        """
-        since = self._reading_since
-        self._looks += since is not None
-        silent = since is not None and self._loop.time() - since > SILENCE_SECONDS
-        if silent and self._looks > _LOOKS:
-            self._silent = True
-            self._call.cancel()
-        else:
-            self._watch = self._look_later()
-
-    def _look_later(self) -> asyncio.TimerHandle:
-        seconds = min(_WATCH_SECONDS, SILENCE_SECONDS / _LOOKS)
-        return self._loop.call_later(seconds, self._look)
 
     async def _open(self, request: Any) -> Opened:
         request.open.timeout_seconds = self._seconds
@@ -148,33 +116,20 @@ class SessionCall(Generic[Request, Response]):
             await self._call.write(request)
 
     async def _read(self) -> Response:
-        self._reading_since, self._looks = self._loop.time(), 0
+        self._silence.reading()
         try:
             response: Any = await self._call.read()
         except asyncio.CancelledError:
-            if not self._silent:
+            if not self._silence.silent:
                 raise
             raise Unavailable(f"the server at {self._replica.address} is silent") from None
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
         finally:
-            self._reading_since = None
+            self._silence.read()
         if response is grpc.aio.EOF:
             raise Unavailable(f"the server at {self._replica.address} ended the call")
         return response  # type: ignore[no-any-return]
-
-    def _note(self, progress: session_pb2.Progress) -> None:
-        """Hold the engine to its progress while an answer is due.
-
-        By what it says, one word each PROGRESS_SECONDS: it may be read long after it was said.
-        """
-        self._signs.note(self._loop.time())
-        if progress.engine_steps != self._engine_steps:
-            self._engine_steps, self._still = progress.engine_steps, 0
-            return
-        self._still += 1
-        if self._still * PROGRESS_SECONDS > STANDSTILL_SECONDS:
-            raise Unavailable(f"the engine at {self._replica.address} stands still")
 
 
 class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse]):
@@ -203,7 +158,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         super().__init__(replica, call, seconds)
         self._on_prompt_logprobs = on_prompt_logprobs
         self._room = room
-        self._now = self._loop.time
+        self._progress = EngineProgress()
         self._asked = self._codec = 0.0
 
     async def open(self, opening: Opening) -> Opened:
@@ -235,7 +190,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
                 verdict = self._checked(response.verdict)
                 codec = self._codec + self._now() - arrived
                 yield TimedVerdict(verdict, arrived, self._asked, codec)
-                self._still = 0
+                self._progress.answer()
             elif kind == "prompt_logprobs":
                 piece = prompt_logprobs_from_proto(response.prompt_logprobs)
                 self._contract.check_prompt_logprobs(piece)
@@ -243,9 +198,15 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
                 if self._room is not None:
                     await self._room()
             elif kind == "progress":
-                self._note(response.progress)
+                self._note(response.progress.engine_steps)
             else:
                 raise BrokenContract(f"it says {kind or 'nothing known'} behind opened")
+
+    def _note(self, engine_steps: int) -> None:
+        """A sign of life, while an answer is due."""
+        self._signs.note(self._now())
+        if self._progress.stands_still(engine_steps):
+            raise Unavailable(f"the engine at {self._replica.address} stands still")
 
     def _checked(self, message: target_pb2.Verdict) -> Verdict:
         sizes = len(message.token_ids), message.verified, message.accepted, len(message.logprobs)
@@ -288,7 +249,7 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
                 for proposal in self._checked(response.proposals):
                     yield proposal
             elif kind == "progress":
-                self._signs.note(self._loop.time())
+                self._signs.note(self._now())
             else:
                 raise BrokenContract(f"it says {kind or 'nothing known'} behind opened")
 

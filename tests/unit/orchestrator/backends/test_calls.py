@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from orchestrator.backends import calls as module
+from orchestrator.backends import liveness
 from orchestrator.backends.calls import TargetCall
 from orchestrator.backends.replica import Replica
 from paceline.errors import Unavailable
@@ -83,8 +83,8 @@ async def first(call: TargetCall) -> int:
 async def test_what_came_while_the_event_loop_stood_still_is_read_before_anybody_is_judged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "SILENCE_SECONDS", LIMIT)
-    monkeypatch.setattr(module, "_WATCH_SECONDS", LIMIT / 5)
+    monkeypatch.setattr(liveness, "SILENCE_SECONDS", LIMIT)
+    monkeypatch.setattr(liveness, "_WATCH_SECONDS", LIMIT / 5)
     target = Threaded()
 
     def stand_still() -> None:
@@ -101,8 +101,8 @@ async def test_what_came_while_the_event_loop_stood_still_is_read_before_anybody
 async def test_so_it_is_when_the_loop_stands_still_again_and_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "SILENCE_SECONDS", LIMIT / 2)
-    monkeypatch.setattr(module, "_WATCH_SECONDS", LIMIT / 10)
+    monkeypatch.setattr(liveness, "SILENCE_SECONDS", LIMIT / 2)
+    monkeypatch.setattr(liveness, "_WATCH_SECONDS", LIMIT / 10)
     target = Threaded()
 
     def stand_still(times: int) -> None:
@@ -120,7 +120,7 @@ async def test_so_it_is_when_the_loop_stands_still_again_and_again(
 
 
 async def test_a_server_that_says_nothing_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SILENCE_SECONDS", LIMIT)
+    monkeypatch.setattr(liveness, "SILENCE_SECONDS", LIMIT)
     async with threaded(Threaded()) as call:
         with pytest.raises(Unavailable, match="is silent"):
             await first(call)
@@ -129,7 +129,7 @@ async def test_a_server_that_says_nothing_is_dead(monkeypatch: pytest.MonkeyPatc
 async def test_an_engine_that_makes_no_step_is_dead_by_what_it_says_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "STANDSTILL_SECONDS", 3.0)
+    monkeypatch.setattr(liveness, "STANDSTILL_SECONDS", 3.0)
     for said, dead in ((3, False), (5, True)):
         target = Threaded()
         target.progress = said
