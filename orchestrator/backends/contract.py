@@ -1,4 +1,4 @@
-"""What servers may say, by what they were asked: checked before anything is made of it. Pure.
+"""What servers may say, by what they were asked: checked before it is used. Pure.
 
 A check costs no more than a look at lengths and at each number once. What an honest server can
 say is never refused, however late it comes.
@@ -14,17 +14,16 @@ from paceline.protocol.session import Advance, Opened, Opening
 from paceline.protocol.verdict import PromptLogprobs, Verdict, Verify
 
 _SLACK = MAX_BRANCH_TOKENS
-"""Draft tokens beyond the lookahead: branches, and what a branch that was taken goes on
-with."""
+"""Draft tokens beyond the lookahead: branches, and what follows a branch that was taken."""
 _PER_ADVANCE = 2 * MAX_BRANCH_TOKENS
 """Draft tokens that an Advance may bring beside its lookahead."""
 MOST_PENDING = 16384
-"""Draft tokens that may ever be under way; far more than come while an event loop stands still."""
+"""Draft tokens that may ever be on their way. Far fewer come while an event loop stands still."""
 MOST_STRAYS = 64
 """Proposals in a row that follow nothing the draft was told or has said."""
 _NOTES = 64
 _NOTES_PER_SECOND = 4.0
-"""Signs of life that a server may give: it owes one each second without an answer."""
+"""Signs of life that a server may give. It owes one each second without an answer."""
 
 
 class BrokenContract(Internal):

@@ -35,12 +35,12 @@ _log = structlog.get_logger(__name__)
 RETRY_SECONDS = 1.0
 """How long after a draft is lost another one is tried."""
 RECONSIDER_SECONDS = 1.0
-"""How often it is asked whether another pool would do the stream more good."""
+"""How often a stream looks whether another pool would speed it up more."""
 NOTHING = Proposal(0, 0, ())
 
 
 class DraftedStream(Protocol):
-    """The output that a draft works for."""
+    """The output of a stream that has a draft."""
 
     @property
     def output(self) -> tuple[int, ...]:
@@ -57,20 +57,20 @@ class DraftedStream(Protocol):
         """Draft tokens came."""
 
     def count_in(self, counts: PoolCounts) -> None:
-        """What the stream comes to is counted there from now on."""
+        """Count the stream there from now on."""
 
 
 class NoDraft:
-    """The target alone."""
+    """The draft of a stream without one: the target decodes alone."""
 
     state = DraftState(ready=False)
 
     def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
-        """Nobody to tell."""
+        """There is nobody to tell."""
         return ()
 
     def is_short_of(self, plan: Plan) -> bool:
-        """It never has anything, and nobody waits for it."""
+        """Nobody waits for it."""
         return False
 
     async def take(self, plan: Plan) -> Proposal:
@@ -79,7 +79,7 @@ class NoDraft:
 
 
 class DraftLink:
-    """A session on some draft server, found anew when it is lost or another pool is better."""
+    """A session on some draft server; when that is lost, or another pool is better, on another."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class DraftLink:
         self._replica: Replica | None = None
 
     def use_target(self, target: ModelInfo) -> None:
-        """The stream goes on with another target, maybe elsewhere."""
+        """The stream goes on with another target, maybe on another machine."""
         self._target = target
         if self._session is not None and self._replica is not None:
             self._session.share_cores(_share_cores(self._replica, target))
@@ -133,7 +133,7 @@ class DraftLink:
             return NOTHING
         proposal = await session.take(plan)
         self._stream.waited(session.waited_seconds)
-        if self._session is not session:  # lost meanwhile: the wait for it is none that rounds take
+        if self._session is not session:  # lost meanwhile: a round does not wait like that
             self._pacer.interrupted()
         return proposal
 
@@ -151,7 +151,7 @@ class DraftLink:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow_any(self) -> None:
-        """The draft of the pool that is chosen; where that refuses, of another one, at once."""
+        """Draft with a server of the chosen pool; where it refuses, with another one, at once."""
         full: dict[Replica, str] = {}
         unfit: dict[Replica, str] = {}
         wanted: DraftPool | None = None
@@ -210,7 +210,7 @@ class DraftLink:
     async def _wants_other(
         self, pool: DraftPool, session: DraftSession, unfit: Collection[Replica]
     ) -> DraftPool:
-        """Wait until another pool would do the stream more good; returns it.
+        """Wait until another pool would speed up the stream more; returns it.
 
         Raises InvalidArgument once the draft's positions are used up.
         """
@@ -229,8 +229,8 @@ class DraftLink:
     def _for_draft(self, draft: ModelInfo | None) -> Opening:
         """The draft's session: as much of the output as it has positions for.
 
-        Its numerics are its own, and of logprobs it knows nothing. What it shares of its streams it
-        shares among those of one vocabulary.
+        A draft has numerics of its own and no use for logprobs. It shares prefixes only among
+        streams of one target vocabulary: cache_salt says which.
         """
         opening, target = self._opening, self._target
         room = draft.max_positions - len(opening.prompt_token_ids) if draft else opening.max_tokens
@@ -266,7 +266,7 @@ def _share_cores(replica: Replica, target: ModelInfo) -> bool:
 
 
 def _is_too_small(replica: Replica, opening: Opening) -> bool:
-    """Whether a draft's KV never has room for a stream."""
+    """Whether a draft's KV can never hold a stream."""
     kv = replica.model.kv if replica.model is not None else None
     return kv is not None and opening.max_length > kv.most(resumes=False)
 

@@ -11,8 +11,7 @@ STANDSTILL_SECONDS = 60.0
 """An engine that makes no step this long, with work to do, is dead."""
 _WATCH_SECONDS = 1.0
 _LOOKS = 5
-"""So often a read must be seen to wait: what came while the event loop stood still still comes
-first."""
+"""A read must be seen to wait so often: what came while the loop stood still is read first."""
 
 
 class Cancellable(Protocol):

@@ -1,4 +1,4 @@
-"""Pools: which draft or target servers there are, what they serve, and which one to pick."""
+"""A pool of servers: which there are, what they serve, and which one to pick."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
@@ -57,7 +57,7 @@ class Pool:
             await asyncio.gather(*(replica.channel.close() for replica in self._replicas.values()))
 
     async def poll(self) -> None:
-        """Ask every server once. What one answers keeps nobody from hearing the others."""
+        """Ask every server once. A server that answers nonsense does not disturb the others."""
         await asyncio.gather(*(_poll(replica) for replica in self._replicas.values()))
         self._tell_apart()
 
@@ -75,7 +75,7 @@ class Pool:
         return least_loaded(fitting)
 
     def _tell_apart(self) -> None:
-        """What answers at two addresses is one server, at the first of them."""
+        """A process that answers at two addresses is one server, at the first of them."""
         spare = {address for name in self._resolved.values() for address in self._spare(name)}
         servers: dict[str, Replica] = {}
         for address, replica in self._replicas.items():
@@ -84,7 +84,7 @@ class Pool:
         self._servers = list(servers.values())
 
     def _spare(self, addresses: set[str]) -> set[str]:
-        """Those that do not answer, of a name that stands for servers of the other IP family.
+        """Addresses that do not answer, where those of the other IP family do.
 
         localhost is 127.0.0.1 and ::1, and most servers listen on one of them.
         """

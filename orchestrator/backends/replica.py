@@ -31,7 +31,7 @@ MISSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """That a server said what it was not asked for, and when."""
+    """When a server broke the contract, and how."""
 
     reason: str
     since: float = field(default_factory=time.monotonic)

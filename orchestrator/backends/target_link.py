@@ -1,4 +1,4 @@
-"""The target of one stream, from its first token to its last: as many servers as that takes."""
+"""The target of one stream: one server after another, from the first token to the last."""
 
 import asyncio
 import contextlib
@@ -28,12 +28,12 @@ from paceline.protocol.verdict import PromptLogprobs
 _log = structlog.get_logger(__name__)
 
 FAILOVER_SECONDS = 30.0
-"""A stream that gets no token for this long is given up."""
+"""A stream that gets no token for so long is given up."""
 _PAUSE_SECONDS = 0.2
 
 
 class ResumableStream(Stream, Protocol):
-    """An output that one target after the other may go on with."""
+    """The output of a stream that may move to another target."""
 
     on_target: Callable[[ModelInfo], None]
 
@@ -49,7 +49,7 @@ class ResumableStream(Stream, Protocol):
         """Pass a piece on, once: a target that takes over sends all pieces again."""
 
     def interrupted(self) -> None:
-        """The time until the next verdict is none that a round takes."""
+        """The time until the next verdict does not count as a round."""
 
 
 class TargetLink:
@@ -104,11 +104,11 @@ class TargetLink:
         await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _follow_any(self) -> None:
-        """Run rounds with a target that takes the stream: the next is asked when one does not.
+        """Run rounds with the first target that takes the stream.
 
-        Raises what the last one of those that may have room some day said, else what any said. It
-        is Unavailable, so that the stream waits, where it has begun, or one that is away may take
-        it. A target that breaks the contract counts as lost, and is not asked again.
+        If none does, raises the refusal of the last target that is only full, else the last one.
+        If the stream has begun, or a target that is away may take it, raises Unavailable instead:
+        the stream waits. A target that breaks the contract counts as lost, and is not asked again.
         """
         stream = self._stream
         opening = dataclasses.replace(self._opening, output_token_ids=stream.output)
@@ -136,7 +136,7 @@ class TargetLink:
 
     @contextlib.contextmanager
     def _broken_by(self, replica: Replica) -> Iterator[None]:
-        """A target that breaks the contract is lost."""
+        """A target that breaks the contract counts as lost."""
         try:
             yield
         except BrokenContract as error:
@@ -166,7 +166,7 @@ def _pick(
 def _all_were_asked(
     targets: Pool, fingerprint: str, refused: Mapping[Replica, PacelineError]
 ) -> bool:
-    """Whether none is known that may come back and have room for what the others have not."""
+    """Whether no other target is known that may come back and have room."""
     known = [one for one in targets.all if one.model is not None and not one.health.retired]
     alike = [one for one in known if one.model and one.model.fingerprint == fingerprint]
     return all(one in refused for one in alike)

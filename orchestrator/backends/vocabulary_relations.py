@@ -1,4 +1,4 @@
-"""What drafts' vocabularies have of the targets': compared once for each two."""
+"""Which tokens of the targets' vocabularies the drafts have: compared once for each pair."""
 
 import asyncio
 from collections.abc import Collection, Iterable
@@ -25,7 +25,7 @@ class VocabularyRelations:
         self._said: set[str] = set()
 
     def relation(self, draft: ModelInfo | None, target: ModelInfo) -> Relation | None:
-        """What a draft has of a target's vocabulary; None while that is not known."""
+        """Which tokens of a target's vocabulary a draft has; None while that is not known."""
         if draft is None:
             return None
         return by_hash(draft, target) or self._relations.get((_of(draft), _of(target)))
@@ -38,7 +38,7 @@ class VocabularyRelations:
         return found.map is None or FEATURE in draft.features
 
     def best(self, draft: ModelInfo | None, targets: Iterable[ModelInfo]) -> Relation | None:
-        """The relation to the target of which a draft has most; None while that is not known."""
+        """The relation to the target of which a draft has most tokens; None while not known."""
         known = [self.relation(draft, target) for target in targets]
         found = [one for one in known if one is not None]
         if not found or (None in known and not any(one.usable for one in found)):
@@ -46,7 +46,7 @@ class VocabularyRelations:
         return max(found, key=lambda one: (one.usable, one.same))
 
     async def learn(self, drafts: Collection[Replica], targets: Collection[Replica]) -> None:
-        """Compare those that are there and were not compared yet; forget those that are gone."""
+        """Compare the pairs that were not compared yet; forget those that are gone."""
         pairs = {
             (_of(draft.model), _of(target.model)): (draft, target)
             for draft in drafts
@@ -74,7 +74,7 @@ class VocabularyRelations:
 def by_hash(draft: ModelInfo, target: ModelInfo) -> Relation | None:
     """The relation, where it is known without the tokens.
 
-    Lookup has none of its own, and so all of any.
+    A drafter that only looks up has no vocabulary of its own: it has all tokens of any target.
     """
     if not draft.vocabulary_hash:
         return same_ids(target.vocabulary_size, target.vocabulary_size)
@@ -88,7 +88,7 @@ def _of(model: ModelInfo) -> Vocabulary:
 
 
 async def _compare(draft: Replica, target: Replica) -> Relation:
-    """Of two that are ready; reading large vocabularies takes a second, on a thread."""
+    """Compare two servers' vocabularies. Reading large ones takes a second, on a thread."""
     found = await asyncio.to_thread(relation, await tokens(target), await tokens(draft))
     _log.info("vocabularies compared", draft=draft.address, target=target.address, found=str(found))
     return found

@@ -1,4 +1,4 @@
-"""A committed tokens with tokens ahead of it: what draft and orchestrator both keep of a stream."""
+"""Committed tokens and the draft tokens behind them: draft and orchestrator both keep them."""
 
 from itertools import takewhile
 

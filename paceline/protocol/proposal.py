@@ -34,8 +34,8 @@ class Proposal:
     """A run of draft tokens on the path whose digest before `position` is `base_digest`.
 
     confidences: see DraftToken, one per token.
-    One that begins before the end of the draft tokens and differs from them is a branch to
-    them: it is for the case that the target rejects the draft token at its position.
+    A proposal that begins before the end of the draft tokens and differs from them is a branch:
+    it is for the case that the target rejects the draft token at its position.
     """
 
     position: int
@@ -46,13 +46,13 @@ class Proposal:
 
 
 End = tuple[int, int, Drafter]
-"""Position and digest behind a proposal, and who made it."""
+"""Position and digest behind a proposal, and what made it."""
 
 
 def joined(proposals: list[Proposal]) -> list[Proposal]:
     """The same draft tokens in as few proposals as can be: of one path and one drafter each.
 
-    An empty one stays where it is: it speaks of what came before it.
+    An empty one stays where it is: it says that nothing follows what came before it.
     """
     result: list[Proposal] = []
     ends: dict[End, int] = {}

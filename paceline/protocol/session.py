@@ -42,10 +42,10 @@ class Opened:
 class Advance:
     """Tokens committed from `position` on, and how far beyond them the draft may run.
 
-    ngram_lookahead: the same for what lookup draft tokens, which costs next to nothing.
-    due_seconds: when draft tokens are wanted; until the next of these moments they may wait for
-    each other. awaited: draft tokens that are waited for; so many go at once. branches: so many
-    the draft may work on at a time, beside its draft tokens.
+    ngram_lookahead: the same for draft tokens found by prompt lookup, which cost next to nothing.
+    due_seconds: when draft tokens are wanted; until the next of these times they may be held back.
+    awaited: draft tokens that are waited for; so many are sent at once. branches: how many the
+    draft may work on at a time, beside its draft tokens.
     """
 
     position: int
@@ -70,7 +70,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """Seconds of a step: step_seconds + token_seconds * rows."""
+    """Seconds of a step: step_seconds + token_seconds * batched tokens."""
 
     step_seconds: float
     token_seconds: float

@@ -1,4 +1,4 @@
-"""The committed tokens: tokens of prompt and output, and which proposals lie on it."""
+"""The tokens of a stream, prompt and output, and which proposals lie on them."""
 
 from collections.abc import Iterable
 
@@ -45,9 +45,9 @@ class TokenPath:
     def remainder(self, proposal: Proposal) -> tuple[int, ...]:
         """Tokens of `proposal` beyond the end of this path; empty when it lies off the path.
 
-        A proposal that begins further on than the path's end lies off it too: what is
-        between is not committed. Agreement of tokens alone would not do, because a stale
-        path can agree by luck; the digest covers all that came before.
+        A proposal that begins behind the path's end lies off it too: the tokens between are not
+        known. Equal tokens alone would not do, because a stale proposal can have equal tokens by
+        chance; the digest covers all that came before.
         """
         known = len(self) - proposal.position
         if not 0 <= known < len(proposal.token_ids) or not self.leads_to(proposal):
