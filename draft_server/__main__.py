@@ -2,7 +2,8 @@
 
 from prometheus_client import CollectorRegistry
 
-from draft_server.model_free import start_lookup
+from draft_server.drafters.registry import DRAFTERS
+from draft_server.engine_without_model import start_without_model
 from draft_server.service import draft_server
 from draft_server.settings import DraftSettings
 from paceline.engine import start as engine
@@ -14,10 +15,10 @@ NAMES = ("paceline.v1.DraftService", "paceline.v1.ModelService")
 
 
 def start(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
-    """Start what draft tokens. One that looks up only never imports torch."""
-    if settings.drafter == "ngram":
-        return start_lookup(settings, registry)
-    return engine.start(settings, registry, drafts=True)
+    """Start the engine. Without a model it never imports torch."""
+    if DRAFTERS[settings.drafter].needs_model:
+        return engine.start(settings, registry, drafts=True)
+    return start_without_model(settings, registry)
 
 
 def main() -> None:

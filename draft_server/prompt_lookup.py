@@ -1,4 +1,4 @@
-"""Lookup: what followed the same tokens before. Pure.
+"""Prompt lookup: what followed the same tokens before. Pure.
 
 Prompt lookup (Saxena 2023) and suffix matching (SuffixDecoding, Oliaro et al. 2024, arXiv
 2411.04975): outputs often repeat their prompt, themselves, or what others asked for before.
@@ -7,6 +7,8 @@ Prompt lookup (Saxena 2023) and suffix matching (SuffixDecoding, Oliaro et al. 2
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from paceline.protocol.session import Opening
 
 KEY_TOKENS = 2
 """A match has at least this many tokens."""
@@ -88,6 +90,11 @@ class RecentOutputs:
     def of(self, salt: str) -> tuple[SuffixIndex, ...]:
         """Streams of one salt, the last one first."""
         return tuple(reversed(self._by_salt.get(salt, ())))
+
+    def lookup(self, opening: Opening) -> "PromptLookup":
+        """For a stream that opens: in itself, then in those of its salt that ended before."""
+        tokens = opening.prompt_token_ids + opening.output_token_ids
+        return PromptLookup(tokens, self.of(opening.cache_salt))
 
 
 class PromptLookup:

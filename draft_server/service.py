@@ -8,9 +8,11 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
+from draft_server.drafters.base import StreamDrafter
+from draft_server.drafters.registry import DRAFTERS
 from draft_server.metrics import DraftMetrics
 from draft_server.prompt_lookup import RecentOutputs
-from draft_server.session import AnyDrafter, DraftStream
+from draft_server.session import DraftStream
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
@@ -37,9 +39,7 @@ Together = tuple[Proposal, ...]
 class DraftServer(EngineServer):
     """The engine and the services on it."""
 
-    def __init__(
-        self, started: StartedEngine, registry: CollectorRegistry, drafter: str = "model"
-    ) -> None:
+    def __init__(self, started: StartedEngine, registry: CollectorRegistry, drafter: str) -> None:
         """Own the engine; `drafter` is as in the settings."""
         features = (*started.model.features, VOCABULARY_MAP)
         model = dataclasses.replace(started.model, features=features)
@@ -58,14 +58,14 @@ def draft_server(drafter: str) -> Callable[[StartedEngine, CollectorRegistry], D
 
 
 class DraftService(draft_pb2_grpc.DraftServiceServicer):
-    """Drafts ahead."""
+    """Drafts ahead of targets."""
 
     def __init__(
         self, server: EngineServer, drafter: str, metrics: DraftMetrics, calls: CallInterceptor
     ) -> None:
         """Work on the server's engine. calls: wraps the sessions of shared calls."""
         self._server = server
-        self._drafter = drafter
+        self._make = DRAFTERS[drafter].load()
         self._metrics = metrics
         self._session = calls.streaming(self.Draft, DRAFT)
         self._recent = RecentOutputs()
@@ -74,11 +74,11 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         self, request_iterator: Requests, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[draft_pb2.DraftResponse]:
         """One session, from Open to the end of the stream."""
-        stream = DraftStream(self._server.engine, self._drafter, self._recent, self._metrics)
+        stream = DraftStream(self._server.engine, self._make, self._recent, self._metrics)
 
-        def post(drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> tuple[float, ...]:
+        def post(drafter: StreamDrafter, request: draft_pb2.DraftRequest) -> tuple[float, ...]:
             advance = self._advance(drafter, request)
-            stream.advance(drafter, advance)
+            drafter.advance(advance)
             return advance.due_seconds
 
         session = self._server.run_session(
@@ -100,7 +100,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         types = draft_pb2.DraftResponse, draft_pb2.DraftSharedResponse
         return SharedService(self._session, *types).messages(request_iterator)
 
-    def _advance(self, drafter: AnyDrafter, request: draft_pb2.DraftRequest) -> Advance:
+    def _advance(self, drafter: StreamDrafter, request: draft_pb2.DraftRequest) -> Advance:
         if request.WhichOneof("message") != "advance":
             raise InvalidArgument("only advance may follow open")
         vocabulary = drafter.ahead.vocabulary
@@ -123,7 +123,7 @@ def _together(proposals: list[Proposal]) -> list[Together]:
     return [tuple(joined(proposals))] if proposals else []
 
 
-def _more_to_come(drafter: AnyDrafter) -> bool:
+def _more_to_come(drafter: StreamDrafter) -> bool:
     """Whether what was drafted had better wait for more, until it is due."""
     ahead = drafter.ahead
     return (ahead.wanted > 0 or ahead.has_branches) and not ahead.take_awaited()

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from draft_server.drafters.registry import DEFAULT, DRAFTERS, SUMMARY, DrafterName
 from paceline.engine.settings import EngineSettings
 
 
@@ -18,17 +19,16 @@ class DraftSettings(EngineSettings):
 
     model: str = Field(
         "",
-        description="The model: a pulled name, a local folder, a .gguf file or a hub id. The "
-        "ngram drafter has none.",
+        description="The model: a pulled name, a local folder, a .gguf file or a hub id. A "
+        "drafter that only looks up has none.",
     )
     weights: Literal["bf16", "int8", "int4"] = Field(
         "int4",
         description="Weights of the linear layers, with bfloat16: as they are, or in 8 or 4 bits.",
     )
-    drafter: Literal["model", "ngram", "hybrid"] = Field(
-        "hybrid",
-        description="What drafts: the model; n-gram lookup of what followed the same tokens "
-        "before, in the stream and in recent ones; or lookup where much matches, else the model.",
+    drafter: DrafterName = Field(
+        DEFAULT,
+        description=f"What drafts. {SUMMARY}.",
     )
     port: int = Field(7072, ge=0, le=65535, description="Port for calls; 0 takes any free one.")
     health_port: int = Field(
@@ -38,6 +38,6 @@ class DraftSettings(EngineSettings):
 
     @model_validator(mode="after")
     def _has_a_model(self) -> Self:
-        if self.drafter != "ngram" and not self.model:
+        if DRAFTERS[self.drafter].needs_model and not self.model:
             raise ValueError(f"--model is missing; the {self.drafter} drafter needs one")
         return self

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from draft_server.drafters.registry import DRAFTERS
+
 THROWN_AWAY = ("--host=127.0.0.1", "--drain-seconds=0", "--health-port=0")
 UNWATCHED = (*THROWN_AWAY, "--metrics-port=0")
 """Flags of servers that a measurement starts for itself, and throws away."""
@@ -15,7 +17,7 @@ def target_command(model: str, socket: Path, flags: Sequence[str]) -> list[str]:
 
 def draft_command(model: str, drafter: str, socket: Path, flags: Sequence[str]) -> list[str]:
     """Arguments, for Python, of a draft server that listens on a socket."""
-    named = [] if drafter == "ngram" else [f"--model={model}"]
+    named = [f"--model={model}"] if DRAFTERS[drafter].needs_model else []
     return ["-m", "draft_server", *named, f"--drafter={drafter}", f"--socket={socket}", *flags]
 
 

@@ -1,1 +1,1 @@
-"""Drafters: anything that proposes."""
+"""Drafters: anything that proposes. registry has their names, base has what they promise."""

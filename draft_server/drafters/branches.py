@@ -10,8 +10,10 @@ from itertools import takewhile
 import structlog
 
 from draft_server.branched_path import MAX_BRANCHES, BranchEnd
-from draft_server.drafters.model import ModelDrafter, pick_next
-from paceline.engine.interfaces import Engine, Logits, OpenSession, Span, StepReport
+from draft_server.drafters.base import DraftContext
+from draft_server.drafters.sampling import DraftSampler
+from draft_server.run_ahead import RunAhead
+from paceline.engine.interfaces import Logits, OpenSession, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 
@@ -21,12 +23,20 @@ _log = structlog.get_logger(__name__)
 class BranchDrafter:
     """One session for branches: a Decoder that continues one after the other."""
 
-    def __init__(self, drafter: ModelDrafter, peers: "list[BranchDrafter]") -> None:
-        """Work for `drafter` beside `peers`; begin with its committed tokens."""
-        self._drafter = drafter
+    def __init__(
+        self,
+        context: DraftContext,
+        ahead: RunAhead,
+        sampler: DraftSampler,
+        peers: "list[BranchDrafter]",
+    ) -> None:
+        """Grow branches of `ahead` beside `peers`; begin with its committed tokens."""
+        self._deliver = context.deliver
+        self._ahead = ahead
+        self._sampler = sampler
         self._peers = peers
-        self.tokens = drafter.ahead.committed  # of which KV, as far as it goes, is right
-        prompt = drafter.opening.prompt_token_ids
+        self.tokens = ahead.committed  # of which KV, as far as it goes, is right
+        prompt = context.opening.prompt_token_ids
         self._history = History(prompt, self.tokens[len(prompt) :])
         self._committed = len(self.tokens)
         self.end: BranchEnd | None = None
@@ -38,7 +48,7 @@ class BranchDrafter:
 
     def plan(self, cached: int) -> Span | None:
         """What is not in KV yet of the branch that is most likely needed."""
-        ahead = self._drafter.ahead
+        ahead = self._ahead
         ahead.apply()
         claimed = [peer.end for peer in self._peers if peer is not self and peer.end]
         self.end = ahead.branch_to_grow(claimed, self.end)
@@ -46,14 +56,14 @@ class BranchDrafter:
             return None
         tokens = ahead.tokens_to(self.end)
         start = min(cached, self._follow(tokens), len(tokens) - 1)
-        return Span(start, self._drafter.target_ids.to_draft(tokens[start:]), 1)
+        return Span(start, self._sampler.model_ids(tokens[start:]), 1)
 
     def _follow(self, tokens: list[int]) -> int:
         """Turn to `tokens`; returns how many leading ones are as before."""
         same = self._committed  # those never change
         pairs = zip(self.tokens[same:], tokens[same:], strict=False)
         same += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        self.tokens, self._committed = tokens, self._drafter.ahead.committed_length
+        self.tokens, self._committed = tokens, self._ahead.committed_length
         self._history.truncate(same)
         for token in tokens[same:]:
             self._history.append(token)
@@ -61,15 +71,14 @@ class BranchDrafter:
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Draft the next token, unless the path has left the branch."""
-        ahead, end = self._drafter.ahead, self.end
+        ahead, end = self._ahead, self.end
         ahead.observe_cost(report.cost_model)
         ahead.apply()
         if end is None or not ahead.holds(end):
             return
-        row = self._drafter.target_ids.from_draft(logits[0])
-        token = pick_next(row, self._drafter.opening, self._history)
+        token = self._sampler.pick(logits[0], self._history)
         if proposal := ahead.grow(end, token):
-            self._drafter.deliver(proposal)
+            self._deliver(proposal)
         self.end = end.behind(token.id)
 
     def kept(self, cached: int) -> Sequence[int]:
@@ -83,21 +92,22 @@ class BranchDrafter:
 class BranchSessions:
     """The engine's sessions for one stream's branches, opened when they are first granted."""
 
-    def __init__(self, engine: Engine, drafter: ModelDrafter) -> None:
-        """Begin with none."""
-        self._engine = engine
-        self._drafter = drafter
+    def __init__(self, context: DraftContext, ahead: RunAhead, sampler: DraftSampler) -> None:
+        """Begin with none. ahead: whose branches they grow."""
+        self._context = context
+        self._ahead = ahead
+        self._sampler = sampler
         self._decoders: list[BranchDrafter] = []
         self._sessions: list[OpenSession] = []
 
     def open(self, count: int) -> None:
         """Have `count` sessions, as far as there is room that nobody else needs."""
+        context, opening = self._context, self._context.opening
         while len(self._sessions) < min(count, MAX_BRANCHES) and self._may_open:
-            decoder = BranchDrafter(self._drafter, self._decoders)
-            opening = self._drafter.opening
+            decoder = BranchDrafter(context, self._ahead, self._sampler, self._decoders)
+            tokens = self._sampler.model_ids(decoder.tokens)
             try:
-                tokens = self._drafter.target_ids.to_draft(decoder.tokens)
-                session = self._engine.open(
+                session = context.engine.open(
                     decoder, tokens, opening.max_length, salt=opening.cache_salt
                 )
             except (InvalidArgument, ResourceExhausted, Unavailable) as error:
@@ -108,11 +118,11 @@ class BranchSessions:
 
     @property
     def _may_open(self) -> bool:
-        """Whether the prompt is in KV, to be copied, and half of all KV is free."""
-        load = self._engine.load
-        return self._drafter.has_begun and 2 * load.kv_pages_used <= load.kv_pages_total
+        """Whether half of all KV is free."""
+        load = self._context.engine.load
+        return 2 * load.kv_pages_used <= load.kv_pages_total
 
     def close(self) -> None:
         """Free them."""
         for session in self._sessions:
-            self._engine.close(session)
+            self._context.engine.close(session)

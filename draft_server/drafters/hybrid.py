@@ -1,9 +1,8 @@
-"""The hybrid drafter: lookup where much matches, else the model."""
+"""The hybrid drafter: prompt lookup where many tokens match, else the model."""
 
-from draft_server.drafters.model import Deliver, ModelDrafter
-from draft_server.prompt_lookup import PromptLookup
+from draft_server.drafters.base import DraftContext
+from draft_server.drafters.model import ModelDrafter
 from paceline.engine.interfaces import Span
-from paceline.protocol.session import Opening
 
 
 class HybridDrafter(ModelDrafter):
@@ -14,10 +13,10 @@ class HybridDrafter(ModelDrafter):
 
     least_match = 6
 
-    def __init__(self, opening: Opening, deliver: Deliver, lookup: PromptLookup) -> None:
+    def __init__(self, context: DraftContext) -> None:
         """As ModelDrafter."""
-        super().__init__(opening, deliver)
-        self._lookup = lookup
+        super().__init__(context)
+        self._lookup = context.recent.lookup(context.opening)
 
     def plan(self, cached: int) -> Span | None:
         """What lookup leaves to the model."""
@@ -27,5 +26,5 @@ class HybridDrafter(ModelDrafter):
             proposal = self.ahead.look_up(self._lookup, self.least_match)
             if not proposal.token_ids:
                 break
-            self.hand_out(proposal)
+            self._hand_out(proposal)
         return super().plan(cached)

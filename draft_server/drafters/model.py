@@ -1,39 +1,39 @@
 """The model drafter: a small model that drafts one token a step."""
 
-from collections.abc import Callable
-
+from draft_server.drafters.base import DraftContext, StreamDrafter
+from draft_server.drafters.branches import BranchSessions
+from draft_server.drafters.sampling import DraftSampler
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.engine.sampling.history import History
-from paceline.engine.sampling.sampler import pick_with_second
-from paceline.engine.target_ids import target_ids
 from paceline.errors import PacelineError
-from paceline.protocol.proposal import DraftToken, Proposal
-from paceline.protocol.session import Advance, Opening
-
-Deliver = Callable[[Proposal | PacelineError], None]
+from paceline.protocol.proposal import Proposal
+from paceline.protocol.session import Advance
 
 
-class ModelDrafter:
-    """One session of a draft model: a Decoder that runs ahead within its lookahead.
+class ModelDrafter(StreamDrafter):
+    """One session of a draft model, which runs ahead within its lookahead, and its branches."""
 
-    It follows the target's sampler with the target's noise, penalties and stop tokens, so
-    that a model which agrees with the target drafts what the target will pick.
-    """
-
-    def __init__(self, opening: Opening, deliver: Deliver) -> None:
-        """`deliver` takes proposals, and at most one error as the last thing."""
-        self.opening = opening
-        self.target_ids = target_ids(opening.vocabulary)
-        self.deliver = deliver
+    def __init__(self, context: DraftContext) -> None:
+        """Begin at the end of the opening's tokens."""
+        opening = context.opening
         self.ahead = RunAhead(opening)
-        self.has_begun = False  # the prompt is in KV
+        self._deliver = context.deliver
+        self._sampler = DraftSampler(opening)
+        self._branches = BranchSessions(context, self.ahead, self._sampler)
+        self._prompt_is_cached = False  # in KV, to be copied for branches
         self._history = History(opening.prompt_token_ids, opening.output_token_ids)
         self._same = 0  # leading tokens for which KV, as far as it goes, is right
 
     def advance(self, advance: Advance) -> None:
-        """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
+        """Take an Advance, and have sessions for as many branches as it grants."""
         self.ahead.post(advance)
+        if self._prompt_is_cached:
+            self._branches.open(advance.branches)
+
+    def close(self) -> None:
+        """Free the sessions for branches."""
+        self._branches.close()
 
     @property
     def idle(self) -> bool:
@@ -48,27 +48,27 @@ class ModelDrafter:
         tokens = self.ahead.tokens
         start = min(cached, self._same, len(tokens) - 1)
         self._same = len(tokens)
-        return Span(start, self.target_ids.to_draft(tokens[start:]), 1)
+        return Span(start, self._sampler.model_ids(tokens[start:]), 1)
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Draft the next token, unless the path has left the one it follows."""
         end = span.position + len(span.token_ids)
-        self.has_begun = True
+        self._prompt_is_cached = True
         self.ahead.observe_cost(report.cost_model)
         self._catch_up()
         if self._same < end or len(self.ahead.tokens) > end:
             return
-        token = pick_next(self.target_ids.from_draft(logits[0]), self.opening, self._history)
+        token = self._sampler.pick(logits[0], self._history)
         self._history.append(token.id)
-        self.hand_out(self.ahead.propose((token,)))
+        self._hand_out(self.ahead.propose((token,)))
+
+    def kept(self, cached: int) -> tuple[int, ...]:
+        """Committed tokens and draft tokens in KV."""
+        return self._sampler.model_ids(self.ahead.tokens[: min(cached, self._same)])
 
     def fail(self, error: PacelineError) -> None:
         """Deliver the error."""
-        self.deliver(error)
-
-    def kept(self, cached: int) -> tuple[int, ...]:
-        """Committed tokens and drafts in KV."""
-        return self.target_ids.to_draft(self.ahead.tokens[: min(cached, self._same)])
+        self._deliver(error)
 
     def _catch_up(self) -> None:
         unchanged = self.ahead.catch_up()
@@ -77,16 +77,9 @@ class ModelDrafter:
         for token in self.ahead.tokens[len(self._history) :]:
             self._history.append(token)
         if taken := self.ahead.taken_branch():
-            self.hand_out(taken)
+            self._hand_out(taken)
 
-    def hand_out(self, proposal: Proposal) -> None:
-        """Deliver the end of the path."""
-        self.deliver(proposal)
+    def _hand_out(self, proposal: Proposal) -> None:
+        """Deliver the last draft tokens of the path."""
+        self._deliver(proposal)
         self.ahead.delivered()
-
-
-def pick_next(row: Logits, opening: Opening, history: History) -> DraftToken:
-    """What the draft picks behind `history`, by the target's sampler, and its second best."""
-    stop = opening.stop_token_ids
-    best, margin, second = pick_with_second(row, opening.sampling, opening.seed, history, stop)
-    return DraftToken(best, margin, second=second)

@@ -1,29 +1,28 @@
-"""The n-gram drafter: draft tokens what followed the same tokens before. No model, no weights."""
+"""The n-gram drafter: what followed the same tokens before comes again. No model, no weights."""
 
-from collections.abc import Callable
-
-from draft_server.prompt_lookup import KEY_TOKENS, PromptLookup
+from draft_server.drafters.base import DraftContext, StreamDrafter
+from draft_server.prompt_lookup import KEY_TOKENS
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
-from paceline.protocol.proposal import Proposal
-from paceline.protocol.session import Advance, Opening
-
-Deliver = Callable[[Proposal | PacelineError], None]
+from paceline.protocol.session import Advance
 
 
-class NgramDrafter:
-    """One session: a Decoder that never wants a step."""
+class NgramDrafter(StreamDrafter):
+    """One session that never wants a step."""
 
-    def __init__(self, opening: Opening, deliver: Deliver, lookup: PromptLookup) -> None:
-        """`deliver` takes proposals; one without tokens says that none will come."""
-        self._deliver = deliver
-        self._lookup = lookup
-        self.ahead = RunAhead(opening)
+    def __init__(self, context: DraftContext) -> None:
+        """Begin at the end of the opening's tokens."""
+        self.ahead = RunAhead(context.opening)
+        self._deliver = context.deliver
+        self._lookup = context.recent.lookup(context.opening)
 
     def advance(self, advance: Advance) -> None:
-        """Take an Advance, on any thread; InvalidArgument when it leaves a gap or overlaps."""
+        """Take an Advance."""
         self.ahead.post(advance)
+
+    def close(self) -> None:
+        """It has nothing else."""
 
     @property
     def idle(self) -> bool:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from draft_server.drafters.registry import DEFAULT, DRAFTERS, DrafterName
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
 from paceline.protocol.generation import Speculation
@@ -33,9 +34,6 @@ from paceline_tools.server_commands import (
 )
 from paceline_tools.terminal import check_outputs, console, plain
 
-Drafter = Literal["model", "ngram", "hybrid"]
-
-
 DRAFT_LENGTH = 4
 """Of forced speculation, which is not measured here."""
 
@@ -45,7 +43,7 @@ class _Server:
     """An orchestrator: what is compared, and where it listens."""
 
     name: str
-    drafter: Drafter
+    drafter: DrafterName
     delay_seconds: float
     port: int
 
@@ -62,8 +60,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
 
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
-    drafters: list[Drafter] = Field(
-        ["hybrid", "model", "ngram"],
+    drafters: list[DrafterName] = Field(
+        sorted(DRAFTERS, key=lambda name: name != DEFAULT),
         description="What drafts, one variant each; the first is the speculative one.",
     )
     delays: list[Annotated[Finite, Field(ge=0)]] = Field(

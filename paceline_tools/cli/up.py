@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 from rich.console import Console
 
+from draft_server.drafters.registry import DEFAULT, DRAFTERS, SUMMARY, DrafterName
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline_tools.cli.options import ModelOptions
 from paceline_tools.local_servers import Servers, answers, running
@@ -26,9 +27,7 @@ class Up(ModelOptions):
         description="Target model: a pulled name, a local folder, a .gguf file or a hub id.",
     )
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise; none: the target alone.")
-    drafter: Literal["model", "ngram", "hybrid"] = Field(
-        "hybrid", description="What draft tokens: the draft model, lookup, or both."
-    )
+    drafter: DrafterName = Field(DEFAULT, description=f"What drafts. {SUMMARY}.")
     draft_weights: Literal["bf16", "int8", "int4"] = Field(
         "int4", description="Weights of the draft: as they are, or in 8 or 4 bits."
     )
@@ -109,4 +108,4 @@ def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
 
 
 def _drafts(up: Up) -> bool:
-    return up.draft_length > 0 and (up.drafter == "ngram" or up.draft != "none")
+    return up.draft_length > 0 and (up.draft != "none" or not DRAFTERS[up.drafter].needs_model)

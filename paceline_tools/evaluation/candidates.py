@@ -4,13 +4,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal, cast
+from typing import Literal
 
+from draft_server.drafters.registry import DRAFTERS, MODEL, DrafterName
 from paceline.errors import InvalidArgument
 
 Weights = Literal["bf16", "int8", "int4"]
 WEIGHTS: tuple[Weights, ...] = ("bf16", "int8", "int4")
-GRAMMAR = "[NAME=]MODEL[:WEIGHTS], [NAME=]hybrid:MODEL[:WEIGHTS] or [NAME=]ngram"
+_WITH_MODEL = [name for name, kind in DRAFTERS.items() if kind.needs_model and name != MODEL]
+_WITHOUT_MODEL = [name for name, kind in DRAFTERS.items() if not kind.needs_model]
+_FORMS = ["MODEL[:WEIGHTS]", *(f"{name}:MODEL[:WEIGHTS]" for name in _WITH_MODEL), *_WITHOUT_MODEL]
+GRAMMAR = " or ".join(", ".join(f"[NAME=]{form}" for form in _FORMS).rsplit(", ", 1))
 _NAME = re.compile(r"(\w[\w.-]*)=(.*)")
 _PARAMETER = re.compile(rf"\w+=[\d./]+(:({'|'.join(WEIGHTS)}))?")
 """What a simulated model's name goes on with behind a comma; no model is called a number."""
@@ -21,7 +25,7 @@ class DraftCandidate:
     """One candidate. drafter: as of a draft server. model: empty for lookup alone."""
 
     name: str
-    drafter: Literal["model", "ngram", "hybrid"]
+    drafter: DrafterName
     model: str = ""
     weights: Weights = "int4"
 
@@ -48,19 +52,24 @@ def parse_candidates(parts: Iterable[str]) -> list[DraftCandidate]:
 def _parse(text: str) -> DraftCandidate:
     named = _NAME.fullmatch(text)
     name, spec = named.groups() if named else ("", text)
-    if spec == "ngram":
-        return DraftCandidate(name or spec, "ngram")
-    model = spec.removeprefix("hybrid:")
-    drafter: Literal["model", "hybrid"] = "model" if model == spec else "hybrid"
+    if spec in _WITHOUT_MODEL:
+        return DraftCandidate(name or spec, spec)
+    drafter, model = _drafter_and_model(spec)
     before, _, last = model.rpartition(":")
-    weights = cast("Weights", last) if last in WEIGHTS else "int4"
+    weights = last if last in WEIGHTS else "int4"
     model = before if last in WEIGHTS else model
     if not model:
         raise InvalidArgument.of("--candidate", text, GRAMMAR)
     return DraftCandidate(name or _name_of(spec), drafter, model, weights)
 
 
+def _drafter_and_model(spec: str) -> tuple[DrafterName, str]:
+    """The drafter that a spec begins with, and the rest of it; a model alone drafts by itself."""
+    before, _, rest = spec.partition(":")
+    return (before, rest) if before in _WITH_MODEL else (MODEL, spec)
+
+
 def _name_of(spec: str) -> str:
     """A name for a spec without one: paths by their last part."""
-    model = spec.removeprefix("hybrid:")
+    _, model = _drafter_and_model(spec)
     return spec.removesuffix(model) + PurePath(model).name

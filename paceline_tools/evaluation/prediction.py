@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from draft_server.drafters.registry import DRAFTERS
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
@@ -155,7 +156,7 @@ def world_of(recording: Recording, output: RecordedOutput, deployment: Deploymen
         token_seconds=target.verify_token,
         target_round_trip_seconds=target.round_trip,
         shares_cores=deployment.shared,
-        free=recording.drafter == "ngram",
+        free=not DRAFTERS[recording.drafter].needs_model,
         prompt_tokens=output.prompt_tokens,
         prompt_seconds=target.prompt_token * output.prompt_tokens,
         draft_prompt_seconds=draft.prompt_token * output.prompt_tokens,

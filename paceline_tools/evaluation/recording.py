@@ -8,10 +8,11 @@ accepted.
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
+from draft_server.drafters.registry import DrafterName
 from paceline.errors import InvalidArgument
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline_tools.simulation.world import WRONG, truth
@@ -120,7 +121,7 @@ class Recording(BaseModel, frozen=True):
 
     target: str
     candidate: str
-    drafter: Literal["model", "ngram", "hybrid"]
+    drafter: DrafterName
     shares_host: bool
     target_costs: TargetCosts
     draft_costs: DraftCosts

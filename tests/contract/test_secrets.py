@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 import structlog
 
-import draft_server.drafters.model as model_drafter
+from draft_server.drafters.sampling import DraftSampler
 from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving import generation, service
 from orchestrator.serving.output import OutputStream
@@ -47,7 +47,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "opening": (engine_server, "opening_from_proto"),
     "planning": (verification.Verification, "plan"),
     "sampling": (verification, "pick"),
-    "drafting": (model_drafter, "pick_next"),
+    "drafting": (DraftSampler, "pick"),
     "the forward pass": (ModelRunner, "forward"),  # the last: it can end the engine
 }
 

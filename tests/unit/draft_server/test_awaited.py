@@ -6,7 +6,6 @@ from draft_server.branched_path import BranchedPath
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
 from draft_server.drafters.ngram import NgramDrafter
-from draft_server.prompt_lookup import PromptLookup
 from draft_server.run_ahead import RunAhead
 from draft_server.service import _more_to_come
 from paceline.engine.interfaces import StepReport
@@ -14,6 +13,7 @@ from paceline.protocol.proposal import DraftToken
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Load, Opening
 from tests.table_model import TableRunner, TokenCache
+from tests.unit.draft_server.stepped_engine import context
 
 OPENING = Opening("test", (1, 2, 1, 2), SamplingParams(), 7, 40)
 REPORT = StepReport(0.0, Load(), None)
@@ -42,7 +42,7 @@ def a_step(drafter: ModelDrafter, runner: TableRunner, cache: TokenCache) -> Non
 def test_the_last_draft_token_is_not_left_behind_by_those_before_it() -> None:
     """It is made, and not delivered yet: who looks then must still wait for it."""
     looking = Looking()
-    drafter = ModelDrafter(OPENING, looking)
+    drafter = ModelDrafter(context(OPENING, looking))
     looking.drafter = drafter
     drafter.advance(Advance(LENGTH, (), lookahead=8, awaited=3))
     runner, cache = TableRunner(4), TokenCache()
@@ -60,8 +60,8 @@ def test_what_is_looked_up_counts_once_it_is_delivered(
     prompt = (1, 2) * 8
     opening = Opening("test", prompt, SamplingParams(), 7, 40)
     early: list[bool] = []
-    drafter = make(
-        opening, lambda _: early.append(drafter.ahead.take_awaited()), PromptLookup(prompt)
+    drafter: NgramDrafter | HybridDrafter = make(
+        context(opening, lambda _: early.append(drafter.ahead.take_awaited()))
     )
     drafter.advance(Advance(len(prompt), (), lookahead=8, awaited=1))
     drafter.plan(0)

@@ -2,13 +2,11 @@
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from prometheus_client import CollectorRegistry
 
-from draft_server.drafters.branches import BranchDrafter, BranchSessions
+from draft_server.drafters.branches import BranchDrafter
 from draft_server.drafters.model import ModelDrafter
-from draft_server.model_free import start_lookup
+from draft_server.drafters.sampling import DraftSampler
 from draft_server.run_ahead import TOKEN_SHARE
-from draft_server.settings import DraftSettings
 from paceline.engine.interfaces import Decoder, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.sampler import pick_with_second
@@ -19,6 +17,7 @@ from paceline.protocol.session import Advance, CostModel, Load, Opening
 from paceline.protocol.token_path import TokenPath
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner, TokenCache, decode_alone
+from tests.unit.draft_server.stepped_engine import SteppedEngine, context
 
 VOCABULARY = 4
 PROMPT = (1, 2)
@@ -37,9 +36,10 @@ class BranchesMachine(RuleBasedStateMachine):
         self.opening = Opening("test", PROMPT, sampling, 7, max_tokens, stop_token_ids=stop)
         self.runner = TableRunner(VOCABULARY)
         self.delivered: list[Proposal] = []
-        drafter = ModelDrafter(self.opening, self.deliver)
+        made_from, sampler = context(self.opening, self.deliver), DraftSampler(self.opening)
+        drafter = ModelDrafter(made_from)
         peers: list[BranchDrafter] = []
-        peers += [BranchDrafter(drafter, peers) for _ in range(2)]
+        peers += [BranchDrafter(made_from, drafter.ahead, sampler, peers) for _ in range(2)]
         self.drafter = drafter
         decoders: list[Decoder] = [*peers, drafter]
         self.sessions = [(decoder, TokenCache()) for decoder in decoders]
@@ -141,8 +141,9 @@ TestBranches = BranchesMachine.TestCase
 def drafting(cost: CostModel | None) -> tuple[ModelDrafter, BranchDrafter, list[Proposal]]:
     delivered: list[Proposal] = []
     opening = Opening("test", PROMPT, SamplingParams(temperature=0.0), 0, 30)
-    drafter = ModelDrafter(opening, delivered.append)  # type: ignore[arg-type]
-    branch = BranchDrafter(drafter, [])
+    made_from = context(opening, delivered.append)
+    drafter = ModelDrafter(made_from)
+    branch = BranchDrafter(made_from, drafter.ahead, DraftSampler(opening), [])
     runner, caches = TableRunner(VOCABULARY), (TokenCache(), TokenCache())
     decoders: list[Decoder] = [drafter, branch]
     drafter.advance(Advance(2, (), 4, 4, branches=1))
@@ -174,16 +175,15 @@ def test_where_tokens_cost_there_are_no_branches() -> None:
 
 
 def test_sessions_are_opened_as_granted_while_half_of_all_kv_is_free_and_then_freed() -> None:
-    settings = DraftSettings(drafter="ngram")
-    engine = start_lookup(settings, CollectorRegistry()).engine
-    drafter = drafting(None)[0]
-    drafter.has_begun = False
-    sessions = BranchSessions(engine, drafter)
-    sessions.open(2)
-    assert engine.load.sessions == 0
-    drafter.has_begun = True
-    sessions.open(1)
-    sessions.open(2)
-    assert engine.load.sessions == 2
-    sessions.close()
-    engine.stop()
+    engine = SteppedEngine(TableRunner(VOCABULARY), pages=4)
+    opening = Opening("test", PROMPT, SamplingParams(temperature=0.0), 0, 30)
+    drafter = ModelDrafter(context(opening, lambda _: None, engine))
+    session = engine.open(drafter)
+    drafter.advance(Advance(2, (), 4, 4, branches=2))
+    assert len(engine.sessions) == 1, "the prompt is not in KV yet"
+    engine.step()
+    for granted, expected in ((1, 1), (2, 2), (3, 2)):
+        drafter.advance(Advance(2, (), 4, 4, branches=granted))
+        assert len(engine.sessions) == 1 + expected
+    drafter.close()
+    assert engine.sessions == [session]

@@ -20,6 +20,7 @@ from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath
+from tests.unit.draft_server.stepped_engine import context
 
 runs = st.lists(st.integers(0, 2), max_size=PLACES)
 
@@ -77,7 +78,7 @@ def test_the_ngram_drafter_drafts_at_once_and_says_when_it_knows_nothing() -> No
     delivered: list[Proposal | PacelineError] = []
     prompt = (1, 2, 3, 4, 1, 2)
     opening = Opening("test", prompt, SamplingParams(), 0, 20, stop_token_ids=frozenset({4}))
-    drafter = NgramDrafter(opening, delivered.append, PromptLookup(prompt))
+    drafter = NgramDrafter(context(opening, delivered.append))
     assert drafter.plan(0) is None
     assert delivered == []
     drafter.advance(Advance(6, (), 4))

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from draft_server.advances import MOST_WAITING
 from draft_server.drafters.hybrid import HybridDrafter
 from draft_server.drafters.model import ModelDrafter
-from draft_server.prompt_lookup import PromptLookup, SuffixIndex
+from draft_server.prompt_lookup import RecentOutputs
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted
@@ -17,6 +17,7 @@ from paceline.protocol.session import Advance, Load, Opening
 from paceline.protocol.token_path import TokenPath
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner, TokenCache, decode_alone
+from tests.unit.draft_server.stepped_engine import context
 
 VOCABULARY = 4
 REPORT = StepReport(0.0, Load(), None)
@@ -41,7 +42,7 @@ class DraftMachine(RuleBasedStateMachine):
         self.lookahead = 0
 
     def make(self) -> ModelDrafter:
-        return ModelDrafter(self.opening, self.proposals.append)
+        return ModelDrafter(context(self.opening, self.proposals.append))
 
     def plan(self) -> Span | None:
         span = self.drafter.plan(self.cache.length)
@@ -131,7 +132,9 @@ class HybridMachine(DraftMachine):
     """The same, with lookup before each step: the least match is 2 so that it finds much."""
 
     def make(self) -> ModelDrafter:
-        return EagerHybrid(self.opening, self.proposals.append, PromptLookup((1, 2), OTHERS))
+        recent = RecentOutputs()
+        recent.add("", OTHER)
+        return EagerHybrid(context(self.opening, self.proposals.append, recent=recent))
 
     def take_looked_up(self) -> None:
         for proposal in self.proposals:
@@ -144,7 +147,7 @@ class HybridMachine(DraftMachine):
             assert not set(proposal.token_ids[:-1]) & self.opening.stop_token_ids
             length = int(proposal.confidences[0])
             run = (*ahead[-length:], *proposal.token_ids)
-            known = [self.committed, *(other.tokens for other in OTHERS)]
+            known = [self.committed, list(OTHER)]
             assert any(contains(tokens, run) for tokens in known)
             self.draft_tokens += proposal.token_ids
         self.proposals.clear()
@@ -154,7 +157,7 @@ class EagerHybrid(HybridDrafter):
     least_match = 2
 
 
-OTHERS = (SuffixIndex((3, 3, 1, 2, 0, 1, 3, 2)),)
+OTHER = (3, 3, 1, 2, 0, 1, 3, 2)
 
 
 def contains(tokens: list[int], run: tuple[int, ...]) -> bool:

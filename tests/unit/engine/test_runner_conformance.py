@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from draft_server.model_free import NoRunner
+from draft_server.engine_without_model import NoRunner
 from paceline.engine.interfaces import Logits, Runner, Span
 from paceline.engine.simulated import SimulatedModel, SimulatedRunner
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators

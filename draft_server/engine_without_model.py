@@ -1,4 +1,4 @@
-"""An engine for a server that only looks up: sessions, and no model. No torch."""
+"""An engine without a model, for drafters that only look up: it has sessions, and no torch."""
 
 import socket
 from collections.abc import Sequence
@@ -41,14 +41,14 @@ class NoRunner:
         return NoCache()
 
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        """Never called: lookup asks for no step."""
+        """Never called: no drafter here asks for a step."""
         raise Internal("there is no model")
 
 
-def start_lookup(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
+def start_without_model(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
     """Start at once; the model info fits any target."""
     model = ModelInfo(
-        name=settings.model_name or "ngram",
+        name=settings.model_name or settings.drafter,
         fingerprint="",
         vocabulary_hash="",
         vocabulary_size=_ANY,

@@ -1,0 +1,50 @@
+"""What a drafter promises, and what it is made from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from draft_server.prompt_lookup import RecentOutputs
+from draft_server.run_ahead import RunAhead
+from paceline.engine.interfaces import Decoder, Engine
+from paceline.errors import PacelineError
+from paceline.protocol.proposal import Proposal
+from paceline.protocol.session import Advance, Opening
+
+Deliver = Callable[[Proposal | PacelineError], None]
+"""Takes proposals, on the engine's worker thread, and at most one error as the last thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftContext:
+    """What a drafter is made from, for one stream.
+
+    engine: the one that has its session; others may be opened there beside it. recent: outputs
+    of streams that ended, for prompt lookup.
+    """
+
+    opening: Opening
+    deliver: Deliver
+    engine: Engine
+    recent: RecentOutputs
+
+
+class StreamDrafter(Decoder, Protocol):
+    """What drafts for one stream: the Decoder of its session in the engine.
+
+    It takes Advances and delivers Proposals, and at most one error as the last thing. It promises
+    that
+    - a proposal begins at the end of the committed and draft tokens, or is a branch to them;
+    - nothing is drafted behind a stop token, nor for the last position of the output;
+    - draft tokens never exceed the lookahead that the last Advance granted;
+    - an empty proposal says that nothing comes before the next Advance.
+    RunAhead keeps the books for all of this. The conformance test checks every registered drafter.
+    """
+
+    ahead: RunAhead
+
+    def advance(self, advance: Advance) -> None:
+        """Take an Advance, on any thread; errors as of RunAhead.post."""
+
+    def close(self) -> None:
+        """Free what it has in the engine beside its own session."""
