@@ -17,9 +17,9 @@ from paceline.engine.interfaces import StartedEngine
 from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
 from paceline.harmless import harmless
+from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.proposal import Proposal, joined
 from paceline.protocol.session import Advance, Opened, Progress
-from paceline.protocol.vocabulary import FEATURE as VOCABULARY_MAP
 from paceline.rpc.codec.session import (
     advance_from_proto,
     opened_to_proto,

@@ -24,11 +24,11 @@ from paceline.errors import (
     PacelineError,
     ResourceExhausted,
 )
+from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import TimedVerdict
-from paceline.protocol.vocabulary import FEATURE
 
 _log = structlog.get_logger(__name__)
 
@@ -242,7 +242,9 @@ class DraftLink:
             fingerprint="",
             logprobs=None,
             prompt_logprobs=None,
-            required_features=(FEATURE,) if found is not None and found.map is not None else (),
+            required_features=(VOCABULARY_MAP,)
+            if found is not None and found.map is not None
+            else (),
             cache_salt=f"{target.vocabulary_hash} {opening.cache_salt}",
             vocabulary=found.map if found is not None else None,
         )

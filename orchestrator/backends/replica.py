@@ -8,11 +8,11 @@ import grpc
 import structlog
 
 from orchestrator.backends.tokenizer_fetch import fetch_files
+from paceline.protocol.features import SHARED_CALLS
 from paceline.protocol.model import Machine, ModelInfo, TokenizerFiles
 from paceline.protocol.session import Load
 from paceline.rpc.codec.model import machine_from_proto, model_info_from_proto
 from paceline.rpc.codec.session import load_from_proto
-from paceline.rpc.multiplex.call import FEATURE as SHARED_CALLS
 from paceline.rpc.multiplex.call import SharedCall
 from paceline.v1 import model_pb2, model_pb2_grpc
 

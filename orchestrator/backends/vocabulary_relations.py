@@ -7,8 +7,9 @@ import structlog
 
 from orchestrator.backends.replica import Replica
 from paceline.errors import NotFound, PacelineError
+from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.model import ModelInfo
-from paceline.protocol.vocabulary import FEATURE, Relation, Tokens, relation, same_ids, tokens_of
+from paceline.protocol.vocabulary import Relation, Tokens, relation, same_ids, tokens_of
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +36,7 @@ class VocabularyRelations:
         found = self.relation(draft, target)
         if draft is None or found is None or not found.usable:
             return False
-        return found.map is None or FEATURE in draft.features
+        return found.map is None or VOCABULARY_MAP in draft.features
 
     def best(self, draft: ModelInfo | None, targets: Iterable[ModelInfo]) -> Relation | None:
         """The relation to the target of which a draft has most tokens; None while not known."""

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.protocol.features import OF_ORCHESTRATOR, needed_of_target
 from paceline.protocol.generation import GenerateRequest, Started
 from paceline.protocol.hashing import mix
 from paceline.protocol.limits import check_features, check_fingerprint, check_opening
 from paceline.protocol.model import KVSize, ModelInfo
 from paceline.protocol.session import Opening
-
-FEATURES = ("cache_salt", "logprobs", "n", "priority", "prompt_logprobs", "stop")
-"""What GenerateRequest.required_features may name."""
 
 
 def admit(
@@ -29,7 +27,7 @@ def admit(
     kv_sizes: as of fit_kv. default_max_tokens: for a request that names none, within what the
     prompt and KV leave.
     """
-    check_features(asked.required_features, FEATURES)
+    check_features(asked.required_features, OF_ORCHESTRATOR)
     check_fingerprint(asked.fingerprint, model)
     if asked.stop and not tokenizer.has_text:
         raise FailedPrecondition("stop: the model has no tokenizer.json: its tokens have no text")
@@ -45,7 +43,7 @@ def admit(
             max_tokens=asked.max_tokens or min(default_max_tokens, room),
             output_token_ids=asked.output_token_ids,
             stop_token_ids=frozenset(stop),
-            required_features=_needed_features(asked),
+            required_features=needed_of_target(asked),
             fingerprint=model.fingerprint,
             logprobs=asked.logprobs,
             prompt_logprobs=asked.prompt_logprobs if index == 0 else None,
@@ -77,15 +75,6 @@ def _seeds(asked: GenerateRequest) -> list[int]:
     """The seed itself for one choice, else a hash of it and the choice's index."""
     seed = secrets.randbits(64) if asked.seed is None else asked.seed
     return [seed] if asked.n == 1 else [mix(seed, index) for index in range(asked.n)]
-
-
-def _needed_features(asked: GenerateRequest) -> tuple[str, ...]:
-    """What the target must know of: a server that is older would leave it out in silence."""
-    needed = {
-        "logprobs": asked.logprobs is not None,
-        "prompt_logprobs": asked.prompt_logprobs is not None,
-    }
-    return tuple(name for name, holds in needed.items() if holds)
 
 
 def fit_kv(

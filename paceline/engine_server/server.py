@@ -15,10 +15,10 @@ from paceline.engine.interfaces import StartedEngine
 from paceline.engine_server.model_service import ModelService
 from paceline.engine_server.session import DecoderType, ServedSession
 from paceline.errors import InvalidArgument, Unavailable
+from paceline.protocol.features import SHARED_CALLS
 from paceline.protocol.session import Opened, Opening
 from paceline.rpc.codec.session import opening_from_proto
 from paceline.rpc.deadline import remaining
-from paceline.rpc.multiplex.call import FEATURE as SHARED_CALLS
 from paceline.rpc.server import RpcServer
 from paceline.rpc.session_stream import Deliveries, first_message, read_into
 from paceline.v1 import model_pb2_grpc

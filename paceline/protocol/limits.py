@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from paceline.errors import FailedPrecondition, InvalidArgument, listed, shown
+from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.generation import GenerateRequest, Prompt
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.session import Opening
-from paceline.protocol.vocabulary import FEATURE as VOCABULARY_MAP
 from paceline.protocol.vocabulary import VocabularyMap
 
 MAX_CHOICES = 16

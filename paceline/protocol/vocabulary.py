@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FEATURE = "vocabulary_map"
-"""Drafts that take a map name it in their model info."""
 LEAST_SHARE = 0.5
 """A draft that has a smaller share of the target's tokens is not used."""
 _PADDING = re.compile(r"\[PAD\d+\]")

@@ -11,11 +11,12 @@ from typing import Any
 from orchestrator.backends.calls import DraftCall, TargetCall
 from orchestrator.backends.replica import Replica
 from paceline.errors import Internal, Unavailable
+from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import TimedVerdict, Verify
-from paceline.protocol.vocabulary import FEATURE, VocabularyMap
+from paceline.protocol.vocabulary import VocabularyMap
 from paceline_tools.bench.samples import Prompt
 from paceline_tools.evaluation.recording import DraftCosts, RecordedOutput, TargetCosts
 
@@ -202,7 +203,7 @@ class DraftRecorder:
             self._steps.append((arrived[-1][0] - arrived[0][0]) / (len(arrived) - 1))
 
     def _for_draft(self, opening: Opening, **changes: Any) -> Opening:
-        features = (FEATURE,) if self._vocabulary is not None else ()
+        features = (VOCABULARY_MAP,) if self._vocabulary is not None else ()
         changes |= {"vocabulary": self._vocabulary, "required_features": features}
         return replace(opening, **changes)
 

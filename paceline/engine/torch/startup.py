@@ -23,10 +23,8 @@ from paceline.engine.torch.runner import ModelRunner
 from paceline.engine.worker import start_worker
 from paceline.errors import FailedPrecondition
 from paceline.machine import own_cores
+from paceline.protocol.features import OF_ENGINE
 from paceline.protocol.model import ModelInfo
-
-FEATURES = ("logprobs", "prompt_logprobs")
-"""What Open.required_features may name."""
 
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +68,7 @@ def _model_info(settings: EngineSettings, loaded: LoadedModel, numerics: Numeric
         batch_invariant=numerics.batch_invariant,
         host=socket.gethostname(),
         cores=own_cores(settings.device),
-        features=FEATURES,
+        features=OF_ENGINE,
     )
 
 

@@ -21,8 +21,6 @@ from paceline.v1 import session_pb2
 
 _log = structlog.get_logger(__name__)
 
-FEATURE = "shared_calls"
-"""Servers that take shared calls name it in their model info."""
 LARGEST_BYTES = MAX_MESSAGE_BYTES // 2
 """A session can send no larger message."""
 BATCH_BYTES = MAX_MESSAGE_BYTES // 4

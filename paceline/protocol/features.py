@@ -1,0 +1,27 @@
+"""Features: what a server may be asked for that an older one would leave out in silence.
+
+A request names what it needs in required_features; a server that does not know one of them
+answers FAILED_PRECONDITION. What is new on the wire and changes the output gets a name here.
+"""
+
+from paceline.protocol.generation import GenerateRequest
+
+LOGPROBS, PROMPT_LOGPROBS = "logprobs", "prompt_logprobs"
+VOCABULARY_MAP = "vocabulary_map"
+"""A draft that knows it reads and proposes in ids of the target's vocabulary."""
+SHARED_CALLS = "shared_calls"
+"""A server that knows it takes sessions that share a call; no request names it."""
+
+OF_ORCHESTRATOR = ("cache_salt", LOGPROBS, "n", "priority", PROMPT_LOGPROBS, "stop")
+"""What GenerateRequest.required_features may name."""
+OF_ENGINE = (LOGPROBS, PROMPT_LOGPROBS)
+"""What Open.required_features may name where our own engine runs the model."""
+
+
+def needed_of_target(request: GenerateRequest) -> tuple[str, ...]:
+    """What a target must know to answer `request`."""
+    needed = {
+        LOGPROBS: request.logprobs is not None,
+        PROMPT_LOGPROBS: request.prompt_logprobs is not None,
+    }
+    return tuple(name for name, holds in needed.items() if holds)
