@@ -48,7 +48,7 @@ class Stream(Protocol):
         """Tokens to go; 0 when the output has ended."""
 
     def emit(self, verdict: TimedVerdict) -> None:
-        """Take the verdict's tokens: the only place that emits. Never waits for the client."""
+        """Take the verdict's tokens: nothing else emits. Never waits for the client."""
 
     def settle(self) -> None:
         """Make text of what was emitted, while the servers work; may end the output."""

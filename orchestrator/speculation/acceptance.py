@@ -1,4 +1,4 @@
-"""How likely a draft token is right: learned of verdicts, by how sure the drafter was. Pure."""
+"""How likely a draft token is accepted: learned from verdicts, by confidence. Pure."""
 
 import math
 from bisect import bisect
@@ -10,36 +10,40 @@ from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.verdict import Verdict
 
 _BOUNDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
-_PRIOR_WEIGHT = 4.0
-_MEMORY = 400.0
-_STREAM_MEMORY = 24.0
-_STREAM_PRIOR = 6.0
-_OPTIMISM = 4.0
-_STEP = 0.25
-_MAX_OFFSET = 3.0
+"""Of the bins of confidence."""
+_PRIOR_WEIGHT, _MEMORY = 4.0, 400.0
+"""Draft tokens of all streams, in each bin."""
+_OPTIMISTIC, _OPTIMISM = 0.85, 4.0
+"""A draft's acceptance rate before it was tried, so that it is; and the weight of that prior."""
+_STREAM_PRIOR_WEIGHT, _STREAM_MEMORY = 6.0, 24.0
+"""Draft tokens of one stream."""
+_LEARNING_RATE, _MAX_OFFSET = 0.25, 3.0
+"""Of a stream's offset, in log-odds."""
 
 
 def _prior(confidence: float) -> float:
-    """Where nothing was seen yet: half of the draft tokens without any margin are right."""
+    """Before anything was observed: half of the draft tokens without any margin are accepted."""
     return 1.0 - 0.5 * math.exp(-confidence / 2.0)
 
 
 class Calibration:
-    """Chances by confidence of all streams of one draft: a drafter's scale is its own."""
+    """Acceptance rates of one draft in all streams, by drafter and bin of confidence.
+
+    The confidence of each drafter is on a scale of its own.
+    """
 
     def __init__(self) -> None:
         """Begin with a mild prior."""
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: what was learned so far was of another draft, or may have been."""
+        """Begin anew: what was learned so far may be of another draft."""
         middles = [low + 0.1 for low in (0.0, *_BOUNDS)]
         self._shares = {
             drafter: [Share(_prior(middle), _PRIOR_WEIGHT, _MEMORY) for middle in middles]
             for drafter in Drafter
         }
-        # Optimistic, so that a draft is tried; a few rounds tell.
-        self.mean = Share(0.85, _OPTIMISM, _MEMORY)
+        self.mean = Share(_OPTIMISTIC, _OPTIMISM, _MEMORY)
 
     def chance(self, draft_token: DraftToken) -> float:
         """That such a draft token is accepted when all before it were."""
@@ -56,15 +60,18 @@ class Calibration:
 
 @dataclass(slots=True)
 class StreamAcceptance:
-    """Chances in one stream: those of all, moved by what this one's own draft tokens came to."""
+    """Chances in one stream: those of all streams, moved by an offset in log-odds.
+
+    The offset is learned online from the stream's own verdicts. mean: its acceptance rate.
+    """
 
     calibration: Calibration
     offset: float = 0.0
     mean: Share = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin as the others go."""
-        self.mean = Share(self.calibration.mean.value, _STREAM_PRIOR, _STREAM_MEMORY)
+        """Begin with the acceptance rate in all streams."""
+        self.mean = Share(self.calibration.mean.value, _STREAM_PRIOR_WEIGHT, _STREAM_MEMORY)
 
     def chance(self, draft_token: DraftToken) -> float:
         """That a draft token at hand is accepted when all before it are."""
@@ -72,7 +79,7 @@ class StreamAcceptance:
 
     def all_right(self, draft_tokens: Sequence[DraftToken]) -> float:
         """That all of them are accepted."""
-        return math.prod(self.chance(draft_token) for draft_token in draft_tokens)
+        return math.prod(self.chance(token) for token in draft_tokens)
 
     @property
     def next_chance(self) -> float:
@@ -80,22 +87,22 @@ class StreamAcceptance:
         return self.mean.value
 
     def doubt(self) -> None:
-        """Be ready to change one's mind: what was true before a pause need not be after it."""
+        """Let a few draft tokens change the estimate: the text after a pause may be another one."""
         self.mean.doubt(_OPTIMISM / 2)
         self.offset = 0.0
 
     def observe(self, draft_tokens: tuple[DraftToken, ...], verdict: Verdict) -> None:
-        """Learn of the tokens that were verified; those behind the first wrong one say nothing."""
-        for place, draft_token in enumerate(draft_tokens[: verdict.accepted + 1]):
-            accepted = place < verdict.accepted
-            error = float(accepted) - self.chance(draft_token)
-            self.offset = max(-_MAX_OFFSET, min(_MAX_OFFSET, self.offset + _STEP * error))
-            self.calibration.observe(draft_token, accepted)
+        """Learn of the draft tokens that were verified, up to the first that was rejected."""
+        for position, token in enumerate(draft_tokens[: verdict.accepted + 1]):
+            accepted = position < verdict.accepted
+            error = float(accepted) - self.chance(token)
+            self.offset = max(-_MAX_OFFSET, min(_MAX_OFFSET, self.offset + _LEARNING_RATE * error))
+            self.calibration.observe(token, accepted)
             self.mean.observe(accepted)
 
 
 def _moved(chance: float, offset: float) -> float:
-    """A chance, on the scale of log-odds moved by `offset`."""
+    """A chance, moved by `offset` in log-odds."""
     odds = chance / (1.0 - chance) if chance < 1.0 else math.inf
     moved = odds * math.exp(offset)
     return moved / (1.0 + moved) if math.isfinite(moved) else 1.0

@@ -10,8 +10,8 @@ MAX_BRANCH_TOKENS = 96
 """Most that are kept beside the draft tokens: twice what a draft makes, some of it late."""
 
 REMEMBERED_TOKENS = 1024
-"""Draft tokens that are told from new ones when they come again: far more than come between an
-branch and the word that it was taken."""
+"""Draft tokens that are recognised when they come again: far more than come between a branch and
+the news that the target took it."""
 
 
 class ReceivedTokens:

@@ -1,4 +1,4 @@
-"""How many draft tokens streams wait for that share the target's steps: the best length. Pure.
+"""How many draft tokens the streams wait for that share the target's steps: one length. Pure.
 
 It is the same for all of them, so that they ask together: who asks before the others waits for
 them, and who asks after them waits for a whole step.
@@ -15,7 +15,7 @@ LEAST_SHARED_SPEEDUP = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class SharedCosts:
     """What the steps of streams take that share them, in seconds.
 
     decode_step: an ordinary one. token: one more draft token of each stream to verify. first: until
@@ -32,7 +32,9 @@ class Costs:
         return self.first + (length - 1) * self.following if length else 0.0
 
 
-def best_length(acceptance: float, costs: Costs, at_most: int, held: int | None = None) -> int:
+def best_length(
+    acceptance: float, costs: SharedCosts, at_most: int, held: int | None = None
+) -> int:
     """The draft length at which streams that take turns with their drafts are fastest.
 
     acceptance: of each draft token. held: the length so far, which stays while it is nearly the

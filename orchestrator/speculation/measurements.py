@@ -1,6 +1,6 @@
-"""What all streams know together of one draft: how good it is, and how long things take. Pure.
+"""What all streams measured together of one draft and of the target: acceptance, times. Pure.
 
-What an ordinary decode step takes is the target's, so that the records of several drafts share it.
+What an ordinary decode step takes is measured of the target, once for all of its drafts.
 """
 
 from orchestrator.speculation.acceptance import Calibration
@@ -16,9 +16,9 @@ _SPEEDUP_MEMORY = 400.0
 BENCH_STREAMS = 2
 """Streams in a row that gave speculation up, after which new ones begin without."""
 BENCH_PROBE_TOKENS = 1024
-"""Tokens, of all streams together, between probes of a draft that is benched. A better one in
-its place is found by the first stream after so many; where another pool's drafts are in use, by
-the first after so many that explores, see orchestrator.speculation.pool_choice."""
+"""Tokens, of all streams together, between probes of a draft that is benched. A better draft that
+replaced it is found by the first stream after so many; where another pool's drafts are in use, by
+the first that explores after so many, see orchestrator.speculation.pool_choice."""
 SPEEDUP_DRIFT_TOKENS = 65536
 """Tokens of all streams, in which the speed-up of a draft that nobody uses may change by 1."""
 DECODE_STEP_ROUNDS = 256
@@ -38,17 +38,17 @@ class TargetMeasurements:
     def __init__(self) -> None:
         """Begin with nothing."""
         self.tokens = self.rounds = 0
-        self._plain: dict[int, Mean] = {}
+        self._decode_steps: dict[int, Mean] = {}
         self._measured_at: dict[int, int] = {}
 
     def decode_step_seconds(self, others: int) -> float | None:
         """Of an ordinary decode step beside so many other streams, as the orchestrator sees it."""
-        plain = self._plain.get(load_bucket(others))
-        return None if plain is None else plain.value
+        found = self._decode_steps.get(load_bucket(others))
+        return None if found is None else found.value
 
     def observe_decode_step(self, seconds: float, others: int) -> None:
         """An ordinary decode step of a stream beside so many others."""
-        self._plain.setdefault(load_bucket(others), Mean()).observe(seconds)
+        self._decode_steps.setdefault(load_bucket(others), Mean()).observe(seconds)
         self._measured_at[load_bucket(others)] = self.rounds
 
     def count(self, tokens: int) -> None:
@@ -70,7 +70,7 @@ class DraftMeasurements:
     """
 
     def __init__(self, target: TargetMeasurements | None = None) -> None:
-        """Begin with priors. target: shared with the records of other drafts."""
+        """Begin with priors. target: shared with other drafts."""
         self.target = target or TargetMeasurements()
         self.calibration = Calibration()
         self.hit_rate = Share(1.0, _HIT_PRIOR, _HIT_MEMORY)
@@ -102,8 +102,8 @@ class DraftMeasurements:
     @property
     def speculating_speedup(self) -> float | None:
         """Speed of speculating rounds over that of decode steps, in streams that were alone."""
-        rate, plain = self._speculating.value, self.decode_step_seconds(0)
-        return None if rate is None or plain is None else rate * plain
+        rate, step = self._speculating.value, self.decode_step_seconds(0)
+        return None if rate is None or step is None else rate * step
 
     @property
     def benched(self) -> bool:
@@ -121,7 +121,7 @@ class DraftMeasurements:
             self.recent.fade()
 
     def observe_speedup(self) -> None:
-        """A block of rounds went into `gains`."""
+        """A block of rounds went into `speedups`."""
         self._observed_at = self.target.tokens
 
     def observe_speculating(self, tokens: int, seconds: float) -> None:
@@ -162,8 +162,8 @@ class DraftMeasurements:
 
     def opening_seconds(self, prompt_tokens: int) -> float | None:
         """Seconds until the first draft token of a session, expected."""
-        row = self._prompt_token.value
-        return None if row is None else row * prompt_tokens
+        one = self._prompt_token.value
+        return None if one is None else one * prompt_tokens
 
     def observe_outcome(self, *, given_up: bool) -> None:
         """A stream paused speculation for the first time, or it pays for it."""

@@ -1,8 +1,8 @@
 """Which pool of drafts a stream gets, and when it moves to another. Pure.
 
-The preferred one at first; then the one with the best expected gain. A few streams try others
-that could be better, so that a pool that became so is found. A stream leaves a pool that it made
-nothing of, or that is surely worse than the one that new streams get.
+New streams get the preferred pool at first, then the one with the highest estimated speed-up. A few
+explore others that could be better, so that a pool that became better is found. A stream leaves a
+pool that it did not speculate with, or whose upper bound is below the estimate of the best pool.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from paceline.protocol.status import PoolState, Speedup
 EXPLORE_STREAMS = 20
 """At most one in so many streams explores a pool that is not the best, benched ones included.
 
-A benched pool whose drafts were replaced by better ones is thus found by the first stream after
-record.BENCH_PROBE_TOKENS tokens while no other pool can be used; else by one of the next
-EXPLORE_STREAMS streams after so many tokens, times the pools that wait to be tried.
+A benched pool whose drafts were replaced by better ones is found by the first stream after
+measurements.BENCH_PROBE_TOKENS tokens where no other pool can be used. Elsewhere it is found by one
+of the next EXPLORE_STREAMS streams after so many tokens, times the pools that wait to be tried.
 """
 UNKNOWN_SPEEDUP = 1.0
-"""What a pool is taken for that was not measured yet, beside ones that were."""
+"""Estimate of a pool that was not measured yet, beside pools that were."""
 MOVE_TOKENS = 128
-"""Tokens of a stream before it moves to another pool, and without speculation before it moves for
-that; the former twice as many after each move, so that their number is bounded. With fewer to go
-it stays."""
+"""Tokens that a stream makes with a pool before it moves to another one: twice as many after each
+move, which bounds the number of moves. It is idle after so many without speculation. With fewer to
+go it stays."""
 HOPED_SPEEDUP = 1.3
-"""What a stream that its pool brought nothing hopes for of one that was not measured yet."""
+"""Estimate of a pool that was not measured yet, for a stream that is idle with its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PoolCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """How a stream fares with the pool it has.
+    """What a stream came to with the pool that it has.
 
     moves: how often it changed pools. tokens: made since it has this one. idle_tokens: of these,
     since it last speculated, other than to probe. probes: it tries a pool that is benched.
@@ -62,7 +62,7 @@ class Holding:
 
     @property
     def idle(self) -> bool:
-        """Whether it made nothing of its pool for long."""
+        """Whether it has not speculated for long."""
         return self.idle_tokens >= MOVE_TOKENS
 
 
@@ -94,7 +94,10 @@ class PoolChoice:
         return self._explore(worth).name if worth else best.name
 
     def best(self, candidates: Sequence[PoolCandidate]) -> PoolCandidate | None:
-        """The one that most streams get; one that was best stays so until it is surely not."""
+        """The one that most streams get.
+
+        The incumbent is kept until a challenger's lower bound exceeds its estimate.
+        """
         usable = [one for one in candidates if not one.benched]
         if not usable:
             return None
@@ -108,7 +111,7 @@ class PoolChoice:
         """The pool to which a stream moves that has drafts of pool `name`; None: it stays.
 
         For a stream that was idle its own pool counts as benched; for one that was not it does
-        not, whatever others made of it.
+        not, whatever other streams measured.
         """
         if holding.probes or not _may_move(holding):
             return None
@@ -116,7 +119,7 @@ class PoolChoice:
         best = self.best([*own, *(one for one in candidates if one.name != name)])
         if best is None or best.name == name:
             return None
-        if not holding.idle and not any(_is_surely_worse(one, best) for one in own):
+        if not holding.idle and not any(_is_worse(one, best) for one in own):
             return None
         now = 1.0 if holding.idle else _expected(own[0])
         return best.name if _move_pays(holding, now, best) else None
@@ -128,7 +131,7 @@ class PoolChoice:
     def _explore(self, worth: list[PoolCandidate]) -> PoolCandidate:
         """The one that was not tried for longest."""
         chosen = min(worth, key=lambda one: self._explored.get(one.name, 0))
-        self._given = -1  # the stream that explores is none of those that must come before the next
+        self._given = -1  # the stream that explores does not count for the next exploration
         self._explorations += 1
         self._explored[chosen.name] = self._explorations
         return chosen
@@ -144,30 +147,30 @@ def _expected(one: PoolCandidate) -> float:
 
 
 def _is_better(one: PoolCandidate, held: PoolCandidate) -> bool:
-    """Whether it surely is: this is what keeps the choice from flapping.
+    """Whether its lower bound exceeds the estimate of the incumbent: hysteresis.
 
-    One that was not measured yet is better than one that surely does not pay.
+    One that was not measured yet is better than an incumbent whose upper bound is below 1.
     """
     if one.speedup is None:
         return held.speedup is not None and held.speedup.high < UNKNOWN_SPEEDUP
     return one.speedup.low > _expected(held)
 
 
-def _is_surely_worse(one: PoolCandidate, best: PoolCandidate) -> bool:
-    """Whether one that was measured is: not worth trying is less than that."""
+def _is_worse(one: PoolCandidate, best: PoolCandidate) -> bool:
+    """Whether it was measured, and its interval is below the estimate of the best one."""
     if one.speedup is None or best.speedup is None:
         return False
     return _is_better(best, one) and one.speedup.high < best.speedup.value
 
 
 def _may_move(holding: Holding) -> bool:
-    """Whether it has its pool for long enough, and has enough to go."""
+    """Whether it has had its pool for long enough, and has enough tokens to go."""
     stays = MOVE_TOKENS * 2**holding.moves
     return holding.tokens >= stays and holding.remaining >= MOVE_TOKENS
 
 
 def _move_pays(holding: Holding, now: float, best: PoolCandidate) -> bool:
-    """Whether what remains saves more than reading all once more takes, as far as it is known."""
+    """Whether the remaining tokens save more than the new draft takes to read, if that is known."""
     then = HOPED_SPEEDUP if best.speedup is None else best.speedup.value
     if then <= now:
         return False
@@ -196,7 +199,7 @@ def standing(one: PoolCandidate, best: PoolCandidate | None) -> tuple[PoolState,
     if _is_worth_trying(one, best):
         share = f"1 in {EXPLORE_STREAMS} new streams tries it"
         return PoolState.STANDBY, f"it may be better than {best.name}: at most {share}"
-    return PoolState.STANDBY, f"{best.name} gains more"
+    return PoolState.STANDBY, f"{best.name} has a higher speed-up"
 
 
 def _benched(one: PoolCandidate) -> tuple[PoolState, str]:

@@ -1,4 +1,4 @@
-"""Pacing a stream whose draft may come from one pool now and from another later. Pure."""
+"""Pacing of a stream that moves between draft pools, by the measurements of its pool. Pure."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -14,14 +14,15 @@ from orchestrator.speculation.stream_costs import LEAST_SPEEDUP
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 
-_DRAFT_COUNTS = {
+_JUDGES_DRAFT = {
     Reason.SPECULATING,
     Reason.OPENING,
     Reason.PROBING,
     Reason.PAUSED_ACCEPTANCE,
     Reason.PAUSED_SPEEDUP,
 }
-"""Rounds in which the draft had a part, or was left out because it did not pay."""
+"""Reasons of rounds that count for a pool's speed-up: its draft was used, or left out as it did not
+pay."""
 _IDLE = {
     Reason.PAUSED_ACCEPTANCE,
     Reason.PAUSED_BENCHED,
@@ -29,7 +30,7 @@ _IDLE = {
     Reason.PROBING,
     Reason.NO_DRAFT,
 }
-"""Rounds in which the stream made nothing of the pool it has."""
+"""Reasons of rounds in which the stream did not speculate with the pool it has."""
 
 
 class PoolPacer:
@@ -71,7 +72,7 @@ class PoolPacer:
         )
 
     def end(self) -> None:
-        """The pool drafts no more for this stream. Short ones too can clear its name."""
+        """The pool drafts no more for this stream. Even a short one may end its being benched."""
         self._count_speedup(full=self._speedup.flush())
         if self._measurements.benched and self._speedup.at_least(1.0 / LEAST_SPEEDUP):
             self._measurements.observe_outcome(given_up=False)
@@ -109,14 +110,14 @@ class PoolPacer:
     def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See Pacer."""
         verdict = timed.verdict
-        counts = self.reason in _DRAFT_COUNTS
+        judges = self.reason in _JUDGES_DRAFT
         self._count_tokens(len(verdict.token_ids))
         self._pacer.observe(timed, draft_tokens)
         if verdict.verified:
             self._measurements.observe_round(verdict)
         seconds = self._round_times.observe(timed)
         decode_step = self._decode_step_seconds
-        if counts and seconds is not None and decode_step:
+        if judges and seconds is not None and decode_step:
             alone = seconds / decode_step
             self._count_speedup(full=self._speedup.observe(len(verdict.token_ids), alone))
 

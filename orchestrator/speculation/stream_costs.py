@@ -4,7 +4,7 @@ import math
 
 from orchestrator.speculation.acceptance import StreamAcceptance
 from orchestrator.speculation.batch_load import BatchLoad
-from orchestrator.speculation.draft_length import Costs, best_length
+from orchestrator.speculation.draft_length import SharedCosts, best_length
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.plan import Worth
 from orchestrator.speculation.stream_speed import StreamSpeed
@@ -24,7 +24,7 @@ UNKNOWN_OPENING_TOKENS = 16
 
 
 class StreamCosts:
-    """Costs of one stream, in tokens or in seconds, by what was measured so far."""
+    """SharedCosts of one stream, in tokens or in seconds, by what was measured so far."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class StreamCosts:
         return self._measurements.decode_step_seconds(self._load.others)
 
     @property
-    def shared(self) -> Costs:
+    def shared(self) -> SharedCosts:
         """Of steps that are shared with others."""
-        return Costs(
+        return SharedCosts(
             decode_step=self.decode_step_seconds or math.inf,
             token=self.token_seconds * (1 + self._load.others),
             first=self._measurements.wait(restart=True) or 0.0,

@@ -85,9 +85,9 @@ def test_a_stream_that_nears_its_end_stays() -> None:
 
 
 def test_a_move_must_save_more_than_reading_all_once_more_takes() -> None:
-    remaining, plain = 1000, 0.025
-    saved = remaining * plain * (1 - 1 / 1.5)
-    holding = replace(IDLE, remaining=remaining, decode_step_seconds=plain)
+    remaining, decode_step = 1000, 0.025
+    saved = remaining * decode_step * (1 - 1 / 1.5)
+    holding = replace(IDLE, remaining=remaining, decode_step_seconds=decode_step)
     for share, expected in ((0.99, "b"), (1.01, None)):
         other = known("b", 1.5, token_seconds=share * saved / holding.read_tokens)
         assert move(holding, PoolCandidate("a"), other) == expected

@@ -45,11 +45,11 @@ def test_a_stream_that_goes_worse_than_others_expects_less_and_leaves_them_alone
     others = StreamAcceptance(calibration)
     for _ in range(400):
         others.observe((SURE,), judged(1, accepted=1))
-    unlucky = StreamAcceptance(calibration)
+    worse = StreamAcceptance(calibration)
     for _ in range(40):
-        unlucky.observe((SURE,), judged(1, accepted=0))
-    assert unlucky.chance(SURE) < 0.5 < others.chance(SURE)
-    assert unlucky.next_chance < 0.4 < others.next_chance
+        worse.observe((SURE,), judged(1, accepted=0))
+    assert worse.chance(SURE) < 0.5 < others.chance(SURE)
+    assert worse.next_chance < 0.4 < others.next_chance
 
 
 @given(st.lists(st.booleans(), max_size=60), st.floats(0, 1), st.floats(0.1, 10))

@@ -188,9 +188,9 @@ def test_lookup_that_seldom_answers_is_waited_for_where_that_takes_next_to_no_ti
     assert pacer.plan(100, DraftState(ready=True, free=True)).ngram_lookahead == 2 * MOST
 
 
-def observed(pacer: AdaptivePacer, tokens: int, at: float, row: float) -> None:
+def observed(pacer: AdaptivePacer, tokens: int, at: float, token_seconds: float) -> None:
     """A verdict of a stream alone that brought so many tokens."""
-    one = Verdict(0, (0,) * tokens, cost_model=CostModel(0.1, row))
+    one = Verdict(0, (0,) * tokens, cost_model=CostModel(0.1, token_seconds))
     pacer.observe(TimedVerdict(one, at), ())
 
 
@@ -217,11 +217,11 @@ def test_a_draft_has_credit_while_the_target_works_however_expensive_verificatio
     measurements = DraftMeasurements()
     measurements.observe_decode_step(0.1, 0)
     lookaheads = []
-    for row in (0.0, 0.005):
+    for token_seconds in (0.0, 0.005):
         pacer = AdaptivePacer(measurements, MOST, 1.0)
         pacer.plan(100, DraftState(ready=True))
-        observed(pacer, 1, 0.0, row)
-        observed(pacer, 5, 0.1, row)
+        observed(pacer, 1, 0.0, token_seconds)
+        observed(pacer, 5, 0.1, token_seconds)
         lookaheads.append(pacer.plan(100, DraftState(ready=True)).lookahead)
     assert lookaheads[0] == lookaheads[1] > MOST
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.draft_length import Costs, best_length
+from orchestrator.speculation.draft_length import SharedCosts, best_length
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
 from paceline_tools.simulation.run import simulate_crowd
@@ -47,16 +47,16 @@ def test_many_streams_are_as_fast_as_the_better_of_always_and_never(
 
 
 def test_the_best_length_is_longer_for_better_draft_tokens_and_none_where_none_pays() -> None:
-    costs = Costs(decode_step=0.025, token=0.0, first=0.006, following=0.0025)
+    costs = SharedCosts(decode_step=0.025, token=0.0, first=0.006, following=0.0025)
     lengths = [best_length(acceptance, costs, 16) for acceptance in (0.1, 0.6, 0.85, 0.99)]
     assert lengths[0] == 0
     assert lengths == sorted(set(lengths))
-    crowded = Costs(decode_step=0.025, token=0.02, first=0.006, following=0.0025)
+    crowded = SharedCosts(decode_step=0.025, token=0.02, first=0.006, following=0.0025)
     assert best_length(0.85, crowded, 16) == 0
 
 
 def test_a_length_stays_while_it_is_nearly_the_best_so_that_all_streams_wait_for_the_same() -> None:
-    costs = Costs(decode_step=0.025, token=0.0, first=0.006, following=0.0025)
+    costs = SharedCosts(decode_step=0.025, token=0.0, first=0.006, following=0.0025)
     best = best_length(0.85, costs, 16)
     assert best_length(0.85, costs, 16, held=best + 1) == best + 1
     assert best_length(0.85, costs, 16, held=1) == best

@@ -18,7 +18,7 @@ def observes(measurements: DraftMeasurements, sessions: int = 1) -> bool:
     return stale
 
 
-def test_a_plain_step_is_measured_again_after_so_many_rounds_of_each_stream() -> None:
+def test_an_ordinary_decode_step_is_measured_again_after_so_many_rounds_of_each_stream() -> None:
     measurements = TargetMeasurements()
     assert measurements.decode_step_is_stale(0)
     measurements.observe_decode_step(0.025, 0)

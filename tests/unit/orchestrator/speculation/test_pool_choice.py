@@ -1,4 +1,4 @@
-"""Which pool a stream gets: preference while nothing is known, then gain; bounded exploration."""
+"""Which pool a stream gets: by preference, then by speed-up; exploration is bounded."""
 
 import random
 from dataclasses import replace
@@ -63,21 +63,21 @@ def test_one_stream_in_so_many_explores_what_is_unknown_in_turn() -> None:
     assert explored == ["b", "c", "b", "c"]
 
 
-def test_a_pool_that_surely_is_worse_is_not_explored() -> None:
+def test_a_pool_that_apart_is_worse_is_not_explored() -> None:
     candidates = [known("a", 1.5), known("b", 1.2)]
     assert choices(PoolChoice(), candidates, 100) == ["a"] * 100
 
 
-def test_a_pool_that_surely_is_better_is_taken_and_one_that_may_be_is_explored() -> None:
+def test_a_pool_that_apart_is_better_is_taken_and_one_that_may_be_is_explored() -> None:
     selection = PoolChoice()
     assert choices(selection, [PoolCandidate("a"), PoolCandidate("b")], 1) == ["a"]
     maybe = [known("a", 1.5), known("b", 1.55)]
     assert choices(selection, maybe, 100).count("b") == 100 // EXPLORE_STREAMS
-    surely = [known("a", 1.5), known("b", 1.65)]
-    assert choices(selection, surely, 100) == ["b"] * 100
+    apart = [known("a", 1.5), known("b", 1.65)]
+    assert choices(selection, apart, 100) == ["b"] * 100
 
 
-def test_a_pool_that_surely_does_not_pay_gives_way_to_an_unknown_one() -> None:
+def test_a_pool_that_apart_does_not_pay_gives_way_to_an_unknown_one() -> None:
     selection = PoolChoice()
     assert choices(selection, [PoolCandidate("a"), PoolCandidate("b")], 1) == ["a"]
     assert choices(selection, [known("a", 0.95), PoolCandidate("b")], 1) == ["a"]
@@ -124,7 +124,7 @@ def test_where_all_are_benched_a_stream_gets_the_one_that_may_be_tried() -> None
     ("candidate", "state", "words"),
     [
         (known("a", 1.5), PoolState.IN_USE, "new streams get"),
-        (known("b", 1.2), PoolState.STANDBY, "a gains more"),
+        (known("b", 1.2), PoolState.STANDBY, "a has a higher speed-up"),
         (PoolCandidate("b"), PoolState.STANDBY, "may be better than a: at most 1 in 20"),
         (PoolCandidate("b", benched=True, tokens_to_probe=7), PoolState.BENCHED, "7 more tokens"),
         (PoolCandidate("b", benched=True, probing=True), PoolState.PROBING, "tries it again"),
@@ -214,19 +214,21 @@ TestSelecting = Selecting.TestCase
 def test_the_pool_that_is_best_wins_in_the_end_whatever_the_preference(
     order: list[str], winner: str
 ) -> None:
-    """Each stream's gain scatters; what is known of a pool comes of the streams it got."""
+    """Each stream's speed-up scatters; what is known of a pool comes of the streams it got."""
     chance = random.Random(f"{order}{winner}")
     true_speedup = {name: 1.6 if name == winner else 1.2 for name in NAMES}
-    records = {name: DraftMeasurements() for name in NAMES}
+    measurements_of = {name: DraftMeasurements() for name in NAMES}
     selection = PoolChoice()
     chosen = []
     for _ in range(400):
-        name = selection.choose([PoolCandidate(one, records[one].speedup) for one in order])
+        name = selection.choose([PoolCandidate(one, measurements_of[one].speedup) for one in order])
         assert name is not None
         selection.given()
         chosen.append(name)
         for _ in range(4):
-            records[name].speedups.observe(100 * true_speedup[name] * chance.uniform(0.8, 1.2), 100)
+            measurements_of[name].speedups.observe(
+                100 * true_speedup[name] * chance.uniform(0.8, 1.2), 100
+            )
     assert chosen.count(order[0]) > 0
     assert chosen[-100:].count(winner) >= 95
 
@@ -244,7 +246,7 @@ class Pools:
     def __init__(self, acceptance: dict[str, float]) -> None:
         self.acceptance = acceptance
         self.target = TargetMeasurements()
-        self.records = {name: DraftMeasurements(self.target) for name in acceptance}
+        self.measurements_of = {name: DraftMeasurements(self.target) for name in acceptance}
         self.all_counts = {name: PoolCounts() for name in acceptance}
         self.selection = PoolChoice()
 
@@ -252,12 +254,12 @@ class Pools:
         """The pool it got, and how many draft tokens were verified."""
         candidates = [
             PoolCandidate(name, one.speedup, one.benched, one.probing, one.tokens_to_probe)
-            for name, one in self.records.items()
+            for name, one in self.measurements_of.items()
         ]
         name = self.selection.choose(candidates)
         assert name is not None
         self.selection.given()
-        measurements = self.records[name]
+        measurements = self.measurements_of[name]
         pacer = PoolPacer(
             lambda one: AdaptivePacer(one, 16, 1.0), DraftMeasurements(self.target), PoolCounts()
         )
@@ -277,12 +279,12 @@ def test_a_bad_pool_is_benched_and_found_again_within_the_bound_when_it_is_bette
     chosen = [pools.stream(tokens)[0] for _ in range(40)]
     assert chosen[:BENCH_STREAMS] == ["first"] * BENCH_STREAMS
     assert chosen[BENCH_STREAMS:].count("first") <= 40 / EXPLORE_STREAMS
-    assert pools.records["first"].benched
+    assert pools.measurements_of["first"].benched
     pools.acceptance["first"] = 0.95
     bound = EXPLORE_STREAMS + BENCH_PROBE_TOKENS // tokens + 1
     after = [pools.stream(tokens) for _ in range(bound)]
     assert any(name == "first" and verified > tokens / 4 for name, verified in after)
-    assert not pools.records["first"].benched
+    assert not pools.measurements_of["first"].benched
     latest: list[str] = []
     while latest.count("first") <= EXPLORE_STREAMS / 2:
         latest = [*latest, pools.stream(tokens)[0]][-EXPLORE_STREAMS:]
@@ -293,12 +295,12 @@ def test_a_single_pool_that_was_benched_is_back_within_the_bound() -> None:
     pools = Pools({"draft": 0.0})
     for _ in range(BENCH_STREAMS):
         pools.stream(100)
-    assert pools.records["draft"].benched
+    assert pools.measurements_of["draft"].benched
     pools.acceptance["draft"] = 0.9
     streams = BENCH_PROBE_TOKENS // 100 + 2
     for _ in range(streams):
         pools.stream(100)
-    assert not pools.records["draft"].benched
+    assert not pools.measurements_of["draft"].benched
     assert pools.stream(100)[1] > 50
 
 
@@ -306,13 +308,13 @@ def test_the_speedup_is_that_of_the_streams_and_its_interval_holds_it() -> None:
     pools = Pools({"draft": 0.8})
     for _ in range(30):
         pools.stream(300)
-    speedup = pools.records["draft"].speedup
+    speedup = pools.measurements_of["draft"].speedup
     assert speedup is not None
     assert speedup.low < speedup.value < speedup.high
     assert 1.9 < speedup.value < 3.5
     assert speedup.high - speedup.low < 0.5
     pools.target.tokens += 65536
-    doubted = pools.records["draft"].speedup
+    doubted = pools.measurements_of["draft"].speedup
     assert doubted is not None
     assert doubted.high - speedup.high == pytest.approx(1.0, abs=0.01)
 
@@ -323,8 +325,8 @@ def test_the_interval_of_a_speedup_holds_the_truth_about_as_often_as_it_says() -
     for _ in range(400):
         measurements = DraftMeasurements()
         for _ in range(chance.randint(4, 40)):
-            plain = chance.uniform(20, 60)
-            measurements.speedups.observe(plain * 1.4 * chance.gauss(1, 0.15), plain)
+            alone = chance.uniform(20, 60)
+            measurements.speedups.observe(alone * 1.4 * chance.gauss(1, 0.15), alone)
         speedup = measurements.speedup
         assert speedup is not None
         held += speedup.low <= 1.4 <= speedup.high
@@ -344,4 +346,4 @@ def test_a_pool_that_pays_less_than_another_is_left_once_that_is_sure() -> None:
     chosen = [pools.stream(200)[0] for _ in range(5 * EXPLORE_STREAMS)]
     assert "first" in chosen
     assert chosen[-10:] == ["other"] * 10
-    assert not pools.records["first"].benched
+    assert not pools.measurements_of["first"].benched

@@ -1,4 +1,4 @@
-"""What is learned of times: nothing of those in which somebody was gone, or stood still."""
+"""What is learned of times: nothing of those in which a server was lost, or a process stalled."""
 
 import asyncio
 from collections.abc import Callable
@@ -69,7 +69,7 @@ class Driven:
             self.pacer.observe(verdict(self.now, tokens), ())
 
     @property
-    def plain(self) -> float | None:
+    def decode_step(self) -> float | None:
         return self.measurements.decode_step_seconds(0)
 
 
@@ -97,15 +97,15 @@ def read_at_once_behind_an_interruption(driven: Driven) -> None:
     "happens",
     [interrupted, stopped, stopped_and_read_at_once, read_at_once_behind_an_interruption],
 )
-def test_no_plain_step_is_learned_of_a_time_in_which_somebody_stood_still(
+def test_no_decode_step_is_learned_of_a_time_in_which_something_stalled(
     happens: Callable[[Driven], None],
 ) -> None:
     driven = Driven()
     driven.steps(20)
     happens(driven)
-    assert driven.plain == pytest.approx(STEP)
+    assert driven.decode_step == pytest.approx(STEP)
     driven.steps(3)
-    assert driven.plain == pytest.approx(STEP)
+    assert driven.decode_step == pytest.approx(STEP)
 
 
 @pytest.mark.parametrize("happens", [interrupted, stopped])
@@ -132,7 +132,7 @@ def test_steps_that_stay_long_are_what_they_take_by_now() -> None:
     driven = Driven()
     driven.steps(20)
     driven.steps(40, LONG)
-    assert driven.plain == pytest.approx(LONG, rel=0.1)
+    assert driven.decode_step == pytest.approx(LONG, rel=0.1)
 
 
 def test_a_wait_for_the_draft_counts_however_long_it_is() -> None:
@@ -143,7 +143,7 @@ def test_a_wait_for_the_draft_counts_however_long_it_is() -> None:
     assert intervals.observe(verdict(asked + STEP, asked=asked)) == pytest.approx(LONG + STEP)
 
 
-def test_the_cost_of_rows_is_that_of_the_target_at_hand() -> None:
+def test_the_cost_of_verification_is_that_of_the_target_at_hand() -> None:
     measurements = DraftMeasurements()
     pacer = AdaptivePacer(measurements, 16, 1.0)
     pacer.observe(verdict(0.0), ())
@@ -228,7 +228,7 @@ async def test_a_lost_target_interrupts(monkeypatch: pytest.MonkeyPatch) -> None
     await TargetLink(Pool(()), draft, driven.pacer, stream.opening, stream, deadline).run()
     assert len(tries) == 2
     driven.steps(2)
-    assert driven.plain == pytest.approx(STEP)
+    assert driven.decode_step == pytest.approx(STEP)
 
 
 async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> None:
