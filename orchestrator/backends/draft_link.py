@@ -172,32 +172,47 @@ class DraftLink:
                 if _is_too_small(replica, self._opening):
                     pool.refuse()
             finally:
-                if self._session is not None:
-                    self._session.lose()
-                self._session = None
-                self._stream.count_in(self._drafts.none)
+                self._end()
 
     async def _follow_one(
         self, pool: DraftPool, replica: Replica, unfit: Collection[Replica]
     ) -> DraftPool:
         """Draft with one server until the stream moves to another pool; returns that."""
-        size = self._target.vocabulary_size
-        async with DraftCall(replica, self._seconds, size) as call, asyncio.TaskGroup() as tasks:
+        async with DraftCall(replica, self._seconds, self._target.vocabulary_size) as call:
             opening = self._for_draft(replica.model)
-            self._pacer.use(pool.measurements, pool.counts)
-            session = self._session_of(replica, opening, pool.measurements)
-            if self._pacer.eager:
-                session.begin()
-            self._session, self._replica = session, replica
+            session = self._begin(pool, replica, opening)
             await call.open(opening)
             self._drafts.given()
             with pool.drafting() as counts:
                 self._stream.count_in(counts)
-                sending = tasks.create_task(_send_advances(call, session))
-                receiving = tasks.create_task(self._receive(call, session))
-                wanted = await self._wants_other(pool, session, unfit)
-                sending.cancel()
-                receiving.cancel()
+                return await self._draft(call, session, pool, unfit)
+
+    def _begin(self, pool: DraftPool, replica: Replica, opening: Opening) -> DraftSession:
+        """A session for the round, which waits for its draft tokens from now on."""
+        self._pacer.use(pool.measurements, pool.counts)
+        session = self._session_of(replica, opening, pool.measurements)
+        if self._pacer.eager:
+            session.begin()
+        self._session, self._replica = session, replica
+        return session
+
+    def _end(self) -> None:
+        """The server is lost, refuses, or is left for another one."""
+        if self._session is not None:
+            self._session.lose()
+        self._session = None
+        self._stream.count_in(self._drafts.none)
+
+    async def _draft(
+        self, call: DraftCall, session: DraftSession, pool: DraftPool, unfit: Collection[Replica]
+    ) -> DraftPool:
+        """Pass advances and draft tokens on until the stream moves to another pool."""
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(_send_advances(call, session))
+            receiving = tasks.create_task(self._receive(call, session))
+            wanted = await self._wants_other(pool, session, unfit)
+            sending.cancel()
+            receiving.cancel()
         return wanted
 
     async def _receive(self, call: DraftCall, session: DraftSession) -> None:
