@@ -71,7 +71,7 @@ class Share(Rate):
 class Stalls:
     """Tells times apart in which a machine or a process was suspended.
 
-    Two long ones in a row are no stalls: that is what things take by now.
+    Two long ones, one behind the other, are no stalls: that is what things take by now.
     """
 
     def __init__(self, *, expects: bool = False) -> None:

@@ -14,7 +14,7 @@ from paceline.protocol.verdict import Verdict
 
 _SPEEDUP_MEMORY = 400.0
 BENCH_STREAMS = 2
-"""Streams in a row that gave speculation up, after which new ones begin without."""
+"""Consecutive streams that gave speculation up, after which new ones begin without."""
 BENCH_PROBE_TOKENS = 1024
 """Tokens, of all streams together, between probes of a draft that is benched. A better draft that
 replaced it is found by the first stream after so many; where another pool's drafts are in use, by

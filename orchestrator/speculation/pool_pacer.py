@@ -9,7 +9,7 @@ from orchestrator.speculation.pacer import Explanation, Pacer, Reason
 from orchestrator.speculation.plan import DraftState, Plan
 from orchestrator.speculation.pool_choice import Holding
 from orchestrator.speculation.round_times import RoundTimes
-from orchestrator.speculation.speedup import StreamSpeedup
+from orchestrator.speculation.speedup import SpeedupBlocks
 from orchestrator.speculation.stream_costs import LEAST_SPEEDUP
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
@@ -73,8 +73,8 @@ class PoolPacer:
 
     def end(self) -> None:
         """The pool drafts no more for this stream. Even a short one may end its being benched."""
-        self._count_speedup(full=self._speedup.flush())
-        if self._measurements.benched and self._speedup.at_least(1.0 / LEAST_SPEEDUP):
+        self._note_block(full=self._blocks.flush())
+        if self._measurements.benched and self._blocks.at_least(1.0 / LEAST_SPEEDUP):
             self._measurements.observe_outcome(given_up=False)
         if self._probes:
             self._measurements.end_probe()
@@ -85,7 +85,7 @@ class PoolPacer:
         probed = measurements.probing
         self._pacer = self._make(measurements)
         self._probes = measurements.probing and not probed
-        self._speedup = StreamSpeedup(measurements.speedups)
+        self._blocks = SpeedupBlocks(measurements.speedups)
         self._tokens = self._idle_tokens = 0
 
     @property
@@ -119,7 +119,7 @@ class PoolPacer:
         decode_step = self._decode_step_seconds
         if judges and seconds is not None and decode_step:
             alone = seconds / decode_step
-            self._count_speedup(full=self._speedup.observe(len(verdict.token_ids), alone))
+            self._note_block(full=self._blocks.observe(len(verdict.token_ids), alone))
 
     def interrupted(self) -> None:
         """See Pacer."""
@@ -145,6 +145,6 @@ class PoolPacer:
         """An ordinary decode step at this load; None while not known."""
         return self._measurements.decode_step_seconds(self.others)
 
-    def _count_speedup(self, *, full: bool) -> None:
+    def _note_block(self, *, full: bool) -> None:
         if full:
             self._measurements.observe_speedup()

@@ -61,7 +61,7 @@ class SpeedupEstimate:
         return max(0.0, residuals) / alone**2 * blocks / (blocks - 1.0)
 
 
-class StreamSpeedup:
+class SpeedupBlocks:
     """Gathers one stream's rounds to blocks."""
 
     def __init__(self, estimate: SpeedupEstimate) -> None:
