@@ -117,16 +117,18 @@ class Replica:
         except grpc.aio.AioRpcError as error:
             self._not_answered(error)
             return
-        took = time.monotonic() - started
-        # The least of late: a busy event loop may have kept an answer waiting.
-        before = self.round_trip_seconds if self.reachable else took
-        self.round_trip_seconds = min(took, _FORGET * before) if before else took
-        self.machine = machine_from_proto(answer.machine)
-        middle = asked + took / 2
-        self.clock_offset_seconds = self.machine.unix_seconds - middle
+        self._take_machine(machine_from_proto(answer.machine), asked, time.monotonic() - started)
         self.load = load_from_proto(answer.load)
         self._take_model(model_info_from_proto(answer.model))
         self.health.answer(draining=answer.draining)
+
+    def _take_machine(self, machine: Machine, asked: float, took: float) -> None:
+        """Learn the round trip and how far its clock is off. asked: by the clock here."""
+        # The least of late: a busy event loop may have kept an answer waiting.
+        before = self.round_trip_seconds if self.reachable else took
+        self.round_trip_seconds = min(took, _FORGET * before) if before else took
+        self.clock_offset_seconds = machine.unix_seconds - (asked + took / 2)
+        self.machine = machine
 
     def _take_model(self, model: ModelInfo) -> None:
         """What was said against a server is forgotten when it comes back."""

@@ -1,4 +1,4 @@
-"""When draft tokens are wanted: until then a draft may hold them back, to share a message. Pure."""
+"""When draft tokens are wanted. Until then a draft may hold them back, to share a message. Pure."""
 
 from orchestrator.speculation.draft_length import LATE
 from orchestrator.speculation.expectation import Expectation
@@ -9,11 +9,12 @@ from paceline.protocol.verdict import TimedVerdict
 DUE = 0.8
 """Draft tokens are wanted when this share of the time to the next verdict is over."""
 LATER = (1.2, 1.8)
-"""When those made later may come together, where only so many end a wait; else each at once."""
+"""Draft tokens made later may come together until these shares of it, where only a count of draft
+tokens ends a wait. Where each may end it, each is sent at once."""
 
 
 class DueTimes:
-    """The times that one session's draft is told, in seconds from then on."""
+    """The times that the draft of one session is told, in seconds from the message on."""
 
     def __init__(
         self, measurements: DraftMeasurements, expectation: Expectation, round_trip_seconds: float
@@ -38,7 +39,7 @@ class DueTimes:
         return () if self.at_once else self._told(*self._next_verdict(enough))
 
     def while_waiting(self, enough: int | None, ready: int, now: float) -> tuple[float, ...]:
-        """When those are wanted that are waited for, should some be late, and those behind."""
+        """When draft tokens that are waited for are wanted, if some are late; then later ones."""
         missing = (enough or 0) - ready
         if self.at_once or missing <= 0:
             return ()
@@ -55,7 +56,7 @@ class DueTimes:
     def _told(self, *seconds: float) -> tuple[float, ...]:
         """When draft tokens must leave the draft to be here in so many seconds.
 
-        The draft counts from when it is told: half a round trip passes before, and half behind.
+        The draft counts from when it is told. Half a round trip passes before, half afterwards.
         """
         round_trip = self._round_trip_seconds
         return tuple(min(1.0, one - round_trip) for one in seconds if one > round_trip)

@@ -1,18 +1,18 @@
-"""When the next draft token is expected, and what draft tokens that come tell of that. Pure."""
+"""When the next draft token is expected, learned from those that came. Pure."""
 
 from orchestrator.speculation.lookahead import Lookahead
 from orchestrator.speculation.measurements import DraftMeasurements
 from paceline.protocol.proposal import Drafter
 
 OVERDUE = 3.0
-"""A draft token that takes so many times as long as usual is not waited for again before it
-comes."""
+"""A draft is overdue when its token takes so many times as long as usual: no round waits for it
+again before it delivers."""
 SOON = 0.25
 """A draft token that is late is still expected within this share of the usual wait."""
 
 
 class Expectation:
-    """Of the draft of one session. Times are handed in, on any one monotonic clock.
+    """When the draft of one session is expected to deliver. Times are handed in, on one clock.
 
     Three waits differ: for the first draft token of a session (cold), whose prompt the draft has to
     read; for the first one of a path (restart), which takes a round trip; and for each that
@@ -38,9 +38,9 @@ class Expectation:
         self._round_trip_seconds = round_trip_seconds
         self._cold = cold
         self._restarts = True
-        self._on_branch = False  # the target took a branch of the draft's, which may be under way
-        self._since: float | None = None  # the draft has worked on its next token
-        self._unanswered = True
+        self._on_branch = False  # the target picked a branch, whose tokens may be on their way
+        self._since: float | None = None  # when the draft began to work on its next token
+        self._unanswered = True  # it is not known yet whether this path has a draft token at all
         self.overdue = False
 
     @property
@@ -100,7 +100,7 @@ class Expectation:
         if self._since is not None:
             seconds = now - self._since
             if self._on_branch and seconds < self._round_trip_seconds:
-                return  # it was under way before the draft heard of the rejection
+                return  # it was on its way before the draft heard of the rejection
             self._observe(seconds, count, drafter)
         # A draft token found by lookup comes before the model has read the prompt.
         self._cold = self._cold and drafter is not Drafter.MODEL

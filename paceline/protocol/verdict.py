@@ -116,4 +116,4 @@ class Origin(enum.Enum):
     ACCEPTED = "accepted"
     RECOVERED = "recovered"
     BONUS = "bonus"
-    TARGET_ONLY = "plain"
+    TARGET_ONLY = "target-only"
