@@ -1,4 +1,4 @@
-"""What the draft has drafted and the target has not judged yet. Pure."""
+"""Draft tokens that came and that the target has not verified yet. Pure."""
 
 from itertools import accumulate, islice
 

@@ -26,14 +26,14 @@ DECODE_STEP_ROUNDS = 256
 again."""
 WAIT_ROUNDS, WAIT_STEPS = 16, 2
 """Of so many rounds of all streams, and of so many steps that all of them share, one round has its
-draft tokens each at once: what they take is seen."""
+draft tokens sent each at once, so that the wait for each is measured."""
 _RECENT_ROUNDS = 512
 """Rounds after which those before weigh half as much in the acceptance rate that is shown."""
 _HIT_PRIOR, _HIT_MEMORY = 4.0, 100.0
 
 
 class TargetMeasurements:
-    """Shared by all streams: what an ordinary decode step takes, and how many tokens they made."""
+    """Shared by all streams: what an ordinary decode step takes. tokens, rounds: of all of them."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -65,8 +65,9 @@ class TargetMeasurements:
 class DraftMeasurements:
     """Shared by all streams that use a draft, or the drafts of one pool.
 
-    answers: how often there is a draft token at all, where one is asked for: lookup often has none.
-    shared_length: what streams that share the target's steps wait for.
+    hit_rate: how often there is a draft token at all, where one is asked for: prompt lookup often
+    has none. recent: counts for the acceptance rate that is shown; old rounds fade. shared_length:
+    draft tokens that streams wait for that share the target's steps.
     """
 
     def __init__(self, target: TargetMeasurements | None = None) -> None:
@@ -95,7 +96,7 @@ class DraftMeasurements:
         """Speed of streams over that of the target alone at the same load; None while unknown.
 
         Rounds count in which the draft had a part, or was left out because it did not pay. The
-        longer nothing was seen of it the wider is the interval.
+        interval widens while none is observed.
         """
         return self.speedups.value((self.target.tokens - self._observed_at) / SPEEDUP_DRIFT_TOKENS)
 
@@ -115,7 +116,7 @@ class DraftMeasurements:
         self.target.observe_decode_step(seconds, others)
 
     def observe_round(self, verdict: Verdict) -> None:
-        """A round of any stream."""
+        """A round of any stream, with draft tokens that were verified."""
         self.recent.observe(verdict)
         if self.recent.rounds % _RECENT_ROUNDS == 0:
             self.recent.fade()
@@ -153,7 +154,7 @@ class DraftMeasurements:
     def wait(self, *, restart: bool) -> float | None:
         """Seconds until the next draft token, expected; None while not known.
 
-        Of the model's, where there is one: what lookup knows is there at once.
+        Of the draft model's, where there is one: a token of prompt lookup is there at once.
         """
         found = self._waits.get((Drafter.MODEL, restart)) or self._waits.get(
             (Drafter.NGRAM, restart)
@@ -200,7 +201,7 @@ class DraftMeasurements:
         self._doubt()
 
     def _doubt(self) -> None:
-        """Forget what is known of draft tokens and waits: it may be another draft by now.
+        """Forget acceptance rates and waits: it may be another draft by now.
 
         Streams hold the calibration, so that it stays the same one.
         """

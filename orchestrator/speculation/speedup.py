@@ -1,7 +1,7 @@
-"""What a draft brings: the speed of streams that have it over that of the target alone. Pure.
+"""The speed-up of a draft: speed of streams that have it over that of the target alone. Pure.
 
-A ratio of sums over blocks of rounds, each of one stream. The interval comes of how blocks
-differ from each other: rounds of one stream are alike, and would make it too narrow.
+A ratio of sums over blocks of rounds, each of one stream. The interval is estimated from the
+differences between blocks: rounds of one stream are alike, and would make it too narrow.
 """
 
 import math
