@@ -7,6 +7,14 @@ from pydantic_settings import SettingsConfigDict
 
 from draft_server.drafters.registry import DEFAULT, DRAFTERS, SUMMARY, DrafterName
 from paceline.engine.settings import EngineSettings
+from paceline.settings import (
+    DRAFT_PORT,
+    HEALTH_PORTS,
+    METRICS_PORTS,
+    HealthPort,
+    MetricsPort,
+    Port,
+)
 
 
 class DraftSettings(EngineSettings):
@@ -30,11 +38,9 @@ class DraftSettings(EngineSettings):
         DEFAULT,
         description=f"What drafts. {SUMMARY}.",
     )
-    port: int = Field(7072, ge=0, le=65535, description="Port for calls; 0 takes any free one.")
-    health_port: int = Field(
-        7172, ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
-    )
-    metrics_port: int = Field(7272, ge=0, le=65535, description="Port for Prometheus.")
+    port: Port = DRAFT_PORT
+    health_port: HealthPort = DRAFT_PORT + HEALTH_PORTS
+    metrics_port: MetricsPort = DRAFT_PORT + METRICS_PORTS
 
     @model_validator(mode="after")
     def _has_a_model(self) -> Self:

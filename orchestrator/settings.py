@@ -10,10 +10,25 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from paceline.addresses import FORM, checked
 from paceline.errors import InvalidArgument
-from paceline.settings import ServerSettings
+from paceline.settings import (
+    DRAFT_PORT,
+    HEALTH_PORTS,
+    METRICS_PORTS,
+    ORCHESTRATOR_PORT,
+    TARGET_PORT,
+    HealthPort,
+    MetricsPort,
+    Port,
+    ServerSettings,
+)
 
 DEFAULT_POOL = "draft"
 """Name of the draft pool of addresses that stand behind no name."""
+DRAFT_LENGTH, MAX_DRAFT_LENGTH = 4, 16
+"""Draft tokens in a round, unless told otherwise: where forced; and at most, where not."""
+MOST_DRAFT_LENGTH = 32
+"""What neither may be over."""
+DRAFT_WAIT_SECONDS = 1.0
 _POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
@@ -91,32 +106,33 @@ class OrchestratorSettings(ServerSettings):
         env_prefix="PACELINE_ORCHESTRATOR_", cli_prog_name="python -m orchestrator"
     )
 
-    port: int = Field(7070, ge=0, le=65535, description="Port for calls; 0 takes any free one.")
-    health_port: int = Field(
-        7170, ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
-    )
-    metrics_port: int = Field(7270, ge=0, le=65535, description="Port for Prometheus.")
+    port: Port = ORCHESTRATOR_PORT
+    health_port: HealthPort = ORCHESTRATOR_PORT + HEALTH_PORTS
+    metrics_port: MetricsPort = ORCHESTRATOR_PORT + METRICS_PORTS
     target: Addresses = Field(
-        ["localhost:7071"],
+        [f"localhost:{TARGET_PORT}"],
         min_length=1,
         description="Target servers, separated by commas: host:port or unix:/path; a name is "
         "all it resolves to.",
     )
     draft: Pools = Field(
-        {DEFAULT_POOL: ["localhost:7072"]},
+        {DEFAULT_POOL: [f"localhost:{DRAFT_PORT}"]},
         description="Draft servers, likewise. They need not be there. NAME=ADDRESS,ADDRESS names "
         f"a pool of equal ones, addresses before any name are the pool {DEFAULT_POOL!r}; give "
         "several, the preferred one first, again or behind commas, to have them compared.",
     )
     draft_length: int = Field(
-        4,
+        DRAFT_LENGTH,
         ge=0,
-        le=32,
+        le=MOST_DRAFT_LENGTH,
         description="Draft tokens verified in a round when a client forces speculation; 0 is the "
         "target alone for all.",
     )
     max_draft_length: int = Field(
-        16, ge=1, le=32, description="Most draft tokens in a round, when the pacer decides."
+        MAX_DRAFT_LENGTH,
+        ge=1,
+        le=MOST_DRAFT_LENGTH,
+        description="Most draft tokens in a round, when the pacer decides.",
     )
     lookahead: int | None = Field(
         None,
@@ -126,7 +142,7 @@ class OrchestratorSettings(ServerSettings):
         "draft and target share a machine, to take turns; elsewhere about two rounds.",
     )
     draft_wait_seconds: float = Field(
-        1.0,
+        DRAFT_WAIT_SECONDS,
         ge=0,
         description="How long a round waits for its draft tokens, forced or not. A draft that "
         "misses this is not waited for again before it delivers.",

@@ -15,10 +15,24 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from paceline.addresses import is_host, join
+from paceline.addresses import LAST_PORT, is_host, join
 from paceline.errors import shown
 
 Settings = TypeVar("Settings", bound=BaseSettings)
+
+ORCHESTRATOR_PORT, TARGET_PORT, DRAFT_PORT = 7070, 7071, 7072
+"""Where each kind of server takes calls, unless told otherwise."""
+HEALTH_PORTS, METRICS_PORTS = 100, 200
+"""So far above its port for calls are the others of a server."""
+Port = Annotated[
+    int, Field(ge=0, le=LAST_PORT, description="Port for calls; 0 takes any free one.")
+]
+HealthPort = Annotated[
+    int, Field(ge=0, le=LAST_PORT, description="Port for grpc.health.v1, always plaintext.")
+]
+MetricsPort = Annotated[int, Field(ge=0, le=LAST_PORT, description="Port for Prometheus.")]
+LogLevel = Literal["debug", "info", "warning", "error"]
+DEFAULT_LOG_LEVEL: LogLevel = "info"
 
 _SERVICE_LINK = re.compile(r"[a-z]+://\S+:\d+")
 """What Kubernetes, and Docker before it, put into NAME_PORT for a service called name."""
@@ -61,20 +75,16 @@ class ServerSettings(BaseSettings):
         "0.0.0.0",  # noqa: S104  servers in containers are reached from outside
         description="Address to listen on, for calls, health and metrics.",
     )
-    port: int = Field(ge=0, le=65535, description="Port for calls; 0 takes any free one.")
-    health_port: int = Field(
-        ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
-    )
-    metrics_port: int = Field(ge=0, le=65535, description="Port for Prometheus.")
+    port: Port
+    health_port: HealthPort
+    metrics_port: MetricsPort
     socket: Path | None = Field(
         None, description="Unix socket to listen on for calls, instead of host and port."
     )
     drain_seconds: float = Field(
         30.0, ge=0, description="How long running streams may go on after SIGTERM."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged."
-    )
+    log_level: LogLevel = Field(DEFAULT_LOG_LEVEL, description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field("json", description="Form of the log lines.")
 
     @property

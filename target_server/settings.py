@@ -4,6 +4,14 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from paceline.engine.settings import EngineSettings
+from paceline.settings import (
+    HEALTH_PORTS,
+    METRICS_PORTS,
+    TARGET_PORT,
+    HealthPort,
+    MetricsPort,
+    Port,
+)
 
 
 class TargetSettings(EngineSettings):
@@ -13,11 +21,9 @@ class TargetSettings(EngineSettings):
         env_prefix="PACELINE_TARGET_", cli_prog_name="python -m target_server"
     )
 
-    port: int = Field(7071, ge=0, le=65535, description="Port for calls; 0 takes any free one.")
-    health_port: int = Field(
-        7171, ge=0, le=65535, description="Port for grpc.health.v1, always plaintext."
-    )
-    metrics_port: int = Field(7271, ge=0, le=65535, description="Port for Prometheus.")
+    port: Port = TARGET_PORT
+    health_port: HealthPort = TARGET_PORT + HEALTH_PORTS
+    metrics_port: MetricsPort = TARGET_PORT + METRICS_PORTS
     allow_inexact: bool = Field(
         False,
         description="Serve a model that is not batch-invariant on this machine: outputs may then "

@@ -35,6 +35,9 @@ Prompt: TypeAlias = str | tuple[int, ...] | tuple[ChatMessage, ...]
 """Text, token ids or a conversation."""
 
 
+DEFAULT_CHOICES = 1
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """An output asked for.
@@ -48,7 +51,7 @@ class GenerateRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     seed: int | None = None
     max_tokens: int | None = None
-    n: int = 1
+    n: int = DEFAULT_CHOICES
     speculation: Speculation = Speculation.AUTO
     ignore_eos: bool = False
     required_features: tuple[str, ...] = ()

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 
 from paceline.errors import InvalidArgument
 
+MAX_TEMPERATURE = 100.0
+MAX_PENALTY = 2.0
+MAX_BIAS = 100.0
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -40,12 +44,13 @@ class SamplingParams:
 
     @property
     def filters(self) -> bool:
-        """Whether some tokens cannot be taken however lucky they are."""
+        """Whether some tokens cannot be taken, whatever the noise."""
         return self.top_k > 0 or self.min_p > 0.0 or self.top_p < 1.0
 
     def validate(self) -> None:
         """Raise InvalidArgument naming the first field that is out of its limits."""
-        _check("temperature", self.temperature, "from 0 to 100", 0.0 <= self.temperature <= 100.0)
+        hot = f"from 0 to {MAX_TEMPERATURE:g}"
+        _check("temperature", self.temperature, hot, 0.0 <= self.temperature <= MAX_TEMPERATURE)
         _check("top_p", self.top_p, "over 0 and at most 1", 0.0 < self.top_p <= 1.0)
         _check("min_p", self.min_p, "from 0 to 1", 0.0 <= self.min_p <= 1.0)
         repetition = self.repetition_penalty
@@ -57,9 +62,11 @@ class SamplingParams:
         )
         for name in ("presence_penalty", "frequency_penalty"):
             value = getattr(self, name)
-            _check(name, value, "from -2 to 2", -2.0 <= value <= 2.0)
+            limit = f"from {-MAX_PENALTY:g} to {MAX_PENALTY:g}"
+            _check(name, value, limit, abs(value) <= MAX_PENALTY)
+        limit = f"from {-MAX_BIAS:g} to {MAX_BIAS:g}"
         for token, bias in self.logit_bias.items():
-            _check(f"logit_bias[{token}]", bias, "from -100 to 100", -100.0 <= bias <= 100.0)
+            _check(f"logit_bias[{token}]", bias, limit, abs(bias) <= MAX_BIAS)
 
 
 def _check(name: str, value: float, limit: str, holds: bool) -> None:

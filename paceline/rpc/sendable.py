@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
 
-_UINT32, _UINT64, _INT32 = range(2**32), range(2**64), range(-(2**31), 2**31)
+UINT32, UINT64, INT32 = range(2**32), range(2**64), range(-(2**31), 2**31)
+"""What fields of these types carry."""
 
 
 def unsendable(request: GenerateRequest) -> InvalidArgument:
@@ -18,17 +19,17 @@ def unsendable(request: GenerateRequest) -> InvalidArgument:
         *_text_errors("cache_salt", [request.cache_salt]),
         *_text_errors("a string of stop", request.stop),
         *_text_errors("required_features", request.required_features),
-        *_number_errors("sampling.top_k", [sampling.top_k], _UINT32),
-        *_number_errors("sampling.min_tokens", [sampling.min_tokens], _UINT32),
-        *_number_errors("a token id in sampling.logit_bias", sampling.logit_bias, _UINT32),
-        *_number_errors("seed", [request.seed], _UINT64),
-        *_number_errors("max_tokens", [request.max_tokens], _INT32),
-        *_number_errors("n", [request.n], _UINT32),
-        *_number_errors("logprobs", [request.logprobs], _UINT32),
-        *_number_errors("prompt_logprobs", [request.prompt_logprobs], _UINT32),
-        *_number_errors("priority", [request.priority], _INT32),
-        *_number_errors("a token id in output_token_ids", request.output_token_ids, _UINT32),
-        *_number_errors("a token id in stop_token_ids", request.stop_token_ids, _UINT32),
+        *_number_errors("sampling.top_k", [sampling.top_k], UINT32),
+        *_number_errors("sampling.min_tokens", [sampling.min_tokens], UINT32),
+        *_number_errors("a token id in sampling.logit_bias", sampling.logit_bias, UINT32),
+        *_number_errors("seed", [request.seed], UINT64),
+        *_number_errors("max_tokens", [request.max_tokens], INT32),
+        *_number_errors("n", [request.n], UINT32),
+        *_number_errors("logprobs", [request.logprobs], UINT32),
+        *_number_errors("prompt_logprobs", [request.prompt_logprobs], UINT32),
+        *_number_errors("priority", [request.priority], INT32),
+        *_number_errors("a token id in output_token_ids", request.output_token_ids, UINT32),
+        *_number_errors("a token id in stop_token_ids", request.stop_token_ids, UINT32),
     ]
     return next(iter(wrong), InvalidArgument("a field of the request has a value of another type"))
 
@@ -48,7 +49,7 @@ def _prompt_errors(prompt: Prompt) -> Iterator[InvalidArgument]:
         "prompt.chat", [text for one in chat for text in (one.role, one.content)]
     )
     ids = (part for part in prompt if not isinstance(part, ChatMessage))
-    yield from _number_errors("a token id in prompt", ids, _UINT32)
+    yield from _number_errors("a token id in prompt", ids, UINT32)
 
 
 def _text_errors(field: str, texts: Iterable[str]) -> Iterator[InvalidArgument]:

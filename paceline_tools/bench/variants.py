@@ -16,6 +16,8 @@ from paceline_tools.bench.samples import Prompt, Sample
 
 BASELINES = ("generate", "assisted", "lookup")
 BATCH_BASELINES = ("continuous_batching",)
+SEED = 7
+"""Of all outputs."""
 ANSWER_SECONDS = 600.0
 LINE_BYTES = 4 * 1024 * 1024
 
@@ -58,7 +60,7 @@ class Served:
         request = GenerateRequest(
             prompt=(ChatMessage("user", prompt.text),),
             sampling=SamplingParams(temperature=self._temperature),
-            seed=7,
+            seed=SEED,
             max_tokens=max_tokens,
             ignore_eos=self._ignore_eos,
             speculation=self._speculation,

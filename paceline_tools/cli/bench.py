@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from draft_server.drafters.registry import DEFAULT, DRAFTERS, DrafterName
+from orchestrator.settings import DRAFT_LENGTH
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
 from paceline.protocol.generation import Speculation
@@ -33,9 +34,6 @@ from paceline_tools.server_commands import (
     target_command,
 )
 from paceline_tools.terminal import check_outputs, console, plain
-
-DRAFT_LENGTH = 4
-"""Of forced speculation, which is not measured here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +186,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
                 server.port,
                 sockets / "target",
                 server.draft_socket(sockets),
-                DRAFT_LENGTH,
+                DRAFT_LENGTH,  # of forced speculation, which is not measured here
                 UNWATCHED,
             )
         return commands

@@ -6,10 +6,13 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.settings import DRAFT_LENGTH, MOST_DRAFT_LENGTH
 from paceline.catalog import CATALOG, DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client, Result
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
+from paceline.settings import ORCHESTRATOR_PORT
+from paceline_tools.bench.variants import SEED
 from paceline_tools.cli.flags import MOST_TOKENS
 from paceline_tools.cli.pull import pull
 from paceline_tools.cli.show import legend, show_delta, statistics
@@ -30,9 +33,11 @@ class Demo(BaseModel):
 
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
-    draft_length: int = Field(4, ge=1, le=32, description="Draft tokens verified in a round.")
+    draft_length: int = Field(
+        DRAFT_LENGTH, ge=1, le=MOST_DRAFT_LENGTH, description="Draft tokens verified in a round."
+    )
     max_tokens: int = Field(128, ge=1, le=MOST_TOKENS, description="Most tokens of each answer.")
-    port: int = Field(7070, ge=1, le=65000, description="Port of the orchestrator.")
+    port: int = Field(ORCHESTRATOR_PORT, ge=1, le=65000, description="Port of the orchestrator.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
@@ -75,7 +80,7 @@ class Demo(BaseModel):
         request = GenerateRequest(
             prompt=(ChatMessage("user", prompt),),
             sampling=SamplingParams(temperature=temperature),
-            seed=7,
+            seed=SEED,
             max_tokens=self.max_tokens,
             speculation=speculation,
         )

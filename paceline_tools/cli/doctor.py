@@ -7,7 +7,7 @@ import ssl
 import statistics
 import time
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from rich.table import Table
 
 from paceline import __version__
@@ -17,7 +17,7 @@ from paceline.errors import PacelineError
 from paceline.protocol.status import Status
 from paceline.rpc.channels import resolve
 from paceline_tools.cli.diagnosis import Finding, Level, diagnose
-from paceline_tools.cli.flags import Address
+from paceline_tools.cli.flags import ORCHESTRATOR, OrchestratorAddress
 from paceline_tools.terminal import console, plain
 
 ROUND_TRIPS = 5
@@ -28,9 +28,7 @@ _STYLES = {Level.OK: "green", Level.NOTE: "yellow", Level.WRONG: "bold red"}
 class Doctor(BaseModel):
     """Look at a deployment and say what is wrong and what to do. Exits with 1 when something is."""
 
-    address: Address = Field(
-        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
-    )
+    address: OrchestratorAddress = ORCHESTRATOR
 
     def cli_cmd(self) -> None:
         """Run the command."""

@@ -5,12 +5,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AllowInfNan, BeforeValidator
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, CliSettingsSource
 
 from paceline.addresses import checked_target
 from paceline.errors import InvalidArgument
+from paceline.rpc.sendable import INT32
+from paceline.settings import ORCHESTRATOR_PORT
 
 VERBATIM = "stop"
 """The flag, of several commands, that may be given again, and is one text each time."""
@@ -37,13 +39,18 @@ def _address(value: str) -> str:
         raise PydanticCustomError("address", "{limit}", {"limit": limit}) from None
 
 
-MOST_TOKENS = 2**31 - 1
+MOST_TOKENS = INT32[-1]
 MOST_THREADS = 4096
 """As many as the largest machines have, and more than torch starts without falling over."""
 Finite = Annotated[float, AllowInfNan(False)]
 """A number, which nan and inf are not."""
 Text = Annotated[str, BeforeValidator(_word), AfterValidator(_encodable)]
 Address = Annotated[Text, AfterValidator(_address)]
+OrchestratorAddress = Annotated[
+    Address, Field(description="The orchestrator: host:port, [IPv6]:port or unix:/path.")
+]
+ORCHESTRATOR = f"localhost:{ORCHESTRATOR_PORT}"
+"""Where it is, unless told otherwise."""
 
 
 def source(command: type[BaseSettings]) -> CliSettingsSource[Any]:

@@ -8,7 +8,8 @@ from pydantic_settings import CliPositionalArg
 
 from paceline.client import Client, Generation, Result
 from paceline.errors import InvalidArgument
-from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
+from paceline.protocol.generation import DEFAULT_CHOICES, ChatMessage, GenerateRequest, Prompt
+from paceline.protocol.limits import MAX_CHOICES, MAX_LOGPROBS
 from paceline_tools.cli.flags import Text
 from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import as_json, legend, show_delta, summary
@@ -19,9 +20,17 @@ class Generate(RequestOptions):
     """Stream one output. On a terminal the tokens' colours say where they came from."""
 
     prompt: CliPositionalArg[Text] = Field("-", description="The prompt; - reads standard input.")
-    n: int = Field(1, ge=1, le=16, description="Outputs to generate, each with its own seed.")
+    n: int = Field(
+        DEFAULT_CHOICES,
+        ge=1,
+        le=MAX_CHOICES,
+        description="Outputs to generate, each with its own seed.",
+    )
     logprobs: int | None = Field(
-        None, ge=0, le=20, description="With --json: logprobs, and of so many best tokens."
+        None,
+        ge=0,
+        le=MAX_LOGPROBS,
+        description="With --json: logprobs, and of so many best tokens.",
     )
     raw: bool = Field(False, description="Take the prompt as it is, without the chat template.")
     json_: bool = Field(False, alias="json", description="Print one JSON object at the end.")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from paceline.protocol.sampling import MAX_TEMPERATURE
 from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
 from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS
 
@@ -19,7 +20,7 @@ class PromptOptions(BaseModel):
     temperature: float = Field(
         0.0,
         ge=0,
-        le=100,
+        le=MAX_TEMPERATURE,
         description="Of all outputs of ours; their seed is fixed. transformers is greedy.",
     )
 

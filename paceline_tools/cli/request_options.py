@@ -6,31 +6,39 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from paceline.protocol.generation import GenerateRequest, Prompt, Speculation
 from paceline.protocol.limits import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS
-from paceline.protocol.sampling import SamplingParams
-from paceline_tools.cli.flags import MOST_TOKENS, Address, Finite, Text
+from paceline.protocol.sampling import MAX_TEMPERATURE, SamplingParams
+from paceline.rpc.sendable import UINT32, UINT64
+from paceline_tools.cli.flags import MOST_TOKENS, ORCHESTRATOR, Finite, OrchestratorAddress, Text
 
 StopString = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+_NEUTRAL = SamplingParams()
 
 
 class RequestOptions(BaseModel):
     """Flags of an output, but for its prompt."""
 
-    address: Address = Field(
-        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
-    )
+    address: OrchestratorAddress = ORCHESTRATOR
     model: Text = Field("", description="Model to ask for, where more than one is served.")
     max_tokens: int | None = Field(
         None, ge=1, le=MOST_TOKENS, description="Most tokens to generate."
     )
     temperature: float = Field(
-        1.0, ge=0, le=100, description="Divides the logits; 0 takes the best token."
+        _NEUTRAL.temperature,
+        ge=0,
+        le=MAX_TEMPERATURE,
+        description="Divides the logits; 0 takes the best token.",
     )
-    top_p: Finite = Field(1.0, description="Keeps the best tokens that reach this probability.")
+    top_p: Finite = Field(
+        _NEUTRAL.top_p, description="Keeps the best tokens that reach this probability."
+    )
     top_k: int = Field(
-        0, ge=0, le=2**32 - 1, description="Keeps the best tokens, so many; 0 keeps all."
+        _NEUTRAL.top_k,
+        ge=0,
+        le=UINT32[-1],
+        description="Keeps the best tokens, so many; 0 keeps all.",
     )
     seed: int | None = Field(
-        None, ge=0, le=2**64 - 1, description="Seed of the noise; one is drawn if not set."
+        None, ge=0, le=UINT64[-1], description="Seed of the noise; one is drawn if not set."
     )
     stop: list[StopString] = Field(
         [],

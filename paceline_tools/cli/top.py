@@ -14,7 +14,7 @@ from rich.text import Text
 
 from paceline.client import Client
 from paceline.protocol import status
-from paceline_tools.cli.flags import Address
+from paceline_tools.cli.flags import ORCHESTRATOR, OrchestratorAddress
 from paceline_tools.terminal import console, plain
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -33,9 +33,7 @@ _STYLES = {
 class ShowStatus(BaseModel):
     """Say how a deployment goes: servers, load, acceptance, what each draft pool brings."""
 
-    address: Address = Field(
-        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
-    )
+    address: OrchestratorAddress = ORCHESTRATOR
     json_: bool = Field(False, alias="json", description="Print one object.")
 
     def cli_cmd(self) -> None:
@@ -54,9 +52,7 @@ class ShowStatus(BaseModel):
 class Top(BaseModel):
     """Watch a deployment: streams, speed, acceptance, load. Ctrl-C ends."""
 
-    address: Address = Field(
-        "localhost:7070", description="The orchestrator: host:port, [IPv6]:port or unix:/path."
-    )
+    address: OrchestratorAddress = ORCHESTRATOR
     interval: float = Field(1.0, ge=0.1, le=60, description="Seconds between looks.")
     looks: int = Field(0, ge=0, description="End after so many; 0: never.")
 

@@ -12,7 +12,15 @@ from pydantic import Field
 from rich.console import Console
 
 from draft_server.drafters.registry import DEFAULT, DRAFTERS, SUMMARY, DrafterName
+from orchestrator.settings import DRAFT_LENGTH, MOST_DRAFT_LENGTH
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
+from paceline.settings import (
+    DEFAULT_LOG_LEVEL,
+    HEALTH_PORTS,
+    METRICS_PORTS,
+    ORCHESTRATOR_PORT,
+    LogLevel,
+)
 from paceline_tools.cli.options import ModelOptions
 from paceline_tools.local_servers import Servers, answers, running
 from paceline_tools.server_commands import draft_command, orchestrator_command, target_command
@@ -32,20 +40,19 @@ class Up(ModelOptions):
         "int4", description="Weights of the draft: as they are, or in 8 or 4 bits."
     )
     draft_length: int = Field(
-        4,
+        DRAFT_LENGTH,
         ge=0,
-        le=32,
+        le=MOST_DRAFT_LENGTH,
         description="Draft tokens in a round when speculation is forced; 0: the target alone.",
     )
     port: int = Field(
-        7070,
+        ORCHESTRATOR_PORT,
         ge=1,
         le=65000,
-        description="Port of the orchestrator; health and metrics are 100 and 200 above it.",
+        description=f"Port of the orchestrator; health and metrics are {HEALTH_PORTS} and "
+        f"{METRICS_PORTS} above it.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level that is logged."
-    )
+    log_level: LogLevel = Field(DEFAULT_LOG_LEVEL, description="Least level that is logged.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
@@ -88,8 +95,8 @@ def _commands(up: Up, sockets: Path) -> dict[str, list[str]]:
 
     def common(offset: int) -> list[str]:
         return [
-            f"--health-port={up.port + 100 + offset}",
-            f"--metrics-port={up.port + 200 + offset}",
+            f"--health-port={up.port + HEALTH_PORTS + offset}",
+            f"--metrics-port={up.port + METRICS_PORTS + offset}",
             "--host=127.0.0.1",
             "--drain-seconds=5",
             f"--log-level={up.log_level}",

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from orchestrator.backends.replica import Replica
 from orchestrator.backends.vocabulary_relations import by_hash, tokens
 from orchestrator.serving.served_models import fetch_tokenizer
+from orchestrator.settings import DRAFT_LENGTH
 from paceline.client import Client
 from paceline.errors import FailedPrecondition, Internal, PacelineError
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
@@ -25,7 +26,7 @@ from paceline.protocol.vocabulary import Tokens, VocabularyMap, relation
 from paceline.rpc.channels import open_channel
 from paceline_tools.bench.report import TARGET_ONLY, Report, ratio
 from paceline_tools.bench.samples import Prompt
-from paceline_tools.bench.variants import Served
+from paceline_tools.bench.variants import SEED, Served
 from paceline_tools.evaluation.alone import Alone, common, perplexity
 from paceline_tools.evaluation.candidates import DraftCandidate, Weights
 from paceline_tools.evaluation.recorder import (
@@ -45,11 +46,7 @@ from paceline_tools.server_commands import (
 )
 
 Item = TypeVar("Item")
-SEED = 7
-"""Of all outputs, as of what bench measures."""
 POLL_SECONDS = 0.2
-DRAFT_LENGTH = 4
-"""Of forced speculation, which is not measured here."""
 WARM_UP_TOKENS = 8
 PASSES = 2
 """How often each prompt is asked of a candidate that serves alone."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from draft_server.drafters.registry import DRAFTERS
+from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
@@ -14,7 +15,6 @@ from paceline.protocol.proposal import Drafter, DraftToken
 from paceline_tools.evaluation.recording import RecordedOutput, Recording, TargetCosts
 from paceline_tools.simulation.run import (
     FIXED_WAIT_SECONDS,
-    MAX_DRAFT_LENGTH,
     Outcome,
     simulate,
 )
@@ -105,7 +105,7 @@ def fixed(length: int) -> MakePacer:
 
 def adaptive(measurements: DraftMeasurements) -> Pacer:
     """The pacer, as an orchestrator has it unless told otherwise."""
-    return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, 1.0)
+    return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.round import rounds
+from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.measurements import DraftMeasurements
 from orchestrator.speculation.pacer import FixedPacer, Pacer
@@ -22,8 +23,6 @@ from paceline_tools.simulation.draft import Draft, Drafting, Wire
 from paceline_tools.simulation.target import Target, TargetSession
 from paceline_tools.simulation.world import VOCABULARY_SIZE, World
 
-MAX_DRAFT_LENGTH = 16
-"""Most draft tokens of a round."""
 FIXED_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 """What the pacer is compared with."""
 FIXED_WAIT_SECONDS = 5.0
@@ -59,7 +58,7 @@ def simulate(world: World, pacer: Pacer, measurements: DraftMeasurements, tokens
 def simulate_policy(world: World, draft_length: int | None, tokens: int) -> Outcome:
     """One stream by the pacer that knows nothing yet (None), or with a fixed draft length."""
     measurements = DraftMeasurements()
-    pacer: Pacer = AdaptivePacer(measurements, MAX_DRAFT_LENGTH, 1.0)
+    pacer: Pacer = AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS)
     if draft_length is not None:
         pacer = FixedPacer(draft_length, FIXED_WAIT_SECONDS)
     return simulate(world, pacer, measurements, tokens)

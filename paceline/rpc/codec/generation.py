@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import (
+    DEFAULT_CHOICES,
     ChatMessage,
     Delta,
     Finished,
@@ -136,7 +137,7 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
         sampling=sampling_from_proto(message.sampling),
         seed=message.seed if message.HasField("seed") else None,
         max_tokens=message.max_tokens if message.HasField("max_tokens") else None,
-        n=message.n if message.HasField("n") else 1,
+        n=message.n if message.HasField("n") else DEFAULT_CHOICES,
         speculation=_SPECULATION_OF[message.speculation],
         ignore_eos=message.ignore_eos,
         required_features=tuple(message.required_features),

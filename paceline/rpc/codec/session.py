@@ -32,18 +32,22 @@ def sampling_to_proto(params: SamplingParams) -> sampling_pb2.SamplingParams:
     )
 
 
+_NEUTRAL = SamplingParams()
+
+
 def sampling_from_proto(message: sampling_pb2.SamplingParams) -> SamplingParams:
     """paceline.v1.SamplingParams; not checked."""
 
-    def given(field: str, neutral: float) -> float:
-        return float(getattr(message, field)) if message.HasField(field) else neutral  # type: ignore[arg-type]
+    def given(field: str) -> float:
+        known = message.HasField(field)  # type: ignore[arg-type]
+        return float(getattr(message if known else _NEUTRAL, field))
 
     return SamplingParams(
-        temperature=given("temperature", 1.0),
+        temperature=given("temperature"),
         top_k=message.top_k,
-        top_p=given("top_p", 1.0),
+        top_p=given("top_p"),
         min_p=message.min_p,
-        repetition_penalty=given("repetition_penalty", 1.0),
+        repetition_penalty=given("repetition_penalty"),
         presence_penalty=message.presence_penalty,
         frequency_penalty=message.frequency_penalty,
         logit_bias=dict(message.logit_bias),
