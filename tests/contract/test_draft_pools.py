@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -225,17 +226,18 @@ async def test_a_lost_draft_is_replaced_from_another_pool_and_the_tokens_stay() 
             assert found["other"].counts.accepted > 0
 
 
+@pytest.mark.slow
 async def test_a_replaced_model_is_used_at_once_and_what_was_learned_of_the_old_is_forgotten() -> (
     None
 ):
-    async with servers.target(TARGET) as target:
-        old = servers.draft(BAD, drafter="model", model_name="old")
-        first = await old.__aenter__()
+    async with servers.target(TARGET) as target, AsyncExitStack() as old:
+        draft = servers.draft(BAD, drafter="model", model_name="old")
+        first = await old.enter_async_context(draft)
         async with servers.orchestrator([target.address], [first.address]) as client:
             for index in range(BENCH_STREAMS):
                 await output(client, str(index))
             assert (await pools(client))["draft"].state is PoolState.BENCHED
-            await old.__aexit__(None, None, None)
+            await old.aclose()
             new = servers.draft(GOOD, address=first.address, drafter="model", model_name="new")
             async with new:
 
@@ -303,6 +305,7 @@ class Running:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
+@pytest.mark.slow
 async def test_a_long_stream_moves_from_a_pool_that_does_not_pay_and_the_tokens_stay() -> None:
     registry = CollectorRegistry()
     async with (
