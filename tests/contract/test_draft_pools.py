@@ -205,9 +205,9 @@ async def test_a_lost_draft_is_replaced_from_another_pool_and_the_tokens_stay() 
     async with (
         servers.target(TARGET) as target,
         servers.draft(GOOD, drafter="model") as other,
+        AsyncExitStack() as lost,
     ):
-        lost = servers.draft(GOOD, drafter="model")
-        first = await lost.__aenter__()
+        first = await lost.enter_async_context(servers.draft(GOOD, drafter="model"))
         async with servers.orchestrator(
             [target.address], [f"first={first.address}", f"other={other.address}"]
         ) as client:
@@ -216,7 +216,7 @@ async def test_a_lost_draft_is_replaced_from_another_pool_and_the_tokens_stay() 
             async for delta in client.generate(prompt):
                 if not tokens:
                     assert (await pools(client))["first"].counts.running == 1
-                    await lost.__aexit__(None, None, None)
+                    await lost.aclose()
                 tokens += [token.id for token in delta.tokens]
             off = request("a", 800, speculation=Speculation.OFF)
             assert tuple(tokens) == (await client.generate(off).result()).token_ids
@@ -256,16 +256,16 @@ async def test_a_better_model_of_the_same_name_is_found_within_the_probing_bound
     async with (
         servers.target(TARGET) as target,
         servers.draft(GOOD, drafter="model") as other,
+        AsyncExitStack() as old,
     ):
-        old = servers.draft(BAD, drafter="model")
-        first = await old.__aenter__()
+        first = await old.enter_async_context(servers.draft(BAD, drafter="model"))
         drafts = [f"first={first.address}", f"other={other.address}"]
         async with servers.orchestrator_alone([target.address], drafts, registry) as client:
             await servers.has_drafts(client, 2)
             for index in range(BENCH_STREAMS):
                 await output(client, str(index))
             assert (await pools(client))["first"].state is PoolState.BENCHED
-            await old.__aexit__(None, None, None)
+            await old.aclose()
             better = "simulated:step_ms=0.3,acceptance=0.95"
             async with servers.draft(better, drafter="model", address=first.address):
                 await servers.has_drafts(client, 2)
