@@ -6,13 +6,13 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
+from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.generation import Serving
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.service import GenerationService
 from orchestrator.serving.status_service import StatusService
-from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
 from paceline.rpc.server import RpcServer, run_process
 from paceline.settings import parse
@@ -27,12 +27,12 @@ class Orchestrator:
     def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
         """Begin to watch the pools; belongs to the running event loop."""
         targets, drafts = Pool(settings.target), DraftRouter(settings.draft)
-        totals = RunningTotals(drafts)
-        metrics = OrchestratorMetrics(registry, targets, drafts, totals)
+        streams = AllStreams(drafts)
+        metrics = OrchestratorMetrics(registry, targets, drafts, streams)
         models = ServedModels(targets, drafts)
-        runner = ChoiceRunner(settings, targets, drafts, totals, metrics)
+        runner = ChoiceRunner(settings, targets, drafts, streams, metrics)
         self._service = GenerationService(Serving(settings, models, runner))
-        self._status = StatusService(targets, drafts, totals)
+        self._status = StatusService(targets, drafts, streams)
         watches = (
             targets.watch(),
             *(pool.watch() for pool in drafts.pools),

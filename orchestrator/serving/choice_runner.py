@@ -9,10 +9,10 @@ from orchestrator.backends.draft_link import DraftLink, NoDraft
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import TargetLink
+from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.output import OutputStream
-from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.measurements import DraftMeasurements
@@ -34,15 +34,15 @@ class ChoiceRunner:
         settings: OrchestratorSettings,
         targets: Pool,
         drafts: DraftRouter,
-        totals: RunningTotals,
+        streams: AllStreams,
         metrics: OrchestratorMetrics,
     ) -> None:
-        """Draw on the pools, which somebody else watches."""
+        """The pools are watched elsewhere."""
         self._settings = settings
         self._targets = targets
         self._drafts = drafts
         self._metrics = metrics
-        self._totals = totals
+        self._streams = streams
 
     async def run(
         self,
@@ -56,7 +56,7 @@ class ChoiceRunner:
         error: PacelineError | None = Cancelled("the client has gone")
         try:
             async with asyncio.timeout(seconds):
-                with self._totals.count(choices):
+                with self._streams.run(choices):
                     await self._run_all(choices, speculation, model, event_buffer, seconds)
             error = None
         except TimeoutError:

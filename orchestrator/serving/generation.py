@@ -3,7 +3,8 @@
 A front turns its messages into a GenerateRequest, says how many seconds the caller gives the
 call, and turns each GenerateEvent into a message of its own; errors are PacelineErrors, which it
 maps to its status codes. service.py is the gRPC one. Another takes three files: the front, its
-port in the settings, and a line in __main__ that starts it.
+port in the settings, and a line in __main__ that starts it. status_report.py has the status, for
+a front that shows it.
 
 generate, step by step:
   1. served_models picks the model, and its tokenizer.

@@ -1,6 +1,7 @@
-"""What Prometheus sees of the orchestrator; names and units in the style of vLLM's.
+"""What does Prometheus see of the orchestrator? Names and units in the style of vLLM's.
 
-Streams that still run are seen too: counters are read off the tallies when scraped.
+Nothing is counted here but histograms: counters are read when scraped, from all_streams.py and
+from the counts of each draft pool, so that streams that still run are seen too.
 """
 
 import threading
@@ -14,9 +15,9 @@ from prometheus_client.registry import Collector
 from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
+from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.output import OutputStream
-from orchestrator.serving.statistics import StreamStatistics
-from orchestrator.serving.totals import RunningTotals
+from orchestrator.serving.stream_statistics import StreamStatistics
 from orchestrator.speculation.counts import PoolCounts
 from paceline.errors import PacelineError
 from paceline.protocol.generation import Overhead
@@ -24,23 +25,23 @@ from paceline.protocol.generation import Overhead
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SHORT_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _NO_POOL = ""
-"""Label of what streams did while they had no draft."""
+"""Label of steps of streams that had no draft."""
 
 
 class OrchestratorMetrics:
     """Histograms of streams and rounds, and all that is read when scraped."""
 
     def __init__(
-        self, registry: CollectorRegistry, targets: Pool, drafts: DraftRouter, totals: RunningTotals
+        self, registry: CollectorRegistry, targets: Pool, drafts: DraftRouter, streams: AllStreams
     ) -> None:
         """Register with `registry`."""
-        self._totals = totals
+        self._all_streams = streams
         self._lock = threading.Lock()  # a scrape has a thread of its own
         registry.register(_Scrape(self))  # before the histograms: it is scraped before them
-        registry.register(StreamCollector(targets, totals))
+        registry.register(StreamCollector(targets, streams))
         registry.register(DraftCollector(drafts))
         self._streams = Counter(
-            "paceline_streams", "Streams that ended.", ["outcome"], registry=registry
+            "paceline_streams", "Streams that ended, by outcome.", ["outcome"], registry=registry
         )
         self._prompt_tokens = Counter(
             "paceline_prompt_tokens", "Prompt tokens of streams that ended.", registry=registry
@@ -59,26 +60,26 @@ class OrchestratorMetrics:
         )
         self._overhead = Histogram(
             "paceline_round_overhead_seconds",
-            "A round, less the wait for the draft and the target's step.",
+            "Time of a round, less the wait for the draft and the target's forward pass.",
             buckets=_SHORT_SECONDS,
             registry=registry,
         )
         self._overhead_parts = Counter(
             "paceline_round_overhead_part_seconds",
-            "The same, all rounds together: sampling, queue, wire, codec, emit.",
+            "Overhead of all rounds, by part: sampling, queue, wire, codec, emit.",
             ["part"],
             registry=registry,
         )
         self._round = Histogram(
             "paceline_round_seconds",
-            "From one verdict to the next, over a round.",
+            "Time of a round: from one verdict to the next.",
             buckets=_SECONDS,
             registry=registry,
         )
 
     def observe_running(self) -> None:
-        """Observe what streams that run came to since the last scrape."""
-        for stream in list(self._totals.running):
+        """Observe what running streams did since the last scrape."""
+        for stream in list(self._all_streams.running):
             self._observe(stream.statistics)
 
     def finished(self, stream: OutputStream, error: PacelineError | None) -> None:
@@ -91,7 +92,7 @@ class OrchestratorMetrics:
             self._token_time.observe(seconds / (stream.generated - 1))
 
     def _observe(self, statistics: StreamStatistics) -> None:
-        """Observe what a stream came to since it was observed last."""
+        """Observe what a stream did since it was observed last."""
         with self._lock:
             first = None if statistics.scraped_first else statistics.ttft_seconds
             if first is not None:
@@ -129,28 +130,30 @@ class _Scrape(Collector):
 class StreamCollector(Collector):
     """Counters of all streams together."""
 
-    def __init__(self, targets: Pool, totals: RunningTotals) -> None:
+    def __init__(self, targets: Pool, streams: AllStreams) -> None:
         """Read them when scraped."""
         self._targets = targets
-        self._totals = totals
+        self._all_streams = streams
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
-        found = self._totals.value
+        found = self._all_streams.totals
         yield GaugeMetricFamily("paceline_streams_running", "Streams that run.", found.running)
         yield CounterMetricFamily(
             "paceline_generation_tokens", "Output tokens emitted.", found.tokens
         )
         yield CounterMetricFamily(
-            "paceline_spec_decode_num_rounds", "Rounds verified.", found.rounds
+            "paceline_spec_decode_num_rounds",
+            "Steps that verified a proposal.",
+            found.rounds,
         )
         yield CounterMetricFamily(
             "paceline_spec_decode_num_target_only_steps",
-            "Steps with no proposal.",
+            "Target-only steps: ordinary decode steps, with no proposal.",
             found.target_only_steps,
         )
         yield GaugeMetricFamily(
-            "paceline_targets_ready", "Target servers at hand.", len(self._targets.ready)
+            "paceline_targets_ready", "Target servers that are ready.", len(self._targets.ready)
         )
 
 
@@ -183,21 +186,23 @@ def _draft_counters(all_counts: dict[str, PoolCounts]) -> Iterator[Metric]:
         total = CounterMetricFamily(
             f"paceline_spec_decode_num_{kind}_tokens", f"Draft tokens {kind}.", labels=["draft"]
         )
-        places = CounterMetricFamily(
+        by_position = CounterMetricFamily(
             f"paceline_spec_decode_num_{kind}_tokens_per_pos",
             f"Draft tokens {kind}, by draft position.",
             labels=["draft", "position"],
         )
         for name, counts in all_counts.items():
             total.add_metric([name], getattr(counts, kind))
-            for place, count in enumerate(getattr(counts, f"{kind}_by_position")):
-                places.add_metric([name, str(place)], count)
-        yield from (total, places)
+            for position, count in enumerate(getattr(counts, f"{kind}_by_position")):
+                by_position.add_metric([name, str(position)], count)
+        yield from (total, by_position)
     streams = CounterMetricFamily(
         "paceline_draft_streams", "Streams that were given a draft of the pool.", labels=["draft"]
     )
     moved = CounterMetricFamily(
-        "paceline_draft_streams_moved", "Streams that left it for another pool.", labels=["draft"]
+        "paceline_draft_streams_moved",
+        "Streams that left the pool for another.",
+        labels=["draft"],
     )
     for name, counts in all_counts.items():
         streams.add_metric([name], counts.streams)
@@ -208,7 +213,7 @@ def _draft_counters(all_counts: dict[str, PoolCounts]) -> Iterator[Metric]:
 def _pacing_steps(all_counts: dict[str, PoolCounts]) -> Metric:
     steps = CounterMetricFamily(
         "paceline_pacing_steps",
-        "Steps planned by the pacer, by its reason.",
+        "Steps that the pacer planned, by its reason.",
         labels=["draft", "reason"],
     )
     for name, counts in all_counts.items():
@@ -219,26 +224,26 @@ def _pacing_steps(all_counts: dict[str, PoolCounts]) -> Metric:
 
 def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
     gauges: dict[str, tuple[str, Callable[[DraftPool], float | None]]] = {
-        "drafts_ready": ("Draft servers at hand.", lambda pool: len(pool.ready)),
+        "drafts_ready": ("Draft servers that are ready.", lambda pool: len(pool.ready)),
         "draft_streams_running": ("Streams that have a draft.", lambda pool: pool.counts.running),
         "draft_benched": (
-            "1: streams begin without, as it does not pay or its vocabulary is not the target's.",
+            "1 where the pool is benched: it does not pay, or its vocabulary is not the target's.",
             lambda pool: pool.measurements.benched or pool.wrong_vocabulary,
         ),
         "draft_acceptance_rate": (
-            "Accepted of recent draft tokens verified.",
+            "Acceptance rate of recent draft tokens: accepted / verified. vLLM divides by drafted.",
             lambda pool: pool.measurements.recent.acceptance_rate,
         ),
         "draft_speedup_ratio": (
-            "Speed over that of the target alone at the same load.",
+            "Speed-up: speed over that of the target alone at the same load.",
             lambda pool: _speedup(pool, "value"),
         ),
         "draft_speedup_ratio_low": (
-            "Lower bound of its 95 % interval.",
+            "Lower bound of the speed-up's 95 % interval.",
             lambda pool: _speedup(pool, "low"),
         ),
         "draft_speedup_ratio_high": (
-            "Upper bound of its 95 % interval.",
+            "Upper bound of the speed-up's 95 % interval.",
             lambda pool: _speedup(pool, "high"),
         ),
     }

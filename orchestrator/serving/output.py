@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.serving.event_buffer import EventBuffer
-from orchestrator.serving.statistics import StreamStatistics
+from orchestrator.serving.stream_statistics import StreamStatistics
 from orchestrator.serving.text.detokenizer import Detokenizer
 from orchestrator.serving.text.output_text import OutputText
 from orchestrator.speculation.counts import PoolCounts
@@ -91,8 +91,8 @@ class OutputStream:
         self.statistics.receive(drafter, count)
 
     def count_in(self, counts: PoolCounts) -> None:
-        """What the stream comes to is counted there from now on."""
-        self.statistics.counts = counts
+        """What the stream does is counted there, too, from now on."""
+        self.statistics.pool_counts = counts
 
     def emit(self, timed: TimedVerdict) -> None:
         """Take the verdict's tokens: the only place that emits. Never waits for the client."""

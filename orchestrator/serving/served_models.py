@@ -1,4 +1,4 @@
-"""The models that can be asked for: their targets, tokenizers, and the drafts at hand."""
+"""The models that can be asked for: their targets, tokenizers, and how many drafts they have."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class ServedModels:
     """What the pools serve, by name."""
 
     def __init__(self, targets: Pool, drafts: DraftRouter) -> None:
-        """The pools are watched by somebody else."""
+        """The pools are watched elsewhere."""
         self._targets = targets
         self._drafts = drafts
         self._tokenizers: dict[str, TargetTokenizer] = {}
@@ -90,7 +90,7 @@ class ServedModels:
                 try:
                     self._look()
                 except Exception:
-                    _log.exception("models not looked at")
+                    _log.exception("models not refreshed")
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             for task in self._fetching.values():

@@ -158,12 +158,12 @@ class Statistics:
 
     @property
     def acceptance_rate(self) -> float:
-        """Accepted of verified draft tokens; 0 when none was verified."""
+        """Accepted / verified, 0 when none was verified. vLLM divides by drafted."""
         return self.accepted / self.verified if self.verified else 0.0
 
     @property
     def mean_accepted(self) -> float:
-        """Accepted draft tokens per round; 0 without rounds."""
+        """Accepted / rounds, 0 without rounds. vLLM's mean acceptance length is 1 more."""
         return self.accepted / self.rounds if self.rounds else 0.0
 
 

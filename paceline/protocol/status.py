@@ -60,7 +60,7 @@ class Totals:
 
     @property
     def acceptance_rate(self) -> float:
-        """Accepted of verified draft tokens; 0 when none was verified."""
+        """Accepted / verified, 0 when none was verified. vLLM divides by drafted."""
         return self.accepted / self.verified if self.verified else 0.0
 
 
@@ -116,7 +116,7 @@ class DraftPoolTimes:
 
 @dataclass(frozen=True, slots=True)
 class DraftPoolStatus:
-    """A pool of drafts, and what its streams came to; None while unknown.
+    """A pool of drafts, and what its streams did; None while unknown.
 
     reason: of the state, in words. acceptance_rate: of recent draft tokens verified, also by
     draft position.

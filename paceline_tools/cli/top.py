@@ -31,7 +31,11 @@ _STYLES = {
 
 
 class ShowStatus(BaseModel):
-    """Say how a deployment goes: servers, load, acceptance, what each draft pool brings."""
+    """Say how a deployment goes: servers, load, acceptance, what each draft pool brings.
+
+    accepted is the acceptance rate, accepted / verified draft tokens. vLLM divides by drafted, and
+    its mean acceptance length is 1 + accepted / rounds.
+    """
 
     address: OrchestratorAddress = ORCHESTRATOR
     json_: bool = Field(False, alias="json", description="Print one object.")
@@ -50,7 +54,11 @@ class ShowStatus(BaseModel):
 
 
 class Top(BaseModel):
-    """Watch a deployment: streams, speed, acceptance, load. Ctrl-C ends."""
+    """Watch a deployment: streams, speed, acceptance, load. Ctrl-C ends.
+
+    accepted is the acceptance rate, accepted / verified draft tokens. vLLM divides by drafted, and
+    its mean acceptance length is 1 + accepted / rounds.
+    """
 
     address: OrchestratorAddress = ORCHESTRATOR
     interval: float = Field(1.0, ge=0.1, le=60, description="Seconds between looks.")

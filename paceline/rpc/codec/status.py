@@ -39,8 +39,17 @@ _STATE = {
 _STATE_OF = {number: state for state, number in _STATE.items()}
 
 
-def server_to_proto(server: Server) -> pb.Server:
-    """paceline.v1.Server."""
+def status_to_proto(status: Status) -> pb.GetStatusResponse:
+    """paceline.v1.GetStatusResponse."""
+    return pb.GetStatusResponse(
+        machine=machine_to_proto(status.machine),
+        servers=[_server_to_proto(server) for server in status.servers],
+        totals=pb.Totals(**asdict(status.totals)),
+        draft_pools=[_draft_pool_to_proto(pool) for pool in status.draft_pools],
+    )
+
+
+def _server_to_proto(server: Server) -> pb.Server:
     return pb.Server(
         role=_ROLE[server.role],
         address=server.address,
@@ -69,13 +78,7 @@ def status_from_proto(message: pb.GetStatusResponse) -> Status:
     )
 
 
-def totals_to_proto(totals: Totals) -> pb.Totals:
-    """paceline.v1.Totals."""
-    return pb.Totals(**asdict(totals))
-
-
-def draft_pool_to_proto(pool: DraftPoolStatus) -> pb.DraftPool:
-    """paceline.v1.DraftPool."""
+def _draft_pool_to_proto(pool: DraftPoolStatus) -> pb.DraftPool:
     return pb.DraftPool(
         name=pool.name,
         addresses=pool.addresses,

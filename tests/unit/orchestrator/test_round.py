@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.round import rounds
-from orchestrator.serving.statistics import StreamStatistics
+from orchestrator.serving.stream_statistics import StreamStatistics
 from orchestrator.speculation.pacer import FixedPacer
 from orchestrator.speculation.plan import TARGET_ONLY_STEPS, DraftState, Plan
 from paceline.protocol.generation import Overhead, Statistics

@@ -7,10 +7,11 @@ import pytest
 
 from paceline.protocol import generation, status
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.model import Machine
 from paceline.protocol.sampling import SamplingParams
 from paceline.rpc.codec.generation import request_from_proto, request_to_proto
-from paceline.rpc.codec.status import draft_pool_to_proto, status_from_proto
-from paceline.v1 import generation_pb2, model_pb2, sampling_pb2, status_pb2
+from paceline.rpc.codec.status import status_from_proto, status_to_proto
+from paceline.v1 import generation_pb2, sampling_pb2, status_pb2
 
 EVERY_FIELD = GenerateRequest(
     prompt=(ChatMessage("user", "say"),),
@@ -84,7 +85,6 @@ def test_every_field_of_a_request_arrives() -> None:
     ],
 )
 def test_what_is_not_known_of_a_draft_pool_stays_so(pool: status.DraftPoolStatus) -> None:
-    message = status_pb2.GetStatusResponse(
-        machine=model_pb2.Machine(), draft_pools=[draft_pool_to_proto(pool)]
-    )
-    assert status_from_proto(message).draft_pools == (pool,)
+    machine = Machine("1.0", "here", 2, 2, 1, 1, 0.0)
+    found = status.Status(machine, (), status.Totals(running=1, accepted=2), (pool,))
+    assert status_from_proto(status_to_proto(found)) == found

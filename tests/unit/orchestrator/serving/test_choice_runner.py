@@ -11,9 +11,9 @@ from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving import choice_runner as module
+from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.metrics import OrchestratorMetrics
-from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.speculation.pool_pacer import PoolPacer
 from paceline.errors import DeadlineExceeded
@@ -31,9 +31,9 @@ def fails(*_: Any, **__: Any) -> None:
 
 def make_runner() -> ChoiceRunner:
     targets, drafts = Pool(()), DraftRouter({})
-    totals = RunningTotals(drafts)
-    metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, totals)
-    return ChoiceRunner(OrchestratorSettings(), targets, drafts, totals, metrics)
+    streams = AllStreams(drafts)
+    metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, streams)
+    return ChoiceRunner(OrchestratorSettings(), targets, drafts, streams, metrics)
 
 
 async def ended(runner: ChoiceRunner, speculation: Speculation = Speculation.AUTO) -> None:

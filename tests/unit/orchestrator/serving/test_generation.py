@@ -13,12 +13,12 @@ from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Health
 from orchestrator.backends.target_link import TargetLink
+from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.generation import Serving
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.served_models import ServedModels
-from orchestrator.serving.totals import RunningTotals
 from orchestrator.settings import OrchestratorSettings
 from paceline.errors import Aborted, DeadlineExceeded, InvalidArgument, NotFound, PacelineError
 from paceline.protocol.generation import (
@@ -71,12 +71,12 @@ async def stalls(link: TargetLink) -> None:
 def serving(monkeypatch: pytest.MonkeyPatch) -> Serving:
     monkeypatch.setattr(TargetLink, "run", answers)
     targets, drafts = Pool(()), DraftRouter({})
-    totals = RunningTotals(drafts)
-    metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, totals)
+    streams = AllStreams(drafts)
+    metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, streams)
     no_drafts = SimpleNamespace(ready=[], vocabularies=SimpleNamespace(fits=None))
     models = ServedModels(cast("Any", FakePool([Target(MODEL)])), cast("Any", no_drafts))
     settings = OrchestratorSettings()
-    return Serving(settings, models, ChoiceRunner(settings, targets, drafts, totals, metrics))
+    return Serving(settings, models, ChoiceRunner(settings, targets, drafts, streams, metrics))
 
 
 def asked(**fields: Any) -> GenerateRequest:

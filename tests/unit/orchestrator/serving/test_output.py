@@ -1,4 +1,4 @@
-"""One choice, from verdicts to deltas; and the outlet: bounded, explicit about a slow client."""
+"""One choice, from verdicts to deltas; and the event buffer: what a slow client meets."""
 
 import asyncio
 

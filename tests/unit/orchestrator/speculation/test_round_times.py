@@ -13,7 +13,7 @@ from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving.event_buffer import BUFFER_BYTES
-from orchestrator.serving.statistics import StreamStatistics
+from orchestrator.serving.stream_statistics import StreamStatistics
 from orchestrator.speculation.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.counts import PoolCounts
 from orchestrator.speculation.measurements import (

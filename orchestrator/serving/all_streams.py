@@ -1,4 +1,7 @@
-"""What all streams of this process come to, those that still run included."""
+"""What did all streams of this process do since it began, and which run? Counts only.
+
+The status and the metrics read it. What one stream did: stream_statistics.py.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,8 +11,8 @@ from orchestrator.serving.output import OutputStream
 from paceline.protocol.status import Totals
 
 
-class RunningTotals:
-    """Counts streams as they run; the tallies count what they come to."""
+class AllStreams:
+    """Knows the streams that run; what they did is counted by the draft pool that each has."""
 
     def __init__(self, drafts: DraftRouter) -> None:
         """Begin at 0."""
@@ -18,19 +21,19 @@ class RunningTotals:
         self.running: set[OutputStream] = set()
 
     @contextlib.contextmanager
-    def count(self, streams: list[OutputStream]) -> Iterator[None]:
-        """Count streams while the context lasts, and what they come to until they get a draft."""
+    def run(self, streams: list[OutputStream]) -> Iterator[None]:
+        """Streams run while the context lasts, and have no draft at first."""
         self._streams += len(streams)
         self.running.update(streams)
         for stream in streams:
-            stream.statistics.counts = self._drafts.none
+            stream.statistics.pool_counts = self._drafts.none
         try:
             yield
         finally:
             self.running.difference_update(streams)
 
     @property
-    def value(self) -> Totals:
+    def totals(self) -> Totals:
         """So far."""
         all_counts = self._drafts.all_counts
         return Totals(

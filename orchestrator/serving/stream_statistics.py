@@ -1,4 +1,7 @@
-"""Statistics of one stream, gathered verdict by verdict. Pure: times are handed in."""
+"""What did one stream do, and how long did it take? Pure: times are handed in.
+
+Its client is told with Finished, the log with one line. All streams: all_streams.py.
+"""
 
 from dataclasses import astuple
 from statistics import median
@@ -19,18 +22,18 @@ class StreamStatistics:
         self._last_token = arrived
         self.overheads: list[Overhead] = []
         self.round_seconds: list[float] = []
+        self._interrupted = False
         self.own = Counts()
-        self.counts = PoolCounts()
-        """Those of all streams of the draft pool at hand, which may change."""
+        self.pool_counts = PoolCounts()
+        """Counts of all streams of the draft pool that this one has now."""
         self.scraped_rounds = 0
         self.scraped_first = False
-        self._interrupted = False
-        """What of this the metrics have seen already, while the stream runs."""
+        """What the metrics have seen of this already, while the stream runs."""
 
     def receive(self, drafter: Drafter, count: int) -> None:
         """Draft tokens came."""
         self.own.drafted[drafter] += count
-        self.counts.drafted[drafter] += count
+        self.pool_counts.drafted[drafter] += count
 
     def rounds_since(self, first: int) -> list[tuple[float, Overhead]]:
         """Seconds and overhead of each round from the one numbered `first` on."""
@@ -54,7 +57,7 @@ class StreamStatistics:
         """A verdict came, of a round that had waited `draft_wait` for its draft."""
         now, verdict = timed.arrived_seconds, timed.verdict
         self.own.observe(verdict)
-        self.counts.observe(verdict)
+        self.pool_counts.observe(verdict)
         if self._first_token is None:
             self._first_token = now
         elif verdict.verified and not self._interrupted:
