@@ -2,15 +2,15 @@
 
 
 class AwaitedTokens:
-    """Up to where draft tokens are waited for, and up to where they were delivered.
+    """The end of what is waited for, and the end of what was delivered.
 
-    The worker says both; the event loop asks.
+    The worker sets both; the event loop asks.
     """
 
     def __init__(self, committed: int) -> None:
         """Begin without draft tokens behind so many committed ones."""
         self._until: tuple[int] | None = None  # a new one for each Advance that names some
-        self._released: tuple[int] | None = None  # the last of them whose draft tokens are there
+        self._released: tuple[int] | None = None  # the last one of which take() said so
         self._delivered = committed
 
     def commit(self, stayed: int, committed: int, awaited: int) -> None:
@@ -19,11 +19,11 @@ class AwaitedTokens:
         self._until = (committed + awaited,) if awaited else None
 
     def deliver(self, end: int) -> None:
-        """Those before position `end` are on their way."""
+        """Those before position `end` were delivered."""
         self._delivered = end
 
     def take(self) -> bool:
-        """Whether all that are waited for are on their way; only once for each Advance.
+        """Whether all that are waited for were delivered; only once for each Advance.
 
         On the event loop, while the worker may take the next Advance, which must not get lost, or
         has made the last of them and not delivered it, which must not be left behind.

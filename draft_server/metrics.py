@@ -15,19 +15,19 @@ class DraftMetrics:
         """Register with `registry`."""
         drafted = Counter(
             "paceline_draft_proposed_tokens",
-            "Draft tokens sent; those of a branch that is taken are sent twice.",
+            "Draft tokens sent, those of branches included; a branch that is taken is sent again.",
             ["drafter"],
             registry=registry,
         )
         self._drafted = {drafter: drafted.labels(drafter.value) for drafter in Drafter}
         self._branch_tokens = Counter(
             "paceline_draft_branch_tokens",
-            "Draft tokens made for the case that the target picks the second best before them.",
+            "Draft tokens made behind second-best tokens, for branches.",
             registry=registry,
         )
         self._taken = Counter(
             "paceline_draft_branches_taken",
-            "Branches whose first token the target picked.",
+            "Branches that the target took: it picked the second-best token that they begin with.",
             registry=registry,
         )
 

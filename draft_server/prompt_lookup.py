@@ -1,7 +1,7 @@
 """Prompt lookup: what followed the same tokens before. Pure.
 
 Prompt lookup (Saxena 2023) and suffix matching (SuffixDecoding, Oliaro et al. 2024, arXiv
-2411.04975): outputs often repeat their prompt, themselves, or what others asked for before.
+2411.04975): outputs often repeat their prompt, themselves, or the outputs of other streams.
 """
 
 from collections import OrderedDict, deque
@@ -13,8 +13,8 @@ from paceline.protocol.session import Opening
 KEY_TOKENS = 2
 """A match has at least this many tokens."""
 LONGEST_MATCH = 32
-"""Longer matches are not told apart."""
-PLACES = 16
+"""Longer matches count as equally long."""
+MOST_OCCURRENCES = 16
 """Occurrences of one key that are remembered, the last ones."""
 RECENT_OUTPUTS = 32
 """Ended streams that are remembered, for each salt."""
@@ -36,12 +36,12 @@ NO_MATCH = Match(0, ())
 
 
 class SuffixIndex:
-    """Tokens, and where each short run of them ended."""
+    """Tokens, and the positions behind each run of KEY_TOKENS of them."""
 
     def __init__(self, tokens: Iterable[int] = ()) -> None:
         """Begin with `tokens`."""
         self.tokens: list[int] = []
-        self._places: dict[tuple[int, ...], deque[int]] = {}
+        self._positions: dict[tuple[int, ...], deque[int]] = {}
         self.extend(tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
@@ -50,30 +50,32 @@ class SuffixIndex:
             # A key is known only once something follows it.
             if len(self.tokens) >= KEY_TOKENS:
                 key = tuple(self.tokens[-KEY_TOKENS:])
-                self._places.setdefault(key, deque(maxlen=PLACES)).append(len(self.tokens))
+                self._positions.setdefault(key, deque(maxlen=MOST_OCCURRENCES)).append(
+                    len(self.tokens)
+                )
             self.tokens.append(token)
 
     def longest(self, context: Sequence[int], count: int) -> Match:
-        """What followed, up to `count` tokens, where most of the end of `context` occurred.
+        """What followed, up to `count` tokens, the longest match with the end of `context`.
 
         Of equally long matches the last one counts.
         """
-        places = self._places.get(tuple(context[-KEY_TOKENS:]), ())
-        best = max(((self._common(context, place), place) for place in places), default=(0, 0))
-        length, place = best
-        return Match(length, tuple(self.tokens[place : place + count])) if length else NO_MATCH
+        positions = self._positions.get(tuple(context[-KEY_TOKENS:]), ())
+        matches = ((self._match_length(context, position), position) for position in positions)
+        length, start = max(matches, default=(0, 0))
+        return Match(length, tuple(self.tokens[start : start + count])) if length else NO_MATCH
 
-    def _common(self, context: Sequence[int], place: int) -> int:
-        """How many tokens before `place` equal the end of `context`."""
-        most = min(LONGEST_MATCH, len(context), place)
+    def _match_length(self, context: Sequence[int], position: int) -> int:
+        """How many tokens before `position` equal the end of `context`: at least KEY_TOKENS."""
+        most = min(LONGEST_MATCH, len(context), position)
         length = KEY_TOKENS
-        while length < most and self.tokens[place - length - 1] == context[-length - 1]:
+        while length < most and self.tokens[position - length - 1] == context[-length - 1]:
             length += 1
         return length
 
 
 class RecentOutputs:
-    """Streams that have ended, kept apart by salt so that nobody sees another's."""
+    """Tokens of streams that have ended, by salt: a stream sees only those of its own salt."""
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -98,7 +100,7 @@ class RecentOutputs:
 
 
 class PromptLookup:
-    """Lookup for one stream: in itself, then in those that ended before."""
+    """Prompt lookup for one stream: in itself, then in streams that ended before."""
 
     def __init__(self, tokens: Sequence[int], others: Iterable[SuffixIndex] = ()) -> None:
         """`tokens` are the committed ones so far."""
@@ -106,7 +108,7 @@ class PromptLookup:
         self._others = tuple(others)
 
     def commit(self, tokens: Sequence[int]) -> None:
-        """All committed tokens, those known already included."""
+        """Take all committed tokens, of which the first ones are known already."""
         self._own.extend(tokens[len(self._own.tokens) :])
 
     def find(self, context: Sequence[int], count: int, least: int) -> Match:

@@ -1,6 +1,6 @@
 """Running ahead: what a draft has drafted beyond the committed tokens. Pure: no I/O, no clock.
 
-What the draft may run ahead is granted by the orchestrator (orchestrator.speculation.lookahead).
+The orchestrator grants how far that may be: orchestrator/speculation/lookahead.py.
 """
 
 import sys
@@ -28,7 +28,7 @@ class RunAhead:
         self._path = BranchedPath(committed, opening.max_length, opening.stop_token_ids)
         self._inbox = AdvanceInbox(len(committed))
         self._granted = Advance(len(committed), (), lookahead=0)  # the last one applied
-        self._awaited = AwaitedTokens(len(committed))
+        self.awaited = AwaitedTokens(len(committed))
         self._unchanged = sys.maxsize
         self._took_branch = False
         self._branches_are_cheap = True
@@ -75,7 +75,7 @@ class RunAhead:
                 self._took_branch = True
                 self.branches_taken += 1
             self._granted = advance
-            self._awaited.commit(stayed, self._path.committed, advance.awaited)
+            self.awaited.commit(stayed, self._path.committed, advance.awaited)
 
     def catch_up(self) -> int:
         """Apply what was posted; returns the length up to which the tokens stayed as they were.
@@ -87,15 +87,8 @@ class RunAhead:
         return unchanged
 
     def delivered(self) -> None:
-        """All draft tokens so far are on their way."""
-        self._awaited.deliver(len(self._path))
-
-    def take_awaited(self) -> bool:
-        """Whether the tokens that are waited for are on their way; only once for each Advance.
-
-        On the event loop.
-        """
-        return self._awaited.take()
+        """All draft tokens so far were delivered."""
+        self.awaited.deliver(len(self._path))
 
     def taken_branch(self) -> Proposal | None:
         """The draft tokens, if they were a branch until the target took it; only once."""

@@ -126,4 +126,4 @@ def _together(proposals: list[Proposal]) -> list[Together]:
 def _more_to_come(drafter: StreamDrafter) -> bool:
     """Whether what was drafted had better wait for more, until it is due."""
     ahead = drafter.ahead
-    return (ahead.wanted > 0 or ahead.has_branches) and not ahead.take_awaited()
+    return (ahead.wanted > 0 or ahead.has_branches) and not ahead.awaited.take()

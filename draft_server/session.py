@@ -1,4 +1,4 @@
-"""What serves one stream: its drafter, once it is open."""
+"""One stream on the draft: its drafter, and what is kept of it when it ends."""
 
 from collections.abc import Callable
 

@@ -36,9 +36,11 @@ class StreamDrafter(Decoder, Protocol):
     that
     - a proposal begins at the end of the committed and draft tokens, or is a branch to them;
     - nothing is drafted behind a stop token, nor for the last position of the output;
-    - draft tokens never exceed the lookahead that the last Advance granted;
+    - no step begins that would draft beyond the lookahead of the last Advance;
     - an empty proposal says that nothing comes before the next Advance.
-    RunAhead keeps the books for all of this. The conformance test checks every registered drafter.
+    A proposal names the Drafter of the wire on whose scale its confidences are. RunAhead keeps the
+    books for all of this; tests/unit/draft_server/test_drafter_conformance.py checks every
+    registered drafter.
     """
 
     ahead: RunAhead

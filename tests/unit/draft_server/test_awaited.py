@@ -61,12 +61,12 @@ def test_what_is_looked_up_counts_once_it_is_delivered(
     opening = Opening("test", prompt, SamplingParams(), 7, 40)
     early: list[bool] = []
     drafter: NgramDrafter | HybridDrafter = make(
-        context(opening, lambda _: early.append(drafter.ahead.take_awaited()))
+        context(opening, lambda _: early.append(drafter.ahead.awaited.take()))
     )
     drafter.advance(Advance(len(prompt), (), lookahead=8, awaited=1))
     drafter.plan(0)
     assert early[0] is False
-    assert any(early[1:]) or drafter.ahead.take_awaited()
+    assert any(early[1:]) or drafter.ahead.awaited.take()
 
 
 def test_an_advance_that_is_applied_while_somebody_looks_is_not_lost() -> None:
@@ -94,12 +94,12 @@ def test_an_advance_that_is_applied_while_somebody_looks_is_not_lost() -> None:
     ahead.apply()
     ahead.propose((DraftToken(3, 1.0),))
     ahead.delivered()
-    ahead._awaited._until = (Switching(LENGTH + 1),)
-    assert ahead.take_awaited()
-    assert not ahead.take_awaited()
+    ahead.awaited._until = (Switching(LENGTH + 1),)
+    assert ahead.awaited.take()
+    assert not ahead.awaited.take()
     ahead.propose((DraftToken(3, 1.0),))
     ahead.delivered()
-    assert ahead.take_awaited()
+    assert ahead.awaited.take()
 
 
 def test_draft_tokens_that_a_rejection_drops_are_waited_for_anew() -> None:
@@ -110,11 +110,11 @@ def test_draft_tokens_that_a_rejection_drops_are_waited_for_anew() -> None:
     ahead.delivered()
     ahead.post(Advance(LENGTH, (2,), lookahead=8, awaited=2))
     ahead.apply()
-    assert not ahead.take_awaited()
+    assert not ahead.awaited.take()
     for expected in (False, True):
         ahead.propose((DraftToken(3, 1.0),))
         ahead.delivered()
-        assert ahead.take_awaited() is expected
+        assert ahead.awaited.take() is expected
 
 
 def test_a_path_is_never_seen_shorter_than_what_is_committed() -> None:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from draft_server.drafters.ngram import NgramDrafter
 from draft_server.prompt_lookup import (
     KEY_TOKENS,
+    MOST_OCCURRENCES,
     NO_MATCH,
-    PLACES,
     RECENT_OUTPUTS,
     RECENT_SALTS,
     Match,
@@ -22,19 +22,19 @@ from paceline.protocol.session import Advance, Opening
 from paceline.protocol.token_path import TokenPath
 from tests.unit.draft_server.stepped_engine import context
 
-runs = st.lists(st.integers(0, 2), max_size=PLACES)
+runs = st.lists(st.integers(0, 2), max_size=MOST_OCCURRENCES)
 
 
 def by_definition(tokens: list[int], context: list[int], count: int) -> Match:
     found = NO_MATCH
-    for place in range(KEY_TOKENS, len(tokens)):
+    for position in range(KEY_TOKENS, len(tokens)):
         length = 0
-        while length < min(place, len(context)) and (
-            tokens[place - length - 1] == context[-length - 1]
+        while length < min(position, len(context)) and (
+            tokens[position - length - 1] == context[-length - 1]
         ):
             length += 1
         if length >= max(KEY_TOKENS, found.length):
-            found = Match(length, tuple(tokens[place : place + count]))
+            found = Match(length, tuple(tokens[position : position + count]))
     return found
 
 
