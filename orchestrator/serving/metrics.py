@@ -166,48 +166,55 @@ class DraftCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families."""
-        all_counts = {pool.name: pool.counts for pool in self._drafts.pools}
-        yield from _draft_counters(all_counts)
+        pools = self._drafts.pools
+        all_counts = {pool.name: pool.counts for pool in pools}
+        yield _drafted(all_counts)
+        yield from (_pool_counter(name, all_counts) for name in _COUNTERS)
+        yield from (_by_position(kind, all_counts) for kind in ("verified", "accepted"))
         yield _pacing_steps({**all_counts, _NO_POOL: self._drafts.none})
-        yield from _draft_gauges(self._drafts.pools)
+        yield from (_pool_gauge(name, pools) for name in _GAUGES)
 
 
-def _draft_counters(all_counts: dict[str, PoolCounts]) -> Iterator[Metric]:
+_COUNTERS: dict[str, tuple[str, Callable[[PoolCounts], float]]] = {
+    "spec_decode_num_verified_tokens": ("Draft tokens verified.", lambda one: one.verified),
+    "spec_decode_num_accepted_tokens": ("Draft tokens accepted.", lambda one: one.accepted),
+    "draft_streams": ("Streams that were given a draft of the pool.", lambda one: one.streams),
+    "draft_streams_moved": ("Streams that left the pool for another.", lambda one: one.moved),
+}
+"""What is counted of each draft pool, with its help text."""
+
+
+def _pool_counter(name: str, all_counts: dict[str, PoolCounts]) -> Metric:
+    text, read = _COUNTERS[name]
+    counter = CounterMetricFamily(f"paceline_{name}", text, labels=["draft"])
+    for pool, counts in all_counts.items():
+        counter.add_metric([pool], read(counts))
+    return counter
+
+
+def _drafted(all_counts: dict[str, PoolCounts]) -> Metric:
     drafted = CounterMetricFamily(
         "paceline_spec_decode_num_draft_tokens",
         "Draft tokens received, by what drafted them.",
         labels=["draft", "drafter"],
     )
-    for name, counts in all_counts.items():
+    for pool, counts in all_counts.items():
         for drafter, count in counts.drafted.copy().items():
-            drafted.add_metric([name, drafter.value], count)
-    yield drafted
-    for kind in ("verified", "accepted"):
-        total = CounterMetricFamily(
-            f"paceline_spec_decode_num_{kind}_tokens", f"Draft tokens {kind}.", labels=["draft"]
-        )
-        by_position = CounterMetricFamily(
-            f"paceline_spec_decode_num_{kind}_tokens_per_pos",
-            f"Draft tokens {kind}, by draft position.",
-            labels=["draft", "position"],
-        )
-        for name, counts in all_counts.items():
-            total.add_metric([name], getattr(counts, kind))
-            for position, count in enumerate(getattr(counts, f"{kind}_by_position")):
-                by_position.add_metric([name, str(position)], count)
-        yield from (total, by_position)
-    streams = CounterMetricFamily(
-        "paceline_draft_streams", "Streams that were given a draft of the pool.", labels=["draft"]
+            drafted.add_metric([pool, drafter.value], count)
+    return drafted
+
+
+def _by_position(kind: str, all_counts: dict[str, PoolCounts]) -> Metric:
+    """kind: verified or accepted."""
+    found = CounterMetricFamily(
+        f"paceline_spec_decode_num_{kind}_tokens_per_pos",
+        f"Draft tokens {kind}, by draft position.",
+        labels=["draft", "position"],
     )
-    moved = CounterMetricFamily(
-        "paceline_draft_streams_moved",
-        "Streams that left the pool for another.",
-        labels=["draft"],
-    )
-    for name, counts in all_counts.items():
-        streams.add_metric([name], counts.streams)
-        moved.add_metric([name], counts.moved)
-    yield from (streams, moved)
+    for pool, counts in all_counts.items():
+        for position, count in enumerate(getattr(counts, f"{kind}_by_position")):
+            found.add_metric([pool, str(position)], count)
+    return found
 
 
 def _pacing_steps(all_counts: dict[str, PoolCounts]) -> Metric:
@@ -216,45 +223,48 @@ def _pacing_steps(all_counts: dict[str, PoolCounts]) -> Metric:
         "Steps that the pacer planned, by its reason.",
         labels=["draft", "reason"],
     )
-    for name, counts in all_counts.items():
+    for pool, counts in all_counts.items():
         for reason, count in counts.reasons.copy().items():
-            steps.add_metric([name, reason], count)
+            steps.add_metric([pool, reason], count)
     return steps
-
-
-def _draft_gauges(pools: list[DraftPool]) -> Iterator[Metric]:
-    gauges: dict[str, tuple[str, Callable[[DraftPool], float | None]]] = {
-        "drafts_ready": ("Draft servers that are ready.", lambda pool: len(pool.ready)),
-        "draft_streams_running": ("Streams that have a draft.", lambda pool: pool.counts.running),
-        "draft_benched": (
-            "1 where the pool is benched: it does not pay, or its vocabulary is not the target's.",
-            lambda pool: pool.measurements.benched or pool.wrong_vocabulary,
-        ),
-        "draft_acceptance_rate": (
-            "Acceptance rate of recent draft tokens: accepted / verified. vLLM divides by drafted.",
-            lambda pool: pool.measurements.recent.acceptance_rate,
-        ),
-        "draft_speedup_ratio": (
-            "Speed-up: speed over that of the target alone at the same load.",
-            lambda pool: _speedup(pool, "value"),
-        ),
-        "draft_speedup_ratio_low": (
-            "Lower bound of the speed-up's 95 % interval.",
-            lambda pool: _speedup(pool, "low"),
-        ),
-        "draft_speedup_ratio_high": (
-            "Upper bound of the speed-up's 95 % interval.",
-            lambda pool: _speedup(pool, "high"),
-        ),
-    }
-    for name, (text, read) in gauges.items():
-        gauge = GaugeMetricFamily(f"paceline_{name}", text, labels=["draft"])
-        for pool in pools:
-            if (value := read(pool)) is not None:  # else it is not known yet
-                gauge.add_metric([pool.name], value)
-        yield gauge
 
 
 def _speedup(pool: DraftPool, which: str) -> float | None:
     speedup = pool.measurements.speedup
     return None if speedup is None else float(getattr(speedup, which))
+
+
+_GAUGES: dict[str, tuple[str, Callable[[DraftPool], float | None]]] = {
+    "drafts_ready": ("Draft servers that are ready.", lambda pool: len(pool.ready)),
+    "draft_streams_running": ("Streams that have a draft.", lambda pool: pool.counts.running),
+    "draft_benched": (
+        "1 where the pool is benched: it does not pay, or its vocabulary is not the target's.",
+        lambda pool: pool.measurements.benched or pool.wrong_vocabulary,
+    ),
+    "draft_acceptance_rate": (
+        "Acceptance rate of recent draft tokens: accepted / verified. vLLM divides by drafted.",
+        lambda pool: pool.measurements.recent.acceptance_rate,
+    ),
+    "draft_speedup_ratio": (
+        "Speed-up: speed over that of the target alone at the same load.",
+        lambda pool: _speedup(pool, "value"),
+    ),
+    "draft_speedup_ratio_low": (
+        "Lower bound of the speed-up's 95 % interval.",
+        lambda pool: _speedup(pool, "low"),
+    ),
+    "draft_speedup_ratio_high": (
+        "Upper bound of the speed-up's 95 % interval.",
+        lambda pool: _speedup(pool, "high"),
+    ),
+}
+"""What is read off each draft pool, with its help text."""
+
+
+def _pool_gauge(name: str, pools: list[DraftPool]) -> Metric:
+    text, read = _GAUGES[name]
+    gauge = GaugeMetricFamily(f"paceline_{name}", text, labels=["draft"])
+    for pool in pools:
+        if (value := read(pool)) is not None:  # else it is not known yet
+            gauge.add_metric([pool.name], value)
+    return gauge
