@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.pacer import Explanation, FixedPacer
-from orchestrator.speculation.plan import DraftState, Plan, WaitForCount
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.pacer import Explanation, FixedPacer
+from orchestrator.speculation.pacing.plan import DraftState, Plan, WaitForCount
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 from paceline_tools.evaluation.prediction import (

@@ -1,6 +1,6 @@
 """Running ahead: what a draft has drafted beyond the committed tokens. Pure: no I/O, no clock.
 
-The orchestrator grants how far that may be: orchestrator/speculation/lookahead.py.
+The orchestrator grants how far that may be: orchestrator/speculation/drafting/lookahead.py.
 """
 
 import sys

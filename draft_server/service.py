@@ -13,10 +13,10 @@ from draft_server.drafters.registry import DRAFTERS
 from draft_server.metrics import DraftMetrics
 from draft_server.prompt_lookup import RecentOutputs
 from draft_server.session import DraftStream
+from paceline.best_effort import best_effort
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
-from paceline.harmless import harmless
 from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.proposal import Proposal, joined
 from paceline.protocol.session import Advance, Opened, Progress
@@ -112,7 +112,7 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             return draft_pb2.DraftResponse(opened=opened_to_proto(value))
         if isinstance(value, Progress):
             return draft_pb2.DraftResponse(progress=progress_to_proto(value))
-        with harmless("metrics"):
+        with best_effort("metrics"):
             self._metrics.observe(value)
         proposals = [proposal_to_proto(proposal) for proposal in value]
         return draft_pb2.DraftResponse(proposals=draft_pb2.Proposals(proposals=proposals))

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from draft_server.drafters.base import Deliver, DraftContext, StreamDrafter
 from draft_server.metrics import DraftMetrics
 from draft_server.prompt_lookup import RecentOutputs
+from paceline.best_effort import best_effort
 from paceline.engine.interfaces import Engine
-from paceline.harmless import harmless
 from paceline.protocol.session import Opening
 
 
@@ -40,5 +40,5 @@ class DraftStream:
             return
         self._drafter.close()
         self._recent.add(self._salt, self._drafter.ahead.committed)
-        with harmless("metrics"):
+        with best_effort("metrics"):
             self._metrics.observe_end(self._drafter.ahead)

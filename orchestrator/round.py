@@ -7,8 +7,8 @@ and OutputStream are behind it, and in simulations others are.
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from orchestrator.speculation.pacer import Pacer
-from orchestrator.speculation.plan import DraftState, Plan
+from orchestrator.speculation.pacing.pacer import Pacer
+from orchestrator.speculation.pacing.plan import DraftState, Plan
 from paceline.protocol.proposal import DraftToken, Proposal
 from paceline.protocol.verdict import TimedVerdict, Verify
 

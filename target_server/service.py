@@ -9,9 +9,9 @@ from typing import Any
 
 import grpc
 
+from paceline.best_effort import best_effort
 from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
-from paceline.harmless import harmless
 from paceline.protocol.session import Opened, Progress
 from paceline.protocol.verdict import PromptLogprobs, Verdict
 from paceline.rpc.codec.session import (
@@ -70,7 +70,7 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
                 try:
                     yield _verdict_response(value, asked)
                 finally:  # once it is on its way: no metric delays it
-                    with harmless("metrics"):
+                    with best_effort("metrics"):
                         self._metrics.observe(value)
 
     def VerifyShared(

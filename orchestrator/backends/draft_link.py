@@ -7,17 +7,17 @@ from typing import Protocol
 
 import structlog
 
-from orchestrator.backends.calls import DraftCall
-from orchestrator.backends.contract import BrokenContract
 from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.backends.replica import Replica
-from orchestrator.speculation.counts import PoolCounts
-from orchestrator.speculation.draft_buffer import ReceivedTokens
-from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.plan import DraftState, Plan
-from orchestrator.speculation.pool_pacer import PoolPacer
+from orchestrator.backends.server_contract import BrokenContract
+from orchestrator.backends.session_calls import DraftCall
+from orchestrator.speculation.drafting.draft_buffer import ReceivedTokens
+from orchestrator.speculation.estimates.counts import PoolCounts
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.plan import DraftState, Plan
+from orchestrator.speculation.pacing.pool_pacer import PoolPacer
 from paceline.errors import (
     FailedPrecondition,
     InvalidArgument,

@@ -9,8 +9,8 @@ import structlog
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import BLAMED_SECONDS, Blame, Replica
 from orchestrator.backends.vocabulary_relations import VocabularyRelations
-from orchestrator.speculation.counts import PoolCounts
-from orchestrator.speculation.measurements import DraftMeasurements, TargetMeasurements
+from orchestrator.speculation.estimates.counts import PoolCounts
+from orchestrator.speculation.estimates.measurements import DraftMeasurements, TargetMeasurements
 from orchestrator.speculation.pool_choice import PoolCandidate
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.status import PoolState

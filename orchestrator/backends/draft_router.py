@@ -9,8 +9,8 @@ from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import POLL_SECONDS, Replica, least_loaded
 from orchestrator.backends.vocabulary_relations import VocabularyRelations
-from orchestrator.speculation.counts import PoolCounts
-from orchestrator.speculation.measurements import TargetMeasurements
+from orchestrator.speculation.estimates.counts import PoolCounts
+from orchestrator.speculation.estimates.measurements import TargetMeasurements
 from orchestrator.speculation.pool_choice import Holding, PoolChoice, standing
 from paceline.errors import Unavailable
 from paceline.protocol.model import ModelInfo

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from orchestrator.speculation.draft_buffer import ProposalBuffer
-from orchestrator.speculation.due_times import DueTimes
-from orchestrator.speculation.expectation import Expectation
-from orchestrator.speculation.lookahead import Lookahead
-from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.plan import DraftState, Plan
+from orchestrator.speculation.drafting.draft_buffer import ProposalBuffer
+from orchestrator.speculation.drafting.due_times import DueTimes
+from orchestrator.speculation.drafting.expectation import Expectation
+from orchestrator.speculation.drafting.lookahead import Lookahead
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.plan import DraftState, Plan
 from paceline.protocol.proposal import DraftToken, Proposal
 from paceline.protocol.session import Advance, Opening
 from paceline.protocol.verdict import TimedVerdict

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 import structlog
 
 from orchestrator.backends.replica import POLL_SECONDS, Replica, least_loaded
+from paceline.best_effort import best_effort
 from paceline.errors import Unavailable
-from paceline.harmless import harmless
 from paceline.protocol.model import ModelInfo
 from paceline.rpc.channels import open_channel, resolve
 
@@ -18,7 +18,7 @@ RESOLVE_SECONDS = 5.0
 
 
 async def _poll(replica: Replica) -> None:
-    with harmless(f"asking the server at {replica.address}"):
+    with best_effort(f"asking the server at {replica.address}"):
         await replica.poll()
 
 
@@ -47,7 +47,7 @@ class Pool:
         rounds = round(RESOLVE_SECONDS / POLL_SECONDS)
         try:
             while True:
-                with harmless("looking for servers"):
+                with best_effort("looking for servers"):
                     await self._resolve()
                     await self._close_retired()
                 for _ in range(rounds):

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import structlog
 
-from orchestrator.backends.calls import TargetCall
-from orchestrator.backends.contract import BrokenContract
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Replica
+from orchestrator.backends.server_contract import BrokenContract
+from orchestrator.backends.session_calls import TargetCall
 from orchestrator.round import Draft, Stream, rounds
-from orchestrator.speculation.pacer import Pacer
+from orchestrator.speculation.pacing.pacer import Pacer
 from paceline.errors import (
     Internal,
     InvalidArgument,

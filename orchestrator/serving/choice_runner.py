@@ -14,12 +14,12 @@ from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.output import OutputStream
 from orchestrator.settings import OrchestratorSettings
-from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.pacer import FixedPacer, Pacer
-from orchestrator.speculation.pool_pacer import PoolPacer
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
+from orchestrator.speculation.pacing.pool_pacer import PoolPacer
+from paceline.best_effort import best_effort
 from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
-from paceline.harmless import harmless
 from paceline.protocol.generation import Speculation
 from paceline.protocol.model import ModelInfo
 
@@ -64,16 +64,16 @@ class ChoiceRunner:
         except PacelineError as raised:
             error = raised
         except Exception:
-            with harmless("the log"):
+            with best_effort("the log"):
                 _log.exception("stream failed")
             error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
         finally:
             event_buffer.end(error)  # before what may go wrong, and nobody waits for
             for choice in choices:
                 ended = None if choice.ended else error
-                with harmless("metrics"):
+                with best_effort("metrics"):
                     self._metrics.finished(choice, ended)
-                with harmless("the log"):
+                with best_effort("the log"):
                     _log_end(choice, speculation, ended)
 
     async def _run_all(
@@ -128,7 +128,7 @@ class ChoiceRunner:
             await target.run()
         finally:
             await _ended(drafting)
-            with harmless("pacing"):
+            with best_effort("pacing"):
                 pacer.end()
                 _log_pacing(pacer, speculation)
 
@@ -150,7 +150,7 @@ async def _ended(drafting: "asyncio.Task[None]") -> None:
     drafting.cancel()
     [outcome] = await asyncio.gather(drafting, return_exceptions=True)
     if isinstance(outcome, Exception):
-        with harmless("the log"):
+        with best_effort("the log"):
             _log.error("drafting failed", exc_info=outcome)
 
 

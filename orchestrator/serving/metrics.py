@@ -18,7 +18,7 @@ from orchestrator.backends.pool import Pool
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.stream_statistics import StreamStatistics
-from orchestrator.speculation.counts import PoolCounts
+from orchestrator.speculation.estimates.counts import PoolCounts
 from paceline.errors import PacelineError
 from paceline.protocol.generation import Overhead
 

@@ -10,7 +10,7 @@ from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.stream_statistics import StreamStatistics
 from orchestrator.serving.text.detokenizer import Detokenizer
 from orchestrator.serving.text.output_text import OutputText
-from orchestrator.speculation.counts import PoolCounts
+from orchestrator.speculation.estimates.counts import PoolCounts
 from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter

@@ -6,7 +6,7 @@ Its client is told with Finished, the log with one line. All streams: all_stream
 from dataclasses import astuple
 from statistics import median
 
-from orchestrator.speculation.counts import Counts, PoolCounts
+from orchestrator.speculation.estimates.counts import Counts, PoolCounts
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.verdict import TimedVerdict

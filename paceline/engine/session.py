@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from paceline.best_effort import best_effort
 from paceline.engine.core.prefixes import MIN_TOKENS, Prefix, TokenArray, as_array
 from paceline.engine.interfaces import Decoder, KVCache, Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
-from paceline.harmless import harmless
 from paceline.protocol.model import KVSize
 
 _log = structlog.get_logger(__name__)
@@ -77,14 +77,14 @@ class EngineSession:
     def fail(self, error: PacelineError) -> None:
         """Close it, and tell its decoder why."""
         self.closed = True
-        with harmless("telling a session that it failed"):
+        with best_effort("telling a session that it failed"):
             self.decoder.fail(error)
 
     def prefix(self, kv: KVSize) -> Prefix | None:
         """What others may share of it."""
         if self.salt is None or self.cache.length < MIN_TOKENS:
             return None
-        with harmless("keeping a prefix"):
+        with best_effort("keeping a prefix"):
             kept = as_array(self.decoder.kept(self.cache.length))
             return Prefix(self.salt, kept, self.cache, kv.pages_of(self.cache.length))
         return None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from prometheus_client import CollectorRegistry
 
+from paceline.best_effort import best_effort
 from paceline.engine.core.admission import Admission
 from paceline.engine.core.batching import max_block_tokens
 from paceline.engine.core.prefixes import PrefixCache, as_array
@@ -27,7 +28,6 @@ from paceline.engine.metrics import EngineMetrics
 from paceline.engine.session import EngineSession
 from paceline.engine.settings import EngineSettings
 from paceline.errors import Internal, Unavailable
-from paceline.harmless import harmless
 from paceline.protocol.model import KVSize
 from paceline.protocol.session import Load
 
@@ -215,7 +215,7 @@ class EngineWorker:
         self._runner.forward([(self._runner.new_cache(), Span(0, (0,), 1))])
 
     def _end_of_step(self) -> None:
-        with harmless("after_step"):
+        with best_effort("after_step"):
             self.after_step()
 
     def _commit(
@@ -234,7 +234,7 @@ class EngineWorker:
                 self._answer(session, span, rows, report)
         self._end_of_step()
         if self._on_step is not None:  # last: no session waits for a metric
-            with harmless("on_step"):
+            with best_effort("on_step"):
                 self._on_step(measured)
         with self._changed:
             self._admission.served([session for session, _ in step.spans])
@@ -291,10 +291,10 @@ class EngineWorker:
         for session in self._admission.sessions:
             if not session.admitted:
                 session.admitted = True
-                with harmless("sharing a prefix"):
+                with best_effort("sharing a prefix"):
                     self._share(session)
                 if self._on_admit is not None:
-                    with harmless("on_admit"):
+                    with best_effort("on_admit"):
                         self._on_admit(session.tokens.size, session.cache.length)
 
     def _share(self, session: EngineSession) -> None:

@@ -12,8 +12,8 @@ import structlog
 from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from paceline.best_effort import best_effort
 from paceline.errors import Internal, InvalidArgument, PacelineError
-from paceline.harmless import harmless
 from paceline.rpc import request_id
 from paceline.rpc.status_codes import code_of, message_of, trailing_metadata
 
@@ -105,19 +105,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.OK
         except PacelineError as error:
             code = code_of(error)
-            with harmless("the log"):
+            with best_effort("the log"):
                 _log.info("call failed", code=code.name, reason=message_of(error))
             await context.abort(code, message_of(error), trailing_metadata(error))
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException:  # also what libraries in Rust raise, which is no Exception
             code = grpc.StatusCode.INTERNAL
-            with harmless("the log"):
+            with best_effort("the log"):
                 _log.exception("call failed", code=code.name)
             bug = Internal(f"a bug; request id {request_id.current_request_id()}")
             await context.abort(code, str(bug))
         finally:
-            with harmless("metrics"):
+            with best_effort("metrics"):
                 self._metrics.observe(method, code, time.perf_counter() - started)
 
 

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource
 
 from paceline.addresses import checked_target
 from paceline.errors import InvalidArgument
-from paceline.rpc.sendable import INT32
+from paceline.rpc.wire_ranges import INT32
 from paceline.settings import ORCHESTRATOR_PORT
 
 VERBATIM = "stop"

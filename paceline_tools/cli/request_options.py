@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from paceline.protocol.generation import GenerateRequest, Prompt, Speculation
 from paceline.protocol.limits import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS
 from paceline.protocol.sampling import MAX_TEMPERATURE, SamplingParams
-from paceline.rpc.sendable import UINT32, UINT64
+from paceline.rpc.wire_ranges import UINT32, UINT64
 from paceline_tools.cli.flags import MOST_TOKENS, ORCHESTRATOR, Finite, OrchestratorAddress, Text
 
 StopString = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]

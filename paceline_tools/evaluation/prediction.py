@@ -8,9 +8,9 @@ from typing import Any
 
 from draft_server.drafters.registry import DRAFTERS
 from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
-from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.pacer import FixedPacer, Pacer
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline_tools.evaluation.recording import RecordedOutput, Recording, TargetCosts
 from paceline_tools.simulation.run import (

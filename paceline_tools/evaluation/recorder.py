@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, cycle
 from typing import Any
 
-from orchestrator.backends.calls import DraftCall, TargetCall
 from orchestrator.backends.replica import Replica
+from orchestrator.backends.session_calls import DraftCall, TargetCall
 from paceline.errors import Internal, Unavailable
 from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal

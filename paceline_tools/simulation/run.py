@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.round import rounds
 from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
-from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.pacer import FixedPacer, Pacer
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import TimedVerdict

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 from prometheus_client import CollectorRegistry
 
-from orchestrator.speculation.measurements import BENCH_STREAMS
+from orchestrator.speculation.estimates.measurements import BENCH_STREAMS
 from orchestrator.speculation.pool_choice import EXPLORE_STREAMS, MOVE_TOKENS
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation

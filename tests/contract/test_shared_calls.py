@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 import paceline.engine_server.server
-from orchestrator.backends.calls import DraftCall, TargetCall
 from orchestrator.backends.replica import Replica
+from orchestrator.backends.session_calls import DraftCall, TargetCall
 from paceline.client import Client
 from paceline.errors import DeadlineExceeded, InvalidArgument, PacelineError, ResourceExhausted
 from paceline.protocol.generation import GenerateRequest, Speculation

@@ -13,7 +13,7 @@ LOADING = """
 import sys, time
 from pathlib import Path
 from paceline.engine_server.process import run_engine_process
-from paceline.temporary import scratch_folder
+from paceline.temporary_folders import scratch_folder
 from target_server.settings import TargetSettings
 
 def start(settings, registry):

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from paceline.engine.core.batching import fill_batch
-from paceline.engine.core.gather import DECODE_SHARE, LONGEST_GATHER, Gather
+from paceline.engine.core.step_start import DECODE_SHARE, LONGEST_GATHER, StepStart
 from paceline.engine.core.step_statistics import StepMeasurement, StepStatistics
 from paceline.engine.interfaces import Span
 
@@ -47,7 +47,7 @@ class Scheduler(Generic[Key]):
     def __init__(self, max_batched_tokens: int) -> None:
         """Begin before the first step."""
         self.max_batched_tokens = max_batched_tokens
-        self.gather = Gather()
+        self.gather = StepStart()
         self.statistics = StepStatistics()
         self.queued = 0
         """Sessions that wanted a step, and that the last one had no room for."""

@@ -30,7 +30,7 @@ from paceline.rpc.codec.session import (
     sampling_from_proto,
     sampling_to_proto,
 )
-from paceline.rpc.sendable import unsendable, unsendable_prompt
+from paceline.rpc.wire_ranges import unsendable, unsendable_prompt
 from paceline.v1 import generation_pb2 as pb
 
 Value = TypeVar("Value")

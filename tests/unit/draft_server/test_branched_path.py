@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from draft_server.branched_path import MAX_TOKENS, BranchedPath, BranchEnd
 from draft_server.run_ahead import RunAhead
-from orchestrator.speculation.draft_buffer import ProposalBuffer, ReceivedTokens
+from orchestrator.speculation.drafting.draft_buffer import ProposalBuffer, ReceivedTokens
 from paceline.protocol.proposal import DraftToken, Proposal, joined
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening

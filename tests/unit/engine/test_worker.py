@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from paceline.engine.core import scheduler as module
-from paceline.engine.core.gather import Gather
+from paceline.engine.core.step_start import StepStart
 from paceline.engine.core.step_statistics import StepMeasurement
 from paceline.engine.interfaces import KVCache, Logits, Span, StepReport
 from paceline.engine.worker import EngineWorker
@@ -305,7 +305,7 @@ class Thinking(Recording):
         self.answered.release()
 
 
-class Patient(Gather):
+class Patient(StepStart):
     """Waits for all, as long as that takes."""
 
     def max_wait(self, ready: int, step_seconds: float, now: float) -> float:

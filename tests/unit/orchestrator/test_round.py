@@ -7,8 +7,8 @@ import pytest
 
 from orchestrator.round import rounds
 from orchestrator.serving.stream_statistics import StreamStatistics
-from orchestrator.speculation.pacer import FixedPacer
-from orchestrator.speculation.plan import TARGET_ONLY_STEPS, DraftState, Plan
+from orchestrator.speculation.pacing.pacer import FixedPacer
+from orchestrator.speculation.pacing.plan import TARGET_ONLY_STEPS, DraftState, Plan
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.verdict import TimedVerdict, Verdict, Verify

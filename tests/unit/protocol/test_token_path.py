@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from orchestrator.speculation.draft_buffer import ProposalBuffer
+from orchestrator.speculation.drafting.draft_buffer import ProposalBuffer
 from paceline.protocol.draft_path import DraftPath
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.token_path import TokenPath

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from orchestrator.backends.draft_session import DraftSession
-from orchestrator.speculation.lookahead import BEGIN_LOOKAHEAD
-from orchestrator.speculation.measurements import WAIT_ROUNDS, DraftMeasurements
-from orchestrator.speculation.plan import Plan, WaitForCount
+from orchestrator.speculation.drafting.lookahead import BEGIN_LOOKAHEAD
+from orchestrator.speculation.estimates.measurements import WAIT_ROUNDS, DraftMeasurements
+from orchestrator.speculation.pacing.plan import Plan, WaitForCount
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Advance, Opening

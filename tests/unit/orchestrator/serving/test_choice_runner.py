@@ -15,7 +15,7 @@ from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.settings import OrchestratorSettings
-from orchestrator.speculation.pool_pacer import PoolPacer
+from orchestrator.speculation.pacing.pool_pacer import PoolPacer
 from paceline.errors import DeadlineExceeded
 from paceline.protocol.generation import Speculation
 from paceline.protocol.model import ModelInfo

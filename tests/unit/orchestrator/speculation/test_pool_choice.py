@@ -8,21 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from orchestrator.speculation.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.counts import PoolCounts
-from orchestrator.speculation.measurements import (
+from orchestrator.speculation.estimates.counts import PoolCounts
+from orchestrator.speculation.estimates.measurements import (
     BENCH_PROBE_TOKENS,
     BENCH_STREAMS,
     DraftMeasurements,
     TargetMeasurements,
 )
+from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.pacing.pool_pacer import PoolPacer
 from orchestrator.speculation.pool_choice import (
     EXPLORE_STREAMS,
     PoolCandidate,
     PoolChoice,
     standing,
 )
-from orchestrator.speculation.pool_pacer import PoolPacer
 from paceline.protocol.status import PoolState, Speedup
 from paceline_tools.simulation.run import simulate
 from paceline_tools.simulation.world import World

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from orchestrator.speculation.measurements import DraftMeasurements
-from orchestrator.speculation.pacer import FixedPacer
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.pacer import FixedPacer
 from paceline_tools.simulation.run import Outcome, simulate, simulate_crowd
 from paceline_tools.simulation.world import World
 

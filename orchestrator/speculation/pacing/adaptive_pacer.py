@@ -1,0 +1,156 @@
+"""When a stream speculates, when it leaves it to the target alone, and when it tries again. Pure.
+
+What a step does then is the Planner's.
+"""
+
+from collections import Counter
+
+from orchestrator.speculation.estimates.acceptance import StreamAcceptance
+from orchestrator.speculation.estimates.batch_load import BatchLoad
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.estimates.stream_speed import StreamSpeed
+from orchestrator.speculation.pacing.pacer import Explanation
+from orchestrator.speculation.pacing.pausing import Pausing
+from orchestrator.speculation.pacing.plan import DraftState, Plan
+from orchestrator.speculation.pacing.planner import Planner
+from orchestrator.speculation.pacing.stream_costs import LEAST_CHANCE, LEAST_SPEEDUP, StreamCosts
+from orchestrator.speculation.reason import Reason
+from paceline.protocol.proposal import DraftToken
+from paceline.protocol.verdict import TimedVerdict, Verdict
+
+TRUSTED_ROUNDS = 48
+"""Rounds of one stream that pay, after which the draft is benched no longer."""
+
+
+class AdaptivePacer:
+    """Speculation while it pays, the target alone while it does not, probes in between."""
+
+    def __init__(
+        self, measurements: DraftMeasurements, at_most: int, max_wait_seconds: float
+    ) -> None:
+        """measurements: what all streams know of the draft. at_most: longest draft of a round.
+
+        max_wait_seconds: bound of a wait for the draft. A draft that is benched is probed, when a
+        probe is due; otherwise the stream begins paused.
+        """
+        self._measurements = measurements
+        probes = measurements.benched and measurements.probe_is_due
+        if probes:
+            measurements.begin_probe()  # what was known of draft tokens is forgotten
+        self._pausing = Pausing(benched=measurements.benched and not probes)
+        self._at_most = at_most
+        self._acceptance = StreamAcceptance(measurements.calibration)
+        self._load = BatchLoad()
+        self._speed = StreamSpeed(measurements)
+        self._costs = StreamCosts(measurements, self._acceptance, self._load, self._speed)
+        self._planner = Planner(
+            measurements, self._acceptance, self._load, self._costs, at_most, max_wait_seconds
+        )
+        self._draft = DraftState(ready=False)
+        self._gave_up = self._trusts = False
+        self.reason = Reason.MEASURING
+        self._steps: Counter[Reason] = Counter()
+
+    @property
+    def eager(self) -> bool:
+        """See Pacer."""
+        return self._pausing.reason is None
+
+    @property
+    def others(self) -> int:
+        """See Pacer."""
+        return self._load.others
+
+    def explain(self) -> Explanation:
+        """See Pacer. Times in seconds, throughput in tokens per second."""
+        numbers = {
+            "throughput": self._costs.throughput,
+            "token_seconds": self._costs.token_seconds,
+            "wait_seconds": self._measurements.wait(restart=False),
+            "restart_seconds": self._measurements.wait(restart=True),
+            "decode_step_seconds": self._costs.decode_step_seconds,
+            "next_chance": self._acceptance.next_chance,
+            "speedup": self._costs.speedup,
+        }
+        known = {name: round(value, 5) for name, value in numbers.items() if value is not None}
+        return Explanation({reason.value: n for reason, n in self._steps.items()}, known)
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        """See Pacer."""
+        self._draft = draft
+        self.reason = self._choose(remaining, draft)
+        self._steps[self.reason] += 1
+        return self._planner.plan(self.reason, remaining, draft)
+
+    def _choose(self, remaining: int, draft: DraftState) -> Reason:
+        if not draft.ready:
+            return Reason.NO_DRAFT
+        if draft.free:  # each draft token is weighed; asking for them costs nothing to be saved
+            return Reason.SPECULATING
+        if draft.shares_cores and self._load.others:
+            return Reason.SHARED
+        return self._pausing.reason or self._choose_unpaused(remaining, draft)
+
+    def _choose_unpaused(self, remaining: int, draft: DraftState) -> Reason:
+        if self._speed.needs_decode_step(self._load.others):
+            return Reason.MEASURING
+        if draft.shares_cores and draft.opening_seconds != 0.0:
+            pays = self._costs.is_worth_opening(remaining, draft.opening_seconds)
+            return Reason.OPENING if pays else Reason.TOO_SHORT
+        return Reason.SPECULATING
+
+    def interrupted(self) -> None:
+        """See Pacer."""
+        self._speed.interrupted()
+
+    def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
+        """See Pacer."""
+        verdict = timed.verdict
+        self._acceptance.observe(draft_tokens, verdict)
+        if self._load.observe(verdict):
+            self._speed.forget_speedup()
+        cost = verdict.cost_model  # None where another target has begun, too
+        self._costs.token_seconds = cost.token_seconds if cost is not None else 0.0
+        self._speed.observe(timed, self.reason, self._load.others)
+        self._follow(verdict)
+
+    def _follow(self, verdict: Verdict) -> None:
+        """Pause what does not pay, and go on with what pays again."""
+        self._pausing.count(len(verdict.token_ids))
+        if self.reason is Reason.PROBING:
+            self._follow_probe()
+        elif self.reason is Reason.SPECULATING and not self._draft.free:
+            useful = verdict.verified > 0 and self._acceptance.next_chance > LEAST_CHANCE
+            self._pausing.observe_round(useful=useful)
+            self._judge(self._costs.speedup)
+
+    def _follow_probe(self) -> None:
+        if not self._pausing.observe_probe():
+            return
+        if self._is_worth_asking():
+            self._pausing.go_on()
+        else:
+            self._pausing.probe_later()
+            self._pause(Reason.PAUSED_ACCEPTANCE)
+
+    def _judge(self, speedup: float | None) -> None:
+        """Pause, or tell others that the draft pays."""
+        if self._pausing.has_idled(self._is_worth_asking):
+            self._pause(Reason.PAUSED_ACCEPTANCE)
+        elif speedup is not None and speedup < self._costs.least_speedup:
+            self._pause(Reason.PAUSED_SPEEDUP)
+        elif self._speed.speculating_rounds >= TRUSTED_ROUNDS and not self._trusts:
+            self._trusts = (speedup or 0.0) > 1.0 / LEAST_SPEEDUP
+            if self._trusts:
+                self._measurements.observe_outcome(given_up=False)
+
+    def _is_worth_asking(self) -> bool:
+        return self._costs.is_worth_asking(self._at_most, shares_cores=self._draft.shares_cores)
+
+    def _pause(self, reason: Reason) -> None:
+        if not (self._gave_up or self._trusts):
+            self._measurements.observe_outcome(given_up=True)
+        self._gave_up = True
+        self._pausing.pause(reason)
+        self._speed.forget_speedup()
+        self._acceptance.doubt()

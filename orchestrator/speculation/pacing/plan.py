@@ -1,0 +1,176 @@
+"""What a round waits for and what it verifies: a plan, with one of two rules of waiting. Pure.
+
+A draft token is worth its chance to be accepted, with all before it. It is verified when that is
+more than its verification costs, and waited for when that is more than the wait costs as well. Both
+costs are counted in tokens that the stream would make in that time. This is optimal stopping of a
+renewal-reward process (Ross 1970); its throughput is learned online, so that nothing is tuned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from orchestrator.speculation.estimates.acceptance import StreamAcceptance
+from paceline.protocol.proposal import DraftToken
+
+TARGET_ONLY_STEPS = 16
+"""Ordinary decode steps asked for at once, so that the target alone pays no round trip per
+token."""
+BRANCHES = 2
+"""What a stream alone lets its draft work on, beside its draft tokens, where it has cores of its
+own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What draft tokens of a stream are worth, in tokens.
+
+    token_cost: what the verification of one costs.
+    """
+
+    acceptance: StreamAcceptance
+    token_cost: float
+
+    def one_more(self, draft_tokens: Sequence[DraftToken]) -> float:
+        """What one more draft token behind these is expected to bring, its verification paid."""
+        chance = self.acceptance.all_right(draft_tokens) * self.acceptance.next_chance
+        return chance - self.token_cost
+
+    def length(self, draft_tokens: Sequence[DraftToken]) -> int:
+        """How many have a chance, all before them included, of more than they cost."""
+        chance = 1.0
+        for position, token in enumerate(draft_tokens):
+            chance *= self.acceptance.chance(token)
+            if chance <= self.token_cost:
+                return position
+        return len(draft_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForCount:
+    """Wait until there are `count` draft tokens, so that they may come together.
+
+    max_wait_seconds: bound of the wait for each draft token; where `in_all`, for all of them.
+    """
+
+    count: int = 0
+    max_wait_seconds: float = 0.0
+    in_all: bool = False
+
+    def max_wait(
+        self,
+        draft_tokens: Sequence[DraftToken],
+        expected_seconds: float | None,
+        waited_seconds: float,
+    ) -> float:
+        """See Plan."""
+        if len(draft_tokens) >= self.count:
+            return 0.0
+        waited = waited_seconds if self.in_all else 0.0
+        return max(0.0, self.max_wait_seconds - waited)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitWhileWorth:
+    """Wait while one more draft token is worth more than the wait for it, up to `at_most`.
+
+    second_cost: what a second of waiting costs, in tokens. max_wait_seconds: bound of the wait for
+    one draft token. hit_rate: how often there is a first draft token at all.
+    """
+
+    worth: Worth
+    at_most: int
+    second_cost: float
+    max_wait_seconds: float
+    hit_rate: float = 1.0
+    count: ClassVar[None] = None  # each draft token may end the wait
+
+    def max_wait(
+        self,
+        draft_tokens: Sequence[DraftToken],
+        expected_seconds: float | None,
+        waited_seconds: float,
+    ) -> float:
+        """See Plan. A draft token that takes much longer than expected is not waited for.
+
+        The wait is paid in any case, the verification only where there is a draft token.
+        """
+        if len(draft_tokens) >= self.at_most:
+            return 0.0
+        hit_rate = 1.0 if draft_tokens else self.hit_rate
+        cost = self.second_cost * (expected_seconds or 0.0)
+        if hit_rate * self.worth.one_more(draft_tokens) <= cost:
+            return 0.0
+        if expected_seconds is None:
+            return self.max_wait_seconds
+        return min(self.max_wait_seconds, 4 * expected_seconds + 0.002)
+
+
+NO_WAIT = WaitForCount()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to take from the draft before the next step of the target.
+
+    at_most: draft tokens to verify. waiting: which are waited for. worth: of draft tokens, where
+    only those are verified that are worth it. lookahead: how many draft tokens the draft may be
+    ahead, where it does not share its cores with the target. ngram_lookahead: the same for prompt
+    lookup, which takes no cores. branches: how many the draft may work on, beside its draft tokens.
+    continue_steps: decode steps to ask of the target beyond the next one, should nothing be
+    proposed.
+    """
+
+    at_most: int
+    waiting: WaitForCount | WaitWhileWorth = NO_WAIT
+    worth: Worth | None = None
+    lookahead: int = 0
+    ngram_lookahead: int = 0
+    branches: int = 0
+    continue_steps: int = 0
+
+    @property
+    def enough(self) -> int | None:
+        """How many draft tokens end a wait; None: each may."""
+        return self.waiting.count
+
+    def max_wait(
+        self,
+        draft_tokens: Sequence[DraftToken],
+        expected_seconds: float | None,
+        waited_seconds: float,
+    ) -> float:
+        """Seconds to wait for one more draft token; 0: step now.
+
+        expected_seconds: until it comes; None while not known. waited_seconds: for those at hand.
+        """
+        return self.waiting.max_wait(draft_tokens, expected_seconds, waited_seconds)
+
+    def length(self, draft_tokens: Sequence[DraftToken]) -> int:
+        """How many of the draft tokens at hand to verify."""
+        if self.worth is None:
+            return min(self.at_most, len(draft_tokens))
+        return self.worth.length(draft_tokens[: self.at_most])
+
+
+@dataclass(frozen=True, slots=True)
+class DraftState:
+    """What there is to plan with.
+
+    ready: a draft is there and did not miss its last time. shares_cores: it shares its cores
+    with the target, so that they take turns.
+    opening_seconds: until its first draft token; 0 when that has come, None while not known.
+    free: it only looks up, which takes next to no time. hit_rate: how often it has a draft token at
+    all.
+    """
+
+    ready: bool
+    shares_cores: bool = False
+    opening_seconds: float | None = 0.0
+    free: bool = False
+    hit_rate: float = 1.0
+
+
+def target_only_steps(remaining: int) -> int:
+    """Steps to ask for beyond the next one, where nothing is proposed."""
+    return min(TARGET_ONLY_STEPS, remaining) - 1

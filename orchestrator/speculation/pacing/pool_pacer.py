@@ -1,0 +1,151 @@
+"""Pacing of a stream that moves between draft pools, by the measurements of its pool. Pure."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from orchestrator.speculation.estimates.counts import PoolCounts
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.estimates.round_times import RoundTimes
+from orchestrator.speculation.estimates.speedup import SpeedupBlocks
+from orchestrator.speculation.pacing.pacer import Explanation, Pacer
+from orchestrator.speculation.pacing.plan import DraftState, Plan
+from orchestrator.speculation.pacing.stream_costs import LEAST_SPEEDUP
+from orchestrator.speculation.pool_choice import Holding
+from orchestrator.speculation.reason import Reason
+from paceline.protocol.proposal import DraftToken
+from paceline.protocol.verdict import TimedVerdict
+
+_JUDGES_DRAFT = {
+    Reason.SPECULATING,
+    Reason.OPENING,
+    Reason.PROBING,
+    Reason.PAUSED_ACCEPTANCE,
+    Reason.PAUSED_SPEEDUP,
+}
+"""Reasons of rounds that count for a pool's speed-up: its draft was used, or left out as it did not
+pay."""
+_IDLE = {
+    Reason.PAUSED_ACCEPTANCE,
+    Reason.PAUSED_BENCHED,
+    Reason.PAUSED_SPEEDUP,
+    Reason.PROBING,
+    Reason.NO_DRAFT,
+}
+"""Reasons of rounds in which the stream did not speculate with the pool it has."""
+
+
+class PoolPacer:
+    """Has the pacer of whichever pool drafts, and measures the speed-up with that pool.
+
+    A pool has measurements of its own, and counts.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[DraftMeasurements], Pacer],
+        measurements: DraftMeasurements,
+        counts: PoolCounts,
+    ) -> None:
+        """Begin without a pool. make: a pacer that plans by measurements."""
+        self._make = make
+        self._steps: Counter[str] = Counter()
+        self._round_times = RoundTimes()
+        self._pools = 0
+        self._begin(measurements, counts)
+
+    def use(self, measurements: DraftMeasurements, counts: PoolCounts) -> None:
+        """A pool drafts from now on; with the same measurements as before the pacer goes on."""
+        if measurements is not self._measurements:
+            self.end()
+            self._begin(measurements, counts)
+            self._pools += 1
+
+    def holding(self, remaining: int, read_tokens: int) -> Holding:
+        """What is known for the choice whether to move to another pool."""
+        return Holding(
+            moves=max(0, self._pools - 1),
+            tokens=self._tokens,
+            idle_tokens=self._idle_tokens,
+            probes=self._probes and self._measurements.probing,
+            decode_step_seconds=self._decode_step_seconds,
+            remaining=remaining,
+            read_tokens=read_tokens,
+        )
+
+    def end(self) -> None:
+        """The pool drafts no more for this stream. Even a short one may end its being benched."""
+        self._note_block(full=self._blocks.flush())
+        if self._measurements.benched and self._blocks.at_least(1.0 / LEAST_SPEEDUP):
+            self._measurements.observe_outcome(given_up=False)
+        if self._probes:
+            self._measurements.end_probe()
+        self._steps.update(self._pacer.explain().steps)
+
+    def _begin(self, measurements: DraftMeasurements, counts: PoolCounts) -> None:
+        self._measurements, self._counts = measurements, counts
+        probed = measurements.probing
+        self._pacer = self._make(measurements)
+        self._probes = measurements.probing and not probed
+        self._blocks = SpeedupBlocks(measurements.speedups)
+        self._tokens = self._idle_tokens = 0
+
+    @property
+    def eager(self) -> bool:
+        """See Pacer."""
+        return self._pacer.eager
+
+    @property
+    def reason(self) -> Reason | None:
+        """See Pacer."""
+        return self._pacer.reason
+
+    @property
+    def others(self) -> int:
+        """See Pacer."""
+        return self._pacer.others
+
+    def explain(self) -> Explanation:
+        """See Pacer. Steps with all pools, once ended; numbers with the latest one."""
+        return Explanation(dict(self._steps), self._pacer.explain().numbers)
+
+    def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
+        """See Pacer."""
+        verdict = timed.verdict
+        judges = self.reason in _JUDGES_DRAFT
+        self._count_tokens(len(verdict.token_ids))
+        self._pacer.observe(timed, draft_tokens)
+        if verdict.verified:
+            self._measurements.observe_round(verdict)
+        seconds = self._round_times.observe(timed)
+        decode_step = self._decode_step_seconds
+        if judges and seconds is not None and decode_step:
+            alone = seconds / decode_step
+            self._note_block(full=self._blocks.observe(len(verdict.token_ids), alone))
+
+    def interrupted(self) -> None:
+        """See Pacer."""
+        self._round_times.interrupted()
+        self._pacer.interrupted()
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        """See Pacer."""
+        plan = self._pacer.plan(remaining, draft)
+        if self.reason is not None:
+            self._counts.reasons[self.reason.value] += 1
+        return plan
+
+    def _count_tokens(self, tokens: int) -> None:
+        self._tokens += tokens
+        if self.reason in _IDLE:
+            self._idle_tokens += tokens
+        elif self.reason in {Reason.SPECULATING, None}:
+            self._idle_tokens = 0
+
+    @property
+    def _decode_step_seconds(self) -> float | None:
+        """An ordinary decode step at this load; None while not known."""
+        return self._measurements.decode_step_seconds(self.others)
+
+    def _note_block(self, *, full: bool) -> None:
+        if full:
+            self._measurements.observe_speedup()

@@ -1,0 +1,108 @@
+"""What a stream's time, waits and draft tokens are worth: by this it is decided what pays. Pure."""
+
+import math
+
+from orchestrator.speculation.estimates.acceptance import StreamAcceptance
+from orchestrator.speculation.estimates.batch_load import BatchLoad
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.estimates.stream_speed import StreamSpeed
+from orchestrator.speculation.pacing.draft_length import SharedCosts, best_length
+from orchestrator.speculation.pacing.plan import Worth
+
+CATCH_UP = 1.25
+"""What a second of waiting costs, in seconds, where the draft works while the target does: an
+ordinary decode step is no loss to it."""
+LEAST_CHANCE = 0.1
+"""A draft whose draft tokens are accepted less often only costs its owner."""
+LEAST_SPEEDUP, LEAST_SPEEDUP_BESIDE_OTHERS = 0.96, 0.88
+"""A stream that measures less pauses; less than 1, as measurements scatter. Beside others more is
+left to the length they all wait for, which is chosen by what is known of all."""
+UNKNOWN_SPEEDUP = 1.3
+"""What speculation brings, before it was measured."""
+UNKNOWN_OPENING_TOKENS = 16
+"""Tokens to go that make it worth finding out what the draft's prompt costs."""
+
+
+class StreamCosts:
+    """SharedCosts of one stream, in tokens or in seconds, by what was measured so far."""
+
+    def __init__(
+        self,
+        measurements: DraftMeasurements,
+        acceptance: StreamAcceptance,
+        load: BatchLoad,
+        speed: StreamSpeed,
+    ) -> None:
+        """measurements: what all streams know. The others are of the stream."""
+        self._measurements = measurements
+        self._acceptance = acceptance
+        self._load = load
+        self._speed = speed
+        self.token_seconds = 0.0
+        """What the verification of a draft token takes; 0 while not known."""
+
+    @property
+    def throughput(self) -> float:
+        """Tokens per second of all streams that share the target's steps."""
+        others = self._load.others
+        return self._speed.throughput(others) * (1 + others)
+
+    @property
+    def worth(self) -> Worth:
+        """Of draft tokens. Their verification takes time of all streams that share the step."""
+        return Worth(self._acceptance, self.throughput * self.token_seconds)
+
+    def wait_second(self, *, shares_cores: bool) -> float:
+        """A second of waiting for the draft, in tokens."""
+        return self._speed.throughput(self._load.others) * (1.0 if shares_cores else CATCH_UP)
+
+    @property
+    def decode_step_seconds(self) -> float | None:
+        """An ordinary decode step at this load; None while not known."""
+        return self._measurements.decode_step_seconds(self._load.others)
+
+    @property
+    def shared(self) -> SharedCosts:
+        """Of steps that are shared with others."""
+        return SharedCosts(
+            decode_step=self.decode_step_seconds or math.inf,
+            token=self.token_seconds * (1 + self._load.others),
+            first=self._measurements.wait(restart=True) or 0.0,
+            following=self._measurements.wait(restart=False) or 0.0,
+        )
+
+    @property
+    def speedup(self) -> float | None:
+        """What speculation brings to this stream; None while not known."""
+        return self._speed.speedup(self._load.others)
+
+    @property
+    def least_speedup(self) -> float:
+        """With less the stream pauses."""
+        return LEAST_SPEEDUP_BESIDE_OTHERS if self._load.others else LEAST_SPEEDUP
+
+    def is_worth_asking(self, at_most: int, *, shares_cores: bool) -> bool:
+        """Whether a first draft token is worth its cost, by the throughput without speculation.
+
+        That is what a pause would go back to. The wait for it costs only where draft and target
+        take turns.
+        """
+        if self._load.others and not shares_cores:
+            # A stream that is more often right than all together is not yet better.
+            chance = min(self._acceptance.next_chance, self._measurements.calibration.mean.value)
+            return best_length(chance, self.shared, at_most) > 0
+        wait = (self._measurements.wait(restart=True) or 0.0) if shares_cores else 0.0
+        step = self.decode_step_seconds
+        throughput = (1 + self._load.others) / step if step else self.throughput
+        cost = throughput * (wait + self.token_seconds)
+        return self._acceptance.next_chance > max(cost, LEAST_CHANCE)
+
+    def is_worth_opening(self, remaining: int, seconds: float | None) -> bool:
+        """Whether what remains saves more than the draft takes to read its prompt."""
+        if seconds is None:
+            return remaining >= UNKNOWN_OPENING_TOKENS
+        measured = self._measurements.speculating_speedup or 0.0
+        # One that brought nothing so far is given up by the rounds, not here: it is tried again.
+        speedup = measured if measured > 1.0 / LEAST_SPEEDUP else UNKNOWN_SPEEDUP
+        step = self._measurements.decode_step_seconds(0) or 0.0
+        return remaining * step * (1.0 - 1.0 / speedup) > seconds

@@ -1,0 +1,64 @@
+"""Streams that share steps: as fast as always speculating, or never, whichever is faster."""
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.pacing.draft_length import SharedCosts, best_length
+from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
+from paceline_tools.simulation.run import simulate_crowd
+from paceline_tools.simulation.world import World
+from tests.marks import slow
+
+TOKENS = 500
+
+
+def together(
+    streams: int, acceptance: float, make_pacer: Callable[[DraftMeasurements], Pacer]
+) -> float:
+    world = World(
+        0.025,
+        0.0025,
+        0.002,
+        lambda _: acceptance,
+        token_seconds=0.00005,
+        draft_token_seconds=0.00005,
+        handling_seconds=0.0003,
+    )
+    measurements = DraftMeasurements()
+    pacers = [make_pacer(measurements) for _ in range(streams)]
+    outcomes = simulate_crowd(world, pacers, measurements, TOKENS)
+    assert all(outcome.tokens >= TOKENS for outcome in outcomes)
+    return sum(outcome.tokens_per_second for outcome in outcomes)
+
+
+@pytest.mark.parametrize("streams", [2, 8, *slow(32)])
+@pytest.mark.parametrize("acceptance", [0.85, 0.6, 0.3])
+def test_many_streams_are_as_fast_as_the_better_of_always_and_never(
+    streams: int, acceptance: float
+) -> None:
+    never = together(streams, acceptance, lambda _: FixedPacer(0, 0.0))
+    always = together(streams, acceptance, lambda _: FixedPacer(4, 30.0))
+    paced = together(streams, acceptance, lambda measurements: AdaptivePacer(measurements, 16, 1.0))
+    # Until it is known that too few are right, some are tried: that is the rest.
+    assert paced > (0.97 if acceptance > 0.5 else 0.93) * max(never, always)
+
+
+def test_the_best_length_is_longer_for_better_draft_tokens_and_none_where_none_pays() -> None:
+    costs = SharedCosts(decode_step=0.025, token=0.0, first=0.006, following=0.0025)
+    lengths = [best_length(acceptance, costs, 16) for acceptance in (0.1, 0.6, 0.85, 0.99)]
+    assert lengths[0] == 0
+    assert lengths == sorted(set(lengths))
+    crowded = SharedCosts(decode_step=0.025, token=0.02, first=0.006, following=0.0025)
+    assert best_length(0.85, crowded, 16) == 0
+
+
+def test_a_length_stays_while_it_is_nearly_the_best_so_that_all_streams_wait_for_the_same() -> None:
+    costs = SharedCosts(decode_step=0.025, token=0.0, first=0.006, following=0.0025)
+    best = best_length(0.85, costs, 16)
+    assert best_length(0.85, costs, 16, held=best + 1) == best + 1
+    assert best_length(0.85, costs, 16, held=1) == best
+    assert best_length(0.85, costs, best, held=best + 1) <= best
+    assert best_length(0.1, costs, 16, held=best) == 0
