@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
-from paceline import log, temporary
+from paceline import log, temporary_folders
 from paceline.addresses import ANY_IPV4, join, without_brackets
 from paceline.errors import Internal, PacelineError, Unavailable
 from paceline.rpc.event_loop import EventLoop
@@ -172,7 +172,7 @@ def run_process(
 def _exit_at_once() -> None:
     """Without waiting for threads, which the interpreter could not end in good order either."""
     _log.info("stopped while loading")
-    temporary.clear()
+    temporary_folders.clear()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)
