@@ -18,7 +18,7 @@ from paceline.settings import (
 
 
 class DraftSettings(EngineSettings):
-    """Owns a draft model: draft tokens ahead of the target."""
+    """Proposes draft tokens ahead of the target, from a draft model, from prompt lookup or both."""
 
     needs_batch_invariance: ClassVar[bool] = False
     model_config = SettingsConfigDict(

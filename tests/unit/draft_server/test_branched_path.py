@@ -159,7 +159,7 @@ class Wire:
         token = self.rng.randrange(2)
         return DraftToken(token, self.rng.uniform(0, 3), second=1 - token)
 
-    def draft_token(self) -> None:
+    def draft_one(self) -> None:
         if self.draft.wanted > 0:
             self.made += 1
             self.proposals.append((self.draft.propose((self.next_token(),)), False))
@@ -223,7 +223,7 @@ class Wire:
 def test_both_ends_of_the_wire_agree_whatever_is_under_way(seed: int) -> None:
     rng = random.Random(seed)
     wire = Wire(rng)
-    steps = [wire.draft_token, wire.grow, wire.receive, wire.commit, wire.hear, wire.settle]
+    steps = [wire.draft_one, wire.grow, wire.receive, wire.commit, wire.hear, wire.settle]
     for step in rng.choices(steps, [6, 4, 8, 2, 3, 1], k=200):
         step()
     wire.settle()
@@ -233,8 +233,8 @@ def test_both_ends_take_branches() -> None:
     wire = Wire(random.Random(1))
     for _ in range(100):
         for step in (
-            wire.draft_token,
-            wire.draft_token,
+            wire.draft_one,
+            wire.draft_one,
             wire.grow,
             wire.grow,
             wire.settle,

@@ -106,7 +106,7 @@ class BranchesMachine(RuleBasedStateMachine):
             else:
                 rest = proposal.token_ids
             for token in rest:
-                assert token == self.draft_token(base)
+                assert token == self.drafted_behind(base)
                 base = [*base, token]
             assert len(base) <= self.opening.max_length - 1
             assert len(proposal.confidences) == len(proposal.token_ids)
@@ -123,7 +123,7 @@ class BranchesMachine(RuleBasedStateMachine):
                 return base
         raise AssertionError(f"{proposal} follows nothing known")
 
-    def draft_token(self, base: list[int]) -> int:
+    def drafted_behind(self, base: list[int]) -> int:
         output = tuple(base[len(PROMPT) :])
         stop = self.opening.stop_token_ids
         alone = Opening("test", PROMPT, self.opening.sampling, 7, len(output) + 1, output, stop)

@@ -24,7 +24,7 @@ REPORT = StepReport(0.0, Load(), None)
 
 
 class DraftMachine(RuleBasedStateMachine):
-    """Confirmations that agree and diverge, between steps and in the middle of one."""
+    """Committed tokens that agree and diverge, between steps and in the middle of one."""
 
     @initialize(
         sampling=sampling_params(VOCABULARY),
