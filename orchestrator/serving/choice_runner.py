@@ -68,7 +68,7 @@ class ChoiceRunner:
                 _log.exception("stream failed")
             error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
         finally:
-            event_buffer.end(error)  # before what may go wrong, and nobody waits for
+            event_buffer.end(error)  # first: what follows may fail, and no client waits for it
             for choice in choices:
                 ended = None if choice.ended else error
                 with best_effort("metrics"):

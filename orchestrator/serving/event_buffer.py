@@ -1,4 +1,4 @@
-"""The way out to one client: bounded, and explicit about a client that does not read."""
+"""Events of one call that its client has not read yet: bounded, with an error for a slow client."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from paceline.protocol.generation import Delta, GenerateEvent
 from paceline.protocol.verdict import PromptLogprobs
 
 BUFFER_BYTES = 4 * 1024 * 1024
-"""What may wait for a client, about."""
+"""Events that may wait for a client, about."""
 STALLED_SECONDS = 30.0
 """How long the buffer may stay full before the call ends."""
 _TOKEN_BYTES = 32
@@ -29,7 +29,7 @@ class EventBuffer:
         self._queue.put_nowait(event)
 
     def end(self, error: PacelineError | None = None) -> None:
-        """Nothing more comes: all is said, or `error` tells why it is not."""
+        """Nothing more comes: the output is whole, or `error` says why it is not."""
         self._queue.put_nowait(error)
 
     @property

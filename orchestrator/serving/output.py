@@ -135,7 +135,7 @@ class OutputStream:
             self.interrupted()
 
     def interrupted(self) -> None:
-        """The time until the next verdict is none that a round takes: nobody is to learn of it."""
+        """Statistics and pacer leave out the time until the next verdict: no round took it."""
         self._draft_wait = 0.0
         self.statistics.interrupted()
         self.on_interruption()

@@ -50,7 +50,7 @@ class StreamStatistics:
         return self.own.accepted
 
     def interrupted(self) -> None:
-        """The time until the next verdict is none that a round takes."""
+        """The time until the next verdict is left out: no round took it."""
         self._interrupted = True
 
     def observe(self, timed: TimedVerdict, draft_wait: float) -> None:
