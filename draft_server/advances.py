@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from paceline.errors import InvalidArgument, ResourceExhausted
-from paceline.protocol.session import Advance
+from paceline.protocol.advance import Advance
 
 MOST_WAITING = 1024
 """Advances that may wait for the engine: one is sent in each round, and a step takes them all."""

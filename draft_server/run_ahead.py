@@ -10,8 +10,9 @@ from draft_server.advances import AdvanceInbox
 from draft_server.awaited import AwaitedTokens
 from draft_server.branched_path import BranchedPath, BranchEnd
 from draft_server.prompt_lookup import PromptLookup
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
-from paceline.protocol.session import Advance, CostModel, Opening
+from paceline.protocol.session import CostModel, Opening
 from paceline.protocol.vocabulary import VocabularyMap
 
 TOKEN_SHARE = 0.05

@@ -17,15 +17,13 @@ from paceline.best_effort import best_effort
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
+from paceline.protocol.advance import Advance
 from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.proposal import Proposal, joined
-from paceline.protocol.session import Advance, Opened, Progress
-from paceline.rpc.codec.session import (
-    advance_from_proto,
-    opened_to_proto,
-    progress_to_proto,
-    proposal_to_proto,
-)
+from paceline.protocol.session import Opened, Progress
+from paceline.rpc.codec.advance import advance_from_proto
+from paceline.rpc.codec.proposal import proposal_to_proto
+from paceline.rpc.codec.session import opened_to_proto, progress_to_proto
 from paceline.rpc.interceptors import CallInterceptor
 from paceline.rpc.multiplex.service import SharedService
 from paceline.rpc.server import RpcServer

@@ -14,13 +14,8 @@ from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
 from paceline.protocol.session import Opened, Progress
 from paceline.protocol.verdict import PromptLogprobs, Verdict
-from paceline.rpc.codec.session import (
-    opened_to_proto,
-    progress_to_proto,
-    prompt_logprobs_to_proto,
-    verdict_to_proto,
-    verify_from_proto,
-)
+from paceline.rpc.codec.session import opened_to_proto, progress_to_proto
+from paceline.rpc.codec.verdict import prompt_logprobs_to_proto, verdict_to_proto, verify_from_proto
 from paceline.rpc.interceptors import CallInterceptor
 from paceline.rpc.multiplex.service import SharedService
 from paceline.rpc.server import RpcServer

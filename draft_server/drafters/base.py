@@ -8,8 +8,9 @@ from draft_server.prompt_lookup import RecentOutputs
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Decoder, Engine
 from paceline.errors import PacelineError
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 
 Deliver = Callable[[Proposal | PacelineError], None]
 """Takes proposals, on the engine's worker thread, and at most one error as the last thing."""

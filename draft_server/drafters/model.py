@@ -7,8 +7,8 @@ from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.errors import PacelineError
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
-from paceline.protocol.session import Advance
 
 
 class ModelDrafter(StreamDrafter):

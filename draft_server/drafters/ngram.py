@@ -5,7 +5,7 @@ from draft_server.prompt_lookup import KEY_TOKENS
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
-from paceline.protocol.session import Advance
+from paceline.protocol.advance import Advance
 
 
 class NgramDrafter(StreamDrafter):

@@ -8,8 +8,9 @@ from orchestrator.speculation.drafting.expectation import Expectation
 from orchestrator.speculation.drafting.lookahead import Lookahead
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.plan import DraftState, Plan
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import DraftToken, Proposal
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 from paceline.protocol.verdict import TimedVerdict
 
 MOST_ADVANCES = 64

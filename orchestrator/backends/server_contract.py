@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from orchestrator.speculation.drafting.draft_buffer import MAX_BRANCH_TOKENS
 from paceline.errors import Internal
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
-from paceline.protocol.session import Advance, Opened, Opening
+from paceline.protocol.session import Opened, Opening
 from paceline.protocol.verdict import PromptLogprobs, Verdict, Verify
 
 _SLACK = MAX_BRANCH_TOKENS

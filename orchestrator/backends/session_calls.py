@@ -16,15 +16,15 @@ from orchestrator.backends.server_contract import (
     TargetContract,
 )
 from paceline.errors import Unavailable
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
-from paceline.protocol.session import Advance, Opened, Opening
+from paceline.protocol.session import Opened, Opening
 from paceline.protocol.verdict import PromptLogprobs, TimedVerdict, Verdict, Verify
-from paceline.rpc.codec.session import (
-    advance_to_proto,
-    opened_from_proto,
-    opening_to_proto,
+from paceline.rpc.codec.advance import advance_to_proto
+from paceline.rpc.codec.proposal import proposal_from_proto
+from paceline.rpc.codec.session import opened_from_proto, opening_to_proto
+from paceline.rpc.codec.verdict import (
     prompt_logprobs_from_proto,
-    proposal_from_proto,
     verdict_from_proto,
     verify_to_proto,
 )

@@ -11,9 +11,10 @@ from typing import Any
 from orchestrator.backends.replica import Replica
 from orchestrator.backends.session_calls import DraftCall, TargetCall
 from paceline.errors import Internal, Unavailable
+from paceline.protocol.advance import Advance
 from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import TimedVerdict, Verify
 from paceline.protocol.vocabulary import VocabularyMap

@@ -7,8 +7,9 @@ from draft_server.branched_path import BranchEnd
 from draft_server.run_ahead import RunAhead
 from paceline.engine.core.scheduler import Step
 from paceline.engine.interfaces import Span, StepReport
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 from paceline_tools.simulation.engine import Engine, Session, rows_and_prompts
 from paceline_tools.simulation.world import World
 

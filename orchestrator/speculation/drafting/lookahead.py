@@ -2,7 +2,7 @@
 
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.plan import Plan
-from paceline.protocol.session import Advance
+from paceline.protocol.advance import Advance
 
 BEGIN_LOOKAHEAD = 6
 """Draft tokens that the draft may make while the target reads the prompt."""

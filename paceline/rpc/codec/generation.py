@@ -22,13 +22,12 @@ from paceline.protocol.generation import (
     Usage,
 )
 from paceline.protocol.verdict import Origin, PromptLogprobs
-from paceline.rpc.codec.session import (
+from paceline.rpc.codec.sampling import sampling_from_proto, sampling_to_proto
+from paceline.rpc.codec.verdict import (
     logprobs_from_proto,
     logprobs_to_proto,
     prompt_logprobs_from_proto,
     prompt_logprobs_to_proto,
-    sampling_from_proto,
-    sampling_to_proto,
 )
 from paceline.rpc.wire_ranges import unsendable, unsendable_prompt
 from paceline.v1 import generation_pb2 as pb

@@ -9,9 +9,10 @@ from draft_server.drafters.ngram import NgramDrafter
 from draft_server.run_ahead import RunAhead
 from draft_server.service import _more_to_come
 from paceline.engine.interfaces import StepReport
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.session import Advance, Load, Opening
+from paceline.protocol.session import Load, Opening
 from tests.table_model import TableRunner, TokenCache
 from tests.unit.draft_server.stepped_engine import context
 

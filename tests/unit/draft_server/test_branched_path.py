@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from draft_server.branched_path import MAX_TOKENS, BranchedPath, BranchEnd
 from draft_server.run_ahead import RunAhead
 from orchestrator.speculation.drafting.draft_buffer import ProposalBuffer, ReceivedTokens
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import DraftToken, Proposal, joined
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 from paceline.protocol.token_path import TokenPath
 
 VOCABULARY = 3

@@ -11,9 +11,10 @@ from paceline.engine.interfaces import Decoder, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.sampler import pick_with_second
 from paceline.errors import PacelineError
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.session import Advance, CostModel, Load, Opening
+from paceline.protocol.session import CostModel, Load, Opening
 from paceline.protocol.token_path import TokenPath
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner, TokenCache, decode_alone

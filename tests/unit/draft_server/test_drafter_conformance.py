@@ -17,9 +17,10 @@ from draft_server.drafters.base import DraftContext, StreamDrafter
 from draft_server.drafters.registry import DRAFTERS
 from draft_server.prompt_lookup import RecentOutputs
 from paceline.errors import PacelineError, Unavailable
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 from paceline.protocol.token_path import TokenPath
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner

@@ -16,9 +16,10 @@ from draft_server.prompt_lookup import (
     SuffixIndex,
 )
 from paceline.errors import PacelineError
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 from paceline.protocol.token_path import TokenPath
 from tests.unit.draft_server.stepped_engine import context
 

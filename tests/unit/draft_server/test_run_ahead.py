@@ -11,9 +11,10 @@ from draft_server.prompt_lookup import RecentOutputs
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, Proposal
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.session import Advance, Load, Opening
+from paceline.protocol.session import Load, Opening
 from paceline.protocol.token_path import TokenPath
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner, TokenCache, decode_alone

@@ -9,9 +9,10 @@ from orchestrator.backends.draft_session import DraftSession
 from orchestrator.speculation.drafting.lookahead import BEGIN_LOOKAHEAD
 from orchestrator.speculation.estimates.measurements import WAIT_ROUNDS, DraftMeasurements
 from orchestrator.speculation.pacing.plan import Plan, WaitForCount
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.clock import in_virtual_time

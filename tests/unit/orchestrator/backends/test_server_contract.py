@@ -11,8 +11,9 @@ from orchestrator.backends.server_contract import (
 )
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.plan import Plan
+from paceline.protocol.advance import Advance
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.session import Advance, Opening
+from paceline.protocol.session import Opening
 from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.clock import in_virtual_time
 

@@ -9,8 +9,8 @@ from orchestrator.speculation.drafting.lookahead import (
 )
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.plan import Plan
+from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter
-from paceline.protocol.session import Advance
 
 PROMPT, STEP = 5, 0.002
 PLAN = Plan(4, lookahead=6)
