@@ -14,7 +14,7 @@ from orchestrator.speculation.pacing.pausing import Pausing
 from orchestrator.speculation.pacing.plan import DraftState, Plan
 from orchestrator.speculation.pacing.planner import Planner
 from orchestrator.speculation.pacing.stream_costs import LEAST_CHANCE, LEAST_SPEEDUP, StreamCosts
-from orchestrator.speculation.reason import Reason
+from orchestrator.speculation.reason import DRAFTING, Reason
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict, Verdict
 
@@ -80,6 +80,9 @@ class AdaptivePacer:
         self._draft = draft
         self.reason = self._choose(remaining, draft)
         self._steps[self.reason] += 1
+        if self.reason not in DRAFTING:
+            # While the target decodes on by itself, draft tokens come a step too late.
+            remaining = min(remaining, self._pausing.tokens_to_probe)
         return self._planner.plan(self.reason, remaining, draft)
 
     def _choose(self, remaining: int, draft: DraftState) -> Reason:

@@ -4,6 +4,7 @@ Speculating -> paused, for PROBE_TOKENS -> probing, for PROBE_ROUNDS -> speculat
 twice as long.
 """
 
+import sys
 from collections.abc import Callable
 
 from orchestrator.speculation.reason import Reason
@@ -34,6 +35,12 @@ class Pausing:
             return None
         is_due = self._tokens_since_probe >= self._probe_after
         return Reason.PROBING if self._probe_rounds_left or is_due else self._paused
+
+    @property
+    def tokens_to_probe(self) -> int:
+        """Tokens until the next probe begins; without bound where none is to come, or it is due."""
+        left = self._probe_after - self._tokens_since_probe
+        return left if self._paused is not None and left > 0 else sys.maxsize
 
     def count(self, tokens: int) -> None:
         """Tokens of a verdict, for whatever reason its step was planned."""

@@ -167,6 +167,20 @@ def test_beside_other_streams_it_does_not_wait_and_leaves_shared_cores_to_them()
     assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SPECULATING
 
 
+def test_a_run_of_ordinary_steps_ends_where_a_probe_begins() -> None:
+    """Else the target is a step ahead of all that the probe asks about."""
+    measurements = DraftMeasurements()
+    for _ in range(BENCH_STREAMS):
+        measurements.observe_outcome(given_up=True)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
+    assert pacer.plan(1000, DraftState(ready=True)).continue_steps == 15
+    for step in range(MAX_PROBE_TOKENS):
+        left = MAX_PROBE_TOKENS - step
+        assert pacer.plan(1000, DraftState(ready=True)).continue_steps == min(16, left) - 1
+        pacer.observe(verdict(Load(sessions=1, batched_tokens=1), step * 0.025), ())
+    assert reason(pacer, 1000, DraftState(ready=True)) is Reason.PROBING
+
+
 def test_a_stream_alone_whose_draft_has_its_own_cores_grants_branches() -> None:
     measurements = DraftMeasurements()
     measurements.observe_decode_step(0.025, 0)
