@@ -37,7 +37,7 @@ lint: venv  ## check style, types, import rules, protos and Dockerfile
 	$(BIN)/ruff format --quiet --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	cd protos && ../$(BIN)/buf lint
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
 	$(BIN)/hadolint deploy/Dockerfile
 
 format: venv  ## mend style where that can be done by itself

@@ -38,7 +38,7 @@ class Blame:
 
 
 @dataclass(slots=True)
-class Health:
+class ReplicaHealth:
     """Whether a server answers and takes new sessions.
 
     misses: how often in a row it did not answer in time. reason: why it does not answer; empty
@@ -73,7 +73,7 @@ class Replica:
     channel: grpc.aio.Channel
     model: ModelInfo | None = None
     load: Load = field(default_factory=Load)
-    health: Health = field(default_factory=Health)
+    health: ReplicaHealth = field(default_factory=ReplicaHealth)
     sessions: int = 0
     machine: Machine | None = None
     round_trip_seconds: float = 0.0
@@ -90,7 +90,7 @@ class Replica:
 
     @property
     def reachable(self) -> bool:
-        """See Health."""
+        """See ReplicaHealth."""
         return self.health.reachable
 
     @property

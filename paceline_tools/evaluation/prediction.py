@@ -18,7 +18,7 @@ from paceline_tools.simulation.run import (
     Outcome,
     simulate,
 )
-from paceline_tools.simulation.world import World, truth
+from paceline_tools.simulation.world import PromptCosts, World, truth
 
 LENGTHS = tuple(range(MAX_DRAFT_LENGTH + 1))
 PASSES = 2
@@ -47,7 +47,7 @@ class RecordedWorld(World):
 
     def draft_token(self, position: int) -> DraftToken | None:
         """See World. Second-best tokens are not recorded."""
-        at = position - self.prompt_tokens
+        at = position - self.prompt.tokens
         token = self.draft_tokens[at] if at < len(self.draft_tokens) else None
         if token is None or token.drafter is not Drafter.MODEL:
             return token
@@ -157,9 +157,11 @@ def world_of(recording: Recording, output: RecordedOutput, deployment: Deploymen
         target_round_trip_seconds=target.round_trip,
         shares_cores=deployment.shared,
         free=not DRAFTERS[recording.drafter].needs_model,
-        prompt_tokens=output.prompt_tokens,
-        prompt_seconds=target.prompt_token * output.prompt_tokens,
-        draft_prompt_seconds=draft.prompt_token * output.prompt_tokens,
+        prompt=PromptCosts(
+            output.prompt_tokens,
+            target.prompt_token * output.prompt_tokens,
+            draft.prompt_token * output.prompt_tokens,
+        ),
         draft_tokens=output.unpacked(),
         costs=target,
     )

@@ -10,23 +10,23 @@ from paceline.engine.interfaces import Span, StepReport
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Opening
-from paceline_tools.simulation.engine import Engine, Session, rows_and_prompts
+from paceline_tools.simulation.engine import Session, SimulatedEngine, rows_and_prompts
 from paceline_tools.simulation.world import World
 
 
-class Draft:
+class SimulatedDraft:
     """A draft server."""
 
     def __init__(self, world: World) -> None:
         """What its steps take is stated by `world`."""
         self._world = world
-        self.engine = Engine(self._step_seconds)
+        self.engine = SimulatedEngine(self._step_seconds)
 
     def _step_seconds(self, step: Step[Session]) -> float:
         world = self._world
         rows, prompts = rows_and_prompts(step)
         seconds = world.draft_seconds + world.draft_token_seconds * (rows - 1) if rows else 0.0
-        return seconds + prompts * world.draft_prompt_seconds
+        return seconds + prompts * world.prompt.draft_seconds
 
 
 class Wire:
@@ -65,14 +65,18 @@ class Drafting:
     """One session on the draft: its draft tokens, and its branches as rows of the same steps."""
 
     def __init__(
-        self, draft: Draft, world: World, opening: Opening, deliver: Callable[[Proposal], None]
+        self,
+        draft: SimulatedDraft,
+        world: World,
+        opening: Opening,
+        deliver: Callable[[Proposal], None],
     ) -> None:
         """Begin behind the opening's tokens, without credit. deliver: takes what is drafted."""
         self._engine = draft.engine
         self._world = world
         self._deliver = deliver
         self._run_ahead = RunAhead(opening)
-        self._unread = len(opening.prompt_token_ids) if world.draft_prompt_seconds else 0
+        self._unread = len(opening.prompt_token_ids) if world.prompt.draft_seconds else 0
         self._same = 0  # leading tokens that are as the step found them
         self._next: DraftToken | None = None  # what the step makes
         self._branches: list[BranchEnd] = []  # what the step grows
@@ -111,7 +115,7 @@ class Drafting:
         return found
 
     def commit(self, report: StepReport) -> None:
-        """Draft: the next token, unless the path has left what it follows; branches likewise."""
+        """Draft the next token, unless the path has left what it follows; branches likewise."""
         self._run_ahead.observe_cost(report.cost_model)
         if self._unread:
             self._unread = 0

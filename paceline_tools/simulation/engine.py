@@ -24,7 +24,7 @@ class Session(Hashable, Protocol):
         """The span that plan asked for was computed."""
 
 
-class Engine:
+class SimulatedEngine:
     """Steps all sessions as one batch, on the running loop's clock."""
 
     def __init__(self, step_seconds: Callable[[Step[Session]], float]) -> None:

@@ -19,8 +19,8 @@ from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import TimedVerdict
 from paceline_tools.simulation.clock import in_virtual_time
-from paceline_tools.simulation.draft import Draft, Drafting, Wire
-from paceline_tools.simulation.target import Target, TargetSession
+from paceline_tools.simulation.draft import Drafting, SimulatedDraft, Wire
+from paceline_tools.simulation.target import SimulatedTarget, TargetSession
 from paceline_tools.simulation.world import VOCABULARY_SIZE, World
 
 FIXED_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -74,7 +74,7 @@ def simulate_crowd(
 async def _run(
     world: World, pacers: Sequence[Pacer], measurements: DraftMeasurements, tokens: int
 ) -> list[Outcome]:
-    servers = Servers(Target(world), Draft(world))
+    servers = SimulatedServers(SimulatedTarget(world), SimulatedDraft(world))
     streams = (
         _stream(world.of_stream(index), servers, pacer, measurements, tokens)
         for index, pacer in enumerate(pacers)
@@ -83,17 +83,21 @@ async def _run(
 
 
 @dataclass(frozen=True, slots=True)
-class Servers:
+class SimulatedServers:
     """What the streams share."""
 
-    target: Target
-    draft: Draft
+    target: SimulatedTarget
+    draft: SimulatedDraft
 
 
 async def _stream(
-    world: World, servers: Servers, pacer: Pacer, measurements: DraftMeasurements, tokens: int
+    world: World,
+    servers: SimulatedServers,
+    pacer: Pacer,
+    measurements: DraftMeasurements,
+    tokens: int,
 ) -> Outcome:
-    prompt = (0,) * world.prompt_tokens
+    prompt = (0,) * world.prompt.tokens
     opening = Opening("simulated", prompt, SamplingParams(temperature=0.0), 0, tokens)
     session = DraftSession(
         opening,

@@ -8,26 +8,26 @@ from paceline.engine.interfaces import Span, StepReport
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
-from paceline_tools.simulation.engine import Engine, Session, rows_and_prompts
+from paceline_tools.simulation.engine import Session, SimulatedEngine, rows_and_prompts
 from paceline_tools.simulation.world import World, truth
 
 _KNOWN_ROWS = 8
 
 
-class Target:
+class SimulatedTarget:
     """A target server, and the orchestrator's one thread, which takes its verdicts one by one."""
 
     def __init__(self, world: World) -> None:
         """What its steps take is stated by `world`."""
         self._world = world
-        self.engine = Engine(self._step_seconds)
+        self.engine = SimulatedEngine(self._step_seconds)
         self._handled_at = 0.0
         self._learn_costs()
 
     def _step_seconds(self, step: Step[Session]) -> float:
         rows, prompts = rows_and_prompts(step)
         seconds = self._world.verify_seconds(rows - 1) if rows else 0.0
-        return seconds + prompts * self._world.prompt_seconds
+        return seconds + prompts * self._world.prompt.target_seconds
 
     def _learn_costs(self) -> None:
         """What a server that has run for a while knows of its steps."""
@@ -48,14 +48,14 @@ class TargetSession:
     A round trip lies between. A draft token is accepted that is the truth.
     """
 
-    def __init__(self, target: Target, world: World, max_tokens: int) -> None:
+    def __init__(self, target: SimulatedTarget, world: World, max_tokens: int) -> None:
         """Begin behind the world's prompt."""
         self._target = target
         self._latency = world.target_round_trip_seconds / 2
         self._loop = asyncio.get_running_loop()
-        self._path = TokenPath((0,) * world.prompt_tokens)
-        self._max_length = world.prompt_tokens + max_tokens
-        self._unread = world.prompt_tokens if world.prompt_seconds else 0
+        self._path = TokenPath((0,) * world.prompt.tokens)
+        self._max_length = world.prompt.tokens + max_tokens
+        self._unread = world.prompt.tokens if world.prompt.target_seconds else 0
         self._inbox: Verify | None = None
         self._proposal: Proposal | None = None
         self._steps = 0

@@ -11,6 +11,15 @@ WRONG, _WRONG_TOO = 100, 101
 VOCABULARY_SIZE = 128
 
 
+@dataclass(frozen=True, slots=True)
+class PromptCosts:
+    """A prompt of so many tokens, and the seconds in which target and draft read it."""
+
+    tokens: int = 1
+    target_seconds: float = 0.0
+    draft_seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class World:
     """Times in seconds. acceptance: how likely the draft token for a position is right.
@@ -22,7 +31,6 @@ class World:
     auc: how well margins tell right draft tokens from wrong ones. second_acceptance: how likely the
     draft's second best token is right where its draft token is not; measured on the real pair.
     shares_cores: draft and target share their cores. free: the draft only looks up, in no time.
-    prompt_tokens: which the target reads in prompt_seconds and the draft in draft_prompt_seconds.
     """
 
     step_seconds: float
@@ -38,9 +46,7 @@ class World:
     shares_cores: bool = False
     seed: int = 0
     free: bool = False
-    prompt_tokens: int = 1
-    prompt_seconds: float = 0.0
-    draft_prompt_seconds: float = 0.0
+    prompt: PromptCosts = PromptCosts()
 
     def draft_token(self, position: int) -> DraftToken | None:
         """What the draft drafts for `position`; None where it has nothing."""

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.backends.pool import Pool
-from orchestrator.backends.replica import MISSES, Health, Replica
+from orchestrator.backends.replica import MISSES, Replica, ReplicaHealth
 from orchestrator.backends.target_link import _pick
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 from paceline.protocol.model import ModelInfo
@@ -20,7 +20,7 @@ SMALL, FULL = InvalidArgument("never"), ResourceExhausted("not now")
 def pool(*reachable: bool) -> tuple[Pool, list[Replica]]:
     found, channel = Pool(()), cast("Any", None)
     replicas = [
-        Replica(f"unix:/{index}", channel, MODEL, health=Health(0 if here else MISSES))
+        Replica(f"unix:/{index}", channel, MODEL, health=ReplicaHealth(0 if here else MISSES))
         for index, here in enumerate(reachable)
     ]
     found._servers = replicas

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
-from orchestrator.backends.replica import Health
+from orchestrator.backends.replica import ReplicaHealth
 from orchestrator.backends.target_link import TargetLink
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choice_runner import ChoiceRunner
@@ -47,7 +47,7 @@ SECONDS = 10.0
 class Target(FakeReplica):
     """Serves MODEL; what it generates is in place of TargetLink.run."""
 
-    health = Health(0, reason="")
+    health = ReplicaHealth(0, reason="")
 
     async def tokenizer_files(self) -> TokenizerFiles:
         return FILES

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.pacer import FixedPacer
 from paceline_tools.simulation.run import Outcome, simulate, simulate_crowd
-from paceline_tools.simulation.world import World
+from paceline_tools.simulation.world import PromptCosts, World
 
 STEP, DRAFT, ROW = 0.025, 0.0025, 0.001
 ALWAYS = World(STEP, DRAFT, 0.0, lambda _: 1.0, target_round_trip_seconds=0.0)
@@ -55,9 +55,7 @@ def test_streams_have_draft_tokens_of_their_own_and_one_orchestrator() -> None:
 
 
 def test_a_prompt_takes_its_time_once_on_both_servers() -> None:
-    world = dataclasses.replace(
-        ALWAYS, prompt_tokens=100, prompt_seconds=2.0, draft_prompt_seconds=1.0, shares_cores=True
-    )
+    world = dataclasses.replace(ALWAYS, prompt=PromptCosts(100, 2.0, 1.0), shares_cores=True)
     [alone] = of(world, 0, 1, 20)
     assert alone.seconds == pytest.approx(2.0 + 20 * STEP)
     [run] = of(world, 4, 1, 21)
