@@ -8,7 +8,7 @@ import structlog
 from orchestrator.backends.draft_link import DraftLink, NoDraft
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
-from orchestrator.backends.target_link import TargetLink
+from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.metrics import OrchestratorMetrics

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from draft_server.drafters.sampling import DraftSampler
-from orchestrator.backends.target_link import TargetLink
+from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving import generation, service
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.text.tokenizer import TargetTokenizer

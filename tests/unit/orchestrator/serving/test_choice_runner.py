@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.backends.draft_link import DraftLink
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
-from orchestrator.backends.target_link import TargetLink
+from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving import choice_runner as module
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choice_runner import ChoiceRunner

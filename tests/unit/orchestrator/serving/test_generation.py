@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import ReplicaHealth
-from orchestrator.backends.target_link import TargetLink
+from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choice_runner import ChoiceRunner
 from orchestrator.serving.generation import Serving

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends import target_link
+from orchestrator.backends import target_failover
 from orchestrator.backends.draft_link import NOTHING, DraftLink
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
-from orchestrator.backends.target_link import TargetLink
+from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.event_buffer import BUFFER_BYTES
 from orchestrator.serving.stream_statistics import StreamStatistics
 from orchestrator.speculation.estimates.counts import PoolCounts
@@ -222,7 +222,7 @@ async def test_a_lost_target_interrupts(monkeypatch: pytest.MonkeyPatch) -> None
             raise Unavailable("it was killed")
 
     monkeypatch.setattr(TargetLink, "_follow_any", follow)
-    monkeypatch.setattr(target_link, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(target_failover, "_PAUSE_SECONDS", 0.0)
     deadline = asyncio.get_running_loop().time() + 60
     draft: Any = None
     await TargetLink(Pool(()), draft, driven.pacer, stream.opening, stream, deadline).run()

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import MISSES, Replica, ReplicaHealth
-from orchestrator.backends.target_link import _pick
+from orchestrator.backends.target_failover import _pick
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.sampling import SamplingParams
