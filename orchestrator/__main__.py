@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.serving.all_streams import AllStreams
-from orchestrator.serving.choice_runner import ChoiceRunner
+from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.generation import Serving
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.served_models import ServedModels

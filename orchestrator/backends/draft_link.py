@@ -115,11 +115,11 @@ class DraftLink:
 
     @property
     def state(self) -> DraftState:
-        """See orchestrator.round."""
+        """See orchestrator.round_loop."""
         return self._session.state if self._session is not None else NoDraft.state
 
     def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
-        """See orchestrator.round."""
+        """See orchestrator.round_loop."""
         return self._session.advance(verdict) if self._session is not None else ()
 
     def is_short_of(self, plan: Plan) -> bool:

@@ -12,7 +12,7 @@ from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Replica
 from orchestrator.backends.server_contract import BrokenContract
 from orchestrator.backends.session_calls import TargetCall
-from orchestrator.round import Draft, Stream, rounds
+from orchestrator.round_loop import Draft, Stream, rounds
 from orchestrator.speculation.pacing.pacer import Pacer
 from paceline.errors import (
     Internal,

@@ -9,7 +9,7 @@ a front that shows it.
 generate, step by step:
   1. served_models picks the model, and its tokenizer.
   2. admission checks the request, encodes its prompt, and makes an opening for each choice.
-  3. choice_runner runs the choices as a task of its own; output.py makes events of what they
+  3. choices runs the choices as a task of its own; output.py makes events of what they
      decide, and the event buffer hands them over here.
 """
 
@@ -18,7 +18,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Iterator
 
 from orchestrator.serving.admission import admit, started
-from orchestrator.serving.choice_runner import ChoiceRunner
+from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.served_models import ServedModels

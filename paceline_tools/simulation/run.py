@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.backends.draft_session import DraftSession
-from orchestrator.round import rounds
+from orchestrator.round_loop import rounds
 from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer

@@ -64,12 +64,12 @@ class TargetSession:
         self._verdicts: asyncio.Queue[TimedVerdict] = asyncio.Queue()
 
     async def ask(self, verify: Verify) -> None:
-        """See orchestrator.round.Target."""
+        """See orchestrator.round_loop.Target."""
         self._asked = self._loop.time()
         self._loop.call_later(self._latency, self._hear, verify)
 
     async def verdicts(self) -> AsyncIterator[TimedVerdict]:
-        """See orchestrator.round.Target."""
+        """See orchestrator.round_loop.Target."""
         while True:
             yield await self._verdicts.get()
 

@@ -14,7 +14,7 @@ from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import ReplicaHealth
 from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.all_streams import AllStreams
-from orchestrator.serving.choice_runner import ChoiceRunner
+from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.generation import Serving
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.output import OutputStream

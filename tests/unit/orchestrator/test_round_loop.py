@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.round import rounds
+from orchestrator.round_loop import rounds
 from orchestrator.serving.stream_statistics import StreamStatistics
 from orchestrator.speculation.pacing.pacer import FixedPacer
 from orchestrator.speculation.pacing.plan import TARGET_ONLY_STEPS, DraftState, Plan

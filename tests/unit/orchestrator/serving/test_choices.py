@@ -10,9 +10,9 @@ from orchestrator.backends.draft_link import DraftLink
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_failover import TargetLink
-from orchestrator.serving import choice_runner as module
+from orchestrator.serving import choices as module
 from orchestrator.serving.all_streams import AllStreams
-from orchestrator.serving.choice_runner import ChoiceRunner
+from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.speculation.pacing.pool_pacer import PoolPacer
