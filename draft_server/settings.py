@@ -18,7 +18,7 @@ from paceline.settings import (
 
 
 class DraftSettings(EngineSettings):
-    """Proposes draft tokens ahead of the target, from a draft model, from prompt lookup or both."""
+    """Proposes draft tokens ahead of the target."""
 
     needs_batch_invariance: ClassVar[bool] = False
     model_config = SettingsConfigDict(

@@ -59,9 +59,10 @@ def test_a_value_mirrors_its_message(value: Any, message: Any) -> None:
 
 def test_every_field_of_a_request_arrives() -> None:
     assert GenerateRequest(EVERY_FIELD.prompt) != EVERY_FIELD
-    for field in dataclasses.fields(GenerateRequest):
-        if field.default is not dataclasses.MISSING:
-            assert getattr(EVERY_FIELD, field.name) != field.default
+    for value in (EVERY_FIELD, EVERY_FIELD.sampling):
+        for field in dataclasses.fields(value):
+            if field.default is not dataclasses.MISSING:
+                assert getattr(value, field.name) != field.default
     assert request_from_proto(request_to_proto(EVERY_FIELD)) == EVERY_FIELD
 
 
