@@ -3,8 +3,8 @@
 A front turns its messages into a GenerateRequest, says how many seconds the caller gives the
 call, and turns each GenerateEvent into a message of its own; errors are PacelineErrors, which it
 maps to its status codes. service.py is the gRPC one. Another takes three files: the front, its
-port in the settings, and a line in __main__ that starts it. status_report.py has the status, for
-a front that shows it.
+port in the settings, and what starts, drains and ends it in __main__. status_report.py has the
+status, for a front that shows it.
 
 generate, step by step:
   1. served_models picks the model, and its tokenizer.
@@ -16,6 +16,8 @@ generate, step by step:
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
+
+import structlog
 
 from orchestrator.serving.admission import admit, started
 from orchestrator.serving.choices import ChoiceRunner
@@ -54,6 +56,7 @@ class Serving:
         in logs, here and on the servers; one is made when it is empty.
         """
         request_id = adopt(request_id)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         check_request(request)
         event_buffer = EventBuffer()
         model, choices = await self._admit(request, request_id, event_buffer, seconds)

@@ -1,4 +1,4 @@
-"""Why a step is planned as it is: told in logs, metrics and `paceline top`. Pure."""
+"""Why a step is planned as it is: told in logs and metrics. Pure."""
 
 import enum
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from orchestrator.backends.draft_router import DraftRouter
@@ -205,3 +206,17 @@ async def test_token_ids_and_models(serving: Serving) -> None:
     assert serving.models() == [Model("tiny", "print", 64, 300, 0)]
     with pytest.raises(InvalidArgument, match="prompt is"):
         await serving.tokenize((), "", seconds=SECONDS)
+
+
+async def test_a_request_is_named_in_logs_whatever_front_it_comes_by(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[str] = []
+
+    async def notes(link: TargetLink) -> None:
+        named.append(structlog.contextvars.get_contextvars()["request_id"])
+        await answers(link)
+
+    monkeypatch.setattr(TargetLink, "run", notes)
+    await events_of(serving, asked(), request_id="mine")
+    assert named == ["mine"]
