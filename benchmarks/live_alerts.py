@@ -3,7 +3,7 @@
 python -m benchmarks.live_alerts: a simulated target, and a draft that is always wrong, under
 traffic, until both alerts for it fire; then a good draft takes its place, until both are gone. Each
 change is printed with the minutes since traffic began. The rules are those of
-deploy/prometheus/alerts.yaml, with their lookaheads as they are; --faster 6 makes them all as much
+deploy/prometheus/alerts.yaml, with their windows as they are; --faster 6 makes them all as much
 shorter, to try it.
 """
 
@@ -226,15 +226,11 @@ async def run(factor: int, console: Console) -> None:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--faster", type=int, default=1, help="shorten all lookaheads so many times"
-    )
+    parser.add_argument("--faster", type=int, default=1, help="shorten all windows so many times")
     options = parser.parse_args()
     console = Console()
     if options.faster > 1:
-        console.print(
-            f"every lookahead and every for: of the rules is {options.faster} times shorter"
-        )
+        console.print(f"every window and every for: of the rules is {options.faster} times shorter")
     asyncio.run(run(options.faster, console))
 
 

@@ -27,7 +27,7 @@ _MINUTES = re.compile(r"(\[|for: )(\d+)m\b")
 
 
 def faster(rules: str, factor: int) -> str:
-    """The rules with every lookahead and every `for:` so many times shorter; 1: as they are."""
+    """The rules with every window and every `for:` so many times shorter; 1: as they are."""
     if factor == 1:
         return rules
 

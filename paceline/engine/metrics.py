@@ -26,7 +26,7 @@ class EngineMetrics:
         )
         self._rows = Histogram(
             "paceline_engine_step_tokens",
-            "Rows (tokens) in a step.",
+            "Batched tokens in a step.",
             buckets=_ROWS,
             registry=registry,
         )
@@ -38,7 +38,7 @@ class EngineMetrics:
         )
         self._hits = Counter(
             "paceline_prefix_cache_hits",
-            "Of these, tokens whose KV was there already.",
+            "Tokens of admitted sessions whose KV was there already.",
             registry=registry,
         )
 
