@@ -26,7 +26,7 @@ $(STAMP): $(SOURCES)
 demo: venv  ## fetch the real pair, start three processes, and watch them answer
 	$(BIN)/paceline demo
 
-test: venv  ## run the quick tests, unit and contract, in about three minutes
+test: venv  ## run the quick tests, unit and contract, in three to four minutes
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not e2e" $(or $(PYTEST_ARGS),tests/unit tests/contract)
 
 test-all: venv  ## run all tests, one after the other, in a quarter of an hour
