@@ -2,7 +2,8 @@
 
 It has timers, futures and tasks, which is all that rounds, sessions and simulated servers use;
 there are no sockets, threads or processes. It is the same every time: timers of one moment fire in
-the order in which they were set.
+the order in which they were set. asyncio's own loop keeps no order among them: two Advances sent in
+one moment would arrive the wrong way round.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ class SimulatedDraft:
 
 
 class Wire:
-    """The way to a draft and back. What is said in one moment arrives in one message."""
+    """The connection to a draft. What is said in one moment arrives in one message."""
 
     def __init__(self, round_trip_seconds: float, receive: Callable[[Proposal], None]) -> None:
         """receive: takes what arrives at the orchestrator."""

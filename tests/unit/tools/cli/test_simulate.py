@@ -25,7 +25,7 @@ def test_a_good_draft_pays_in_time_and_money_and_a_bad_one_in_neither(
     assert float(good["cost"]) < float(good["cost_alone"]) == bad["cost_alone"]
 
 
-def test_a_dear_draft_is_faster_at_a_price(capsys: pytest.CaptureFixture[str]) -> None:
-    [dear] = predict(capsys, "--acceptance=0.8", "--draft-price=40", "--draft-streams=8")
-    assert dear["drafts_per_target"] == 2
-    assert "times the cost" in str(dear["recommendation"])
+def test_a_expensive_draft_is_faster_at_a_price(capsys: pytest.CaptureFixture[str]) -> None:
+    [expensive] = predict(capsys, "--acceptance=0.8", "--draft-price=40", "--draft-streams=8")
+    assert expensive["drafts_per_target"] == 2
+    assert "times the cost" in str(expensive["recommendation"])
