@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -149,4 +149,9 @@ class OrchestratorSettings(ServerSettings):
     )
     default_max_tokens: int = Field(
         1024, ge=1, description="max_tokens of a request that names none."
+    )
+    generation_config: Literal["model", "none"] = Field(
+        "model",
+        description="Sampling that a request leaves open: as the model's own "
+        "generation_config.json has it, or none: neutral.",
     )

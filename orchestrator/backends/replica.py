@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 import structlog
 
 from orchestrator.backends.tokenizer_fetch import fetch_files
+from paceline.errors import InvalidArgument
 from paceline.protocol.features import SHARED_CALLS
 from paceline.protocol.model import Machine, ModelInfo, TokenizerFiles
+from paceline.protocol.sampling import Sampling
 from paceline.protocol.session import Load
 from paceline.rpc.codec.model import machine_from_proto, model_info_from_proto
 from paceline.rpc.codec.session import load_from_proto
@@ -119,7 +121,7 @@ class Replica:
             return
         self._take_machine(machine_from_proto(answer.machine), asked, time.monotonic() - started)
         self.load = load_from_proto(answer.load)
-        self._take_model(model_info_from_proto(answer.model))
+        self._take_model(self._checked(model_info_from_proto(answer.model)))
         self.health.answer(draining=answer.draining)
 
     def _take_machine(self, machine: Machine, asked: float, took: float) -> None:
@@ -137,6 +139,20 @@ class Replica:
             self.wrong_vocabulary, self.blame = False, None
         self.wrong_vocabulary = self.wrong_vocabulary and model == self.model
         self.model = model
+
+    def _checked(self, model: ModelInfo) -> ModelInfo:
+        """As it says, but for sampling that no request could ask for."""
+        try:
+            model.default_sampling.validate()
+        except InvalidArgument as error:
+            if not self.reachable:
+                _log.warning(
+                    "a server's default sampling is left out",
+                    address=self.address,
+                    reason=str(error),
+                )
+            return replace(model, default_sampling=Sampling())
+        return model
 
     async def _ask(self) -> model_pb2.GetModelInfoResponse:
         """Ask; once more when a connection broke, for then the server itself may well be there."""

@@ -3,6 +3,7 @@
 import dataclasses
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.errors import FailedPrecondition, InvalidArgument
@@ -11,7 +12,24 @@ from paceline.protocol.generation import GenerateRequest, Started
 from paceline.protocol.hashing import mix
 from paceline.protocol.limits import check_features, check_fingerprint, check_opening
 from paceline.protocol.model import KVSize, ModelInfo
+from paceline.protocol.sampling import Sampling
 from paceline.protocol.session import Opening
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a request that does not say gets.
+
+    max_tokens: within what prompt and KV leave. generation_config: sampling as the model's own
+    files have it, else neutral.
+    """
+
+    max_tokens: int
+    generation_config: bool = True
+
+    def sampling(self, model: ModelInfo) -> Sampling:
+        """Of requests to `model`."""
+        return model.default_sampling if self.generation_config else Sampling()
 
 
 def admit(
@@ -20,12 +38,11 @@ def admit(
     kv_sizes: Sequence[KVSize | None],
     tokenizer: TargetTokenizer,
     request_id: str,
-    default_max_tokens: int,
+    defaults: Defaults,
 ) -> list[Opening]:
     """The sessions to open, one a choice; raises what is wrong with the request.
 
-    kv_sizes: as of fit_kv. default_max_tokens: for a request that names none, within what the
-    prompt and KV leave.
+    kv_sizes: as of fit_kv.
     """
     check_features(asked.required_features, OF_ORCHESTRATOR)
     check_fingerprint(asked.fingerprint, model)
@@ -34,13 +51,14 @@ def admit(
     prompt = tokenizer.encode(asked.prompt, model.max_positions)
     room = max(1, model.max_positions - len(prompt))
     stop = set(asked.stop_token_ids) | (set() if asked.ignore_eos else set(model.eos_token_ids))
+    sampling = asked.sampling.over(defaults.sampling(model))
     openings = [
         Opening(
             request_id=request_id,
             prompt_token_ids=prompt,
-            sampling=asked.sampling,
+            sampling=sampling,
             seed=seed,
-            max_tokens=asked.max_tokens or min(default_max_tokens, room),
+            max_tokens=asked.max_tokens or min(defaults.max_tokens, room),
             output_token_ids=asked.output_token_ids,
             stop_token_ids=frozenset(stop),
             required_features=needed_of_target(asked),
@@ -68,6 +86,7 @@ def started(openings: list[Opening], asked: GenerateRequest, model: ModelInfo) -
         prompt_token_ids=first.prompt_token_ids,
         max_tokens=first.max_tokens,
         choice_seeds=seeds,
+        sampling=first.sampling,
     )
 
 

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 import structlog
 
-from orchestrator.serving.admission import admit, started
+from orchestrator.serving.admission import Defaults, admit, started
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.output import OutputStream
@@ -41,7 +41,9 @@ class Serving:
         self, settings: OrchestratorSettings, models: ServedModels, runner: ChoiceRunner
     ) -> None:
         """`runner` runs what is admitted."""
-        self._default_max_tokens = settings.default_max_tokens
+        self._defaults = Defaults(
+            settings.default_max_tokens, settings.generation_config == "model"
+        )
         self._models = models
         self._runner = runner
         self._threads = TextThreads()
@@ -95,8 +97,7 @@ class Serving:
         kv_sizes = self._models.kv_sizes(model)
 
         def choices() -> list[OutputStream]:
-            longest = self._default_max_tokens
-            openings = admit(request, model, kv_sizes, tokenizer, request_id, longest)
+            openings = admit(request, model, kv_sizes, tokenizer, request_id, self._defaults)
             return [
                 OutputStream(
                     one, tokenizer.detokenizer(), request.stop, arrived, event_buffer, index

@@ -145,6 +145,7 @@ class Generation:
             prompt=self.started.prompt_token_ids,
             seed=self.started.choice_seeds[choice.index],
             n=1,
+            sampling=self.started.sampling or self._request.sampling,
             max_tokens=self.started.max_tokens,
             output_token_ids=self._request.output_token_ids + choice.token_ids,
             fingerprint=self.started.fingerprint,

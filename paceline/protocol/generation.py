@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.sampling import Sampling, SamplingParams
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
 
 
@@ -48,7 +48,7 @@ class GenerateRequest:
 
     prompt: Prompt
     model: str = ""
-    sampling: SamplingParams = field(default_factory=SamplingParams)
+    sampling: Sampling = field(default_factory=Sampling)
     seed: int | None = None
     max_tokens: int | None = None
     n: int = DEFAULT_CHOICES
@@ -70,6 +70,7 @@ class Started:
     """What is needed to repeat or resume a stream; comes before any token.
 
     choice_seeds: with its own seed a choice is repeated, or resumed, as an output of its own.
+    sampling: what holds; None from an older server, which does not say.
     """
 
     request_id: str
@@ -79,6 +80,7 @@ class Started:
     prompt_token_ids: tuple[int, ...]
     max_tokens: int
     choice_seeds: tuple[int, ...] = ()
+    sampling: SamplingParams | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ import json
 import math
 from dataclasses import dataclass, field
 
+from paceline.protocol.sampling import Sampling
+
 
 @dataclass(frozen=True, slots=True)
 class KVSize:
@@ -52,7 +54,10 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model and its numerics: paceline.v1.ModelInfo. kv, cores: None where it was not said."""
+    """A model and its numerics: paceline.v1.ModelInfo.
+
+    kv, cores: None where it was not said. default_sampling: as the model's own files have it.
+    """
 
     name: str
     fingerprint: str
@@ -67,6 +72,7 @@ class ModelInfo:
     kv: KVSize | None = None
     cores: Cores | None = None
     tokenizer_hash: str = ""
+    default_sampling: Sampling = field(default_factory=Sampling)
 
     def shares_cores(self, other: "ModelInfo") -> bool:
         """Whether its server and another one had better take turns.

@@ -1,5 +1,6 @@
 """Sampling parameters: what a client may ask for, and its limits."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,21 +13,47 @@ MAX_BIAS = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How a token is chosen from the logits; the defaults leave the model's distribution alone.
+class Sampling:
+    """How a token is chosen from the logits, as far as somebody says it.
 
-    Fields and their limits are those of paceline.v1.SamplingParams.
+    None is not said: a request leaves it to its model, a model to the neutral value, which leaves
+    the distribution alone. Fields and their limits are those of paceline.v1.SamplingParams.
     """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    min_tokens: int = 0
+
+    def over(self, default: "Sampling") -> "SamplingParams":
+        """All of it: what is not said here is as in `default`, or neutral where that is silent."""
+        said = {
+            field.name: value
+            for sampling in (default, self)
+            for field in dataclasses.fields(Sampling)
+            if (value := getattr(sampling, field.name)) is not None
+        }
+        return SamplingParams(**said)
+
+    def validate(self) -> None:
+        """Raise InvalidArgument naming the first field that is out of its limits."""
+        self.over(Sampling()).check()
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams(Sampling):
+    """How a token is chosen from the logits, with nothing left open; the defaults are neutral."""
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-    min_tokens: int = 0
 
     @property
     def greedy(self) -> bool:
@@ -47,7 +74,7 @@ class SamplingParams:
         """Whether some tokens cannot be taken, whatever the noise."""
         return self.top_k > 0 or self.min_p > 0.0 or self.top_p < 1.0
 
-    def validate(self) -> None:
+    def check(self) -> None:
         """Raise InvalidArgument naming the first field that is out of its limits."""
         hot = f"from 0 to {MAX_TEMPERATURE:g}"
         _check("temperature", self.temperature, hot, 0.0 <= self.temperature <= MAX_TEMPERATURE)

@@ -21,6 +21,7 @@ from paceline.protocol.generation import (
     Token,
     Usage,
 )
+from paceline.protocol.sampling import Sampling
 from paceline.protocol.verdict import Origin, PromptLogprobs
 from paceline.rpc.codec.sampling import sampling_from_proto, sampling_to_proto
 from paceline.rpc.codec.verdict import (
@@ -183,10 +184,12 @@ def _started_to_proto(started: Started) -> pb.Started:
         prompt_token_ids=started.prompt_token_ids,
         max_tokens=started.max_tokens,
         choice_seeds=started.choice_seeds,
+        sampling=sampling_to_proto(started.sampling) if started.sampling else None,
     )
 
 
 def _started_from_proto(message: pb.Started) -> Started:
+    said = message.HasField("sampling")
     return Started(
         request_id=message.request_id,
         model=message.model,
@@ -195,6 +198,7 @@ def _started_from_proto(message: pb.Started) -> Started:
         prompt_token_ids=tuple(message.prompt_token_ids),
         max_tokens=message.max_tokens,
         choice_seeds=tuple(message.choice_seeds),
+        sampling=sampling_from_proto(message.sampling).over(Sampling()) if said else None,
     )
 
 

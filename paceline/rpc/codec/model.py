@@ -3,12 +3,16 @@
 import dataclasses
 
 from paceline.protocol.model import Cores, KVSize, Machine, ModelInfo
+from paceline.rpc.codec.sampling import sampling_from_proto, sampling_to_proto
 from paceline.v1 import model_pb2
 
 
 def model_info_to_proto(model: ModelInfo) -> model_pb2.ModelInfo:
     """paceline.v1.ModelInfo."""
-    return model_pb2.ModelInfo(**dataclasses.asdict(model))
+    fields = dataclasses.asdict(model)
+    return model_pb2.ModelInfo(
+        **fields | {"default_sampling": sampling_to_proto(model.default_sampling)}
+    )
 
 
 def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
@@ -27,6 +31,7 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
         kv=_kv_from_proto(message.kv) if message.HasField("kv") else None,
         cores=_cores_from_proto(message.cores) if message.HasField("cores") else None,
         tokenizer_hash=message.tokenizer_hash,
+        default_sampling=sampling_from_proto(message.default_sampling),
     )
 
 

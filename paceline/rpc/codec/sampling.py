@@ -1,11 +1,13 @@
 """Protobuf messages to and from the values of protocol.sampling: pure, one pair a message."""
 
-from paceline.protocol.sampling import SamplingParams
+from typing import Any
+
+from paceline.protocol.sampling import Sampling
 from paceline.v1 import sampling_pb2
 
 
-def sampling_to_proto(params: SamplingParams) -> sampling_pb2.SamplingParams:
-    """Every field is set, neutral or not."""
+def sampling_to_proto(params: Sampling) -> sampling_pb2.SamplingParams:
+    """What is said is set, neutral or not."""
     return sampling_pb2.SamplingParams(
         temperature=params.temperature,
         top_k=params.top_k,
@@ -19,22 +21,18 @@ def sampling_to_proto(params: SamplingParams) -> sampling_pb2.SamplingParams:
     )
 
 
-_NEUTRAL = SamplingParams()
-
-
-def sampling_from_proto(message: sampling_pb2.SamplingParams) -> SamplingParams:
+def sampling_from_proto(message: sampling_pb2.SamplingParams) -> Sampling:
     """paceline.v1.SamplingParams; not checked."""
 
-    def given(field: str) -> float:
-        known = message.HasField(field)  # type: ignore[arg-type]
-        return float(getattr(message if known else _NEUTRAL, field))
+    def said(field: str) -> Any:
+        return getattr(message, field) if message.HasField(field) else None  # type: ignore[arg-type]
 
-    return SamplingParams(
-        temperature=given("temperature"),
-        top_k=message.top_k,
-        top_p=given("top_p"),
-        min_p=message.min_p,
-        repetition_penalty=given("repetition_penalty"),
+    return Sampling(
+        temperature=said("temperature"),
+        top_k=said("top_k"),
+        top_p=said("top_p"),
+        min_p=said("min_p"),
+        repetition_penalty=said("repetition_penalty"),
         presence_penalty=message.presence_penalty,
         frequency_penalty=message.frequency_penalty,
         logit_bias=dict(message.logit_bias),

@@ -3,6 +3,7 @@
 from paceline.errors import InvalidArgument
 from paceline.protocol.limits import check_opening
 from paceline.protocol.model import ModelInfo
+from paceline.protocol.sampling import Sampling
 from paceline.protocol.session import Load, Opened, Opening, Progress
 from paceline.protocol.vocabulary import Run, VocabularyMap
 from paceline.rpc.codec.sampling import sampling_from_proto, sampling_to_proto
@@ -58,7 +59,7 @@ def opening_from_proto(message: session_pb2.Open, model: ModelInfo) -> Opening:
         request_id=message.request_id,
         prompt_token_ids=tuple(message.prompt_token_ids),
         output_token_ids=tuple(message.output_token_ids),
-        sampling=sampling_from_proto(message.sampling),
+        sampling=sampling_from_proto(message.sampling).over(Sampling()),
         seed=message.seed,
         max_tokens=message.max_tokens,
         stop_token_ids=frozenset(message.stop_token_ids),

@@ -8,6 +8,7 @@ import pytest
 from paceline import machine
 from paceline.machine import own_cores
 from paceline.protocol.model import Cores, KVSize, ModelInfo
+from paceline.protocol.sampling import Sampling
 from paceline.rpc.codec.model import model_info_from_proto, model_info_to_proto
 
 ALL = tuple(range(8))
@@ -53,8 +54,9 @@ def test_who_shares_cores(target: ModelInfo, draft: ModelInfo, shared: bool) -> 
 
 @pytest.mark.parametrize("cores", [None, HERE, Cores("", (), 0.0)])
 @pytest.mark.parametrize("kv", [None, KVSize(512, 128, 8)])
-def test_it_is_said_on_the_wire(cores: Cores | None, kv: KVSize | None) -> None:
-    model = replace(MODEL, cores=cores, kv=kv)
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.0, top_k=20)])
+def test_it_is_said_on_the_wire(cores: Cores | None, kv: KVSize | None, sampling: Sampling) -> None:
+    model = replace(MODEL, cores=cores, kv=kv, default_sampling=sampling)
     assert model_info_from_proto(model_info_to_proto(model)) == model
 
 

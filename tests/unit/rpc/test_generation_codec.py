@@ -8,15 +8,20 @@ import pytest
 from paceline.protocol import generation, status
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.model import Machine
-from paceline.protocol.sampling import SamplingParams
-from paceline.rpc.codec.generation import request_from_proto, request_to_proto
+from paceline.protocol.sampling import Sampling, SamplingParams
+from paceline.rpc.codec.generation import (
+    event_from_proto,
+    event_to_proto,
+    request_from_proto,
+    request_to_proto,
+)
 from paceline.rpc.codec.status import status_from_proto, status_to_proto
 from paceline.v1 import generation_pb2, sampling_pb2, status_pb2
 
 EVERY_FIELD = GenerateRequest(
     prompt=(ChatMessage("user", "say"),),
     model="tiny",
-    sampling=SamplingParams(0.5, 3, 0.9, 0.1, 1.1, 0.2, 0.3, {4: 1.0}, 2),
+    sampling=Sampling(0.5, 3, 0.9, 0.1, 1.1, 0.2, 0.3, {4: 1.0}, 2),
     seed=1,
     max_tokens=2,
     n=3,
@@ -64,6 +69,19 @@ def test_every_field_of_a_request_arrives() -> None:
             if field.default is not dataclasses.MISSING:
                 assert getattr(value, field.name) != field.default
     assert request_from_proto(request_to_proto(EVERY_FIELD)) == EVERY_FIELD
+
+
+@pytest.mark.parametrize("said", [Sampling(), Sampling(0.0, 0, 1.0, 0.0, 1.0), Sampling(top_k=5)])
+def test_what_a_request_does_not_say_of_sampling_stays_so(said: Sampling) -> None:
+    request = GenerateRequest("x", sampling=said)
+    assert request_from_proto(request_to_proto(request)) == request
+
+
+def test_the_sampling_that_holds_is_told() -> None:
+    started = generation.Started("r", "m", "f", 1, (1,), 2, (1,), SamplingParams(top_k=3))
+    assert event_from_proto(event_to_proto(started)) == started
+    older = dataclasses.replace(started, sampling=None)
+    assert event_from_proto(event_to_proto(older)) == older
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import pytest
 from paceline.client import Client
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
-from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.sampling import Sampling
 from paceline.rpc.codec.generation import prompt_to_proto, request_from_proto, request_to_proto
 
 HALF = "tulips\ud800"
-REQUEST = GenerateRequest("x", sampling=SamplingParams(top_k=2**32 - 1), seed=2**64 - 1)
+REQUEST = GenerateRequest("x", sampling=Sampling(top_k=2**32 - 1), seed=2**64 - 1)
 
 
 def sampling(**fields: Any) -> GenerateRequest:
-    return GenerateRequest("x", sampling=SamplingParams(**fields))
+    return GenerateRequest("x", sampling=Sampling(**fields))
 
 
 UNSENDABLE = {

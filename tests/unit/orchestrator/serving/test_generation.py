@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -33,7 +34,7 @@ from paceline.protocol.generation import (
     Started,
 )
 from paceline.protocol.model import KVSize, ModelInfo, TokenizerFiles
-from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.sampling import Sampling, SamplingParams
 from paceline.protocol.verdict import Verdict
 from paceline.rpc.request_id import outgoing_metadata
 from tests.unit.orchestrator.serving.test_output import emit
@@ -71,12 +72,16 @@ async def stalls(link: TargetLink) -> None:
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Serving:
     monkeypatch.setattr(TargetLink, "run", answers)
+    return serving_of(MODEL)
+
+
+def serving_of(model: ModelInfo, **chosen: Any) -> Serving:
     targets, drafts = Pool(()), DraftRouter({})
     streams = AllStreams(drafts)
     metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, streams)
     no_drafts = SimpleNamespace(ready=[], vocabularies=SimpleNamespace(fits=None))
-    models = ServedModels(cast("Any", FakePool([Target(MODEL)])), cast("Any", no_drafts))
-    settings = OrchestratorSettings()
+    models = ServedModels(cast("Any", FakePool([Target(model)])), cast("Any", no_drafts))
+    settings = OrchestratorSettings(**chosen)
     return Serving(settings, models, ChoiceRunner(settings, targets, drafts, streams, metrics))
 
 
@@ -104,12 +109,28 @@ def text_of(events: list[GenerateEvent]) -> str:
 async def test_a_request_is_answered_with_started_deltas_and_finished(serving: Serving) -> None:
     events = await events_of(serving, asked(), request_id="mine")
     prompt = TOKENIZER.encode("say")
-    assert events[0] == Started("mine", "tiny", "print", 7, prompt, 5, (7,))
+    neutral = SamplingParams()
+    assert events[0] == Started("mine", "tiny", "print", 7, prompt, 5, (7,), neutral)
     assert text_of(events) == "hello"
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.finish_reason is FinishReason.LENGTH
     assert (finished.usage.prompt_tokens, finished.usage.output_tokens) == (len(prompt), 5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "holds"),
+    [("model", SamplingParams(0.6, 5, repetition_penalty=1.1)), ("none", SamplingParams(top_k=5))],
+)
+async def test_sampling_that_is_not_asked_for_is_the_models_own(
+    monkeypatch: pytest.MonkeyPatch, setting: str, holds: SamplingParams
+) -> None:
+    monkeypatch.setattr(TargetLink, "run", answers)
+    own = Sampling(temperature=0.6, top_k=20, repetition_penalty=1.1)
+    serving = serving_of(replace(MODEL, default_sampling=own), generation_config=setting)
+    started, *_ = await events_of(serving, asked(sampling=Sampling(top_k=5)))
+    assert isinstance(started, Started)
+    assert started.sampling == holds
 
 
 async def test_each_choice_ends_with_a_finished_of_its_own(serving: Serving) -> None:
