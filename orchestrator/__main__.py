@@ -10,6 +10,7 @@ from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.generation import Serving
 from orchestrator.serving.metrics import OrchestratorMetrics
+from orchestrator.serving.readiness import Readiness
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.service import GenerationService
 from orchestrator.serving.status_service import StatusService
@@ -29,7 +30,8 @@ class Orchestrator:
         targets, drafts = Pool(settings.target), DraftRouter(settings.draft)
         streams = AllStreams(drafts)
         metrics = OrchestratorMetrics(registry, targets, drafts, streams)
-        models = ServedModels(targets, drafts)
+        self._models = models = ServedModels(targets, drafts)
+        self._readiness = Readiness()
         runner = ChoiceRunner(settings, targets, drafts, streams, metrics)
         self._service = GenerationService(Serving(settings, models, runner))
         self._status = StatusService(targets, drafts, streams)
@@ -49,6 +51,12 @@ class Orchestrator:
     def alive(self) -> bool:
         """Whether all pools are still watched. Without any target it stays alive."""
         return not any(watcher.done() for watcher in self._watchers)
+
+    def hindrance(self) -> str:
+        """Why it is not ready: without a target it is alive, and can serve nothing."""
+        now = asyncio.get_running_loop().time()
+        models = self._models
+        return self._readiness.hindrance(usable=models.usable, why=models.hindrances, now=now)
 
     def drain(self) -> None:
         """Nothing to tell: gRPC refuses new calls."""

@@ -29,6 +29,7 @@ class Pool:
         """Know of no server yet."""
         self.addresses = tuple(addresses)
         self._resolved: dict[str, set[str]] = {name: set() for name in self.addresses}
+        self._unresolved: dict[str, str] = {}
         self._replicas: dict[str, Replica] = {}
         self._servers: list[Replica] = []
 
@@ -41,6 +42,11 @@ class Pool:
     def ready(self) -> list[Replica]:
         """Servers that sessions can be opened on."""
         return [replica for replica in self.all if replica.ready]
+
+    @property
+    def hindrances(self) -> list[str]:
+        """What keeps names and servers from being ready, one for each that is not."""
+        return [*self._unresolved.values(), *(why for one in self.all if (why := one.hindrance))]
 
     async def watch(self) -> None:
         """Keep resolving and polling until cancelled; closes all channels then."""
@@ -100,7 +106,9 @@ class Pool:
         for name in self.addresses:
             try:
                 self._resolved[name] = set(await resolve(name))
+                self._unresolved.pop(name, None)
             except Unavailable as error:  # those it stood for until now may well be alive
+                self._unresolved[name] = str(error)
                 _log.warning("name not resolved", name=name, reason=str(error))
         found = set().union(*self._resolved.values())
         for address in sorted(found - self._replicas.keys()):

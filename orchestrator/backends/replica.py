@@ -111,6 +111,12 @@ class Replica:
         answers = self.reachable and self.model is not None
         return answers and not self.health.draining and not self.health.retired
 
+    @property
+    def hindrance(self) -> str:
+        """Why it is not ready; empty when it is."""
+        reason = "it is draining" if self.health.draining else self.health.reason
+        return "" if self.ready else f"{self.address}: {reason or 'its name stands for it no more'}"
+
     async def poll(self) -> None:
         """Ask for model and load."""
         asked, started = time.time(), time.monotonic()

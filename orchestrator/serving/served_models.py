@@ -55,7 +55,7 @@ class ServedModels:
         """A target of the model: one whose tokenizer is here already where there is one."""
 
         def here(model: ModelInfo) -> bool:
-            return model.name == name and _tokenizer_key(model) in self._tokenizers
+            return model.name == name and self._here(model)
 
         with contextlib.suppress(Unavailable):
             return self._targets.pick(here, name)
@@ -76,9 +76,25 @@ class ServedModels:
         models = {
             replica.model.name: replica.model
             for replica in self._targets.ready
-            if replica.model and _tokenizer_key(replica.model) in self._tokenizers
+            if replica.model and self._here(replica.model)
         }
         return [self._describe(models[name]) for name in sorted(models)]
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a target, with its tokenizer."""
+        return bool(self.list())
+
+    @property
+    def hindrances(self) -> tuple[str, ...]:
+        """What keeps each target from being usable."""
+        waiting = (one for one in self._targets.ready if one.model and not self._here(one.model))
+        missing = (f"{one.address}: its tokenizer is not here yet" for one in waiting)
+        return (*self._targets.hindrances, *missing)
+
+    def _here(self, model: ModelInfo) -> bool:
+        """Whether its tokenizer is."""
+        return _tokenizer_key(model) in self._tokenizers
 
     async def prepare(self) -> None:
         """Have each new target's tokenizer ready before a client asks; until cancelled.
@@ -99,7 +115,7 @@ class ServedModels:
     def _look(self) -> None:
         models = [replica.model for replica in self._targets.ready if replica.model]
         for model in models:
-            if _tokenizer_key(model) not in self._tokenizers:
+            if not self._here(model):
                 self._fetch(model)
         self._forget()
         self._drafts.notice_models()

@@ -58,6 +58,10 @@ class EngineServer(ABC):
         """Whether the engine's worker runs."""
         return self.engine.alive
 
+    def hindrance(self) -> str:
+        """Nothing: once loaded it is ready until it drains."""
+        return ""
+
     def drain(self) -> None:
         """Open no more sessions."""
         self.draining = True

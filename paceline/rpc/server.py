@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from paceline import log, temporary_folders
 from paceline.addresses import ANY_IPV4, join, without_brackets
+from paceline.best_effort import best_effort
 from paceline.errors import Internal, PacelineError, Unavailable
 from paceline.rpc.event_loop import EventLoop
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
@@ -30,6 +31,8 @@ _log = structlog.get_logger(__name__)
 
 ALIVE_SECONDS = 1.0
 """The service is asked this often whether it is alive."""
+SAID_AT, LOOKS_TO_SAY = 3, 60
+"""What is not ready says so after so many looks, and again after so many more."""
 DEAD_SECONDS = 10.0
 """A process that is not alive ends by itself after so long, where no liveness probe ends it."""
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -44,6 +47,9 @@ class Service(Protocol):
 
     def alive(self) -> bool:
         """Whether what stands behind the servicers still works."""
+
+    def hindrance(self) -> str:
+        """Why no call can be served now, in words; empty while calls can be."""
 
     def drain(self) -> None:
         """Take nothing new from now on."""
@@ -125,10 +131,12 @@ async def serving(
     server = RpcServer(address, registry=registry, public=public)
     service.register(server)
     await server.start(check.servicer, names)
-    await check.set(alive=True, ready=True)
+    reporting = asyncio.create_task(_report(service, check))
     try:
         yield server
     finally:
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
         service.drain()
         await check.set(alive=True, ready=False)
         await server.stop(drain_seconds)
@@ -205,8 +213,8 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
             drain_seconds=settings.drain_seconds,
             check=check,
         ) as server:
-            _log.info("ready", address=settings.address, port=server.port)
-            await _watch(service, check, stop)
+            _log.info("listening", address=settings.address, port=server.port)
+            await _watch(service, stop)
             _log.info("draining", seconds=settings.drain_seconds)
             server.hurry = _stop_on_signals()
     finally:
@@ -226,16 +234,26 @@ def _serve_metrics(settings: ServerSettings, registry: CollectorRegistry) -> WSG
         raise Unavailable(f"cannot listen on {address} for metrics: {error}") from error
 
 
-async def _watch(service: Service, check: Health, stop: asyncio.Event) -> None:
-    """Report whether the service is alive until `stop` is set.
+async def _report(service: Service, check: Health) -> None:
+    """Tell health whether the service is alive and ready, and the log when that has changed."""
+    hindered = -1
+    while True:
+        with best_effort("health"):
+            hindrance = service.hindrance()
+            await check.set(alive=service.alive(), ready=not hindrance)
+            if hindered and not hindrance:
+                _log.info("ready")
+            hindered = max(0, hindered) + 1 if hindrance else 0
+            if hindered % LOOKS_TO_SAY == SAID_AT:
+                _log.warning("not ready", reason=hindrance)
+        await asyncio.sleep(ALIVE_SECONDS)
 
-    Raises Internal after DEAD_SECONDS in which it was not.
-    """
+
+async def _watch(service: Service, stop: asyncio.Event) -> None:
+    """Until `stop` is set; raises Internal after DEAD_SECONDS in which the service was dead."""
     dead = 0
     while not stop.is_set():
-        alive = service.alive()
-        await check.set(alive=alive, ready=True)
-        dead = 0 if alive else dead + 1
+        dead = 0 if service.alive() else dead + 1
         if dead == 1:
             _log.error("not alive any more")
         if dead * ALIVE_SECONDS > DEAD_SECONDS:

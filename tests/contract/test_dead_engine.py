@@ -13,7 +13,7 @@ from paceline.errors import Internal, Unavailable
 from paceline.protocol.generation import GenerateRequest
 from paceline.rpc import server as server_module
 from paceline.rpc.channels import open_channel
-from paceline.rpc.server import Health, _watch
+from paceline.rpc.server import _watch
 from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import model_pb2, model_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
 from tests import servers
@@ -100,6 +100,5 @@ async def test_a_process_whose_service_has_died_ends_by_itself(
 ) -> None:
     monkeypatch.setattr(server_module, "ALIVE_SECONDS", 0.001)
     monkeypatch.setattr(server_module, "DEAD_SECONDS", 0.003)
-    check = Health(("paceline.v1.TargetService",))
     with pytest.raises(Internal, match="has died"):
-        await _watch(Dead(), check, asyncio.Event())  # type: ignore[arg-type]
+        await _watch(Dead(), asyncio.Event())  # type: ignore[arg-type]

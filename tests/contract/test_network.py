@@ -122,7 +122,7 @@ async def test_a_server_answers_at_all_its_ports_on_ipv6(
     try:
         assert process.stderr is not None
         async for line in process.stderr:
-            if b'"ready"' in line:
+            if b'"listening"' in line:
                 break
         for host in hosts:
             async with Client(f"{host}:{ports['port']}", retries=0) as client:

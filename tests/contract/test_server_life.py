@@ -41,6 +41,7 @@ class Slow:
     def __init__(self) -> None:
         self.loaded = asyncio.Event()
         self.living = True
+        self.hindered = ""
         self.drained = self.closed = False
 
     async def load(self, registry: CollectorRegistry) -> "Slow":
@@ -52,6 +53,9 @@ class Slow:
 
     def alive(self) -> bool:
         return self.living
+
+    def hindrance(self) -> str:
+        return self.hindered
 
     def drain(self) -> None:
         self.drained = True
@@ -114,6 +118,15 @@ async def test_health_is_alive_before_it_is_ready_and_says_when_it_dies(
         await servers.eventually(ready)
         async with open_channel(f"127.0.0.1:{settings.port}") as calls:
             assert await status(calls, NAME) == SERVING
+        service.hindered = "nothing is behind it"
+
+        async def hindered() -> bool:
+            return not await ready()
+
+        await servers.eventually(hindered)
+        assert await status(channel, "") == SERVING
+        service.hindered = ""
+        await servers.eventually(ready)
         service.living = False
 
         async def dead() -> bool:
@@ -179,7 +192,11 @@ async def test_all_three_servers_can_be_explored_by_reflection(folder: Path) -> 
             names = {found.name for found in answer.list_services_response.service}
             assert {service, "grpc.health.v1.Health"} <= names
             call.cancel()
-            assert await status(channel, service) == SERVING
+
+            async def serves(channel: grpc.aio.Channel = channel, name: str = service) -> bool:
+                return await status(channel, name) == SERVING
+
+            await servers.eventually(serves)
 
 
 async def test_metrics_tell_what_happened(folder: Path) -> None:
