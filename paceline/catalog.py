@@ -96,8 +96,11 @@ def is_model(folder: Path) -> bool:
 
 def is_current(folder: Path) -> bool:
     """Whether a converted folder is what this version would make."""
-    path = folder / VERSION_FILE
-    return path.is_file() and json.loads(path.read_text()).get("converter") == CONVERTER
+    try:
+        written = json.loads((folder / VERSION_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(written, dict) and written.get("converter") == CONVERTER
 
 
 def write_version(folder: Path) -> None:

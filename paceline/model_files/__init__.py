@@ -1,0 +1,1 @@
+"""Files of models: what a name stands for, and what is wrong with it, without torch."""

@@ -1,0 +1,60 @@
+"""Whether a model can be served, as far as its files say without being loaded."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from paceline.catalog import CATALOG
+from paceline.errors import FailedPrecondition, PacelineError
+from paceline.model_files.config import check_config
+from paceline.model_files.gguf_header import check_gguf
+from paceline.model_files.json_files import check_json_files
+from paceline.model_files.names import find
+from paceline.model_files.weight_files import check_weight_files
+
+
+def check_model(model: str) -> Path | None:
+    """The folder or .gguf file of what `model` names; None for a hub id: it is fetched first.
+
+    Takes milliseconds and imports no torch. Raises NotFound or FailedPrecondition, in one line,
+    saying what is wrong and what to do.
+    """
+    path = find(model)
+    if path is None:
+        return None
+    try:
+        check_path(path)
+    except FailedPrecondition as error:
+        if model not in CATALOG:
+            raise
+        raise FailedPrecondition(
+            f"{error}. Delete {path}, then run: paceline pull {model}"
+        ) from error
+    return path
+
+
+def check_path(path: Path) -> None:
+    """Check a model folder or a .gguf file; raises FailedPrecondition."""
+    with _readable():
+        if path.is_dir():
+            check_folder(path)
+        else:
+            check_gguf(path)
+
+
+def check_folder(folder: Path) -> None:
+    """Check a model folder: its kind, its JSON files, its weights."""
+    check_config(folder)
+    check_json_files(folder)
+    check_weight_files(folder)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Say in a line what may not be read."""
+    try:
+        yield
+    except PacelineError:
+        raise
+    except OSError as error:
+        raise FailedPrecondition(f"{error.filename} cannot be read: {error.strerror}") from error
