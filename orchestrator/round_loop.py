@@ -61,11 +61,12 @@ async def rounds(target: Target, draft: Draft, pacer: Pacer, stream: Stream) -> 
     """Run rounds until the output ends."""
     await target.ask(Verify())
     owed = 1  # verdicts that the target still owes, at least
-    async for verdict in target.verdicts():
-        stream.emit(verdict)
-        owed -= 1
-        pacer.observe(verdict, draft.advance(verdict))
-        if stream.remaining:
+    late = False  # draft tokens were sent while a step was under way: they are for the next one
+    async for timed in target.verdicts():
+        stream.emit(timed)
+        owed = 0 if timed.verdict.verified else owed - 1
+        pacer.observe(timed, draft.advance(timed))
+        if stream.remaining and not (late and owed):
             plan = pacer.plan(stream.remaining, draft.state)
             if draft.is_short_of(plan):
                 stream.settle()  # while the draft works; below, while the target does
@@ -73,10 +74,16 @@ async def rounds(target: Target, draft: Draft, pacer: Pacer, stream: Stream) -> 
                     return
             proposal = await draft.take(plan)
             if proposal.token_ids or not owed:  # else it decodes on by itself
-                offered = proposal if proposal.token_ids else None
-                await target.ask(Verify(offered, plan.continue_steps))
-                owed = 1 + plan.continue_steps
+                late = bool(proposal.token_ids and owed)
+                verify = asked(proposal, plan)
+                await target.ask(verify)
+                owed = 1 + late + verify.continue_steps
         stream.settle()
         if not stream.remaining:
             return
         await stream.room()
+
+
+def asked(proposal: Proposal, plan: Plan) -> Verify:
+    """One step for draft tokens, so that it is the last that the target owes; else many."""
+    return Verify(proposal) if proposal.token_ids else Verify(None, plan.continue_steps)

@@ -6,6 +6,7 @@ What an ordinary decode step takes is measured of the target, once for all of it
 from orchestrator.speculation.estimates.acceptance import Calibration
 from orchestrator.speculation.estimates.batch_load import load_bucket
 from orchestrator.speculation.estimates.counts import Counts
+from orchestrator.speculation.estimates.lookup import LookupMeasurements
 from orchestrator.speculation.estimates.speedup import SpeedupEstimate
 from paceline.averages import LEAST_SECONDS, Mean, Rate, Share
 from paceline.protocol.proposal import Drafter
@@ -66,8 +67,9 @@ class DraftMeasurements:
     """Shared by all streams that use a draft, or the drafts of one pool.
 
     hit_rate: how often there is a draft token at all, where one is asked for: prompt lookup often
-    has none. recent: counts for the acceptance rate that is shown; old rounds fade. shared_length:
-    draft tokens that streams wait for that share the target's steps.
+    has none. lookup: of a draft that only looks up. recent: counts for the acceptance rate that is
+    shown; old rounds fade. shared_length: draft tokens that streams wait for that share the
+    target's steps.
     """
 
     def __init__(self, target: TargetMeasurements | None = None) -> None:
@@ -75,6 +77,7 @@ class DraftMeasurements:
         self.target = target or TargetMeasurements()
         self.calibration = Calibration()
         self.hit_rate = Share(1.0, _HIT_PRIOR, _HIT_MEMORY)
+        self.lookup = LookupMeasurements()
         self.recent = Counts()
         self.speedups = SpeedupEstimate()
         self.shared_length: int | None = None
@@ -207,6 +210,7 @@ class DraftMeasurements:
         """
         self.calibration.forget()
         self.hit_rate.doubt(_HIT_PRIOR)
+        self.lookup.doubt()
         self._prompt_token.doubt()
         for wait in self._waits.values():
             wait.doubt()

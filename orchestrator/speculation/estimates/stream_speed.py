@@ -56,13 +56,19 @@ class StreamSpeed:
         self._round_times.interrupted()
         self._decode_steps = 0
 
-    def observe(self, timed: TimedVerdict, reason: Reason, others: int) -> None:
-        """A verdict came, of a step that was planned for this reason."""
+    def observe(self, timed: TimedVerdict, reason: Reason, others: int) -> float | None:
+        """A verdict came, of a step that was planned for this reason.
+
+        Returns seconds since the one before, None where they do not count.
+        """
         tokens = len(timed.verdict.token_ids)
         seconds = self._round_times.observe(timed)
         self._measurements.count(tokens)
-        if seconds is None:
-            return
+        if seconds is not None:
+            self._observe_round(tokens, seconds, reason, others)
+        return seconds
+
+    def _observe_round(self, tokens: int, seconds: float, reason: Reason, others: int) -> None:
         self._throughput.observe(tokens, seconds)
         if reason not in DRAFTING:
             self._observe_decode_step(seconds, reason, others)

@@ -9,6 +9,7 @@ from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.estimates.stream_speed import StreamSpeed
+from orchestrator.speculation.pacing.asking import Asking
 from orchestrator.speculation.pacing.pacer import Explanation
 from orchestrator.speculation.pacing.pausing import Pausing
 from orchestrator.speculation.pacing.plan import DraftState, Plan
@@ -42,9 +43,16 @@ class AdaptivePacer:
         self._acceptance = StreamAcceptance(measurements.calibration)
         self._load = BatchLoad()
         self._speed = StreamSpeed(measurements)
+        self._asking = Asking(measurements.lookup)
         self._costs = StreamCosts(measurements, self._acceptance, self._load, self._speed)
         self._planner = Planner(
-            measurements, self._acceptance, self._load, self._costs, at_most, max_wait_seconds
+            measurements,
+            self._acceptance,
+            self._load,
+            self._costs,
+            self._asking,
+            at_most,
+            max_wait_seconds,
         )
         self._draft = DraftState(ready=False)
         self._gave_up = self._trusts = False
@@ -114,7 +122,9 @@ class AdaptivePacer:
             self._speed.forget_speedup()
         cost = verdict.cost_model  # None where another target has begun, too
         self._costs.token_seconds = cost.token_seconds if cost is not None else 0.0
-        self._speed.observe(timed, self.reason, self._load.others)
+        seconds = self._speed.observe(timed, self.reason, self._load.others)
+        if self._draft.free and self.reason is Reason.SPECULATING:
+            self._asking.observe(timed, seconds)
         self._follow(verdict)
 
     def _follow(self, verdict: Verdict) -> None:

@@ -5,6 +5,7 @@ import math
 from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.pacing.asking import Asking
 from orchestrator.speculation.pacing.draft_length import LATE, best_length
 from orchestrator.speculation.pacing.plan import (
     BRANCHES,
@@ -33,6 +34,7 @@ class Planner:
         acceptance: StreamAcceptance,
         load: BatchLoad,
         costs: StreamCosts,
+        asking: Asking,
         at_most: int,
         max_wait_seconds: float,
     ) -> None:
@@ -41,6 +43,7 @@ class Planner:
         self._acceptance = acceptance
         self._load = load
         self._costs = costs
+        self._asking = asking
         self._at_most = at_most
         self._max_wait_seconds = max_wait_seconds
 
@@ -55,6 +58,8 @@ class Planner:
             return self._for_first_token(most, lookahead, draft)
         if self._load.others and not draft.free:
             return self._as_all_others(at_most, lookahead)
+        if draft.free and not self._asking.decide():
+            return self._by_the_way(at_most, remaining)
         return self._alone(at_most, lookahead, draft)
 
     def _for_first_token(self, at_most: int, lookahead: int, draft: DraftState) -> Plan:
@@ -82,6 +87,13 @@ class Planner:
             ngram_lookahead=max(lookahead, 2 * at_most),
             branches=0 if draft.shares_cores else BRANCHES,
         )
+
+    def _by_the_way(self, at_most: int, remaining: int) -> Plan:
+        """The target decodes on, and no wait for lookup's answer costs it anything."""
+        worth = self._costs.worth
+        waiting = WaitWhileWorth(worth, at_most, 0.0, self._max_wait_seconds)
+        steps = target_only_steps(remaining)
+        return Plan(at_most, waiting, worth, ngram_lookahead=2 * at_most, continue_steps=steps)
 
     def _as_all_others(self, at_most: int, lookahead: int) -> Plan:
         """All streams wait for as many draft tokens, and LATE times as long as these take."""

@@ -105,6 +105,68 @@ async def test_a_late_proposal_joins_the_next_step() -> None:
     assert all(plan.enough == 0 for plan in draft.plans)
 
 
+class SteppingTarget(ScriptedTarget):
+    """Begins each step before the verdict of the one before is read, as real ones do."""
+
+    async def verdicts(self) -> AsyncIterator[TimedVerdict]:
+        position, heard, under_way = 0, 0, None
+        left: list[Verify] = []
+        while True:
+            verdict = _decided(under_way, position) if under_way else None
+            if heard < len(self.asked):
+                asked, heard = self.asked[-1], len(self.asked)
+                left = [asked, *[Verify()] * asked.continue_steps]
+            assert left or verdict, "waiting for a verdict that nobody asked for"
+            under_way = left.pop(0) if left else None
+            if verdict is not None:
+                position += len(verdict.token_ids)
+                yield TimedVerdict(verdict)
+
+
+def _decided(step: Verify, position: int) -> Verdict:
+    """All that is proposed there is right."""
+    proposal = step.proposal
+    draft_tokens = proposal.token_ids[position - proposal.position :] if proposal else ()
+    accepted = len(draft_tokens)
+    return Verdict(position, (*draft_tokens, 5), accepted, accepted)
+
+
+class FindingDraft(ScriptedDraft):
+    """Finds draft tokens behind position 6, while the target decodes on."""
+
+    def __init__(self) -> None:
+        super().__init__(punctual=True, has=3)
+        self.position = 0
+
+    def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
+        self.position += len(verdict.verdict.token_ids)
+        return ()
+
+    async def take(self, plan: Plan) -> Proposal:
+        self.plans.append(plan)
+        has = self.has if self.position >= 6 else 0
+        return Proposal(self.position, 0, (5,) * min(has, plan.at_most))
+
+
+class DecodesOn(FixedPacer):
+    """Lets the target decode on until draft tokens come."""
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        plan = super().plan(remaining, draft)
+        return replace(plan, continue_steps=8)
+
+
+async def test_draft_tokens_sent_during_a_step_are_verified_before_others_are_sent() -> None:
+    target, stream, draft = SteppingTarget(40), ScriptedStream(40), FindingDraft()
+    await rounds(target, draft, DecodesOn(3, 1.0), stream)
+    verdicts = [timed.verdict for timed in stream.verdicts]
+    first = next(at for at, one in enumerate(verdicts) if one.verified)
+    # One step was under way and decided the first of three; all behind it verify in full.
+    assert verdicts[first].verified == 2
+    assert [one.verified for one in verdicts[first + 1 : -1]] == [3] * (len(verdicts) - first - 2)
+    assert stream.remaining == 0
+
+
 @pytest.mark.parametrize("remaining", [1, 2, 3, 9])
 def test_a_plan_leaves_room_for_the_targets_own_token(remaining: int) -> None:
     for ready in (True, False):

@@ -12,7 +12,7 @@ import pytest
 import benchmarks.policies
 from benchmarks.policies import CASES, DEPLOYMENTS, RECORDINGS, SEEDS, Case, paced, with_length
 from paceline_tools.evaluation.prediction import adaptive, fixed, replay, speedups
-from paceline_tools.evaluation.recording import load_recordings
+from paceline_tools.evaluation.recording import Recording, load_recordings
 from tests.marks import slow
 
 OF_OPTIMUM = 0.95
@@ -46,3 +46,43 @@ def test_on_the_real_pair_it_keeps_up_with_the_best_length_of_each_kind(
 ) -> None:
     best = OPTIMUM[f"{candidate}, {deployment}", kind]
     assert paced_speed_ups(candidate, deployment)[kind] > OF_BEST_FIXED * best
+
+
+SHORT = 64
+DEAR = {"near": (1, 1, 1), "far, slow": (1, 3, 5), "fast target": (0.2, 1, 1)}
+"""How many times the step and the round trips to target and draft take as long."""
+
+
+def shortened(recording: Recording, step: float, target: float, draft: float) -> Recording:
+    """Outputs of SHORT tokens, at other costs."""
+    was = recording.target_costs
+    costs = {
+        "verify": {count: step * seconds for count, seconds in was.verify.items()},
+        "round_trip": target * was.round_trip,
+        "verify_token": step * was.verify_token,
+        "prompt_token": step * was.prompt_token,
+    }
+    outputs = []
+    for one in recording.outputs:
+        head = one.draft_tokens[:SHORT]
+        known = one.confidences[: len(head) - head.count(".")]
+        outputs.append(one.model_copy(update={"draft_tokens": head, "confidences": known}))
+    restart = draft * recording.draft_costs.restart
+    return recording.model_copy(
+        update={
+            "target_costs": was.model_copy(update=costs),
+            "draft_costs": recording.draft_costs.model_copy(update={"restart": restart}),
+            "outputs": tuple(outputs),
+        }
+    )
+
+
+@pytest.mark.parametrize("costs", DEAR.values(), ids=DEAR)
+def test_lookup_alone_is_never_slower_on_short_outputs_that_repeat_nothing(
+    costs: tuple[float, float, float],
+) -> None:
+    recording = shortened(RECORDED["ngram"], *costs)
+    alone = replay(recording, DEPLOYMENTS["shared cores"], fixed(0))
+    found = speedups(alone, replay(recording, DEPLOYMENTS["shared cores"], adaptive, 2))
+    assert {kind: found[kind] >= 0.995 for kind in KINDS} == dict.fromkeys(KINDS, True)
+    assert found["edit"] > 2.3
