@@ -70,6 +70,7 @@ def admit(
         )
         for index, seed in enumerate(_seeds(asked))
     ]
+    _check_answers(asked, model)
     check_opening(openings[0], model)
     return fit_kv(openings, kv_sizes, shorten=asked.max_tokens is None)
 
@@ -88,6 +89,13 @@ def started(openings: list[Opening], asked: GenerateRequest, model: ModelInfo) -
         choice_seeds=seeds,
         sampling=first.sampling,
     )
+
+
+def _check_answers(asked: GenerateRequest, model: ModelInfo) -> None:
+    """FailedPrecondition for the first thing asked for that the target does not give."""
+    for name in needed_of_target(asked):
+        if name not in model.features:
+            raise FailedPrecondition(f"{name}: this target gives no {name}; leave the field out")
 
 
 def _seeds(asked: GenerateRequest) -> list[int]:

@@ -4,7 +4,13 @@ A request names what it needs in required_features; a server that does not know 
 answers FAILED_PRECONDITION. What is new on the wire and changes the output gets a name here.
 """
 
-from paceline.protocol.generation import GenerateRequest
+from paceline.protocol.generation import (
+    DEFAULT_CHOICES,
+    Chat,
+    ChatMessage,
+    GenerateRequest,
+    chat_of,
+)
 
 LOGPROBS, PROMPT_LOGPROBS = "logprobs", "prompt_logprobs"
 VOCABULARY_MAP = "vocabulary_map"
@@ -12,7 +18,18 @@ VOCABULARY_MAP = "vocabulary_map"
 SHARED_CALLS = "shared_calls"
 """A server that knows it takes sessions that share a call; no request names it."""
 
-OF_ORCHESTRATOR = ("cache_salt", LOGPROBS, "n", "priority", PROMPT_LOGPROBS, "stop")
+CHAT_TEMPLATE = "chat_template"
+"""What a conversation has beside messages of role and content."""
+
+OF_ORCHESTRATOR = (
+    "cache_salt",
+    CHAT_TEMPLATE,
+    LOGPROBS,
+    "n",
+    "priority",
+    PROMPT_LOGPROBS,
+    "stop",
+)
 """What GenerateRequest.required_features may name."""
 OF_ENGINE = (LOGPROBS, PROMPT_LOGPROBS)
 """What Open.required_features may name where our own engine runs the model."""
@@ -25,3 +42,25 @@ def needed_of_target(request: GenerateRequest) -> tuple[str, ...]:
         PROMPT_LOGPROBS: request.prompt_logprobs is not None,
     }
     return tuple(name for name, holds in needed.items() if holds)
+
+
+def needed_of_orchestrator(request: GenerateRequest) -> tuple[str, ...]:
+    """What an orchestrator must know to answer `request`."""
+    needed = {
+        "cache_salt": bool(request.cache_salt),
+        CHAT_TEMPLATE: _templated(chat_of(request.prompt)),
+        "n": request.n != DEFAULT_CHOICES,
+        "priority": request.priority != 0,
+        "stop": bool(request.stop),
+    }
+    found = tuple(name for name, holds in needed.items() if holds)
+    return (*found, *needed_of_target(request))
+
+
+def _templated(chat: Chat | None) -> bool:
+    """Whether there is more than messages of role and content."""
+    if chat is None:
+        return False
+    said = [part for part in chat.messages if isinstance(part, ChatMessage)]
+    plain = tuple(ChatMessage(one.role, one.content or "") for one in said)
+    return chat != Chat(plain)

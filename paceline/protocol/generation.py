@@ -1,11 +1,15 @@
 """What clients ask for and get, as plain values: paceline.v1.GenerationService's vocabulary."""
 
 import enum
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from paceline.protocol.sampling import Sampling, SamplingParams
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
+
+JsonObject: TypeAlias = Mapping[str, Any]
+"""What JSON can say of a thing, by name."""
 
 
 class Speculation(enum.Enum):
@@ -25,14 +29,50 @@ class FinishReason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a conversation."""
+    """One message of a conversation; content may be None beside tool_calls.
+
+    tool_calls: of the assistant, in OpenAI's shape. tool_call_id: of a tool, which it answers.
+    """
 
     role: str
-    content: str
+    content: str | None = None
+    name: str = ""
+    tool_calls: Sequence[JsonObject] = ()
+    tool_call_id: str = ""
+    reasoning_content: str = ""
 
 
-Prompt: TypeAlias = str | tuple[int, ...] | tuple[ChatMessage, ...]
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation, and what its template is told beside the messages.
+
+    As transformers' apply_chat_template takes them. chat_template_kwargs: by name, such as
+    enable_thinking. add_generation_prompt: None: unless the final message is continued.
+    """
+
+    messages: Sequence[ChatMessage | JsonObject]
+    tools: Sequence[JsonObject] = ()
+    chat_template_kwargs: JsonObject = field(default_factory=dict)
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool = False
+
+
+Prompt: TypeAlias = str | Sequence[int] | Sequence[ChatMessage | JsonObject] | Chat
 """Text, token ids or a conversation."""
+
+
+def chat_of(prompt: Prompt) -> Chat | None:
+    """The conversation that a prompt is; None for text and token ids."""
+    if isinstance(prompt, str | Chat):
+        return None if isinstance(prompt, str) else prompt
+    messages = tuple(part for part in prompt if isinstance(part, ChatMessage))
+    return Chat(messages) if messages else None
+
+
+def token_ids_of(prompt: Prompt) -> tuple[int, ...]:
+    """The token ids that a prompt is; none for text and conversations."""
+    parts = () if isinstance(prompt, str | Chat) else prompt
+    return tuple(part for part in parts if isinstance(part, int))
 
 
 DEFAULT_CHOICES = 1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from paceline.errors import FailedPrecondition, InvalidArgument, listed, shown
 from paceline.protocol.features import VOCABULARY_MAP
-from paceline.protocol.generation import GenerateRequest, Prompt
+from paceline.protocol.generation import Chat, GenerateRequest, Prompt
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.session import Opening
 from paceline.protocol.vocabulary import VocabularyMap
@@ -15,6 +15,10 @@ MAX_STOP_CHARACTERS = 256
 MAX_LOGPROBS = 20
 MAX_PRIORITY = 100
 MAX_SALT_CHARACTERS = 128
+RESERVED_KWARGS = (
+    "messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template",
+)  # fmt: skip
+"""What conversations do not tell a template by chat_template_kwargs."""
 MAX_MOMENTS = 4
 MAX_VOCABULARY = 2**24
 
@@ -42,7 +46,21 @@ def check_request(request: GenerateRequest) -> None:
 
 def check_prompt(prompt: Prompt) -> None:
     """InvalidArgument for an empty prompt."""
-    _check("prompt", prompt, "text, token ids or messages, and not empty", bool(prompt))
+    some = prompt.messages if isinstance(prompt, Chat) else prompt
+    _check("prompt", some, "text, token ids or messages, and not empty", bool(some))
+    if isinstance(prompt, Chat):
+        _check_chat(prompt)
+
+
+def _check_chat(chat: Chat) -> None:
+    """InvalidArgument for what a template cannot be told."""
+    limit = f"without {', '.join(RESERVED_KWARGS)}: they have fields of their own, or none"
+    for name in RESERVED_KWARGS:
+        free = name not in chat.chat_template_kwargs
+        _check("a name in prompt.chat.chat_template_kwargs", name, limit, free)
+    beginning = chat.add_generation_prompt and chat.continue_final_message
+    limit = "false where continue_final_message is true: an answer begins or goes on"
+    _check("prompt.chat.add_generation_prompt", True, limit, not beginning)
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:
@@ -57,7 +75,8 @@ def _check_stop(stop: tuple[str, ...]) -> None:
 
 def _check_resume(request: GenerateRequest) -> None:
     """A resumed stream must name what it resumes: ids, not text, and the seed."""
-    text = isinstance(request.prompt, str) or not isinstance(request.prompt[0], int)
+    prompt = request.prompt
+    text = isinstance(prompt, str | Chat) or not isinstance(prompt[0], int)
     _check("prompt", "text", "the token ids of started, to resume", not text)
     _check("seed", request.seed, "the seed of started, to resume", request.seed is not None)
     _check("n", request.n, "1, to resume: each choice is resumed by itself", request.n == 1)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from paceline.errors import InvalidArgument
-from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
+from paceline.protocol.generation import Chat, ChatMessage, GenerateRequest, Prompt, chat_of
 
 UINT32, UINT64, INT32 = range(2**32), range(2**64), range(-(2**31), 2**31)
 """What fields of these types carry."""
@@ -44,12 +44,17 @@ def _prompt_errors(prompt: Prompt) -> Iterator[InvalidArgument]:
     if isinstance(prompt, str):
         yield from _text_errors("prompt", [prompt])
         return
-    chat = [part for part in prompt if isinstance(part, ChatMessage)]
-    yield from _text_errors(
-        "prompt.chat", [text for one in chat for text in (one.role, one.content)]
-    )
-    ids = (part for part in prompt if not isinstance(part, ChatMessage))
-    yield from _number_errors("a token id in prompt", ids, UINT32)
+    if (chat := chat_of(prompt)) is not None:
+        yield from _chat_errors(chat)
+    elif not isinstance(prompt, Chat):
+        yield from _number_errors("a token id in prompt", prompt, UINT32)  # type: ignore[arg-type]
+
+
+def _chat_errors(chat: Chat) -> Iterator[InvalidArgument]:
+    for one in chat.messages:
+        if isinstance(one, ChatMessage):
+            texts = (one.role, one.content or "", one.name, one.tool_call_id, one.reasoning_content)
+            yield from _text_errors("prompt.chat", texts)
 
 
 def _text_errors(field: str, texts: Iterable[str]) -> Iterator[InvalidArgument]:

@@ -18,7 +18,7 @@ from paceline import __version__
 from paceline.errors import PacelineError
 from paceline.settings import describe
 from paceline_tools.cli.bench import Bench
-from paceline_tools.cli.chat import Chat
+from paceline_tools.cli.chat import Talk
 from paceline_tools.cli.demo import Demo
 from paceline_tools.cli.doctor import Doctor
 from paceline_tools.cli.evaluate import Evaluate
@@ -47,7 +47,7 @@ class Paceline(BaseSettings):
     pull: CliSubCommand[Pull]
     up: CliSubCommand[Up]
     generate: CliSubCommand[Generate]
-    chat: CliSubCommand[Chat]
+    chat: CliSubCommand[Talk]
     doctor: CliSubCommand[Doctor]
     status: CliSubCommand[ShowStatus]
     top: CliSubCommand[Top]

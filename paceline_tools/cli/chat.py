@@ -16,7 +16,7 @@ from paceline_tools.terminal import console, plain
 HELP = "[dim]/reset forgets the conversation, /undo the last turn, /exit or Ctrl-D ends it[/]"
 
 
-class Chat(RequestOptions):
+class Talk(RequestOptions):
     """Talk with the model; it remembers the conversation. Ctrl-C stops an answer."""
 
     system: Text = Field("", description="What the model is told before the conversation.")
@@ -43,7 +43,7 @@ class Chat(RequestOptions):
 class Conversation:
     """Turns of a user and the model."""
 
-    def __init__(self, asking: Chat, client: SyncClient, console: Console) -> None:
+    def __init__(self, asking: Talk, client: SyncClient, console: Console) -> None:
         """Begin with what the system says, if anything."""
         self._asking = asking
         self._client = client

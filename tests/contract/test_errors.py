@@ -177,7 +177,7 @@ BAD_REQUESTS: dict[str, tuple[GenerateRequest, type[PacelineError], str]] = {
     "feature": (
         GenerateRequest("x", required_features=("trees",)),
         FailedPrecondition,
-        r"^required_features has 'trees'; known are cache_salt, logprobs, n, priority,",
+        r"^required_features has 'trees'; known are cache_salt, chat_template, logprobs, n,",
     ),
     "fingerprint": (
         GenerateRequest("x", fingerprint="other"),

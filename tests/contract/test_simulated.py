@@ -8,6 +8,7 @@ import pytest
 
 from draft_server.run_ahead import RunAhead
 from paceline.client import Client
+from paceline.errors import FailedPrecondition
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.sampling import SamplingParams
@@ -117,3 +118,14 @@ async def test_a_token_of_an_branch_that_is_taken_counts_as_drafted_once(
             [pool] = (await client.status()).draft_pools
             assert 0 < pool.counts.drafted <= made
             assert pool.counts.wasted == pool.counts.drafted - pool.counts.accepted
+
+
+@pytest.mark.parametrize("field", ["logprobs", "prompt_logprobs"])
+async def test_what_a_simulated_target_does_not_give_is_said(field: str) -> None:
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        servers.orchestrator([target.address], []) as client,
+    ):
+        said = f"^{field}: this target gives no {field}; leave the field out$"
+        with pytest.raises(FailedPrecondition, match=said):
+            await client.generate(GenerateRequest("x", **{field: 1})).result()  # type: ignore[arg-type]

@@ -17,7 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.errors import PacelineError
+from paceline.protocol.generation import Chat, ChatMessage, Prompt
 from paceline.protocol.model import TokenizerFiles
+from paceline.rpc.codec.generation import prompt_from_proto, prompt_to_proto
 from tests.tiny_models import byte_tokenizer
 
 INDEX = "https://files.pythonhosted.org/packages"
@@ -68,7 +70,18 @@ CONVERSATIONS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]] | None
     "tools": ([SYSTEM, USER, CALL, RESULT], TOOLS),
     "turns": ([USER, SAID, USER, {**SAID, "tool_calls": None}, USER], None),
     "parts": ([{"role": "user", "content": [{"type": "text", "text": "Hi <b>"}]}], None),
+    "said last": ([SYSTEM, USER, SAID], None),
+    "calls that say nothing": ([USER, {**CALL, "content": None}, RESULT, USER], TOOLS),
 }
+HOW: dict[str, dict[str, Any]] = {
+    "answer": {"add_generation_prompt": True},
+    "whole": {"add_generation_prompt": False},
+    "continued": {"add_generation_prompt": False, "continue_final_message": True},
+    "thinking off": {"add_generation_prompt": True, "enable_thinking": False, "thinking": False},
+    "documents": {"add_generation_prompt": True, "documents": [{"title": "t", "text": "<x>"}]},
+}
+KNOWN = ("add_generation_prompt", "continue_final_message")
+SPECIALS = {"bos_token": "<|bos|>", "eos_token": "<|eos|>"}
 
 
 @pytest.fixture(scope="module", params=PACKAGES)
@@ -114,23 +127,53 @@ def outcome(make: Any) -> list[int] | None:
 def test_public_templates_make_the_ids_that_transformers_makes(
     templates: dict[str, str], kind: str
 ) -> None:
+    refused = compared(templates, kind, HOW["answer"])
+    assert refused < len(templates) * 0.6, "most render"
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_so_they_do_whatever_else_they_are_told(templates: dict[str, str], how: str) -> None:
+    refused = compared(templates, "said last" if how == "continued" else "tools", HOW[how])
+    assert refused < len(templates) * 0.6, "most render"
+
+
+def compared(templates: dict[str, str], kind: str, how: dict[str, Any]) -> int:
+    """How many of the templates refuse a conversation, having asserted that all others agree.
+
+    It goes the way of a request: from what a client takes to the message and back.
+    """
     messages, tools = CONVERSATIONS[kind]
-    specials = {"bos_token": "<|bos|>", "eos_token": "<|eos|>"}
-    theirs: Any = PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer(), **specials)
+    theirs: Any = PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer(), **SPECIALS)
     content = byte_tokenizer().to_str().encode()
     refused = 0
     for name, source in templates.items():
-        ours = TargetTokenizer(TokenizerFiles(content, source, specials))
+        ours = TargetTokenizer(TokenizerFiles(content, source, SPECIALS))
         try:
             expected = theirs.apply_chat_template(
-                messages,
-                tools=tools,
-                chat_template=source,
-                add_generation_prompt=True,
-                return_dict=False,
+                messages, tools=tools, chat_template=source, return_dict=False, **how
             )
         except Exception:
             expected, refused = None, refused + 1
-        got = outcome(lambda ours=ours: ours.encode_chat(messages, tools))
+        got = outcome(lambda ours=ours: ours.encode_chat(messages, tools, **as_given(how)))
         assert got == expected, name
-    assert refused < len(templates) * 0.6, "most render"
+        if kind == "parts":
+            continue
+        got = outcome(lambda ours=ours: ours.encode(sent(messages, tools, how)))
+        assert got == expected, name
+    return refused
+
+
+def as_given(how: dict[str, Any]) -> dict[str, Any]:
+    named = {name: how[name] for name in KNOWN if name in how}
+    return {**named, "given": {name: how[name] for name in how if name not in KNOWN}}
+
+
+def sent(
+    messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, how: dict[str, Any]
+) -> Prompt:
+    """The prompt as it arrives."""
+    given = as_given(how)
+    told = {"chat_template_kwargs": given.pop("given"), **given}
+    kept = [{name: part for name, part in one.items() if part is not None} for one in messages]
+    chat = Chat([ChatMessage(**one) for one in kept], tools or (), **told)
+    return prompt_from_proto(prompt_to_proto(chat))

@@ -5,9 +5,9 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, NoReturn
 
 import structlog
@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.protocol.generation import ChatMessage, JsonObject
 
 _log = structlog.get_logger(__name__)
 
@@ -29,6 +30,8 @@ MAX_CHARACTERS = 16 * 1024 * 1024
 """Of what a template renders, or of what it makes by repeating: four times a whole message."""
 _SHOWN = 200
 _FILE = "<template>"
+_CONTINUE = "prompt.chat.continue_final_message"
+_MARK = "CONTINUE_FINAL_MESSAGE_TAG "
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 Message = dict[str, Any]
@@ -49,20 +52,24 @@ class ChatTemplates:
         self,
         messages: list[Message],
         tools: list[Message] | None = None,
-        documents: list[Message] | None = None,
+        add_generation_prompt: bool | None = None,
+        continue_final_message: bool = False,
+        given: JsonObject = MappingProxyType({}),
     ) -> str:
-        """The prompt of a conversation, up to where the assistant is to speak.
+        """The prompt of a conversation, as transformers' apply_chat_template makes it.
 
-        Raises InvalidArgument for a conversation that the template refuses or fails at,
-        FailedPrecondition where the model's template is none.
+        It ends where the assistant is to speak, or, to continue the final message, within that.
+        given: what else the template is told by name. Raises InvalidArgument for a conversation
+        that the template refuses or fails at, FailedPrecondition where the model's is none.
         """
-        return self._pick(tools).render(
-            messages=[_message(one) for one in messages],
-            tools=tools,
-            documents=documents,
-            add_generation_prompt=True,
-            **self._special_tokens,
-        )
+        if add_generation_prompt is None:
+            add_generation_prompt = not continue_final_message
+        known = {"tools": tools, "add_generation_prompt": add_generation_prompt}
+        told = {"documents": None, **self._special_tokens, **given, **known}
+        turns, template = [_message(one) for one in messages], self._pick(tools)
+        if continue_final_message:
+            return _continued(turns, lambda marked: template.render({**told, "messages": marked}))
+        return template.render({**told, "messages": turns})
 
     def _pick(self, tools: list[Message] | None) -> "_Compiled":
         """The template for tools where there is one and tools are given, else the default."""
@@ -93,7 +100,8 @@ class _Compiled:
             _log.warning("chat template cannot be used", template=name, reason=reason)
             return cls(None, [], reason)
 
-    def render(self, **given: Any) -> str:
+    def render(self, given: JsonObject) -> str:
+        """What it makes of what it is given by name."""
         if self._template is None:
             raise FailedPrecondition(
                 f"prompt.chat: the model's chat template cannot be used: {self._broken}; "
@@ -101,7 +109,7 @@ class _Compiled:
             )
         try:
             with _deadline(RENDER_SECONDS):
-                return "".join(_bounded(self._template.generate(**given)))
+                return "".join(_bounded(self._template.generate(given)))
         except Exception as error:
             reason = self._reason(error)
             # Without the cause, whose text and frames may hold the conversation.
@@ -221,6 +229,52 @@ def _tojson(
         separators=separators,
         sort_keys=sort_keys,
     )
+
+
+def as_template_message(message: ChatMessage | JsonObject) -> Message:
+    """By name, as templates read it: without what it does not have."""
+    if not isinstance(message, ChatMessage):
+        return dict(message)
+    calls = [_with_arguments(call) for call in message.tool_calls]
+    more = {
+        "name": message.name,
+        "tool_calls": calls,
+        "tool_call_id": message.tool_call_id,
+        "reasoning_content": message.reasoning_content,
+    }
+    said = {"role": message.role, "content": message.content}
+    return {**said, **{name: value for name, value in more.items() if value}}
+
+
+def _with_arguments(call: JsonObject) -> JsonObject:
+    """A call whose arguments are an object: templates write them as JSON, and OpenAI has done so.
+
+    What is no JSON object stays text, as templates may know it.
+    """
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except (ValueError, RecursionError):
+        return call
+    kept = arguments if isinstance(arguments, dict) else function["arguments"]
+    return {**call, "function": {**function, "arguments": kept}}
+
+
+def _continued(messages: list[Message], render: Callable[[list[Message]], str]) -> str:
+    """What `render` makes of a conversation up to the end of its last message's content.
+
+    As transformers finds it: by a mark behind the content.
+    """
+    content = messages[-1].get("content")
+    if not isinstance(content, str):
+        raise InvalidArgument(f"{_CONTINUE}: the final message has no content to continue")
+    text = render([*messages[:-1], {**messages[-1], "content": content + _MARK}])
+    if content.strip() not in text or _MARK.strip() not in text:
+        raise InvalidArgument(f"{_CONTINUE}: the chat template leaves out part of the message")
+    end = text.rindex(_MARK.strip())
+    return text[:end] if text[end:].startswith(_MARK) else text[:end].rstrip()
 
 
 def _message(message: Message) -> Message:

@@ -1,15 +1,15 @@
 """The target's tokenizer and chat template, on Hugging Face tokenizers and Jinja; no torch."""
 
-import dataclasses
 import json
+from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from orchestrator.serving.text.chat_template import ChatTemplates, Message
+from orchestrator.serving.text.chat_template import ChatTemplates, Message, as_template_message
 from orchestrator.serving.text.detokenizer import NO_TEXT, Detokenizer, Vocabulary
 from paceline.errors import FailedPrecondition, InvalidArgument
-from paceline.protocol.generation import ChatMessage, Prompt
+from paceline.protocol.generation import Prompt, chat_of, token_ids_of
 from paceline.protocol.model import TokenizerFiles
 
 CACHED_WORDS = 1_000
@@ -43,21 +43,26 @@ class TargetTokenizer:
         """
         if isinstance(prompt, str):
             return self._ids(prompt, max_positions, specials=True)
-        messages = [part for part in prompt if isinstance(part, ChatMessage)]
-        if messages:
-            turns = [dataclasses.asdict(message) for message in messages]
-            return self.encode_chat(turns, max_positions=max_positions)
-        return tuple(part for part in prompt if isinstance(part, int))
+        if (chat := chat_of(prompt)) is not None:
+            return self.encode_chat(
+                [as_template_message(one) for one in chat.messages],
+                [dict(tool) for tool in chat.tools] or None,
+                max_positions,
+                add_generation_prompt=chat.add_generation_prompt,
+                continue_final_message=chat.continue_final_message,
+                given=chat.chat_template_kwargs,
+            )
+        return token_ids_of(prompt)
 
     def encode_chat(
         self,
         messages: list[Message],
         tools: list[Message] | None = None,
-        documents: list[Message] | None = None,
         max_positions: int | None = None,
+        **how: Any,
     ) -> tuple[int, ...]:
-        """Token ids of a conversation: messages, tools and documents as templates take them."""
-        text = self._templates.render(messages, tools, documents)
+        """Token ids of a conversation, of which templates take the messages; how: as of render."""
+        text = self._templates.render(messages, tools, **how)
         return self._ids(text, max_positions, specials=False)
 
     def detokenizer(self) -> Detokenizer:

@@ -6,7 +6,6 @@ from typing import TypeVar
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import (
     DEFAULT_CHOICES,
-    ChatMessage,
     Delta,
     Finished,
     FinishReason,
@@ -20,9 +19,12 @@ from paceline.protocol.generation import (
     Statistics,
     Token,
     Usage,
+    chat_of,
+    token_ids_of,
 )
 from paceline.protocol.sampling import Sampling
 from paceline.protocol.verdict import Origin, PromptLogprobs
+from paceline.rpc.codec.chat import chat_from_proto, chat_to_proto
 from paceline.rpc.codec.sampling import sampling_from_proto, sampling_to_proto
 from paceline.rpc.codec.verdict import (
     logprobs_from_proto,
@@ -79,20 +81,17 @@ def prompt_to_proto(prompt: Prompt) -> pb.Prompt:
 def _prompt_to_proto(prompt: Prompt) -> pb.Prompt:
     if isinstance(prompt, str):
         return pb.Prompt(text=prompt)
-    messages = [part for part in prompt if isinstance(part, ChatMessage)]
-    if messages:
-        chat = [pb.ChatMessage(role=part.role, content=part.content) for part in messages]
-        return pb.Prompt(chat=pb.Chat(messages=chat))
-    ids = [part for part in prompt if isinstance(part, int)]
-    return pb.Prompt(token_ids=pb.TokenIds(ids=ids))
+    if (chat := chat_of(prompt)) is not None:
+        return pb.Prompt(chat=chat_to_proto(chat))
+    return pb.Prompt(token_ids=pb.TokenIds(ids=token_ids_of(prompt)))
 
 
 def prompt_from_proto(message: pb.Prompt) -> Prompt:
-    """Not checked; empty text when it is left out."""
+    """Not checked, but for what is no JSON: InvalidArgument. Empty text when it is left out."""
     if message.WhichOneof("input") == "token_ids":
         return tuple(message.token_ids.ids)
     if message.WhichOneof("input") == "chat":
-        return tuple(ChatMessage(part.role, part.content) for part in message.chat.messages)
+        return chat_from_proto(message.chat)
     return message.text
 
 

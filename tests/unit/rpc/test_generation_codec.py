@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 
+from paceline.errors import InvalidArgument
 from paceline.protocol import generation, status
-from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.features import OF_ORCHESTRATOR, needed_of_orchestrator
+from paceline.protocol.generation import Chat, ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.limits import RESERVED_KWARGS, check_prompt
 from paceline.protocol.model import Machine
 from paceline.protocol.sampling import Sampling, SamplingParams
 from paceline.rpc.codec.generation import (
     event_from_proto,
     event_to_proto,
+    prompt_from_proto,
     request_from_proto,
     request_to_proto,
 )
@@ -19,7 +23,17 @@ from paceline.rpc.codec.status import status_from_proto, status_to_proto
 from paceline.v1 import generation_pb2, sampling_pb2, status_pb2
 
 EVERY_FIELD = GenerateRequest(
-    prompt=(ChatMessage("user", "say"),),
+    prompt=Chat(
+        (
+            ChatMessage("user", "say"),
+            ChatMessage("assistant", None, "me", ({"b": 1, "a": [2.0, "é"]},), "", "so"),
+            ChatMessage("tool", "", "it", (), "call"),
+        ),
+        ({"z": {"y": 1, "x": None}},),
+        {"enable_thinking": False, "budget": 5},
+        False,
+        True,
+    ),
     model="tiny",
     sampling=Sampling(0.5, 3, 0.9, 0.1, 1.1, 0.2, 0.3, {4: 1.0}, 2),
     seed=1,
@@ -107,3 +121,47 @@ def test_what_is_not_known_of_a_draft_pool_stays_so(pool: status.DraftPoolStatus
     machine = Machine("1.0", "here", 2, 2, 1, 1, 0.0)
     found = status.Status(machine, (), status.Totals(running=1, accepted=2), (pool,))
     assert status_from_proto(status_to_proto(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("chat", "said"),
+    [
+        ({"tools_json": "{tulips"}, "prompt.chat.tools_json is no JSON array of objects"),
+        ({"tools_json": "[1]"}, "prompt.chat.tools_json is no JSON array of objects"),
+        ({"tools_json": "[" * 99999}, "prompt.chat.tools_json is no JSON array of objects"),
+        (
+            {"messages": [{"tool_calls_json": "tulips"}]},
+            "prompt.chat's tool_calls_json is no JSON array of objects",
+        ),
+        (
+            {"chat_template_kwargs_json": '{"a": NaN}'},
+            "prompt.chat.chat_template_kwargs_json is no JSON object",
+        ),
+    ],
+)
+def test_what_is_no_json_is_named_and_not_quoted(chat: dict[str, Any], said: str) -> None:
+    message = generation_pb2.Prompt(chat=generation_pb2.Chat(**chat))
+    with pytest.raises(InvalidArgument) as raised:
+        prompt_from_proto(message)
+    assert str(raised.value) == f"{said}; it must be one, or empty"
+
+
+@pytest.mark.parametrize("name", RESERVED_KWARGS)
+def test_a_name_that_a_conversation_has_fields_for_is_refused(name: str) -> None:
+    chat = Chat((ChatMessage("user", "x"),), chat_template_kwargs={name: 1})
+    with pytest.raises(InvalidArgument, match=f"chat_template_kwargs is '{name}'; it must be with"):
+        check_prompt(chat)
+
+
+def test_an_answer_does_not_begin_where_one_goes_on() -> None:
+    chat = Chat((ChatMessage("user", "x"),), (), {}, True, True)
+    with pytest.raises(InvalidArgument, match=r"add_generation_prompt is True; it must be false"):
+        check_prompt(chat)
+
+
+def test_an_older_orchestrator_is_asked_for_what_it_would_leave_out() -> None:
+    plain = GenerateRequest("x")
+    assert needed_of_orchestrator(plain) == ()
+    assert set(needed_of_orchestrator(EVERY_FIELD)) == set(OF_ORCHESTRATOR)
+    plain_chat = GenerateRequest((ChatMessage("user", "x"),))
+    assert needed_of_orchestrator(plain_chat) == ()

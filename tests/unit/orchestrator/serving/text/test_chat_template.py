@@ -11,6 +11,7 @@ from orchestrator.serving.text.chat_template import ChatTemplates
 from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.engine.torch.tokenizer_files import read_tokenizer
 from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.protocol.generation import Chat, ChatMessage
 from paceline.protocol.model import TokenizerFiles
 from tests.tiny_models import byte_tokenizer
 
@@ -163,3 +164,52 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_read() -> None:
         tokenizer.encode("x" * 71, 10)
     with pytest.raises(InvalidArgument, match="length is 99"):
         tokenizer.encode_chat(USER, max_positions=10)
+
+
+def test_arguments_that_are_text_of_an_object_are_the_object_once() -> None:
+    source = "{{ messages[0].tool_calls[0].function.arguments | tojson }}"
+    files = TokenizerFiles(byte_tokenizer().to_str().encode(), source, {})
+
+    def arguments(given: Any) -> str:
+        call = {"type": "function", "function": {"name": "f", "arguments": given}}
+        chat = Chat((ChatMessage("assistant", None, tool_calls=(call,)),))
+        return byte_tokenizer().decode(TargetTokenizer(files).encode(chat))
+
+    assert arguments('{"b":1,"a":[2.0]}') == arguments({"b": 1, "a": [2.0]})
+    assert arguments("") == arguments({}) == "{}"
+    assert arguments("no JSON") == '"no JSON"'
+    assert arguments("[1]") == '"[1]"'
+
+
+def test_what_a_template_is_told_by_name_wins_over_special_tokens() -> None:
+    assert render("{{ bos_token }}{{ self_ }}", given={"bos_token": "b", "self_": 1}) == "b1"
+    assert render("{{ 1 }}", given={"self": 1, "max_positions": 2}) == "1"
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "reason"),
+    [
+        ("{{ 1 }}", "said", "leaves out part of the message"),
+        ("{{ messages[0].role }}", None, "has no content to continue"),
+    ],
+)
+def test_a_message_that_cannot_be_continued_is_said(
+    source: str, content: str | None, reason: str
+) -> None:
+    template = ChatTemplates({"default": source}, {})
+    message = {"role": "assistant", "content": content}
+    with pytest.raises(InvalidArgument, match=f"continue_final_message: .*{reason}"):
+        template.render([message], continue_final_message=True)
+
+
+def test_the_final_message_is_continued_where_it_ends() -> None:
+    source = "{% for m in messages %}<{{ m.content }}>{% endfor %}{{ add_generation_prompt }}"
+    assert (
+        ChatTemplates({"default": source}, {}).render(
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b "}],
+            continue_final_message=True,
+        )
+        == "<a><b "
+    )
+    assert render("{{ add_generation_prompt }}") == "True"
+    assert render("{{ add_generation_prompt }}", add_generation_prompt=False) == "False"

@@ -88,7 +88,7 @@ def test_a_conversation_is_rendered_as_transformers_does(tmp_path: Path) -> None
     assert files.special_tokens == {"bos_token": "<|bos|>", "eos_token": "<|eos|>"}
     messages = (ChatMessage("system", "Be brief."), ChatMessage("user", "Hi 👋"))
     expected = AutoTokenizer.from_pretrained(folder).apply_chat_template(
-        [{"role": message.role, "content": message.content} for message in messages],
+        [{"role": message.role, "content": message.content or ""} for message in messages],
         add_generation_prompt=True,
         return_dict=False,
     )
