@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,6 +16,11 @@ from paceline.engine.torch.attention import NAME
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators, elementwise
 from paceline.engine.torch.exactness.reference import Reference
 from paceline.engine.torch.fused import FusedModel, knows
+from paceline.engine.torch.generation_config import (
+    default_sampling,
+    eos_token_ids,
+    read_generation_config,
+)
 from paceline.engine.torch.generic import GenericModel
 from paceline.engine.torch.linear import MakeLinear, make_linear, swap_linears
 from paceline.engine.torch.rotary import RopeLength, follow_sessions
@@ -24,8 +28,7 @@ from paceline.engine.torch.runner import ForwardPass
 from paceline.engine.torch.tokenizer_files import read_tokenizer, vocabulary_hash
 from paceline.engine.torch.weights import check_dtypes, check_weights
 from paceline.protocol.model import TokenizerFiles
-
-_log = structlog.get_logger(__name__)
+from paceline.protocol.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class LoadedModel:
     max_positions: int
     rope_length: RopeLength
     eos_token_ids: tuple[int, ...]
+    default_sampling: Sampling
     tokenizer: TokenizerFiles | None
 
 
@@ -66,7 +70,8 @@ def load_model(
         tokenizer = read_tokenizer(folder)
         vocabulary = vocabulary_hash(tokenizer, config.vocab_size)
     with refusing(config, "has a generation_config.json that cannot be read"):
-        ends = eos_token_ids(folder, config)
+        generation = read_generation_config(folder)
+        ends = eos_token_ids(generation, config)
     with refusing(config, "cannot be served"):
         forward, rope_length = _checked_forward(model, config, weights, operators)
     return LoadedModel(
@@ -80,6 +85,7 @@ def load_model(
         max_positions=max_positions(config),
         rope_length=rope_length,
         eos_token_ids=ends,
+        default_sampling=default_sampling(generation),
         tokenizer=tokenizer,
     )
 
@@ -98,6 +104,7 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
             device_map=device,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
+            generation_config=GenerationConfig(),  # the file's would be refused for one bad value
         )
     model, info = loaded
     check_weights(model, info)
@@ -135,30 +142,6 @@ def _fused_or_generic(
         return FusedModel(model, make, silu)
     swap_linears(model, make)
     return GenericModel(model)
-
-
-def eos_token_ids(folder: Path, config: Any) -> tuple[int, ...]:
-    """generation_config.json's, else the model's own; one id or a list.
-
-    Those that are no ids of the vocabulary are left out: no output would ever end with them.
-    """
-    named = [getattr(config, "eos_token_id", None)]
-    if (folder / "generation_config.json").exists():
-        named.insert(0, GenerationConfig.from_pretrained(folder).eos_token_id)
-    for found in named:
-        if ids := _in_vocabulary(found, config.vocab_size):
-            return ids
-    return ()
-
-
-def _in_vocabulary(found: Any, size: int) -> tuple[int, ...]:
-    named = found if isinstance(found, list | tuple) else [found]
-    given = [token for token in named if token is not None]
-    kept = [token for token in given if type(token) is int and 0 <= token < size]
-    if len(kept) < len(given):
-        left = [token for token in given if token not in kept]
-        _log.warning("end tokens are not in the vocabulary", token_ids=left, vocabulary_size=size)
-    return tuple(dict.fromkeys(kept))
 
 
 def _hash_weights(model: PreTrainedModel) -> str:

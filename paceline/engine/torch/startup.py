@@ -69,6 +69,7 @@ def _model_info(settings: EngineSettings, loaded: LoadedModel, numerics: Numeric
         host=socket.gethostname(),
         cores=own_cores(settings.device),
         features=OF_ENGINE,
+        default_sampling=loaded.default_sampling,
     )
 
 

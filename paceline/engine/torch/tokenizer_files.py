@@ -33,7 +33,7 @@ def _templates(folder: Path) -> dict[str, str]:
         files["default"] = default
     if files:
         return {name: path.read_text("utf-8") for name, path in files.items()}
-    written = _read_json(folder / "tokenizer_config.json").get("chat_template")
+    written = read_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(written, list):
         return {one["name"]: one["template"] for one in written}
     return dict(written) if isinstance(written, dict) else {"default": written or ""}
@@ -45,8 +45,8 @@ def _special_tokens(folder: Path) -> dict[str, str]:
     As transformers resolves them: special_tokens_map.json goes before tokenizer_config.json
     unless that lists its added tokens; then the map only adds names that are missing there.
     """
-    settings = _read_json(folder / "tokenizer_config.json")
-    older = _read_json(folder / "special_tokens_map.json")
+    settings = read_json(folder / "tokenizer_config.json")
+    older = read_json(folder / "special_tokens_map.json")
     first, second = (older, settings) if "added_tokens_decoder" in settings else (settings, older)
     found = {name: value for name, value in {**first, **second}.items() if name.endswith("_token")}
     for more in (first, second):
@@ -71,7 +71,8 @@ def vocabulary_hash(tokenizer: TokenizerFiles | None, vocabulary_size: int) -> s
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a file holds, empty without one; FailedPrecondition where it is none."""
     if not path.exists():
         return {}
     try:

@@ -6,10 +6,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from safetensors.torch import save_file
 
 from paceline.catalog import write_version
+from paceline.engine.torch.generation_config import default_sampling
 from paceline.engine.torch.gguf.config import make_config
 from paceline.engine.torch.gguf.gguf_file import GGUFFile, open_gguf
 from paceline.engine.torch.gguf.tokenizer import make_tokenizer
@@ -72,7 +75,8 @@ def _write_model(
     model.config.architectures = [type(model).__name__]
     model.config.dtype = "bfloat16"
     model.config.save_pretrained(folder)
-    _write_generation(vocabulary, folder)
+    settings = _sampling(source) | _ends(vocabulary)
+    (folder / "generation_config.json").write_text(json.dumps(settings, indent=2))
 
 
 def _write_tokenizer(source: GGUFFile, vocabulary: GGUFVocabulary, folder: Path) -> None:
@@ -83,11 +87,37 @@ def _write_tokenizer(source: GGUFFile, vocabulary: GGUFVocabulary, folder: Path)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False))
 
 
-def _write_generation(vocabulary: GGUFVocabulary | None, folder: Path) -> None:
-    settings: dict[str, int | list[int]] = {}
+_SAMPLING = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
+"""What follows general.sampling. in GGUF, and what generation_config.json calls it."""
+
+
+def _sampling(source: GGUFFile) -> dict[str, Any]:
+    """How the model likes to sample, where the file says so."""
+    found = default_sampling(
+        {name: _short(source.get(f"general.sampling.{part}")) for part, name in _SAMPLING.items()}
+    )
+    stated = {name: getattr(found, name) for name in _SAMPLING.values()}
+    kept = {name: value for name, value in stated.items() if value is not None}
+    return {**kept, "do_sample": True} if found.temperature else kept
+
+
+def _short(value: Any) -> Any:
+    """A float32 as the decimal that was meant: 0.6, not 0.6000000238418579."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _ends(vocabulary: GGUFVocabulary | None) -> dict[str, Any]:
+    """The special tokens, and every one that ends a turn."""
+    settings: dict[str, Any] = {}
     if vocabulary is not None:
         ids = {f"{role}_token_id": vocabulary.ids.get(role) for role in ("bos", "pad")}
         settings |= {name: value for name, value in ids.items() if value is not None}
         if ends := vocabulary.ends():  # transformers fails at an empty list
             settings["eos_token_id"] = ends
-    (folder / "generation_config.json").write_text(json.dumps(settings, indent=2))
+    return settings

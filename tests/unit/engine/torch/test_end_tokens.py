@@ -1,13 +1,11 @@
 """End tokens as model folders name them: whatever no output can end with is left out."""
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from paceline.engine.torch.loading import eos_token_ids
+from paceline.engine.torch.generation_config import eos_token_ids
 
 
 @pytest.mark.parametrize(
@@ -26,10 +24,8 @@ from paceline.engine.torch.loading import eos_token_ids
     ],
 )
 def test_ids_beyond_the_vocabulary_below_0_and_none_are_left_out(
-    tmp_path: Path, own: Any, generation: Any, expected: tuple[int, ...]
+    own: Any, generation: Any, expected: tuple[int, ...]
 ) -> None:
-    if generation != "absent":
-        content = {"eos_token_id": generation}
-        (tmp_path / "generation_config.json").write_text(json.dumps(content))
+    content = {} if generation == "absent" else {"eos_token_id": generation}
     config = SimpleNamespace(eos_token_id=own, vocab_size=100)
-    assert eos_token_ids(tmp_path, config) == expected
+    assert eos_token_ids(content, config) == expected

@@ -1,5 +1,6 @@
 """Models converted from GGUF: the logits of the original, or a refusal that names why."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from transformers import (
 )
 
 from paceline.engine.torch.gguf.convert import convert_gguf
+from paceline.engine.torch.loading import load_model
 from paceline.errors import FailedPrecondition
+from paceline.protocol.sampling import Sampling
 from tests.gguf_files import Fill, byte_level_vocabulary, tiny_model, write_gguf
 
 IDS = torch.arange(40)[None] % 250
@@ -389,6 +392,23 @@ def test_a_model_without_end_tokens_generates_in_transformers_too(tmp_path: Path
     converted: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "folder")
     assert converted.generation_config.eos_token_id is None
     assert converted.generate(IDS[:, :4], max_new_tokens=2, do_sample=False).shape == (1, 6)
+
+
+def test_how_the_model_likes_to_sample_is_kept(tmp_path: Path) -> None:
+    def fill(writer: gguf.GGUFWriter) -> None:
+        plain(writer)
+        writer.add_float32("general.sampling.temp", 0.6)
+        writer.add_int32("general.sampling.top_k", 20)
+        writer.add_float32("general.sampling.top_p", 1.5)  # is left out
+        writer.add_float32("general.sampling.penalty_repeat", 1.05)
+
+    file = write_gguf(tmp_path / "model.gguf", "llama", tiny_model(config("llama")), fill)
+    convert_gguf(file, tmp_path / "folder")
+    content = json.loads((tmp_path / "folder" / "generation_config.json").read_text())
+    said = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.05, "do_sample": True}
+    assert content == said
+    loaded = load_model(tmp_path / "folder", torch.float64)
+    assert loaded.default_sampling == Sampling(0.6, 20, repetition_penalty=1.05)
 
 
 def test_heads_are_all_of_keys_where_the_file_does_not_count_those(tmp_path: Path) -> None:
