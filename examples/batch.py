@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from paceline.client import SyncClient
 from paceline.protocol.generation import GenerateRequest
-from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.sampling import Sampling
 
 PROMPTS = ("The capital of France is", "The opposite of hot is", "Two plus two is")
 
@@ -17,7 +17,7 @@ with (
     def ask(prompt: str) -> str:
         request = GenerateRequest(
             prompt,
-            sampling=SamplingParams(temperature=0),
+            sampling=Sampling(temperature=0),
             max_tokens=12,
             stop=(".", "\n"),
             logprobs=1,

@@ -33,6 +33,7 @@ async def main(address: str) -> None:
                 prompt=tuple(known["prompt"]),
                 seed=generation.started.seed,
                 max_tokens=generation.started.max_tokens,
+                sampling=generation.started.sampling or REQUEST.sampling,
                 output_token_ids=tuple(known["tokens"]),
                 fingerprint=generation.started.fingerprint,
             )

@@ -5,13 +5,13 @@ import sys
 
 from paceline.client import Client
 from paceline.protocol.generation import ChatMessage, GenerateRequest
-from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.sampling import Sampling
 
 
 async def main(address: str) -> None:
     request = GenerateRequest(
         prompt=(ChatMessage("user", "Write a function that reverses a string."),),
-        sampling=SamplingParams(temperature=0.7, top_p=0.95),
+        sampling=Sampling(temperature=0.7, top_p=0.95),
         max_tokens=64,
     )
     async with Client(address) as client:

@@ -6,12 +6,11 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from paceline.protocol.generation import GenerateRequest, Prompt, Speculation
 from paceline.protocol.limits import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS
-from paceline.protocol.sampling import MAX_TEMPERATURE, SamplingParams
+from paceline.protocol.sampling import MAX_TEMPERATURE, Sampling
 from paceline.rpc.wire_ranges import UINT32, UINT64
 from paceline_tools.cli.flags import MOST_TOKENS, ORCHESTRATOR, Finite, OrchestratorAddress, Text
 
 StopString = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]
-_NEUTRAL = SamplingParams()
 
 
 class RequestOptions(BaseModel):
@@ -22,20 +21,23 @@ class RequestOptions(BaseModel):
     max_tokens: int | None = Field(
         None, ge=1, le=MOST_TOKENS, description="Most tokens to generate."
     )
-    temperature: float = Field(
-        _NEUTRAL.temperature,
+    temperature: float | None = Field(
+        None,
         ge=0,
         le=MAX_TEMPERATURE,
-        description="Divides the logits; 0 takes the best token.",
+        description="Divides the logits; 0 takes the best token. Unless given, as the model's "
+        "generation_config.json says, else 1.",
     )
-    top_p: Finite = Field(
-        _NEUTRAL.top_p, description="Keeps the best tokens that reach this probability."
+    top_p: Finite | None = Field(
+        None,
+        description="Keeps the best tokens that reach this probability; 1 keeps all. Unless given, "
+        "likewise, else 1.",
     )
-    top_k: int = Field(
-        _NEUTRAL.top_k,
+    top_k: int | None = Field(
+        None,
         ge=0,
         le=UINT32[-1],
-        description="Keeps the best tokens, so many; 0 keeps all.",
+        description="Keeps the best tokens, so many; 0 keeps all. Unless given, likewise, else 0.",
     )
     seed: int | None = Field(
         None, ge=0, le=UINT64[-1], description="Seed of the noise; one is drawn if not set."
@@ -54,9 +56,7 @@ class RequestOptions(BaseModel):
         return GenerateRequest(
             prompt=prompt,
             model=self.model,
-            sampling=SamplingParams(
-                temperature=self.temperature, top_p=self.top_p, top_k=self.top_k
-            ),
+            sampling=Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k),
             seed=self.seed,
             max_tokens=self.max_tokens,
             n=n,

@@ -85,6 +85,8 @@ def as_json(result: Result) -> dict[str, Any]:
         "model": result.started.model,
         "fingerprint": result.started.fingerprint,
     }
+    if result.started.sampling is not None:
+        shown["sampling"] = dataclasses.asdict(result.started.sampling)
     if len(result.choices) > 1:
         shown["choices"] = [_choice(choice) for choice in result.choices]
     return shown

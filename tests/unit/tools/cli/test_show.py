@@ -1,5 +1,6 @@
 """What a person and a script see of an output."""
 
+import dataclasses
 import io
 import json
 import tomllib
@@ -19,6 +20,7 @@ from paceline.protocol.generation import (
     Token,
     Usage,
 )
+from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.verdict import Origin
 from paceline_tools.cli.app import main
 from paceline_tools.cli.show import as_json, show_delta
@@ -36,6 +38,12 @@ RESULT = Result(
         ),
     ),
 )
+
+
+def test_the_sampling_that_holds_is_shown() -> None:
+    started = dataclasses.replace(RESULT.started, sampling=SamplingParams(0.6, 20))
+    shown = as_json(dataclasses.replace(RESULT, started=started))["sampling"]
+    assert (shown["temperature"], shown["top_k"], shown["top_p"]) == (0.6, 20, 1.0)
 
 
 def test_one_object_has_all_that_scripts_need() -> None:
