@@ -1,5 +1,6 @@
-"""python -m tests.supported_models: writes docs/models.md anew."""
+"""python -m tests.supported_models: tries all models anew; writes their table, and its page."""
 
+import json
 import re
 import tempfile
 from collections import defaultdict
@@ -9,23 +10,11 @@ import torch
 
 from paceline.engine.torch.loading import load_model
 from paceline.errors import FailedPrecondition
+from paceline.model_files.model_types import NOT_TRIED, SERVED, TABLE
 from tests.tiny_architectures import MODEL_TYPES, NOT_BUILT, tiny_architecture
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
-SERVED = "served"
-HEAD = """\
-# Models
-
-Every causal language model of transformers 5.23, by `model_type` of its config.json. Each was made
-tiny, with random weights: those that are served give transformers' logits to 1e-6 in float64, in
-pieces, beside other sessions and after a rollback; all others are refused when they are loaded,
-with the reason here. Tests hold both. To make this page anew:
-
-```
-.venv/bin/python -m tests.supported_models
-```
-
-"""
+BEGIN, END = "<!-- python -m tests.supported_models -->\n", "<!-- end -->\n"
 
 
 def outcome(model_type: str, folder: Path) -> str:
@@ -52,28 +41,30 @@ def reason(error: str) -> str:
     return "cannot be loaded alone"
 
 
-def documented() -> dict[str, str]:
-    """What the page says of each model."""
-    outcomes: dict[str, str] = {}
-    for line in PAGE.read_text().splitlines():
-        if match := re.fullmatch(r"\| (.*) \| (`.*`) \|", line):
-            outcomes |= dict.fromkeys(re.findall(r"`([^`]*)`", match[2]), match[1])
-    return outcomes
-
-
-def page() -> str:
-    """The whole page."""
+def tried() -> dict[str, list[str]]:
+    """Model types by outcome: those that are served, then the others, most of a kind first."""
     by_outcome: dict[str, list[str]] = defaultdict(list)
     for model_type in MODEL_TYPES:
         if model_type in NOT_BUILT:
-            by_outcome[f"not tried: {NOT_BUILT[model_type]}"].append(model_type)
+            by_outcome[f"{NOT_TRIED}: {NOT_BUILT[model_type]}"].append(model_type)
             continue
         with tempfile.TemporaryDirectory() as folder:
             by_outcome[outcome(model_type, Path(folder))].append(model_type)
     order = sorted(by_outcome, key=lambda one: (one != SERVED, -len(by_outcome[one])))
-    rows = [f"| {one} | {', '.join(f'`{name}`' for name in by_outcome[one])} |" for one in order]
-    return HEAD + "\n".join(["| | models |", "|---|---|", *rows]) + "\n"
+    return {one: by_outcome[one] for one in order}
+
+
+def page() -> str:
+    """The page, with the table as it stands in the package."""
+    table: dict[str, list[str]] = json.loads(TABLE.read_text("utf-8"))
+    rows = [
+        f"| {one} | {', '.join(f'`{name}`' for name in names)} |" for one, names in table.items()
+    ]
+    lines = "\n".join(["| | models |", "|---|---|", *rows])
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    return f"{before}{BEGIN}{lines}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
+    TABLE.write_text(json.dumps(tried(), indent=1) + "\n")
     PAGE.write_text(page())

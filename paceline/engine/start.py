@@ -5,14 +5,19 @@ from prometheus_client import CollectorRegistry
 from paceline.engine import simulated
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.settings import EngineSettings
+from paceline.model_files.check import check_model
 
 
 def start(
     settings: EngineSettings, registry: CollectorRegistry, *, drafts: bool = False
 ) -> StartedEngine:
-    """Start what --model names; drafts: as a draft. A simulated model never imports torch."""
+    """Start what --model names; drafts: as a draft.
+
+    A simulated model never imports torch, nor does one whose files show that it cannot be served.
+    """
     if simulated.is_simulated(settings.model):
         return simulated.start_simulated(settings, registry, drafts=drafts)
+    check_model(settings.model)
     from paceline.engine.torch.startup import start_torch  # torch, needed here only
 
     return start_torch(settings, registry)

@@ -3,8 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tests.model_folders import model_folder_of, write_json
+from tests.tiny_models import tiny_model
 
 PROGRAM = """
 from orchestrator.settings import OrchestratorSettings
@@ -33,3 +38,53 @@ def test_what_stops_a_server_is_said(loads: bool) -> None:
     assert (process.returncode, said["event"]) == (1, "stopped")
     assert said["exception"][0]["type"] == "ValueError"
     assert ("tulips" in process.stderr) is not loads
+
+
+def truncated(folder: Path) -> str:
+    path = model_folder_of(folder) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    return f"{path} is truncated: it has 131 bytes of 132; fetch it again"
+
+
+def misshapen(folder: Path) -> str:
+    config = json.loads((tiny_model(folder) / "config.json").read_text())
+    write_json(folder / "config.json", {**config, "vocab_size": 300})
+    return "the weights do not fit: lm_head.weight has shape (258, 64) instead of (300, 64), "
+
+
+def missing(folder: Path) -> str:
+    config = json.loads((tiny_model(folder) / "config.json").read_text())
+    write_json(folder / "config.json", {**config, "num_hidden_layers": 3})
+    return "the weights lack tensors: model.layers.2.input_layernorm.weight, "
+
+
+def unknown(folder: Path) -> str:
+    config = json.loads((tiny_model(folder) / "config.json").read_text())
+    write_json(folder / "config.json", {**config, "hidden_act": "nope"})
+    return (
+        "model type 'llama' cannot be loaded: its files name 'nope', which transformers does "
+        "not know, or lack it"
+    )
+
+
+def absent(folder: Path) -> str:
+    return f"'{folder}' does not exist"
+
+
+MODULES = ("target_server", "draft_server")
+
+
+@pytest.mark.parametrize("spoil", [absent, truncated, misshapen, missing, unknown])
+def test_a_model_that_cannot_be_served_is_one_line(
+    spoil: Callable[[Path], str], tmp_path: Path
+) -> None:
+    reason = spoil(tmp_path / "model")
+    for module in MODULES if spoil in {absent, truncated} else MODULES[:1]:
+        ports = ["--port=0", "--health-port=0", "--metrics-port=0", "--host=127.0.0.1"]
+        command = [sys.executable, "-m", module, f"--model={tmp_path / 'model'}", *ports]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        [line] = (process.stdout + process.stderr).splitlines()
+        said = json.loads(line)
+        assert (process.returncode, said["event"]) == (1, "stopped")
+        assert said["reason"].startswith(reason)
+        assert "exception" not in said

@@ -34,6 +34,8 @@ def _reason(config: Any, what: str, error: Exception) -> str:
     kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if error.args == (NAME,) or not getattr(kind, "_supports_attention_backend", True):
         return f"{what}: it attends by code of its own"
+    if isinstance(error, KeyError):
+        return f"{what}: its files name {error}, which transformers does not know, or lack it"
     return f"{what}: {in_a_line(error, kind=not isinstance(error, NotImplementedError))}"
 
 

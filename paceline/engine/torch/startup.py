@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 import torch
+import transformers
 from prometheus_client import CollectorRegistry
 
 from paceline.engine.interfaces import StartedEngine
@@ -21,7 +22,7 @@ from paceline.engine.torch.model_folder import resolve_model
 from paceline.engine.torch.padding import NO_PADDING, Padding, batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from paceline.engine.worker import start_worker
-from paceline.errors import FailedPrecondition
+from paceline.errors import FailedPrecondition, InvalidArgument, in_a_line
 from paceline.machine import own_cores
 from paceline.protocol.features import OF_ENGINE
 from paceline.protocol.model import ModelInfo
@@ -36,6 +37,10 @@ def start_torch(settings: EngineSettings, registry: CollectorRegistry) -> Starte
     batch where they should not.
     """
     torch.set_num_threads(settings.threads)
+    check_device(settings.device)
+    # What matters of its reports is in our errors, a line each.
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     loaded, runner, numerics = _load(settings)
     model = _model_info(settings, loaded, numerics)
     engine = start_worker(settings, runner, registry)
@@ -46,6 +51,16 @@ def start_torch(settings: EngineSettings, registry: CollectorRegistry) -> Starte
         batch_invariant=model.batch_invariant,
     )
     return StartedEngine(engine, model, loaded.tokenizer, settings.threads)
+
+
+def check_device(name: str) -> None:
+    """Raise InvalidArgument where torch has no such device here."""
+    try:
+        torch.empty(1, device=name)
+    except Exception as error:
+        reason = in_a_line(error, kind=False).partition("device type at start")[0]
+        limit = f"a device that torch has here, such as cpu ({reason.strip()})"
+        raise InvalidArgument.of("--device", name, limit) from error
 
 
 @dataclass(frozen=True, slots=True)

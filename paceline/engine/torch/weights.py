@@ -40,7 +40,10 @@ def check_weights(model: nn.Module, info: dict[str, Any]) -> None:
         ("have tensors that the model has no place for", sorted(homeless)),
     ):
         if names:
-            raise FailedPrecondition(f"the weights {what}: {_some(names)}")
+            raise FailedPrecondition(
+                f"the weights {what}: {_some(names)}. They are not those of config.json beside "
+                "them: fetch both again, of one revision"
+            )
 
 
 def check_dtypes(folder: Path) -> None:

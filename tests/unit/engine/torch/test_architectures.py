@@ -14,8 +14,9 @@ from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from paceline.errors import FailedPrecondition
+from paceline.model_files.model_types import outcomes
 from tests.marks import slow
-from tests.supported_models import documented, reason
+from tests.supported_models import PAGE, page, reason
 from tests.tiny_architectures import MODEL_TYPES, NOT_BUILT, VOCABULARY, tiny_architecture
 
 BUILT = [name for name in MODEL_TYPES if name not in NOT_BUILT]
@@ -74,7 +75,7 @@ def check_refusal(model_type: str, error: str) -> None:
     assert REFUSED.get(model_type, "") in error
     assert "model type" in error
     assert "\n" not in error
-    assert documented()[model_type] == reason(error)
+    assert outcomes()[model_type] == reason(error)
 
 
 def in_pieces(runner: ModelRunner) -> Logits:
@@ -114,12 +115,16 @@ def test_it_is_computed_as_transformers_does_or_refused(model_type: str, tmp_pat
         check_refusal(model_type, str(loaded))
         return
     assert model_type not in REFUSED
-    assert documented()[model_type] == "served"
+    assert outcomes()[model_type] == "served"
     padding = batch_invariant(torch.float64)
     runner = ModelRunner(loaded.forward, loaded.device, padding, loaded.rope_length.of)
     expected = of_transformers(tmp_path)
     limit = 1e-6 * np.abs(expected).max()
     np.testing.assert_allclose(in_pieces(runner), expected, rtol=0, atol=limit)
+
+
+def test_the_page_has_the_table_that_models_are_checked_by() -> None:
+    assert PAGE.read_text("utf-8") == page()
 
 
 def test_hardly_any_is_left_out() -> None:

@@ -15,6 +15,8 @@ from paceline.engine.torch.exactness.operators import BatchInvariantOperators
 from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
+from paceline.engine.torch.startup import check_device
+from paceline.errors import InvalidArgument
 from tests.tiny_models import CONFIGS, VOCABULARY, tiny_model
 
 MakeRunner = Callable[[str, str], ModelRunner]
@@ -106,3 +108,14 @@ def test_a_prompt_piece_needs_no_logits(make_runner: MakeRunner) -> None:
     [logits] = runner.forward([(cache, Span(0, (1, 2, 3), 0))])
     assert logits.shape == (0, VOCABULARY)
     assert cache.length == 3
+
+
+@pytest.mark.parametrize("name", ["nope", "cuda:99"])
+def test_a_device_that_is_not_here(name: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_device(name)
+    assert str(caught.value).startswith(
+        f"--device is '{name}'; it must be a device that torch has here, such as cpu ("
+    )
+    assert "\n" not in str(caught.value)
+    check_device("cpu")
