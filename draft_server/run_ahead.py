@@ -25,6 +25,7 @@ class RunAhead:
     def __init__(self, opening: Opening) -> None:
         """Begin at the end of the opening's tokens, with no lookahead."""
         self._opening = opening
+        self._allowed = frozenset(opening.sampling.allowed_token_ids)
         committed = opening.prompt_token_ids + opening.output_token_ids
         self._path = BranchedPath(committed, opening.max_length, opening.stop_token_ids)
         self._inbox = AdvanceInbox(len(committed))
@@ -167,9 +168,23 @@ class RunAhead:
         confidence = float(match.length)
         tokens = [
             DraftToken(token, confidence, Drafter.NGRAM)
-            for token in self._up_to_stop(match.following)
+            for token in self._up_to_stop(self._possible(match.following))
         ]
         return self.propose(tokens)
+
+    def _possible(self, following: tuple[int, ...]) -> tuple[int, ...]:
+        """Tokens up to the first that cannot be taken: the target never agrees with that one."""
+        sampling = self._opening.sampling
+        if not sampling.forbids:
+            return following
+        output = self.tokens[len(self._opening.prompt_token_ids) :]
+        for index, token in enumerate(following):
+            if (self._allowed and token not in self._allowed) or token in sampling.bad_after(
+                output
+            ):
+                return following[:index]
+            output.append(token)
+        return following
 
     def _up_to_stop(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         for index, token in enumerate(tokens):

@@ -5,14 +5,15 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.serving.text.tokenizer import TargetTokenizer
+from orchestrator.serving.text.bad_words import bad_sequences
+from orchestrator.serving.text.tokenizer import NO_TOKENIZER, TargetTokenizer
 from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.protocol.features import OF_ORCHESTRATOR, needed_of_target
 from paceline.protocol.generation import GenerateRequest, Started
 from paceline.protocol.hashing import mix
-from paceline.protocol.limits import check_features, check_fingerprint, check_opening
+from paceline.protocol.limits import FIT, check_features, check_fingerprint, check_opening
 from paceline.protocol.model import KVSize, ModelInfo
-from paceline.protocol.sampling import Sampling
+from paceline.protocol.sampling import Sampling, SamplingParams
 from paceline.protocol.session import Opening
 
 
@@ -42,23 +43,24 @@ def admit(
 ) -> list[Opening]:
     """The sessions to open, one a choice; raises what is wrong with the request.
 
-    kv_sizes: as of fit_kv.
+    kv_sizes: as of fit_kv. A prompt that is only scored is opened for one token.
     """
     check_features(asked.required_features, OF_ORCHESTRATOR)
     check_fingerprint(asked.fingerprint, model)
-    if asked.stop and not tokenizer.has_text:
-        raise FailedPrecondition("stop: the model has no tokenizer.json: its tokens have no text")
-    prompt = tokenizer.encode(asked.prompt, model.max_positions)
+    for field in ("stop", "bad_words"):
+        if getattr(asked, field) and not tokenizer.has_text:
+            raise FailedPrecondition(f"{field}: {NO_TOKENIZER}")
+    prompt = _prompt(asked, model, tokenizer, defaults.max_tokens)
     room = max(1, model.max_positions - len(prompt))
+    most, sampling = asked.max_tokens, _sampling(asked, defaults.sampling(model), tokenizer)
     stop = set(asked.stop_token_ids) | (set() if asked.ignore_eos else set(model.eos_token_ids))
-    sampling = asked.sampling.over(defaults.sampling(model))
     openings = [
         Opening(
             request_id=request_id,
             prompt_token_ids=prompt,
             sampling=sampling,
             seed=seed,
-            max_tokens=asked.max_tokens or min(defaults.max_tokens, room),
+            max_tokens=min(defaults.max_tokens, room) if most is None else max(1, most),
             output_token_ids=asked.output_token_ids,
             stop_token_ids=frozenset(stop),
             required_features=needed_of_target(asked),
@@ -75,6 +77,32 @@ def admit(
     return fit_kv(openings, kv_sizes, shorten=asked.max_tokens is None)
 
 
+def _prompt(
+    asked: GenerateRequest, model: ModelInfo, tokenizer: TargetTokenizer, default_max_tokens: int
+) -> tuple[int, ...]:
+    """Token ids of the prompt, as far as they are kept. A resumed one was cut when it began."""
+    kept = asked.truncate_prompt_tokens
+    if kept is None or asked.output_token_ids:
+        return tokenizer.encode(asked.prompt, model.max_positions)
+    if kept == FIT:
+        positions = model.max_positions
+        default = min(default_max_tokens, positions // 2)
+        kept = positions - max(1, default if asked.max_tokens is None else asked.max_tokens)
+    return tokenizer.encode(asked.prompt)[-max(1, kept) :]
+
+
+def _sampling(
+    asked: GenerateRequest, default: Sampling, tokenizer: TargetTokenizer
+) -> SamplingParams:
+    """The request's sampling parameters, with the tokens of its bad words."""
+    sampling = asked.sampling.over(default)
+    if not asked.bad_words:
+        return sampling
+    words = bad_sequences(asked.bad_words, tokenizer.encode_part)
+    known = sampling.bad_words_token_ids  # of a request made of Started: the same ones
+    return dataclasses.replace(sampling, bad_words_token_ids=tuple(dict.fromkeys((*known, *words))))
+
+
 def started(openings: list[Opening], asked: GenerateRequest, model: ModelInfo) -> Started:
     """What the client is told before any token."""
     first = openings[0]
@@ -85,7 +113,7 @@ def started(openings: list[Opening], asked: GenerateRequest, model: ModelInfo) -
         fingerprint=first.fingerprint,
         seed=first.seed if asked.seed is None else asked.seed,
         prompt_token_ids=first.prompt_token_ids,
-        max_tokens=first.max_tokens,
+        max_tokens=first.max_tokens if asked.max_tokens is None else asked.max_tokens,
         choice_seeds=seeds,
         sampling=first.sampling,
     )

@@ -22,13 +22,21 @@ import structlog
 from orchestrator.serving.admission import Defaults, admit, started
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.event_buffer import EventBuffer
-from orchestrator.serving.output import OutputStream
+from orchestrator.serving.output import OutputStream, ScoredPrompt
 from orchestrator.serving.served_models import ServedModels
+from orchestrator.serving.text.output_text import OutputText
 from orchestrator.serving.text.threads import TextThreads
+from orchestrator.serving.text.tokenizer import TargetTokenizer
 from orchestrator.settings import OrchestratorSettings
 from paceline.errors import Aborted
-from paceline.protocol.generation import GenerateEvent, GenerateRequest, Model, Prompt
-from paceline.protocol.limits import check_prompt, check_request
+from paceline.protocol.generation import (
+    GenerateEvent,
+    GenerateRequest,
+    Model,
+    Prompt,
+    Speculation,
+)
+from paceline.protocol.limits import check_prompt, check_request, check_token_ids
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.session import Opening
 from paceline.rpc.request_id import adopt
@@ -64,8 +72,9 @@ class Serving:
         model, choices = await self._admit(request, request_id, event_buffer, seconds)
         openings = [choice.opening for choice in choices]
         with self._known(openings, event_buffer):
+            speculation = Speculation.OFF if request.max_tokens == 0 else request.speculation
             run = asyncio.create_task(
-                self._runner.run(choices, request.speculation, model, event_buffer, seconds)
+                self._runner.run(choices, speculation, model, event_buffer, seconds)
             )
             try:
                 yield started(openings, request, model)
@@ -84,6 +93,16 @@ class Serving:
             seconds, lambda: tokenizer.encode(prompt, picked.max_positions)
         )
 
+    async def detokenize(
+        self, token_ids: tuple[int, ...], model: str, *, skip_special_tokens: bool, seconds: float
+    ) -> str:
+        """The text of `token_ids`, as a text of its own: what tokenize made ids of."""
+        picked, tokenizer = await self._models.pick(model)
+        check_token_ids("token_ids", token_ids, picked.vocabulary_size)
+        return await self._threads.run(
+            seconds, lambda: tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+        )
+
     def models(self) -> list[Model]:
         """The models of the targets that are there, once their tokenizers are too."""
         return self._models.list()
@@ -98,10 +117,9 @@ class Serving:
 
         def choices() -> list[OutputStream]:
             openings = admit(request, model, kv_sizes, tokenizer, request_id, self._defaults)
+            kind = ScoredPrompt if request.max_tokens == 0 else OutputStream
             return [
-                OutputStream(
-                    one, tokenizer.detokenizer(), request.stop, arrived, event_buffer, index
-                )
+                kind(one, _text(request, one, tokenizer), arrived, event_buffer, index)
                 for index, one in enumerate(openings)
             ]
 
@@ -121,3 +139,9 @@ class Serving:
             for key in keys:
                 if self._running.get(key) is event_buffer:
                     del self._running[key]
+
+
+def _text(request: GenerateRequest, opening: Opening, tokenizer: TargetTokenizer) -> OutputText:
+    """Text of one choice, at its beginning."""
+    detokenizer = tokenizer.detokenizer(skip_special_tokens=request.skip_special_tokens)
+    return OutputText(opening, detokenizer, request.stop, include_stop=request.include_stop)

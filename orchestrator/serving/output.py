@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.stream_statistics import StreamStatistics
-from orchestrator.serving.text.detokenizer import Detokenizer
 from orchestrator.serving.text.output_text import OutputText
 from orchestrator.speculation.estimates.counts import PoolCounts
 from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
@@ -36,19 +35,18 @@ class OutputStream:
     def __init__(
         self,
         opening: Opening,
-        detokenizer: Detokenizer,
-        stop: tuple[str, ...],
+        text: OutputText,
         arrived: float,
         event_buffer: EventBuffer,
         choice_index: int = 0,
     ) -> None:
         """Begin behind the opening's output tokens, as if they had been emitted here.
 
-        arrived: when the request came, on the event loop's clock. begun, which
-        others may wait for, is set with the first delta.
+        text: of the output, at its beginning. arrived: when the request came, on the event loop's
+        clock. begun, which others may wait for, is set with the first delta.
         """
         self.opening = opening
-        self._text = OutputText(opening, detokenizer, stop)
+        self._text = text
         self._event_buffer = event_buffer
         self._choice_index = choice_index
         self._output: list[int] = []
@@ -188,3 +186,19 @@ class OutputStream:
             if self._text.stop_string:
                 break
         return tokens
+
+
+class ScoredPrompt(OutputStream):
+    """A choice of which only the prompt's logprobs are wanted: the first verdict ends it.
+
+    The target is asked for one token, as it decides nothing without one, and that is left out.
+    """
+
+    @property
+    def remaining(self) -> int:
+        """1 until the verdict has come."""
+        return 1 if self.cached_tokens is None else 0
+
+    def emit(self, timed: TimedVerdict) -> None:
+        """Note that the whole prompt was computed."""
+        self.cached_tokens = timed.verdict.cached_tokens

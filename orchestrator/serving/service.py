@@ -11,6 +11,7 @@ from paceline.rpc.codec.generation import (
     model_to_proto,
     prompt_from_proto,
     request_from_proto,
+    skips_special_tokens,
 )
 from paceline.rpc.deadline import remaining
 from paceline.rpc.request_id import current_request_id
@@ -44,6 +45,18 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         prompt = prompt_from_proto(request.prompt)
         ids = await self._serving.tokenize(prompt, request.model, seconds=remaining(context))
         return generation_pb2.TokenizeResponse(token_ids=ids)
+
+    async def Detokenize(
+        self, request: generation_pb2.DetokenizeRequest, context: Context
+    ) -> generation_pb2.DetokenizeResponse:
+        """The text of ids."""
+        text = await self._serving.detokenize(
+            tuple(request.token_ids),
+            request.model,
+            skip_special_tokens=skips_special_tokens(request),
+            seconds=remaining(context),
+        )
+        return generation_pb2.DetokenizeResponse(text=text)
 
     async def ListModels(
         self, request: generation_pb2.ListModelsRequest, context: Context

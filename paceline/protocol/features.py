@@ -13,6 +13,7 @@ from paceline.protocol.generation import (
 )
 
 LOGPROBS, PROMPT_LOGPROBS = "logprobs", "prompt_logprobs"
+ALLOWED_TOKEN_IDS, BAD_WORDS = "allowed_token_ids", "bad_words"
 VOCABULARY_MAP = "vocabulary_map"
 """A draft that knows it reads and proposes in ids of the target's vocabulary."""
 SHARED_CALLS = "shared_calls"
@@ -22,22 +23,30 @@ CHAT_TEMPLATE = "chat_template"
 """What a conversation has beside messages of role and content."""
 
 OF_ORCHESTRATOR = (
+    ALLOWED_TOKEN_IDS,
+    BAD_WORDS,
     "cache_salt",
     CHAT_TEMPLATE,
+    "include_stop",
     LOGPROBS,
     "n",
     "priority",
     PROMPT_LOGPROBS,
+    "skip_special_tokens",
     "stop",
+    "truncate_prompt_tokens",
 )
 """What GenerateRequest.required_features may name."""
-OF_ENGINE = (LOGPROBS, PROMPT_LOGPROBS)
+OF_ENGINE = (ALLOWED_TOKEN_IDS, BAD_WORDS, LOGPROBS, PROMPT_LOGPROBS)
 """What Open.required_features may name where our own engine runs the model."""
 
 
 def needed_of_target(request: GenerateRequest) -> tuple[str, ...]:
     """What a target must know to answer `request`."""
+    sampling = request.sampling
     needed = {
+        ALLOWED_TOKEN_IDS: bool(sampling.allowed_token_ids),
+        BAD_WORDS: bool(request.bad_words or sampling.bad_words_token_ids),
         LOGPROBS: request.logprobs is not None,
         PROMPT_LOGPROBS: request.prompt_logprobs is not None,
     }
@@ -49,9 +58,12 @@ def needed_of_orchestrator(request: GenerateRequest) -> tuple[str, ...]:
     needed = {
         "cache_salt": bool(request.cache_salt),
         CHAT_TEMPLATE: _templated(chat_of(request.prompt)),
+        "include_stop": request.include_stop,
         "n": request.n != DEFAULT_CHOICES,
         "priority": request.priority != 0,
+        "skip_special_tokens": not request.skip_special_tokens,
         "stop": bool(request.stop),
+        "truncate_prompt_tokens": request.truncate_prompt_tokens is not None,
     }
     found = tuple(name for name, holds in needed.items() if holds)
     return (*found, *needed_of_target(request))

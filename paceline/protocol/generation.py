@@ -103,6 +103,10 @@ class GenerateRequest:
     prompt_logprobs: int | None = None
     priority: int = 0
     cache_salt: str = ""
+    include_stop: bool = False
+    skip_special_tokens: bool = True
+    bad_words: tuple[str, ...] = ()
+    truncate_prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

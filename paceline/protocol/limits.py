@@ -12,6 +12,10 @@ from paceline.protocol.vocabulary import VocabularyMap
 MAX_CHOICES = 16
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 256
+MAX_BAD_WORDS = 256
+MAX_BAD_WORD_CHARACTERS = 256
+FIT = -1
+"""truncate_prompt_tokens: as many as leave room for the output."""
 MAX_LOGPROBS = 20
 MAX_PRIORITY = 100
 MAX_SALT_CHARACTERS = 128
@@ -31,11 +35,12 @@ def check_request(request: GenerateRequest) -> None:
     check_prompt(request.prompt)
     request.sampling.validate()
     _check("n", request.n, f"from 1 to {MAX_CHOICES}", 1 <= request.n <= MAX_CHOICES)
-    if request.max_tokens is not None:
-        _check("max_tokens", request.max_tokens, "at least 1", request.max_tokens >= 1)
+    _check_max_tokens(request)
     for field in ("logprobs", "prompt_logprobs"):
         check_logprobs(field, getattr(request, field))
-    _check_stop(request.stop)
+    _check_texts("stop", request.stop, MAX_STOP_STRINGS, MAX_STOP_CHARACTERS)
+    _check_bad_words(request.bad_words)
+    _check_truncation(request.truncate_prompt_tokens)
     check_priority(request.priority)
     salt = len(request.cache_salt)
     limit = f"at most {MAX_SALT_CHARACTERS} characters"
@@ -63,14 +68,35 @@ def _check_chat(chat: Chat) -> None:
     _check("prompt.chat.add_generation_prompt", True, limit, not beginning)
 
 
-def _check_stop(stop: tuple[str, ...]) -> None:
-    limit = f"at most {MAX_STOP_STRINGS} strings"
-    _check("stop's length", len(stop), limit, len(stop) <= MAX_STOP_STRINGS)
-    for text in stop:
-        limit = f"from 1 to {MAX_STOP_CHARACTERS} characters"
-        _check("a string of stop", "", limit, bool(text))
-        length = len(text)  # all that is said of it: like a prompt it is not quoted
-        _check("the length of a string of stop", length, limit, length <= MAX_STOP_CHARACTERS)
+def _check_max_tokens(request: GenerateRequest) -> None:
+    """At least 1; 0 scores the prompt, which is done once."""
+    if request.max_tokens == 0:
+        limit = "at least 1 where no prompt_logprobs are asked for"
+        _check("max_tokens", 0, limit, request.prompt_logprobs is not None)
+        _check("n", request.n, "1 where max_tokens is 0", request.n == 1)
+    elif request.max_tokens is not None:
+        _check("max_tokens", request.max_tokens, "at least 1", request.max_tokens >= 1)
+
+
+def _check_texts(field: str, texts: tuple[str, ...], most: int, longest: int) -> None:
+    """Like a prompt they are not quoted."""
+    _check(f"{field}'s length", len(texts), f"at most {most} strings", len(texts) <= most)
+    limit = f"from 1 to {longest} characters"
+    for text in texts:
+        _check(f"a string of {field}", "", limit, bool(text))
+        length = len(text)
+        _check(f"the length of a string of {field}", length, limit, length <= longest)
+
+
+def _check_bad_words(words: tuple[str, ...]) -> None:
+    _check_texts("bad_words", words, MAX_BAD_WORDS, MAX_BAD_WORD_CHARACTERS)
+    if not all(map(str.strip, words)):
+        raise InvalidArgument("a string of bad_words is blank; it must be a word")
+
+
+def _check_truncation(tokens: int | None) -> None:
+    holds = tokens is None or tokens == FIT or tokens >= 1
+    _check("truncate_prompt_tokens", tokens, "at least 1, or -1 for what there is room for", holds)
 
 
 def _check_resume(request: GenerateRequest) -> None:
@@ -80,6 +106,7 @@ def _check_resume(request: GenerateRequest) -> None:
     _check("prompt", "text", "the token ids of started, to resume", not text)
     _check("seed", request.seed, "the seed of started, to resume", request.seed is not None)
     _check("n", request.n, "1, to resume: each choice is resumed by itself", request.n == 1)
+    _check("max_tokens", request.max_tokens, "at least 1, to resume", request.max_tokens != 0)
 
 
 def check_logprobs(field: str, count: int | None) -> None:
@@ -111,8 +138,7 @@ def check_opening(opening: Opening, model: ModelInfo) -> None:
         size = opening.vocabulary.size
     for field in ("prompt_token_ids", "output_token_ids", "stop_token_ids"):
         check_token_ids(field, getattr(opening, field), size)
-    check_token_ids("sampling.logit_bias", opening.sampling.logit_bias, size)
-    check_min_tokens(opening, size)
+    check_sampling(opening, size)
     for field in ("logprobs", "prompt_logprobs"):
         check_logprobs(field, getattr(opening, field))
     check_priority(opening.priority)
@@ -175,11 +201,26 @@ def check_vocabulary(vocabulary: VocabularyMap, draft_size: int) -> None:
         _check("a run of vocabulary", run, "ascending, and in both", ascends and inside)
 
 
+def check_sampling(opening: Opening, vocabulary_size: int) -> None:
+    """InvalidArgument for ids outside the vocabulary, or where no token is left to take."""
+    sampling = opening.sampling
+    check_token_ids("sampling.logit_bias", sampling.logit_bias, vocabulary_size)
+    check_token_ids("sampling.allowed_token_ids", sampling.allowed_token_ids, vocabulary_size)
+    for word in sampling.bad_words_token_ids:
+        check_token_ids("sampling.bad_words_token_ids", word, vocabulary_size)
+    allowed, limit = len(sampling.allowed_token_ids), f"at most {vocabulary_size}, the vocabulary's"
+    _check("sampling.allowed_token_ids' length", allowed, limit, allowed <= vocabulary_size)
+    check_min_tokens(opening, vocabulary_size)
+
+
 def check_min_tokens(opening: Opening, vocabulary_size: int) -> None:
     """InvalidArgument where min_tokens leaves no token to begin with."""
-    minimum = opening.sampling.min_tokens
-    some = len(opening.stop_token_ids) < vocabulary_size
-    limit = "0 where every token of the vocabulary ends the output"
+    sampling, stop = opening.sampling, opening.stop_token_ids
+    allowed = sampling.allowed_token_ids
+    some = not stop.issuperset(allowed or range(vocabulary_size))
+    every = "one of sampling.allowed_token_ids" if allowed else "token of the vocabulary"
+    limit = f"0 where every {every} ends the output"
+    minimum = sampling.min_tokens
     _check("sampling.min_tokens", minimum, limit, some or minimum <= len(opening.output_token_ids))
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paceline.errors import InvalidArgument
@@ -10,6 +10,8 @@ from paceline.errors import InvalidArgument
 MAX_TEMPERATURE = 100.0
 MAX_PENALTY = 2.0
 MAX_BIAS = 100.0
+MAX_BAD_WORDS = 1024
+MAX_BAD_WORD_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     min_tokens: int = 0
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words_token_ids: tuple[tuple[int, ...], ...] = ()
 
     def over(self, default: "Sampling") -> "SamplingParams":
         """All of it: what is not said here is as in `default`, or neutral where that is silent."""
@@ -70,9 +74,22 @@ class SamplingParams(Sampling):
         )
 
     @property
+    def forbids(self) -> bool:
+        """Whether some tokens cannot be taken, whatever their logits."""
+        return bool(self.allowed_token_ids or self.bad_words_token_ids)
+
+    @property
     def filters(self) -> bool:
         """Whether some tokens cannot be taken, whatever the noise."""
         return self.top_k > 0 or self.min_p > 0.0 or self.top_p < 1.0
+
+    def bad_after(self, output: Sequence[int]) -> list[int]:
+        """Tokens that would complete a bad word behind the output tokens so far."""
+        return [
+            word[-1]
+            for word in self.bad_words_token_ids
+            if len(word) == 1 or tuple(output[1 - len(word) :]) == word[:-1]
+        ]
 
     def check(self) -> None:
         """Raise InvalidArgument naming the first field that is out of its limits."""
@@ -94,6 +111,14 @@ class SamplingParams(Sampling):
         limit = f"from {-MAX_BIAS:g} to {MAX_BIAS:g}"
         for token, bias in self.logit_bias.items():
             _check(f"logit_bias[{token}]", bias, limit, abs(bias) <= MAX_BIAS)
+        words = len(self.bad_words_token_ids)
+        _check(
+            "bad_words_token_ids' length", words, f"at most {MAX_BAD_WORDS}", words <= MAX_BAD_WORDS
+        )
+        limit = f"from 1 to {MAX_BAD_WORD_TOKENS}"
+        for index, word in enumerate(self.bad_words_token_ids):
+            holds = 1 <= len(word) <= MAX_BAD_WORD_TOKENS
+            _check(f"bad_words_token_ids[{index}]'s length", len(word), limit, holds)
 
 
 def _check(name: str, value: float, limit: str, holds: bool) -> None:

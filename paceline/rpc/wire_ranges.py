@@ -1,6 +1,7 @@
 """What a request must be for its message to carry it: asked only when it could not be made."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import Chat, ChatMessage, GenerateRequest, Prompt, chat_of
@@ -18,16 +19,26 @@ def unsendable(request: GenerateRequest) -> InvalidArgument:
         *_text_errors("fingerprint", [request.fingerprint]),
         *_text_errors("cache_salt", [request.cache_salt]),
         *_text_errors("a string of stop", request.stop),
+        *_text_errors("a string of bad_words", request.bad_words),
         *_text_errors("required_features", request.required_features),
         *_number_errors("sampling.top_k", [sampling.top_k], UINT32),
         *_number_errors("sampling.min_tokens", [sampling.min_tokens], UINT32),
         *_number_errors("a token id in sampling.logit_bias", sampling.logit_bias, UINT32),
+        *_number_errors(
+            "a token id in sampling.allowed_token_ids", sampling.allowed_token_ids, UINT32
+        ),
+        *_number_errors(
+            "a token id in sampling.bad_words_token_ids",
+            chain.from_iterable(sampling.bad_words_token_ids),
+            UINT32,
+        ),
         *_number_errors("seed", [request.seed], UINT64),
         *_number_errors("max_tokens", [request.max_tokens], INT32),
         *_number_errors("n", [request.n], UINT32),
         *_number_errors("logprobs", [request.logprobs], UINT32),
         *_number_errors("prompt_logprobs", [request.prompt_logprobs], UINT32),
         *_number_errors("priority", [request.priority], INT32),
+        *_number_errors("truncate_prompt_tokens", [request.truncate_prompt_tokens], INT32),
         *_number_errors("a token id in output_token_ids", request.output_token_ids, UINT32),
         *_number_errors("a token id in stop_token_ids", request.stop_token_ids, UINT32),
     ]

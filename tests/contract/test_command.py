@@ -72,6 +72,11 @@ class Service(generation_pb2_grpc.GenerationServiceServicer):
     ) -> generation_pb2.ListModelsResponse:
         return generation_pb2.ListModelsResponse(models=map(model_to_proto, self.models))
 
+    async def Detokenize(
+        self, request: generation_pb2.DetokenizeRequest, context: Any
+    ) -> generation_pb2.DetokenizeResponse:
+        return generation_pb2.DetokenizeResponse()
+
     async def Tokenize(
         self, request: generation_pb2.TokenizeRequest, context: Any
     ) -> generation_pb2.TokenizeResponse:

@@ -123,6 +123,80 @@ BAD_REQUESTS: dict[str, tuple[GenerateRequest, type[PacelineError], str]] = {
         InvalidArgument,
         r"^max_tokens is -1; it must be at least 1$",
     ),
+    "nothing to score": (
+        GenerateRequest("x", max_tokens=0),
+        InvalidArgument,
+        r"^max_tokens is 0; it must be at least 1 where no prompt_logprobs are asked for$",
+    ),
+    "scores": (
+        GenerateRequest("x", max_tokens=0, prompt_logprobs=0, n=2),
+        InvalidArgument,
+        r"^n is 2; it must be 1 where max_tokens is 0$",
+    ),
+    "resumed score": (
+        GenerateRequest((1,), max_tokens=0, prompt_logprobs=0, seed=1, output_token_ids=(1,)),
+        InvalidArgument,
+        r"^max_tokens is 0; it must be at least 1, to resume$",
+    ),
+    "truncation": (
+        GenerateRequest("x", truncate_prompt_tokens=0),
+        InvalidArgument,
+        r"^truncate_prompt_tokens is 0; it must be at least 1, or -1 for what there is room for$",
+    ),
+    "bad words": (
+        GenerateRequest("x", bad_words=("a",) * 257),
+        InvalidArgument,
+        r"^bad_words's length is 257; it must be at most 256 strings$",
+    ),
+    "empty bad word": (
+        GenerateRequest("x", bad_words=("",)),
+        InvalidArgument,
+        r"^a string of bad_words is ''; it must be from 1 to 256 characters$",
+    ),
+    "blank bad word": (
+        GenerateRequest("x", bad_words=("a", " \n")),
+        InvalidArgument,
+        r"^a string of bad_words is blank; it must be a word$",
+    ),
+    "long bad word": (
+        GenerateRequest("x", bad_words=("secret" * 100,)),
+        InvalidArgument,
+        r"^the length of a string of bad_words is 600; it must be from 1 to 256 characters$",
+    ),
+    "sequences of bad words": (
+        GenerateRequest("x", sampling=SamplingParams(bad_words_token_ids=((1,),) * 1025)),
+        InvalidArgument,
+        r"^sampling.bad_words_token_ids' length is 1025; it must be at most 1024$",
+    ),
+    "empty sequence": (
+        GenerateRequest("x", sampling=SamplingParams(bad_words_token_ids=((1,), ()))),
+        InvalidArgument,
+        r"^sampling.bad_words_token_ids\[1\]'s length is 0; it must be from 1 to 256$",
+    ),
+    "bad id": (
+        GenerateRequest("x", sampling=SamplingParams(bad_words_token_ids=((1, VOCABULARY),))),
+        InvalidArgument,
+        rf"^a token id in sampling.bad_words_token_ids is {VOCABULARY}; it must be under",
+    ),
+    "allowed id": (
+        GenerateRequest("x", sampling=SamplingParams(allowed_token_ids=(1, VOCABULARY))),
+        InvalidArgument,
+        rf"^a token id in sampling.allowed_token_ids is {VOCABULARY}; it must be under",
+    ),
+    "many allowed ids": (
+        GenerateRequest("x", sampling=SamplingParams(allowed_token_ids=(1,) * (VOCABULARY + 1))),
+        InvalidArgument,
+        rf"^sampling.allowed_token_ids' length is {VOCABULARY + 1}; it must be at most",
+    ),
+    "only allowed stop tokens": (
+        GenerateRequest(
+            "x",
+            sampling=SamplingParams(min_tokens=3, allowed_token_ids=(5, 5, 6)),
+            stop_token_ids=(6, 5),
+        ),
+        InvalidArgument,
+        r"^sampling.min_tokens is 3; it must be 0 where every one of sampling.allowed_token_ids",
+    ),
     "max_tokens without room": (
         GenerateRequest((1, 2), max_tokens=1023),
         InvalidArgument,
@@ -177,7 +251,7 @@ BAD_REQUESTS: dict[str, tuple[GenerateRequest, type[PacelineError], str]] = {
     "feature": (
         GenerateRequest("x", required_features=("trees",)),
         FailedPrecondition,
-        r"^required_features has 'trees'; known are cache_salt, chat_template, logprobs, n,",
+        r"^required_features has 'trees'; known are allowed_token_ids, bad_words, cache_salt,",
     ),
     "fingerprint": (
         GenerateRequest("x", fingerprint="other"),
@@ -367,6 +441,11 @@ async def test_the_request_id_is_the_clients_or_made_and_a_bad_one_is_refused(
 
 class Buggy(generation_pb2_grpc.GenerationServiceServicer):
     """Fails in ways no servicer should."""
+
+    async def Detokenize(
+        self, request: generation_pb2.DetokenizeRequest, context: Any
+    ) -> generation_pb2.DetokenizeResponse:
+        raise NotImplementedError
 
     async def Tokenize(
         self, request: generation_pb2.TokenizeRequest, context: Any

@@ -78,6 +78,11 @@ class Talkative(generation_pb2_grpc.GenerationServiceServicer):
     ) -> generation_pb2.ListModelsResponse:
         raise self.error
 
+    async def Detokenize(
+        self, request: generation_pb2.DetokenizeRequest, context: object
+    ) -> generation_pb2.DetokenizeResponse:
+        raise self.error
+
     async def Tokenize(
         self, request: generation_pb2.TokenizeRequest, context: object
     ) -> generation_pb2.TokenizeResponse:

@@ -25,7 +25,7 @@ codecs.register_error("paceline-each-byte", _replace_each_byte)
 
 
 class Detokenizer(Protocol):
-    """Text of an output; never half a character, no special tokens."""
+    """Text of an output; never half a character."""
 
     def alone(self, token: int) -> str:
         """The text of `token` without what is before it; special tokens by their names."""
@@ -47,13 +47,13 @@ class Vocabulary:
         self._specials = {token.content for token in added if token.special}
         self._to_bytes = _to_bytes(tokenizer)
 
-    def detokenizer(self) -> Detokenizer:
-        """One at the beginning of an output."""
+    def detokenizer(self, *, specials: bool = False) -> Detokenizer:
+        """One at the beginning of an output. specials: whether special tokens have text."""
         if self._to_bytes is None:
-            return _WindowDetokenizer(self)
+            return _WindowDetokenizer(self, specials)
         if isinstance(self._to_bytes, _Pieces) and self._to_bytes.numbered:
-            return _RunsDetokenizer(self, self._to_bytes)
-        return _BytesDetokenizer(self, self._to_bytes)
+            return _RunsDetokenizer(self, self._to_bytes, specials)
+        return _BytesDetokenizer(self, self._to_bytes, specials)
 
     def name(self, token: int, *, specials: bool = False) -> str | None:
         """The token's own string; None for an id that is no token, and for a special token."""
@@ -87,8 +87,9 @@ NO_TEXT: Detokenizer = _NoDetokenizer()
 class _BytesDetokenizer:
     """Where each token stands for bytes of its own, wherever it is: nearly all models."""
 
-    def __init__(self, vocabulary: Vocabulary, to_bytes: "_ToBytes") -> None:
+    def __init__(self, vocabulary: Vocabulary, to_bytes: "_ToBytes", specials: bool) -> None:
         self._vocabulary = vocabulary
+        self._specials = specials
         self._to_bytes = to_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(to_bytes.errors)
 
@@ -97,7 +98,7 @@ class _BytesDetokenizer:
         return "" if name is None else self._to_bytes(name).decode(errors=self._to_bytes.errors)
 
     def step(self, token: int) -> str:
-        name = self._vocabulary.name(token)
+        name = self._vocabulary.name(token, specials=self._specials)
         return "" if name is None else self._decoder.decode(self._to_bytes(name))
 
     def flush(self) -> str:
@@ -111,14 +112,14 @@ class _RunsDetokenizer(_BytesDetokenizer):
     U+FFFD of each. So a run is held back to its end; a long one comes as it can.
     """
 
-    def __init__(self, vocabulary: Vocabulary, to_bytes: "_Pieces") -> None:
-        super().__init__(vocabulary, to_bytes)
+    def __init__(self, vocabulary: Vocabulary, to_bytes: "_Pieces", specials: bool) -> None:
+        super().__init__(vocabulary, to_bytes, specials)
         self._numbered = to_bytes.numbered
         self._run = bytearray()
         self._long = False
 
     def step(self, token: int) -> str:
-        name = self._vocabulary.name(token)
+        name = self._vocabulary.name(token, specials=self._specials)
         if name is None:
             return ""
         if name not in self._numbered:
@@ -148,8 +149,9 @@ class _RunsDetokenizer(_BytesDetokenizer):
 class _WindowDetokenizer:
     """Where a token's text depends on the one before: the library's text of a few tokens."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, specials: bool) -> None:
         self._vocabulary = vocabulary
+        self._specials = specials
         self._before: list[int] = []
         self._held: list[int] = []
 
@@ -157,7 +159,7 @@ class _WindowDetokenizer:
         return self._vocabulary.decode([token], specials=True)
 
     def step(self, token: int) -> str:
-        if self._vocabulary.name(token) is None:
+        if self._vocabulary.name(token, specials=self._specials) is None:
             return ""
         self._held.append(token)
         text = self._text()
@@ -173,11 +175,12 @@ class _WindowDetokenizer:
 
     def _text(self) -> str:
         """What the held tokens add behind the one before them."""
-        before = self._vocabulary.decode(self._before)
-        whole = self._vocabulary.decode(self._before + self._held)
-        if whole.startswith(before):
-            return whole[len(before) :]
-        return self._vocabulary.decode(self._held)
+        before = self._decode(self._before)
+        whole = self._decode(self._before + self._held)
+        return whole[len(before) :] if whole.startswith(before) else self._decode(self._held)
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._vocabulary.decode(tokens, specials=self._specials)
 
 
 class _ToBytes(Protocol):

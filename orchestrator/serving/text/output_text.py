@@ -11,11 +11,18 @@ from paceline.protocol.verdict import TokenLogprobs
 class OutputText:
     """Tokens in, the text that each lets through out."""
 
-    def __init__(self, opening: Opening, detokenizer: Detokenizer, stop: tuple[str, ...]) -> None:
-        """At the beginning of the opening's output, whose stop tokens have no text."""
+    def __init__(
+        self,
+        opening: Opening,
+        detokenizer: Detokenizer,
+        stop: tuple[str, ...],
+        *,
+        include_stop: bool = False,
+    ) -> None:
+        """At the beginning of the opening's output. include_stop: what ends it has text, too."""
         self._detokenizer = detokenizer
-        self._stop = StopStrings(stop)
-        self._stop_token_ids = opening.stop_token_ids
+        self._stop = StopStrings(stop, keep=include_stop)
+        self._without_text = frozenset() if include_stop else opening.stop_token_ids
         self._min_tokens = opening.sampling.min_tokens
         self.length = 0
         """Characters let through."""
@@ -27,7 +34,7 @@ class OutputText:
 
     def step(self, token: int, count: int) -> str:
         """What `token` lets through, as the output's token number `count`, from 1."""
-        if token in self._stop_token_ids:
+        if token in self._without_text:
             return ""
         armed = count >= self._min_tokens
         text = self._stop.feed(self._detokenizer.step(token), armed=armed)

@@ -1,4 +1,4 @@
-"""Stop strings in text that comes in pieces: nothing of one is ever let through. Pure."""
+"""Stop strings in text that comes in pieces: what is let through is never taken back. Pure."""
 
 
 class StopStrings:
@@ -9,42 +9,49 @@ class StopStrings:
     complete at once the longest.
     """
 
-    def __init__(self, strings: tuple[str, ...]) -> None:
-        """`strings` are not empty ones; there may be none."""
+    def __init__(self, strings: tuple[str, ...], *, keep: bool = False) -> None:
+        """`strings` are not empty ones; there may be none.
+
+        keep: the string that is found is let through, so that nothing is held back. Otherwise
+        nothing of it is.
+        """
+        self._keep = keep
         self._strings = strings
         self._prefixes = {text[:end] for text in strings for end in range(1, len(text))}
         self._longest = max((len(text) for text in strings), default=0)
-        self._held = ""
+        self._open = ""  # the end of the text that may begin a string
+        self._shown = 0  # characters of it that were let through
         self._unarmed = 0
         self.found: str | None = None
 
     def feed(self, text: str, *, armed: bool = True) -> str:
         """Take more text; returns what can be let through, up to a string once it is found.
 
-        Text that may be the beginning of a string is held back until more is known. A
-        string counts when its last character came armed, wherever it began. Nothing is let
-        through behind a string that was found.
+        Text that may be the beginning of a string that is not kept is held back until more is
+        known. A string counts when its last character came armed, wherever it began. Nothing is
+        let through behind a string that was found.
         """
         if self.found is not None:
             return ""
-        text = self._held + text
+        text, shown = self._open + text, self._shown
         if not armed:
             self._unarmed = len(text)
-        if (start := self._find(text)) is not None:
-            self._held = ""
-            return text[:start]
-        self._held = self._beginning(text)
-        let_through = text[: len(text) - len(self._held)]
-        self._unarmed = max(0, self._unarmed - len(let_through))
-        return let_through
+        if (end := self._find(text)) is not None:
+            self._open = ""
+            return text[shown:end]
+        self._open = self._beginning(text)
+        settled = len(text) - len(self._open)
+        self._unarmed = max(0, self._unarmed - settled)
+        self._shown = len(self._open) if self._keep else 0
+        return text[shown : settled + self._shown]
 
     def flush(self) -> str:
         """What was held back, when the output has ended without a string."""
-        held, self._held = self._held, ""
+        held, self._open = self._open[self._shown :], ""
         return held
 
     def _find(self, text: str) -> int | None:
-        """Where the first string that ends behind what came unarmed begins; notes which it is."""
+        """Where text ends at the first string that ends behind what came unarmed; notes which."""
         found = []
         for one in self._strings:
             start = text.find(one, max(0, self._unarmed - len(one) + 1))
@@ -53,7 +60,7 @@ class StopStrings:
         if not found:
             return None
         end, _, self.found = min(found)
-        return end - len(self.found)
+        return end if self._keep else end - len(self.found)
 
     def _beginning(self, text: str) -> str:
         """The longest end of `text` that begins a string."""

@@ -1,6 +1,7 @@
 """The target's tokenizer and chat template, on Hugging Face tokenizers and Jinja; no torch."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -12,6 +13,7 @@ from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.protocol.generation import Prompt, chat_of, token_ids_of
 from paceline.protocol.model import TokenizerFiles
 
+NO_TOKENIZER = "the model has no tokenizer.json: its tokens have no text"
 CACHED_WORDS = 1_000
 """Words of which each thread keeps the split; why: docs/decisions/vocabularies.md."""
 
@@ -65,9 +67,24 @@ class TargetTokenizer:
         text = self._templates.render(messages, tools, **how)
         return self._ids(text, max_positions, specials=False)
 
-    def detokenizer(self) -> Detokenizer:
+    def encode_part(self, text: str) -> tuple[int, ...]:
+        """Token ids of a part of a text, without the model's own specials."""
+        return self._ids(text, None, specials=False)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of `token_ids`, taken as a whole text and not as an output behind its prompt.
+
+        Raises FailedPrecondition where tokens have no text.
+        """
+        if self._vocabulary is None:
+            raise FailedPrecondition(f"token_ids: {NO_TOKENIZER}")
+        return self._vocabulary.decode(list(token_ids), specials=not skip_special_tokens)
+
+    def detokenizer(self, *, skip_special_tokens: bool = True) -> Detokenizer:
         """An incremental detokenizer at the beginning of an output."""
-        return self._vocabulary.detokenizer() if self._vocabulary else NO_TEXT
+        if self._vocabulary is None:
+            return NO_TEXT
+        return self._vocabulary.detokenizer(specials=not skip_special_tokens)
 
     def _ids(self, text: str, max_positions: int | None, *, specials: bool) -> tuple[int, ...]:
         if self._tokenizer is None:

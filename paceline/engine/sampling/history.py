@@ -1,7 +1,7 @@
 """The tokens before a position, as penalties see them: prompt and output counted apart."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,11 @@ class History:
     def output_tokens(self) -> int:
         """Tokens in the output."""
         return len(self._output)
+
+    @property
+    def output(self) -> Sequence[int]:
+        """The output."""
+        return self._output
 
     def append(self, token: int) -> None:
         """One more output token."""

@@ -10,6 +10,7 @@ There is no generator state to save or to lose.
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,14 +113,15 @@ def _finite_best(row: Row, params: SamplingParams, history: History, stop: Itera
 def _repaired(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
     """As _finite_best, for a row whose best is infinite or not a number.
 
-    What is not a number is never picked. Where nothing is left, all ids that min_tokens allows are
-    equal.
+    What is not a number is never picked. Where nothing is left, all ids that allowed_token_ids and
+    min_tokens allow are equal.
     """
     row = finite(row)
     if row.max() == -np.inf:
-        row = np.zeros_like(row)
+        least = float(np.finfo(row.dtype).min)
+        row = _allowed(np.zeros_like(row), params, least)
         if history.output_tokens < params.min_tokens:
-            row[list(stop)] = np.finfo(row.dtype).min
+            row[list(stop)] = least
     return row
 
 
@@ -129,9 +131,9 @@ def finite(row: Row) -> Row:
 
 
 def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
-    """Logits after penalties, bias and min_tokens: a copy, or `row` itself when none applies."""
+    """Logits after penalties, bias and what rules ids out: `row` itself when none applies."""
     too_short = history.output_tokens < params.min_tokens
-    if not (params.penalizes or params.logit_bias or too_short):
+    if not (params.penalizes or params.logit_bias or params.forbids or too_short):
         return row
     row = row.copy()
     if params.repetition_penalty != 1.0:
@@ -140,9 +142,35 @@ def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[
     row[ids] -= params.presence_penalty + params.frequency_penalty * counts
     for token, bias in params.logit_bias.items():
         row[token] += bias
+    row = _allowed(row, params, -np.inf)
     if too_short:
         row[list(stop)] = -np.inf
-    return row
+    return _without_bad_words(row, params, history)
+
+
+def _allowed(row: Row, params: SamplingParams, other: float) -> Row:
+    """Logits of the ids that allowed_token_ids has, and `other` for all others."""
+    if not params.allowed_token_ids:
+        return row
+    ids = _as_ids(params.allowed_token_ids)
+    only = np.full_like(row, other)
+    only[ids] = row[ids]
+    return only
+
+
+@lru_cache(maxsize=16)
+def _as_ids(token_ids: tuple[int, ...]) -> Ids:
+    return np.array(token_ids, np.int64)
+
+
+def _without_bad_words(row: Row, params: SamplingParams, history: History) -> Row:
+    """Logits without ids that would complete a bad word; all where no other has a number."""
+    bad = params.bad_after(history.output)
+    if not bad:
+        return row
+    rest = row.copy()
+    rest[bad] = -np.inf
+    return rest if (rest > -np.inf).any() else row
 
 
 def _penalize_seen(row: Row, ids: Ids, factor: float) -> Row:

@@ -122,6 +122,10 @@ def _request_to_proto(request: GenerateRequest) -> pb.GenerateRequest:
         prompt_logprobs=request.prompt_logprobs,
         priority=request.priority,
         cache_salt=request.cache_salt,
+        include_stop=request.include_stop,
+        skip_special_tokens=request.skip_special_tokens,
+        bad_words=request.bad_words,
+        truncate_prompt_tokens=request.truncate_prompt_tokens,
     )
 
 
@@ -148,7 +152,18 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
         prompt_logprobs=message.prompt_logprobs if message.HasField("prompt_logprobs") else None,
         priority=message.priority,
         cache_salt=message.cache_salt,
+        include_stop=message.include_stop,
+        skip_special_tokens=skips_special_tokens(message),
+        bad_words=tuple(message.bad_words),
+        truncate_prompt_tokens=message.truncate_prompt_tokens
+        if message.HasField("truncate_prompt_tokens")
+        else None,
     )
+
+
+def skips_special_tokens(message: pb.GenerateRequest | pb.DetokenizeRequest) -> bool:
+    """True unless it says otherwise."""
+    return message.skip_special_tokens if message.HasField("skip_special_tokens") else True
 
 
 def event_to_proto(event: GenerateEvent) -> pb.GenerateResponse:

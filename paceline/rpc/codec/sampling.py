@@ -18,6 +18,10 @@ def sampling_to_proto(params: Sampling) -> sampling_pb2.SamplingParams:
         frequency_penalty=params.frequency_penalty,
         logit_bias=params.logit_bias,
         min_tokens=params.min_tokens,
+        allowed_token_ids=params.allowed_token_ids,
+        bad_words_token_ids=[
+            sampling_pb2.TokenSequence(ids=word) for word in params.bad_words_token_ids
+        ],
     )
 
 
@@ -37,4 +41,6 @@ def sampling_from_proto(message: sampling_pb2.SamplingParams) -> Sampling:
         frequency_penalty=message.frequency_penalty,
         logit_bias=dict(message.logit_bias),
         min_tokens=message.min_tokens,
+        allowed_token_ids=tuple(message.allowed_token_ids),
+        bad_words_token_ids=tuple(tuple(word.ids) for word in message.bad_words_token_ids),
     )

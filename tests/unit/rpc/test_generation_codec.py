@@ -35,7 +35,7 @@ EVERY_FIELD = GenerateRequest(
         True,
     ),
     model="tiny",
-    sampling=Sampling(0.5, 3, 0.9, 0.1, 1.1, 0.2, 0.3, {4: 1.0}, 2),
+    sampling=Sampling(0.5, 3, 0.9, 0.1, 1.1, 0.2, 0.3, {4: 1.0}, 2, (7, 8), ((9,), (10, 11))),
     seed=1,
     max_tokens=2,
     n=3,
@@ -50,6 +50,10 @@ EVERY_FIELD = GenerateRequest(
     prompt_logprobs=1,
     priority=-1,
     cache_salt="salt",
+    include_stop=True,
+    skip_special_tokens=False,
+    bad_words=("word",),
+    truncate_prompt_tokens=-1,
 )
 
 

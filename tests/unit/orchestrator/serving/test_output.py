@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from orchestrator.serving import event_buffer as module
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.output import OutputStream
+from orchestrator.serving.text.output_text import OutputText
 from paceline.errors import ResourceExhausted, Unavailable
 from paceline.protocol.generation import Delta, Finished, FinishReason, Usage
 from paceline.protocol.sampling import SamplingParams
@@ -24,13 +25,16 @@ def make_stream(
     max_tokens: int = 8,
     stop: tuple[str, ...] = (),
     min_tokens: int = 0,
+    *,
+    include_stop: bool = False,
 ) -> tuple[OutputStream, EventBuffer]:
     sampling = SamplingParams(min_tokens=min_tokens)
     opening = Opening(
         "test", (1, 2), sampling, 0, max_tokens, output, stop_token_ids=frozenset({STOP})
     )
     event_buffer = EventBuffer()
-    return OutputStream(opening, TOKENIZER.detokenizer(), stop, 0.0, event_buffer), event_buffer
+    text = OutputText(opening, TOKENIZER.detokenizer(), stop, include_stop=include_stop)
+    return OutputStream(opening, text, 0.0, event_buffer), event_buffer
 
 
 async def deltas_of(event_buffer: EventBuffer) -> list[Delta]:
