@@ -1,5 +1,6 @@
 """The client: async and typed, plain values in and out."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +13,11 @@ from paceline.errors import PacelineError, Unavailable
 from paceline.protocol.generation import GenerateRequest, Model, Prompt
 from paceline.protocol.status import Status
 from paceline.rpc.channels import open_channel
-from paceline.rpc.codec.generation import model_from_proto, prompt_to_proto
+from paceline.rpc.codec.generation import (
+    detokenize_to_proto,
+    model_from_proto,
+    prompt_to_proto,
+)
 from paceline.rpc.codec.status import status_from_proto
 from paceline.rpc.request_id import checked
 from paceline.rpc.status_codes import from_rpc_error
@@ -92,6 +97,17 @@ class Client:
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
         return tuple(answer.token_ids)
+
+    async def detokenize(
+        self, token_ids: Sequence[int], model: str = "", *, skip_special_tokens: bool = True
+    ) -> str:
+        """The text of `token_ids`, from what tokenize gave or an output has."""
+        request = detokenize_to_proto(token_ids, model, skip_special_tokens=skip_special_tokens)
+        try:
+            answer = await self._stub.Detokenize(request, timeout=CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+        return answer.text
 
     async def models(self) -> list[Model]:
         """The models that can be asked for."""

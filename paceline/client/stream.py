@@ -147,6 +147,7 @@ class Generation:
             n=1,
             sampling=self.started.sampling or self._request.sampling,
             max_tokens=self.started.max_tokens,
+            truncate_prompt_tokens=None,
             output_token_ids=self._request.output_token_ids + choice.token_ids,
             fingerprint=self.started.fingerprint,
             prompt_logprobs=self._request.prompt_logprobs if logprobs_missing else None,

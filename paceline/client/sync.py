@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -68,6 +68,14 @@ class SyncClient:
     def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:
         """As Client.tokenize."""
         return self._run(self._client.tokenize(prompt, model))
+
+    def detokenize(
+        self, token_ids: Sequence[int], model: str = "", *, skip_special_tokens: bool = True
+    ) -> str:
+        """As Client.detokenize."""
+        return self._run(
+            self._client.detokenize(token_ids, model, skip_special_tokens=skip_special_tokens)
+        )
 
     def models(self) -> list[Model]:
         """As Client.models."""

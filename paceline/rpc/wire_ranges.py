@@ -51,6 +51,16 @@ def unsendable_prompt(prompt: Prompt) -> InvalidArgument:
     return next(_prompt_errors(prompt), other)
 
 
+def unsendable_ids(token_ids: Iterable[int], model: str) -> InvalidArgument:
+    """As unsendable."""
+    ids = token_ids if isinstance(token_ids, Iterable) else ()
+    wrong = [
+        *_text_errors("model", [model]),
+        *_number_errors("a token id in token_ids", ids, UINT32),
+    ]
+    return next(iter(wrong), InvalidArgument("token_ids is of another type; it must be token ids"))
+
+
 def _prompt_errors(prompt: Prompt) -> Iterator[InvalidArgument]:
     if isinstance(prompt, str):
         yield from _text_errors("prompt", [prompt])

@@ -1,6 +1,7 @@
 """GenerationService's messages to and from the values of paceline.protocol.generation: pure."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TypeVar
 
 from paceline.errors import InvalidArgument
@@ -32,7 +33,7 @@ from paceline.rpc.codec.verdict import (
     prompt_logprobs_from_proto,
     prompt_logprobs_to_proto,
 )
-from paceline.rpc.wire_ranges import unsendable, unsendable_prompt
+from paceline.rpc.wire_ranges import unsendable, unsendable_ids, unsendable_prompt
 from paceline.v1 import generation_pb2 as pb
 
 Value = TypeVar("Value")
@@ -159,6 +160,18 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
         if message.HasField("truncate_prompt_tokens")
         else None,
     )
+
+
+def detokenize_to_proto(
+    token_ids: Sequence[int], model: str, *, skip_special_tokens: bool
+) -> pb.DetokenizeRequest:
+    """paceline.v1.DetokenizeRequest; InvalidArgument for ids that it cannot carry."""
+    try:
+        return pb.DetokenizeRequest(
+            model=model, token_ids=token_ids, skip_special_tokens=skip_special_tokens
+        )
+    except _CANNOT_CARRY:
+        raise unsendable_ids(token_ids, model) from None
 
 
 def skips_special_tokens(message: pb.GenerateRequest | pb.DetokenizeRequest) -> bool:

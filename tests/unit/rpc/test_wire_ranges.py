@@ -9,7 +9,12 @@ from paceline.client import Client
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
 from paceline.protocol.sampling import Sampling
-from paceline.rpc.codec.generation import prompt_to_proto, request_from_proto, request_to_proto
+from paceline.rpc.codec.generation import (
+    detokenize_to_proto,
+    prompt_to_proto,
+    request_from_proto,
+    request_to_proto,
+)
 
 HALF = "tulips\ud800"
 REQUEST = GenerateRequest("x", sampling=Sampling(top_k=2**32 - 1), seed=2**64 - 1)
@@ -34,6 +39,12 @@ UNSENDABLE = {
     "logprobs is -1; it must": replace(REQUEST, logprobs=-1),
     "prompt_logprobs is -1; it must": replace(REQUEST, prompt_logprobs=-1),
     f"priority is {2**31}; it must": replace(REQUEST, priority=2**31),
+    "a token id in sampling.allowed_token_ids is -1": sampling(allowed_token_ids=(1, -1)),
+    f"a token id in sampling.bad_words_token_ids is {2**32}; it must": sampling(
+        bad_words_token_ids=((1,), (2, 2**32))
+    ),
+    f"truncate_prompt_tokens is {2**31}; it must": replace(REQUEST, truncate_prompt_tokens=2**31),
+    "a string of bad_words is wrong at character 6": replace(REQUEST, bad_words=("a", HALF)),
     "a token id in prompt is -1; it must": replace(REQUEST, prompt=(1, -1)),
     "a token id in output_token_ids is -1": replace(REQUEST, output_token_ids=(-1,)),
     f"a token id in stop_token_ids is {2**32}": replace(REQUEST, stop_token_ids=(2**32,)),
@@ -62,6 +73,23 @@ def test_the_largest_values_fit() -> None:
 def test_so_is_a_prompt_alone(prompt: Prompt) -> None:
     with pytest.raises(InvalidArgument, match=r"^(a token id in )?prompt"):
         prompt_to_proto(prompt)
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "said"),
+    [
+        ((1, -1), "a token id in token_ids is -1; it must be a whole number from 0 to 4294967295"),
+        (
+            "tulips",
+            "a token id in token_ids is 't'; it must be a whole number from 0 to 4294967295",
+        ),
+        (5, "token_ids is of another type; it must be token ids"),
+    ],
+)
+def test_so_are_ids_that_are_to_become_text(token_ids: Any, said: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        detokenize_to_proto(token_ids, "", skip_special_tokens=True)
+    assert str(raised.value) == said
 
 
 @pytest.mark.parametrize("request_id", ["é", "a\tb", "x" * 129, "\ud800"])
