@@ -20,6 +20,11 @@ from paceline.settings import (
 class DraftSettings(EngineSettings):
     """Proposes draft tokens ahead of the target."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "python -m draft_server --model qwen2.5-coder-0.5b",
+        "python -m draft_server --drafter ngram --port 7073",
+        "PACELINE_DRAFT_MODEL=./small python -m draft_server --weights int8",
+    )
     needs_batch_invariance: ClassVar[bool] = False
     model_config = SettingsConfigDict(
         env_prefix="PACELINE_DRAFT_", cli_prog_name="python -m draft_server"
@@ -27,8 +32,8 @@ class DraftSettings(EngineSettings):
 
     model: str = Field(
         "",
-        description="The model: a pulled name, a local folder, a .gguf file or a hub id. A "
-        "drafter that only looks up has none.",
+        description="The model: a pulled name, a local folder, a .gguf file or a hub id. Unless "
+        "given: none, which suits a drafter that only looks up.",
     )
     weights: Literal["bf16", "int8", "int4"] = Field(
         "int4",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -102,6 +102,11 @@ Pools = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_pools)]
 class OrchestratorSettings(ServerSettings):
     """Answers clients: runs rounds between draft and target servers and streams the tokens."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "python -m orchestrator --target localhost:7071 --draft localhost:7072",
+        "python -m orchestrator --draft small=a:7072,b:7072 --draft lookup=c:7072",
+        "PACELINE_ORCHESTRATOR_TARGET=a:7071,b:7071 python -m orchestrator",
+    )
     model_config = SettingsConfigDict(
         env_prefix="PACELINE_ORCHESTRATOR_", cli_prog_name="python -m orchestrator"
     )

@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import (
@@ -16,9 +16,7 @@ from pydantic_settings import (
 )
 
 from paceline.addresses import LAST_PORT, is_host, join
-from paceline.errors import shown
-
-Settings = TypeVar("Settings", bound=BaseSettings)
+from paceline.command_line import BadUsage, command_line, describe
 
 ORCHESTRATOR_PORT, TARGET_PORT, DRAFT_PORT = 7070, 7071, 7072
 """Where each kind of server takes calls, unless told otherwise."""
@@ -71,6 +69,9 @@ class ServerSettings(BaseSettings):
         extra="forbid",
     )
 
+    examples: ClassVar[tuple[str, ...]] = ()
+    """Command lines, for --help."""
+
     host: Annotated[str, AfterValidator(_host)] = Field(
         "0.0.0.0",  # noqa: S104  servers in containers are reached from outside
         description="Address to listen on, for calls, health and metrics.",
@@ -79,7 +80,7 @@ class ServerSettings(BaseSettings):
     health_port: HealthPort
     metrics_port: MetricsPort
     socket: Path | None = Field(
-        None, description="Unix socket to listen on for calls, instead of host and port."
+        None, description="Unix socket to listen on for calls. Unless given: host and port."
     )
     drain_seconds: float = Field(
         30.0, ge=0, description="How long running streams may go on after SIGTERM."
@@ -105,25 +106,18 @@ class ServerSettings(BaseSettings):
         return (init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings)
 
 
+Settings = TypeVar("Settings", bound=ServerSettings)
+STATUS = """exit status:
+  0 stopped, as SIGTERM or SIGINT asked; 1 it failed; 2 a flag, a variable or a
+  setting cannot be right"""
+
+
 def parse(kind: type[Settings], arguments: list[str] | None = None) -> Settings:
     """Settings of one process; on bad ones prints each field with its limit and exits with 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    source = command_line(kind, examples={"": kind.examples}, epilog=STATUS)
     try:
-        return CliApp.run(kind, cli_args=sys.argv[1:] if arguments is None else arguments)
-    except (ValidationError, SettingsError) as error:
-        sys.stderr.write(f"{describe(error)}\n")
+        return CliApp.run(kind, cli_args=arguments, cli_settings_source=source)
+    except (ValidationError, SettingsError, BadUsage) as error:
+        sys.stderr.write(f"{describe(error, kind)}\n")
         raise SystemExit(2) from None
-
-
-def describe(error: Exception) -> str:
-    """One line for every field that is wrong: its flag, the value it has, what it must be."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    lines = []
-    for problem in error.errors():
-        # A command's name comes before its flag, and behind it which of its values it is.
-        name = [part for part in problem["loc"] if isinstance(part, str)][-1:]
-        flag = "--" + "".join(name).replace("_", "-")
-        missing = problem["type"] == "missing"
-        value = "missing" if missing else f"{shown(problem['input'])}: {problem['msg']}"
-        lines.append(f"{flag} is {value}")
-    return "\n".join(lines)

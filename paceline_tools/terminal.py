@@ -37,7 +37,12 @@ def plain(text: str, style: str = "") -> Text:
 
 
 def prepare_streams() -> None:
-    """Have texts leave as UTF-8; a terminal that knows less shows question marks."""
+    """Have texts leave as UTF-8; a terminal that knows less shows question marks.
+
+    Raises BadInput where there is no standard output: nothing would be seen of what was done.
+    """
+    if sys.stdout is None:
+        raise BadInput("standard output is closed; give it a terminal, a file or /dev/null")
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is None:

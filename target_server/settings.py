@@ -1,5 +1,7 @@
 """The target server's settings."""
 
+from typing import ClassVar
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -17,6 +19,11 @@ from paceline.settings import (
 class TargetSettings(EngineSettings):
     """Owns the target model: verifies proposals and decides every token."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "python -m target_server --model qwen2.5-coder-1.5b",
+        "python -m target_server --model ./big --model-name big --kv-tokens 131072",
+        "PACELINE_TARGET_MODEL=./big python -m target_server --log-format console",
+    )
     model_config = SettingsConfigDict(
         env_prefix="PACELINE_TARGET_", cli_prog_name="python -m target_server"
     )

@@ -60,6 +60,9 @@ def read_prompts(path: Path) -> list[Prompt]:
         lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise InvalidArgument.of("--prompts", str(path), f"valid UTF-8: {error}") from None
+    except OSError as error:
+        limit = f"a file that can be read: {error.strerror}"
+        raise InvalidArgument.of("--prompts", str(path), limit) from None
     if not lines:
         raise InvalidArgument.of("--prompts", str(path), "a file with at least one prompt")
     return [_prompt(line, number) for number, line in enumerate(lines, start=1)]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 
+from grpc import RpcError
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -15,20 +16,21 @@ from pydantic_settings import (
 from rich.text import Text
 
 from paceline import __version__
-from paceline.errors import PacelineError
-from paceline.settings import describe
+from paceline.command_line import command_line, describe
+from paceline.errors import InvalidArgument, PacelineError
 from paceline_tools.cli.bench import Bench
 from paceline_tools.cli.chat import Talk
 from paceline_tools.cli.demo import Demo
 from paceline_tools.cli.doctor import Doctor
 from paceline_tools.cli.evaluate import Evaluate
-from paceline_tools.cli.flags import source
+from paceline_tools.cli.examples import EXAMPLES, STATUS
+from paceline_tools.cli.flags import taken_as_typed
 from paceline_tools.cli.generate import Generate
 from paceline_tools.cli.pull import Pull
 from paceline_tools.cli.simulate import Simulate
 from paceline_tools.cli.top import ShowStatus, Top
 from paceline_tools.cli.up import Up
-from paceline_tools.terminal import BadInput, console, flush, plain, prepare_streams
+from paceline_tools.terminal import console, flush, plain, prepare_streams
 
 
 class Paceline(BaseSettings):
@@ -62,19 +64,17 @@ class Paceline(BaseSettings):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command. Exits with 2 for bad arguments, 1 for what went wrong, 130 for Ctrl-C."""
-    prepare_streams()
+    """Run the command. Its exit status is as STATUS says."""
     try:
+        prepare_streams()
         try:
             _run(sys.argv[1:] if arguments is None else arguments)
         finally:
             flush(sys.stdout)
     except (ValidationError, SettingsError) as error:
-        _fail(describe(error), 2)
-    except BadInput as error:
-        _fail(str(error), 2)
+        _fail(describe(error, Paceline), 2)
     except PacelineError as error:
-        _fail(str(error), 1)
+        _fail(str(error), 2 if _is_bad_input(error) else 1)
     except BrokenPipeError:  # who read has seen enough
         raise SystemExit(1) from None
     except OSError as error:
@@ -84,11 +84,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    if arguments == ["--version"]:
-        print(f"paceline {__version__}")
-        return
-    arguments = arguments or ["--help"]
-    CliApp.run(Paceline, cli_args=arguments, cli_settings_source=source(Paceline))
+    source = command_line(Paceline, taken_as_typed, examples=EXAMPLES, epilog=STATUS)
+    version = f"paceline {__version__}"
+    source.root_parser.add_argument(
+        "--version", action="version", version=version, help="show the version and exit"
+    )
+    CliApp.run(Paceline, cli_args=arguments or ["--help"], cli_settings_source=source)
+
+
+def _is_bad_input(error: PacelineError) -> bool:
+    """Whether it was found here: what a server found wrong comes from an answer of gRPC's."""
+    return isinstance(error, InvalidArgument) and not isinstance(error.__cause__, RpcError)
 
 
 def _reason(error: OSError) -> str:

@@ -69,8 +69,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
     )
     concurrency: list[Annotated[int, Field(ge=1)]] = Field(
         [],
-        description="Instead: so many streams at once, in steady state, beside transformers' "
-        "continuous batching.",
+        description="So many streams at once, in steady state, beside transformers' continuous "
+        "batching. Unless given: one stream.",
     )
     transformers: bool = Field(True, description="Measure transformers too.")
     draft_weights: Literal["bf16", "int8", "int4"] = Field(

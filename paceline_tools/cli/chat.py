@@ -19,7 +19,9 @@ HELP = "[dim]/reset forgets the conversation, /undo the last turn, /exit or Ctrl
 class Talk(RequestOptions):
     """Talk with the model; it remembers the conversation. Ctrl-C stops an answer."""
 
-    system: Text = Field("", description="What the model is told before the conversation.")
+    system: Text = Field(
+        "", description="What the model is told before the conversation. Unless given: nothing."
+    )
 
     def cli_cmd(self) -> None:
         """Run the command."""

@@ -29,7 +29,7 @@ PROMPTS = {
 
 
 class Demo(BaseModel):
-    """Fetch the pair, start it, and answer two prompts with speculation off and on."""
+    """Answer two prompts with speculation off and on: fetches the pair, and starts it."""
 
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")

@@ -54,11 +54,17 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
     measure: bool = Field(True, description="Measure speculation too, off and auto in turn.")
     alone: bool = Field(True, description="Serve each model alone, too, and compare.")
     port: int = Field(7890, ge=1, le=65535, description="Port of the orchestrator.")
-    recording: Path | None = Field(None, description="Write what was recorded there, as JSON.")
-    replay: Path | None = Field(
-        None, description="Predict from such a file alone: no servers, no candidates."
+    recording: Path | None = Field(
+        None, description="Write what was recorded there, as JSON. Unless given: nowhere."
     )
-    page: Path | None = Field(None, description="Write a page to show there, as HTML.")
+    replay: Path | None = Field(
+        None,
+        description="Predict from such a file alone: no servers, no candidates. Unless given: "
+        "servers are started.",
+    )
+    page: Path | None = Field(
+        None, description="Write a page to show there, as HTML. Unless given: nowhere."
+    )
 
     def cli_cmd(self) -> None:
         """Run the command."""

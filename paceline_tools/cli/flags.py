@@ -3,11 +3,10 @@
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, CliSettingsSource
 
 from paceline.addresses import checked_target
 from paceline.errors import InvalidArgument
@@ -53,15 +52,13 @@ ORCHESTRATOR = f"localhost:{ORCHESTRATOR_PORT}"
 """Where it is, unless told otherwise."""
 
 
-def source(command: type[BaseSettings]) -> CliSettingsSource[Any]:
-    """The command line, as pydantic-settings reads it, but for VERBATIM."""
-    return CliSettingsSource(command, parse_args_method=_parse)
-
-
-def _parse(
+def taken_as_typed(
     parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None
 ) -> Namespace:
-    """Lists of texts as JSON: they would be cut at commas, stripped, and read as numbers."""
+    """The command line parsed, but for lists of texts.
+
+    They are JSON: they would be cut at commas, stripped, and read as numbers.
+    """
     parsed = ArgumentParser.parse_args(parser, arguments, namespace)
     for name, value in vars(parsed).items():
         if name.rpartition(".")[2] == VERBATIM and isinstance(value, list):

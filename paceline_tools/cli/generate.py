@@ -30,7 +30,7 @@ class Generate(RequestOptions):
         None,
         ge=0,
         le=MAX_LOGPROBS,
-        description="With --json: logprobs, and of so many best tokens.",
+        description="With --json: logprobs, and of so many best tokens. Unless given: none.",
     )
     raw: bool = Field(False, description="Take the prompt as it is, without the chat template.")
     json_: bool = Field(False, alias="json", description="Print one JSON object at the end.")
@@ -53,7 +53,7 @@ class Generate(RequestOptions):
         """What the flags ask for."""
         text = read_input() if self.prompt == "-" else self.prompt
         if not text.strip():
-            raise InvalidArgument.of("the prompt", text, "not empty")
+            raise InvalidArgument.of("PROMPT", text, "a text that is not empty")
         prompt: Prompt = text if self.raw else (ChatMessage("user", text),)
         return self.asking(prompt, self.n, self.logprobs)
 

@@ -14,8 +14,14 @@ from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS
 class PromptOptions(BaseModel):
     """Which outputs are measured."""
 
-    prompts: Path = Field(PROMPTS, description="JSONL of kind and prompt, or text, one a line.")
-    kinds: list[str] = Field([], description="Only prompts of these kinds; all unless given.")
+    prompts: Path = Field(
+        PROMPTS,
+        description="JSONL of kind and prompt, or text, one a line. Unless given: 16 of ours, of "
+        "code, edits, chat and prose.",
+    )
+    kinds: list[str] = Field(
+        [], description="Only prompts of this kind; may be given again. Unless given: all."
+    )
     max_tokens: int = Field(64, ge=2, le=MOST_TOKENS, description="Most tokens of each output.")
     temperature: float = Field(
         0.0,
@@ -34,7 +40,10 @@ class ModelOptions(BaseModel):
     """How models run."""
 
     threads: int = Field(
-        os.cpu_count() or 1, ge=1, le=MOST_THREADS, description="Threads of each model."
+        os.cpu_count() or 1,
+        ge=1,
+        le=MOST_THREADS,
+        description="Threads of each model. Unless given: the cores of this machine.",
     )
     dtype: Literal["bfloat16", "float32", "float64"] = Field(
         "bfloat16", description="Numbers of weights and KV."
@@ -44,5 +53,9 @@ class ModelOptions(BaseModel):
 class FigureOptions(BaseModel):
     """Where figures go, beside the terminal."""
 
-    json_: Path | None = Field(None, alias="json", description="Write all figures there.")
-    plot: Path | None = Field(None, description="Draw the figures there, as PNG.")
+    json_: Path | None = Field(
+        None, alias="json", description="Write all figures there. Unless given: nowhere."
+    )
+    plot: Path | None = Field(
+        None, description="Draw the figures there, as PNG. Unless given: nowhere."
+    )

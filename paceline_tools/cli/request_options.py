@@ -17,9 +17,12 @@ class RequestOptions(BaseModel):
     """Flags of an output, but for its prompt."""
 
     address: OrchestratorAddress = ORCHESTRATOR
-    model: Text = Field("", description="Model to ask for, where more than one is served.")
+    model: Text = Field("", description="Model to ask for. Unless given: the one that is served.")
     max_tokens: int | None = Field(
-        None, ge=1, le=MOST_TOKENS, description="Most tokens to generate."
+        None,
+        ge=1,
+        le=MOST_TOKENS,
+        description="Most tokens to generate. Unless given: as many as the server is set to.",
     )
     temperature: float | None = Field(
         None,
@@ -30,6 +33,8 @@ class RequestOptions(BaseModel):
     )
     top_p: Finite | None = Field(
         None,
+        gt=0,
+        le=1,
         description="Keeps the best tokens that reach this probability; 1 keeps all. Unless given, "
         "likewise, else 1.",
     )
@@ -40,12 +45,16 @@ class RequestOptions(BaseModel):
         description="Keeps the best tokens, so many; 0 keeps all. Unless given, likewise, else 0.",
     )
     seed: int | None = Field(
-        None, ge=0, le=UINT64[-1], description="Seed of the noise; one is drawn if not set."
+        None,
+        ge=0,
+        le=UINT64[-1],
+        description="Seed of the noise. Unless given: one is drawn, and told with --json.",
     )
     stop: list[StopString] = Field(
         [],
         max_length=MAX_STOP_STRINGS,
-        description="String that ends the output, taken as it is; may be given again.",
+        description="String that ends the output, taken as it is; may be given again. Unless "
+        "given: only the model's own end does.",
     )
     speculation: Literal["off", "auto", "force"] = Field(
         "auto", description="off: the target alone; force: always wait for the draft."

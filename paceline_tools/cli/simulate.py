@@ -39,7 +39,7 @@ class Forecast:
 
 
 class Simulate(BaseModel):
-    """Predict speed and cost from stated times, by the real pacer in virtual time.
+    """Predict speed and cost from stated times: by the real pacer, in virtual time.
 
     Times are those of a step at the load you expect; streams share steps.
     """

@@ -237,18 +237,20 @@ FAILURES: list[tuple[list[str | bytes], dict[str, Any], int, str]] = [
     (["chat", "--address=127.0.0.1:9"], {}, 1, "nobody answers at 127.0.0.1:9"),
     (["status", "--address=no-such-host.invalid:1"], {}, 1, "no-such-host.invalid"),
     (["status", "--address=unix:/tmp/[/x]"], {}, 1, "[/x]"),
-    (["generate", b"\xff"], {}, 2, "--prompt is '\\udcff': must be valid UTF-8"),
+    (["generate", b"\xff"], {}, 2, "PROMPT is '\\udcff': must be valid UTF-8"),
     (["generate", "x", b"--stop=\xff"], {}, 2, "--stop is '\\udcff': must be valid UTF-8"),
     (["generate"], {"stdin": b"a\xff"}, 2, "standard input has byte 0xff at 1"),
     (["generate"], {"closed": 0}, 2, "standard input is closed"),
+    (["generate", "hi"], {"closed": 1}, 2, "standard output is closed; give it a terminal"),
+    (["generate", ""], {}, 2, "PROMPT is ''; it must be a text that is not empty"),
     (["--version"], {"full": 1}, 1, "No space left on device"),
-    (["evaluate", "--replay=/nowhere/[x]"], {}, 1, "/nowhere/[x]"),
-    (["evaluate", "--replay=/dev"], {}, 1, "/dev"),
-    (["evaluate", "--page=/nowhere/x"], {}, 1, "--page is '/nowhere/x'"),
-    (["evaluate", "--prompts=/nowhere"], {}, 1, "/nowhere: No such file or directory"),
-    (["bench", "--prompts=/dev"], {}, 1, "/dev: Is a directory"),
-    (["bench", "--json=/nowhere/x"], {}, 1, "--json is '/nowhere/x'"),
-    (["bench", "--kinds=nope"], {}, 1, "--kinds is 'nope'"),
+    (["evaluate", "--replay=/nowhere/[x]"], {}, 2, "/nowhere/[x]"),
+    (["evaluate", "--replay=/dev"], {}, 2, "/dev"),
+    (["evaluate", "--page=/nowhere/x"], {}, 2, "--page is '/nowhere/x'"),
+    (["evaluate", "--prompts=/nowhere"], {}, 2, "--prompts is '/nowhere'; it must be a file that"),
+    (["bench", "--prompts=/dev"], {}, 2, "a file that can be read: Is a directory"),
+    (["bench", "--json=/nowhere/x"], {}, 2, "--json is '/nowhere/x'"),
+    (["bench", "--kinds=nope"], {}, 2, "--kinds is 'nope'"),
 ]
 
 
@@ -262,7 +264,7 @@ async def test_what_fails_is_one_line(
             options["stdout"] = os.open("/dev/full", os.O_WRONLY)
             stack.callback(os.close, options["stdout"])
         if "closed" in ends:
-            options["preexec_fn"] = lambda: os.close(0)
+            options["preexec_fn"] = lambda: os.close(ends["closed"])
         found, _, err = await run(*arguments, **options)
     assert message in one_line(err)
     assert found == status
