@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from paceline.addresses import FORM, checked
 from paceline.errors import InvalidArgument
+from paceline.rpc.wire_ranges import INT32
 from paceline.settings import (
     DRAFT_PORT,
     HEALTH_PORTS,
@@ -99,6 +100,17 @@ Pools = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_pools)]
 """Addresses by the name of their pool, the preferred one first: NAME=ADDRESS,ADDRESS,NAME=..."""
 
 
+def check_draft_lengths(length: int, most: int) -> None:
+    """Raise ValueError when more draft tokens would be forced than a round may have."""
+    if length > most:
+        limit = f"at most --max-draft-length, {most}"
+        raise PydanticCustomError(
+            "lengths",
+            "--draft-length is {length}; it must be {limit}",
+            {"length": length, "limit": limit},
+        )
+
+
 class OrchestratorSettings(ServerSettings):
     """Answers clients: runs rounds between draft and target servers and streams the tokens."""
 
@@ -149,14 +161,23 @@ class OrchestratorSettings(ServerSettings):
     draft_wait_seconds: float = Field(
         DRAFT_WAIT_SECONDS,
         ge=0,
+        le=3600,
         description="How long a round waits for its draft tokens, forced or not. A draft that "
         "misses this is not waited for again before it delivers.",
     )
     default_max_tokens: int = Field(
-        1024, ge=1, description="max_tokens of a request that names none."
+        1024, ge=1, le=INT32[-1], description="max_tokens of a request that names none."
     )
     generation_config: Literal["model", "none"] = Field(
         "model",
         description="Sampling that a request leaves open: as the model's own "
         "generation_config.json has it, or none: neutral.",
     )
+
+    @model_validator(mode="after")
+    def _has_lengths_that_fit(self) -> Self:
+        """Of two lengths that were both given; otherwise the default is no limit to the other."""
+        given = {"draft_length", "max_draft_length"} <= self.model_fields_set
+        if given:
+            check_draft_lengths(self.draft_length, self.max_draft_length)
+        return self

@@ -1,10 +1,11 @@
 """Command lines as pydantic-settings reads them, with help and errors that people can use."""
 
+import os
 import re
 import sys
 import textwrap
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -216,14 +217,20 @@ def _metavar(kind: object) -> str:
     return _METAVARS.get(kind, "TEXT")  # type: ignore[call-overload, no-any-return]
 
 
-def describe(error: Exception, kind: type[BaseModel]) -> str:
-    """One line for every field that is wrong: its flag, the value it has, what it must be."""
+def describe(
+    error: Exception, kind: type[BaseModel], arguments: Sequence[str] | None = None
+) -> str:
+    """One line for every field that is wrong: its flag, the value it has, what it must be.
+
+    arguments: without the flag of a value, the variable that it comes from is named too.
+    """
     if not isinstance(error, ValidationError):
         return str(error)
-    return "\n".join(_problem(dict(problem), kind) for problem in error.errors())
+    flags = None if arguments is None else {one.partition("=")[0] for one in arguments}
+    return "\n".join(_problem(dict(problem), kind, flags) for problem in error.errors())
 
 
-def _problem(problem: dict[str, Any], kind: type[BaseModel]) -> str:
+def _problem(problem: dict[str, Any], kind: type[BaseModel], flags: Collection[str] | None) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     path = [part for part in problem["loc"] if isinstance(part, str)]
     if (field := field_at(kind, path)) is None:
@@ -232,4 +239,10 @@ def _problem(problem: dict[str, Any], kind: type[BaseModel]) -> str:
     flag = name.upper() if is_positional(field) else "--" + name.replace("_", "-")
     if problem["type"] == "missing":
         return f"{flag} is missing"
-    return f"{flag} is {shown(problem['input'])}: {message}"
+    variable = f"{kind.model_config.get('env_prefix', '')}{name}".upper()
+    by = f" (of {variable})" if _comes_from(variable, flag, flags) else ""
+    return f"{flag} is {shown(problem['input'])}{by}: {message}"
+
+
+def _comes_from(variable: str, flag: str, flags: Collection[str] | None) -> bool:
+    return flags is not None and flag not in flags and variable in os.environ

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error; never a prompt or an output.
+"""Logs: one JSON object a line on standard error, or lines for people; never a prompt or an output.
 
 So of an exception only its type is logged, and where it was raised: what it says may quote what a
 client sent, as may local variables. What may be said is a field of its own.
@@ -6,14 +6,16 @@ client sent, as may local variables. What may be said is a field of its own.
 
 import asyncio
 import contextlib
+import json
 import logging
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -24,15 +26,37 @@ MOST_CHARACTERS = 2_000
 MOST_ITEMS = 100
 """Of a list or mapping, and frames of a traceback."""
 _DEPTH = 6
+Form = Literal["auto", "json", "console"]
+FORMS = "Form of the log lines; auto: console on a terminal, json elsewhere."
 
 _log = structlog.get_logger(__name__)
 _traced = ExceptionDictTransformer(show_locals=False, use_rich=False, max_frames=MOST_ITEMS // 2)
 
 
-def configure(level: str, form: str) -> None:
+def form(asked: str, stream: TextIO | None = None) -> Literal["json", "console"]:
+    """The form of lines on `stream`, standard error unless given, where `asked` may be "auto"."""
+    if asked == "auto":
+        stream = sys.stderr if stream is None else stream
+        asked = "console" if stream is not None and stream.isatty() else "json"
+    return "console" if asked == "console" else "json"
+
+
+def line(event: str, level: str, **fields: Any) -> str:
+    """A line of the log as JSON, of a process that has not configured it yet."""
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return json.dumps({**fields, "event": event, "level": level, "timestamp": now}) + "\n"
+
+
+def say(reasons: Iterable[str]) -> None:
+    """Log, as JSON, why a process does not start."""
+    sys.stderr.writelines(line("bad setting", "error", reason=reason) for reason in reasons)
+
+
+def configure(level: str, asked: str, stream: TextIO | None = None) -> None:
     """Log from `level` up, as "json" or, for people, "console". The standard library's logs too.
 
-    What would be printed of exceptions that nobody caught is logged as well.
+    What would be printed of exceptions that nobody caught is logged as well. stream: where to,
+    standard error unless given.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -42,7 +66,7 @@ def configure(level: str, form: str) -> None:
     ]
     renderer: list[Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=_print_places)]
-        if form == "console"
+        if form(asked, stream) == "console"
         else [structlog.processors.ExceptionRenderer(places), structlog.processors.JSONRenderer()]
     )
     structlog.configure(
@@ -54,7 +78,7 @@ def configure(level: str, form: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = _Handler(sys.stderr)
+    handler = _Handler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -122,6 +146,13 @@ def _log_warning(
     _log.warning("a warning", kind=category.__name__, where=f"{filename}:{lineno}")
 
 
+def adopt(library: str) -> None:
+    """Have a library that prints its log itself log as we do."""
+    logger = logging.getLogger(library)
+    logger.handlers.clear()
+    logger.propagate = True
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """A line that cannot be written says so, and not what it would have said."""
 
@@ -129,7 +160,8 @@ class _Handler(logging.StreamHandler[TextIO]):
         """Called while the exception is handled."""
         kind = getattr(sys.exc_info()[0], "__name__", "")
         with contextlib.suppress(Exception):
-            self.stream.write(f"a log line at {record.pathname}:{record.lineno} failed: {kind}\n")
+            where = f"{record.pathname}:{record.lineno}"
+            self.stream.write(line("a log line failed", "error", where=where, kind=kind))
 
 
 def _cut_values(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

@@ -1,22 +1,24 @@
 """Settings: one class per process, from flags, environment and file, in that order."""
 
-import re
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
+from paceline import log
 from paceline.addresses import LAST_PORT, is_host, join
 from paceline.command_line import BadUsage, command_line, describe
+from paceline.environment import Environment
 
 ORCHESTRATOR_PORT, TARGET_PORT, DRAFT_PORT = 7070, 7071, 7072
 """Where each kind of server takes calls, unless told otherwise."""
@@ -32,29 +34,11 @@ MetricsPort = Annotated[int, Field(ge=0, le=LAST_PORT, description="Port for Pro
 LogLevel = Literal["debug", "info", "warning", "error"]
 DEFAULT_LOG_LEVEL: LogLevel = "info"
 
-_SERVICE_LINK = re.compile(r"[a-z]+://\S+:\d+")
-"""What Kubernetes, and Docker before it, put into NAME_PORT for a service called name."""
-
 
 def _host(value: str) -> str:
     if not is_host(value):
         raise ValueError("must be a name or an address to listen on, without a port")
     return value
-
-
-class _Environment(EnvSettingsSource):
-    """The environment without service links: PACELINE_TARGET_PORT=tcp://10.0.0.1:7071 is no port.
-
-    They are there where a service has a server's name, as paceline-target.
-    """
-
-    def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        super().__init__(settings_cls)
-        self.env_vars = {
-            name: value
-            for name, value in self.env_vars.items()
-            if not (name.lower().endswith("port") and _SERVICE_LINK.fullmatch(value or ""))
-        }
 
 
 class ServerSettings(BaseSettings):
@@ -83,10 +67,27 @@ class ServerSettings(BaseSettings):
         None, description="Unix socket to listen on for calls. Unless given: host and port."
     )
     drain_seconds: float = Field(
-        30.0, ge=0, description="How long running streams may go on after SIGTERM."
+        30.0, ge=0, le=86_400, description="How long running streams may go on after SIGTERM."
     )
     log_level: LogLevel = Field(DEFAULT_LOG_LEVEL, description="Least level that is logged.")
-    log_format: Literal["json", "console"] = Field("json", description="Form of the log lines.")
+    log_format: log.Form = Field("auto", description=log.FORMS)
+
+    @model_validator(mode="after")
+    def _has_ports_of_its_own(self) -> Self:
+        ports = {"--port": 0 if self.socket else self.port, "--health-port": self.health_port}
+        ports["--metrics-port"] = self.metrics_port
+        for flag, port in ports.items():
+            twice = [other for other, its in ports.items() if its == port != 0 and other != flag]
+            if twice:
+                other = twice[0]
+                raise _wrong(f"{flag} is {port}; it must be another port than {other} has")
+        return self
+
+    @classmethod
+    def setting(cls, name: str) -> str:
+        """How a field is set: its flag, and its environment variable."""
+        prefix = cls.model_config.get("env_prefix", "")
+        return f"--{name.replace('_', '-')} ({prefix}{name.upper()})"
 
     @property
     def address(self) -> str:
@@ -103,7 +104,7 @@ class ServerSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags come before these by themselves."""
-        return (init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings)
+        return (init_settings, Environment(settings_cls), dotenv_settings, file_secret_settings)
 
 
 Settings = TypeVar("Settings", bound=ServerSettings)
@@ -113,11 +114,34 @@ STATUS = """exit status:
 
 
 def parse(kind: type[Settings], arguments: list[str] | None = None) -> Settings:
-    """Settings of one process; on bad ones prints each field with its limit and exits with 2."""
+    """Settings of one process; on bad ones prints each field with its limit and exits with 2.
+
+    As log lines where the process logs JSON.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     source = command_line(kind, examples={"": kind.examples}, epilog=STATUS)
     try:
         return CliApp.run(kind, cli_args=arguments, cli_settings_source=source)
     except (ValidationError, SettingsError, BadUsage) as error:
-        sys.stderr.write(f"{describe(error, kind)}\n")
-        raise SystemExit(2) from None
+        said = describe(error, kind, arguments)
+    if log.form(_asked_form(kind, arguments)) == "json":
+        log.say(said.splitlines())
+    else:
+        sys.stderr.write(f"{said}\n")
+    raise SystemExit(2)
+
+
+def _asked_form(kind: type[BaseSettings], arguments: list[str]) -> str:
+    """The form of the log that flags or environment ask for, though others of them are wrong."""
+    name = f"{kind.model_config.get('env_prefix', '')}LOG_FORMAT"
+    asked = os.environ.get(name, "auto")
+    for index, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag == "--log-format":
+            asked = value if equals else "".join(arguments[index + 1 : index + 2])
+    return asked
+
+
+def _wrong(what: str) -> PydanticCustomError:
+    """An error whose text is all there is to say."""
+    return PydanticCustomError("settings", "{what}", {"what": what})

@@ -9,6 +9,11 @@ from pydantic_core import PydanticCustomError
 from paceline.engine.interfaces import PAGE_TOKENS
 from paceline.settings import ServerSettings
 
+MOST_THREADS = 4096
+"""As many as the largest machines have, and more than torch starts without falling over."""
+MOST_KV = 2**40
+"""Tokens of KV; more than any machine has room for."""
+
 
 class EngineSettings(ServerSettings):
     """Settings that draft and target servers share."""
@@ -34,17 +39,22 @@ class EngineSettings(ServerSettings):
     threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
+        le=MOST_THREADS,
         description="Threads of the forward pass. Unless given: the machine's cores.",
     )
     max_batched_tokens: int = Field(
         256, ge=64, le=2048, description="Most tokens in one step, all sessions together."
     )
     kv_reserve_tokens: int = Field(
-        4096, ge=0, description="Of kv_tokens, kept for streams that come from a lost server."
+        4096,
+        ge=0,
+        le=MOST_KV,
+        description="Of kv_tokens, kept for streams that come from a lost server.",
     )
     kv_tokens: int = Field(
         65536,
         ge=PAGE_TOKENS,
+        le=MOST_KV,
         validate_default=True,
         description="Tokens of KV for all sessions, promised when one opens.",
     )

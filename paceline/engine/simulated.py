@@ -7,9 +7,9 @@ GPU's times, any acceptance and thousands of streams.
 import math
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import getpid
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -29,6 +29,8 @@ from paceline.protocol.token_path import TokenPath
 PREFIX = "simulated"
 """What a model's name begins with, alone or before a colon and NAME=VALUE,NAME=VALUE."""
 MAX_POSITIONS = 32768
+MOST_MS = 60_000
+MOST_SEED = 2**31 - 1
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz      ", np.uint8).astype(np.int64)
 _SURE = 40.0
 _OVERSLEPT = 2e-4
@@ -50,14 +52,14 @@ class SimulatedModel(BaseModel, extra="forbid", frozen=True):
     For greedy outputs: with a temperature the acceptance is lower than stated.
     """
 
-    step_ms: float = Field(25.0, ge=0, description="A step with one row.")
-    token_ms: float = Field(0.0, ge=0, description="Each further row of a step.")
+    step_ms: float = Field(25.0, ge=0, le=MOST_MS, description="A step with one row.")
+    token_ms: float = Field(0.0, ge=0, le=MOST_MS, description="Each further row of a step.")
     acceptance: Annotated[tuple[Chance, ...], BeforeValidator(_numbers)] = Field(
         (1.0,),
         description="How likely a draft token is the target's token: one value, or several with "
         "slashes between them, each for phase_tokens positions, in turn.",
     )
-    phase_tokens: int = Field(256, ge=1, description="Positions of a phase.")
+    phase_tokens: int = Field(256, ge=1, le=MAX_POSITIONS, description="Positions of a phase.")
     auc: float = Field(
         0.91, gt=0.5, lt=1, description="How well margins tell right draft tokens from wrong ones."
     )
@@ -68,7 +70,12 @@ class SimulatedModel(BaseModel, extra="forbid", frozen=True):
         description="How likely the second best token is the target's token where the best is "
         "not; as measured on the real pair.",
     )
-    seed: int = Field(0, ge=0, description="Of the target's tokens: equal for target and draft.")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=MOST_SEED,
+        description="Of the target's tokens: equal for target and draft.",
+    )
 
     @classmethod
     def parse(cls, name: str) -> "SimulatedModel":
@@ -78,10 +85,11 @@ class SimulatedModel(BaseModel, extra="forbid", frozen=True):
             return cls.model_validate({key: value for key, _, value in pairs if key})
         except ValidationError as error:
             problem = error.errors()[0]
-            field = ".".join(str(part) for part in problem["loc"][:1])
-            raise InvalidArgument.of(
-                f"{PREFIX}:{field}", problem["input"], problem["msg"]
-            ) from None
+        field = str(problem["loc"][0])
+        limits = {name: _limits(its) for name, its in cls.model_json_schema()["properties"].items()}
+        fields = ", ".join(f"{name} ({limit})" for name, limit in limits.items())
+        limit = limits.get(field, f"one of {fields}")
+        raise InvalidArgument.of(f"{PREFIX}:{field}", problem["input"], limit)
 
     def seconds(self, rows: int) -> float:
         """Of a step of so many rows."""
@@ -111,6 +119,16 @@ class SimulatedModel(BaseModel, extra="forbid", frozen=True):
             return ord("A") + truth % 26
         state = mix(mix(mix(0, self.seed), path), 3)
         return truth if _uniform(state) < self.second_acceptance else ord("0") + truth % 10
+
+
+def _limits(schema: Mapping[str, Any]) -> str:
+    """The numbers that a field may have, in words. schema: as JSON Schema says it."""
+    if "items" in schema:
+        return f"{_limits(schema['items'])}, or several with / between them"
+    kind = "a whole number" if schema["type"] == "integer" else "a number"
+    if "exclusiveMinimum" in schema:
+        return f"{kind} between {schema['exclusiveMinimum']:g} and {schema['exclusiveMaximum']:g}"
+    return f"{kind} from {schema['minimum']:.10g} to {schema['maximum']:.10g}"
 
 
 class PathCache(TokenPath):

@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 from paceline.engine import simulated
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.settings import EngineSettings
+from paceline.errors import FailedPrecondition
 from paceline.model_files.check import check_model
 
 
@@ -18,6 +19,9 @@ def start(
     if simulated.is_simulated(settings.model):
         return simulated.start_simulated(settings, registry, drafts=drafts)
     check_model(settings.model)
-    from paceline.engine.torch.startup import start_torch  # torch, needed here only
-
+    try:
+        from paceline.engine.torch.startup import start_torch  # torch, needed here only
+    except ModuleNotFoundError as error:
+        what = f"models need the engine extra, and {error.name} is not installed"
+        raise FailedPrecondition(f"{what}; run: pip install 'paceline[engine]'") from error
     return start_torch(settings, registry)

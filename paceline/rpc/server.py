@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 from wsgiref.simple_server import WSGIServer
@@ -18,10 +17,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
-from paceline import log, temporary_folders
+from paceline import log, raw_output, temporary_folders
 from paceline.addresses import ANY_IPV4, join, without_brackets
 from paceline.best_effort import best_effort
-from paceline.errors import Internal, PacelineError, Unavailable
+from paceline.environment import unknown_variables, variables
+from paceline.errors import Internal, PacelineError, Unavailable, in_a_line
+from paceline.ports import check_port, check_socket
 from paceline.rpc.event_loop import EventLoop
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import server_options
@@ -111,7 +112,8 @@ class RpcServer:
         try:
             self.port = self.grpc.add_insecure_port(self._address)
         except RuntimeError as error:
-            raise Unavailable(f"cannot listen on {self._address}: {error}") from error
+            reason = str(error).partition(";")[0]  # what follows is for who debugs gRPC
+            raise Unavailable(f"cannot listen on {self._address}: {reason}") from error
         await self.grpc.start()
 
 
@@ -150,8 +152,7 @@ def run_process(
 
     Where a signal came while `load` still ran on some thread, it is not waited for.
     """
-    log.configure(settings.log_level, settings.log_format)
-
+    _begin_log(settings)
     loaded = False
 
     async def load_for_good(registry: CollectorRegistry) -> Service:
@@ -164,12 +165,16 @@ def run_process(
         return service
 
     try:
+        check_addresses(settings)
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(run(settings, names, load_for_good, public=public))
     except PacelineError as error:
         _log.error("stopped", reason=str(error))
         raise SystemExit(1) from None
     except Exception as error:
+        if not loaded and isinstance(error, OSError) and error.strerror:  # of a file or the network
+            _log.error("stopped", reason=in_a_line(error, kind=False))
+            raise SystemExit(1) from None
         # Before calls are taken it can quote none, and whoever starts the server must know.
         _log.exception("stopped", reason=None if loaded else str(error))
         raise SystemExit(1) from None
@@ -177,12 +182,34 @@ def run_process(
         _exit_at_once()
 
 
+def _begin_log(settings: ServerSettings) -> None:
+    """In the form asked for, whoever writes; says first which variables are misspelt."""
+    form = log.form(settings.log_format)
+    log.configure(settings.log_level, form, raw_output.wrap() if form == "json" else None)
+    for unknown in unknown_variables(variables(type(settings))):
+        _log.warning("unknown variable", name=unknown.name, reason=str(unknown))
+
+
+def check_addresses(settings: ServerSettings) -> None:
+    """Raise what hinders listening, naming the setting, before anything is loaded."""
+    check_port(
+        settings.host, settings.health_port, settings.setting("health_port"), purpose="health"
+    )
+    check_port(
+        settings.host, settings.metrics_port, settings.setting("metrics_port"), purpose="metrics"
+    )
+    if settings.socket is None:
+        check_port(settings.host, settings.port, settings.setting("port"))
+    else:
+        check_socket(settings.socket, settings.setting("socket"))
+
+
 def _exit_at_once() -> None:
     """Without waiting for threads, which the interpreter could not end in good order either."""
     _log.info("stopped while loading")
     temporary_folders.clear()
     logging.shutdown()
-    sys.stdout.flush()
+    raw_output.finish()
     os._exit(0)
 
 

@@ -39,8 +39,6 @@ def _address(value: str) -> str:
 
 
 MOST_TOKENS = INT32[-1]
-MOST_THREADS = 4096
-"""As many as the largest machines have, and more than torch starts without falling over."""
 Finite = Annotated[float, AllowInfNan(False)]
 """A number, which nan and inf are not."""
 Text = Annotated[str, BeforeValidator(_word), AfterValidator(_encodable)]

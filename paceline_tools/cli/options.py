@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from paceline.engine.settings import MOST_THREADS
 from paceline.protocol.sampling import MAX_TEMPERATURE
 from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
-from paceline_tools.cli.flags import MOST_THREADS, MOST_TOKENS
+from paceline_tools.cli.flags import MOST_TOKENS
 
 
 class PromptOptions(BaseModel):

@@ -1,5 +1,7 @@
 """Settings: flags before environment, every field explained, bad ones named with their limit."""
 
+import json
+
 import pytest
 from pydantic_settings import CliApp
 
@@ -76,7 +78,82 @@ def test_a_bad_setting_is_named_with_its_limit(
 def test_a_missing_setting_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(TargetSettings, [])
-    assert capsys.readouterr().err == "--model is missing\n"
+    assert json.loads(capsys.readouterr().err)["reason"] == "--model is missing"
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        (DraftSettings, [], "--model is missing; the hybrid drafter needs one"),
+        (
+            TargetSettings,
+            ["--model=x", "--kv-tokns=1"],
+            "unknown flag --kv-tokns; did you mean --kv-tokens?",
+        ),
+        (
+            OrchestratorSettings,
+            ["--bogus", "3"],
+            "unknown flag --bogus; python -m orchestrator --help lists them",
+        ),
+        (
+            OrchestratorSettings,
+            ["--port=7", "--health-port=7"],
+            "--port is 7; it must be another port than --health-port has",
+        ),
+        (
+            OrchestratorSettings,
+            ["--metrics-port=7170"],
+            "--health-port is 7170; it must be another port than --metrics-port has",
+        ),
+        (
+            OrchestratorSettings,
+            ["--draft-length=20", "--max-draft-length=16"],
+            "--draft-length is 20; it must be at most --max-draft-length, 16",
+        ),
+        (
+            OrchestratorSettings,
+            ["--drain-seconds=inf"],
+            "--drain-seconds is 'inf': Input should be less than or equal to 86400",
+        ),
+        (
+            OrchestratorSettings,
+            ["--draft-wait-seconds=nan"],
+            "--draft-wait-seconds is 'nan': Input should be less than or equal to 3600",
+        ),
+        (
+            OrchestratorSettings,
+            ["--log-format=xml"],
+            "--log-format is 'xml': Input should be 'auto', 'json' or 'console'",
+        ),
+        (
+            TargetSettings,
+            ["--model=x", "--threads=99999"],
+            "--threads is '99999': Input should be less than or equal to 4096",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_is_said_in_one_line(
+    kind: type[ServerSettings],
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(kind, arguments)
+    assert ended.value.code == 2
+    assert json.loads(capsys.readouterr().err)["reason"] == said
+
+
+def test_a_draft_length_over_the_default_maximum_is_as_it_was() -> None:
+    settings = parse(OrchestratorSettings, ["--draft-length=20"])
+    assert (settings.draft_length, settings.max_draft_length) == (20, 16)
+    equal = parse(OrchestratorSettings, ["--draft-length=20", "--max-draft-length=20"])
+    assert equal.draft_length == 20
+
+
+def test_ports_that_are_any_or_unused_may_be_equal() -> None:
+    parse(OrchestratorSettings, ["--port=0", "--health-port=0", "--metrics-port=0"])
+    parse(OrchestratorSettings, ["--socket=/tmp/s", "--port=7170"])
 
 
 @pytest.mark.parametrize("kind", ALL)

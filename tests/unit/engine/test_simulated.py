@@ -83,3 +83,34 @@ def test_its_tokenizer_takes_any_text_and_gives_it_back() -> None:
     assert max(ids) < VOCABULARY_SIZE
     detokenizer = tokenizer.detokenizer()
     assert "".join(detokenizer.step(token) for token in ids) + detokenizer.flush() == text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("simulated:step_ms=x", "simulated:step_ms is 'x'; it must be a number from 0 to 60000"),
+        ("simulated:step_ms", "simulated:step_ms is ''; it must be a number from 0 to 60000"),
+        ("simulated:auc=1", "simulated:auc is '1'; it must be a number between 0.5 and 1"),
+        (
+            "simulated:seed=-1",
+            "simulated:seed is '-1'; it must be a whole number from 0 to 2147483647",
+        ),
+        (
+            "simulated:acceptance=0.5/2",
+            "simulated:acceptance is '2'; it must be a number from 0 to 1, or several with / "
+            "between them",
+        ),
+        (
+            "simulated:stp_ms=25",
+            "simulated:stp_ms is '25'; it must be one of step_ms (a number from 0 to 60000), "
+            "token_ms (a number from 0 to 60000), acceptance (a number from 0 to 1, or several "
+            "with / between them), phase_tokens (a whole number from 1 to 32768), auc (a number "
+            "between 0.5 and 1), second_acceptance (a number from 0 to 1), seed (a whole number "
+            "from 0 to 2147483647)",
+        ),
+    ],
+)
+def test_what_is_stated_wrongly_is_named_with_what_it_may_be(name: str, said: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        SimulatedModel.parse(name)
+    assert str(raised.value) == said
