@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -36,6 +36,12 @@ rows = st.lists(
 tokens = st.lists(st.integers(0, VOCABULARY - 1), max_size=8)
 
 
+def may_come(token: int, params: SamplingParams, output: list[int]) -> bool:
+    """By what holds whatever else is left."""
+    too_short = len(output) < params.min_tokens and token in STOP
+    return not too_short and (not params.allowed_token_ids or token in params.allowed_token_ids)
+
+
 def defined(
     row: list[float], params: SamplingParams, seed: int, prompt: list[int], output: list[int]
 ) -> int:
@@ -50,8 +56,15 @@ def defined(
                 token
             )
         scores[token] += params.logit_bias.get(token, 0.0)
-        if len(output) < params.min_tokens and token in STOP:
+        if not may_come(token, params, output):
             scores[token] = -math.inf
+    without_bad = [
+        -math.inf
+        if any([*output, token][-len(word) :] == [*word] for word in params.bad_words_token_ids)
+        else score
+        for token, score in enumerate(scores)
+    ]
+    scores = without_bad if max(without_bad) > -math.inf else scores
     if params.temperature == 0:
         return max(range(VOCABULARY), key=lambda token: (scores[token], -token))
     scores = [score / params.temperature for score in scores]
@@ -73,6 +86,7 @@ def defined(
 def test_pick_is_the_formula(
     row: list[float], params: SamplingParams, seed: int, prompt: list[int], output: list[int]
 ) -> None:
+    assume(any(may_come(token, params, output) for token in range(VOCABULARY)))  # else refused
     history = History(prompt, output)
     picked = pick(np.array(row), params, seed, history, STOP)
     assert picked == defined(row, params, seed, prompt, output)
@@ -129,6 +143,29 @@ def test_the_logits_are_left_alone() -> None:
     params = SamplingParams(repetition_penalty=2.0, logit_bias={1: 5.0})
     pick(row, params, 0, History([3], [2]), ())
     np.testing.assert_array_equal(row, np.arange(4.0))
+
+
+def picked(output: list[int], *bad_words: tuple[int, ...]) -> int:
+    """Of four equal tokens, the first one that may come."""
+    params = SamplingParams(temperature=0, bad_words_token_ids=bad_words)
+    return pick(np.zeros(4), params, 0, History([0, 1], output), ())
+
+
+def test_a_bad_word_is_not_completed_and_may_be_begun() -> None:
+    assert picked([], (0, 1, 2)) == picked([0], (0, 1, 2)) == 0
+    assert picked([3, 0, 1], (0, 1, 0)) == 1
+    assert picked([0, 1], (0, 1, 0), (1, 1), (2,)) == 3
+
+
+def test_a_bad_word_that_the_prompt_began_may_be_completed() -> None:
+    """As in vLLM: it is looked for in the output."""
+    assert picked([], (1, 0)) == 0
+    assert picked([1], (1, 0)) == 1
+
+
+def test_bad_words_that_leave_no_token_do_not_hold() -> None:
+    assert picked([2], (0,), (1,), (2, 2), (3,)) == 0
+    assert picked([1], (0,), (1,), (2, 2), (3,)) == 2
 
 
 SMALL = 4

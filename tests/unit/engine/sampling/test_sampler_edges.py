@@ -24,6 +24,7 @@ from paceline.engine.sampling.sampler import (
     pick_with_second,
 )
 from paceline.protocol.sampling import SamplingParams
+from tests.strategies import allowed_ids, bad_words
 
 EXACT = Context(prec=60, Emin=-(10**9), Emax=10**9)
 SMALLEST = 5e-324
@@ -56,6 +57,8 @@ def params_of(vocabulary: int) -> st.SearchStrategy[SamplingParams]:
         logit_bias=st.dictionaries(ids, biases, max_size=vocabulary)
         | st.just(dict.fromkeys(range(vocabulary), -100.0)),
         min_tokens=st.sampled_from([0, 3, 2**32 - 1]),
+        allowed_token_ids=allowed_ids(vocabulary),
+        bad_words_token_ids=bad_words(vocabulary),
     )
 
 
@@ -64,7 +67,7 @@ Case = tuple[Row, SamplingParams, int, list[int], list[int], frozenset[int]]
 
 @st.composite
 def cases(draw: st.DrawFn, logits: st.SearchStrategy[float]) -> Case:
-    """A row, parameters, seed, prompt, output and stop tokens, of some vocabulary; not all stop."""
+    """A row, parameters, seed, prompt, output and stop tokens, some of which may come."""
     vocabulary = draw(st.sampled_from([1, 2, 3, 8, 33]))
     kind = draw(st.sampled_from([np.float32, np.float64]))
     values = draw(st.lists(logits, min_size=vocabulary, max_size=vocabulary))
@@ -72,6 +75,7 @@ def cases(draw: st.DrawFn, logits: st.SearchStrategy[float]) -> Case:
     params.validate()
     ids = st.integers(0, vocabulary - 1)
     stop = draw(st.frozensets(ids, max_size=vocabulary - 1))
+    assume(not stop.issuperset(params.allowed_token_ids or range(vocabulary)))
     seed = draw(st.sampled_from([0, 2**64 - 1]) | st.integers(0, 2**64 - 1))
     tokens = st.lists(ids, max_size=6)
     with np.errstate(over="ignore"):
@@ -98,11 +102,22 @@ def test_whatever_the_checks_let_through_a_token_is_picked_that_may_be(case: Cas
     token, margin, second = pick_with_second(row, params, seed, history, stop)
     assert pick(row, params, seed, history, stop) == token
     assert 0.0 <= margin <= NOISE_SPAN
-    forbidden = stop if len(output) < params.min_tokens else frozenset()
+    allowed = [one for one in range(row.size) if may_come(one, params, output, stop)]
+    possible = [one for one in allowed if row[one] > -math.inf] or allowed
+    best = [one for one in possible if not is_bad(one, params, output) and row[one] > -math.inf]
     for one in (token, second):
-        assert one is None or (0 <= one < row.size and one not in forbidden)
-    possible = [i for i in range(row.size) if i not in forbidden and row[i] > -math.inf]
-    assert not possible or token in possible
+        assert one is None or one in (best or possible)
+
+
+def may_come(token: int, params: SamplingParams, output: list[int], stop: frozenset[int]) -> bool:
+    """By what holds whatever else is left."""
+    too_short = len(output) < params.min_tokens and token in stop
+    return not too_short and (not params.allowed_token_ids or token in params.allowed_token_ids)
+
+
+def is_bad(token: int, params: SamplingParams, output: list[int]) -> bool:
+    """Whether it completes a bad word."""
+    return any((*output, token)[-len(word) :] == word for word in params.bad_words_token_ids)
 
 
 def penalized(case: Case) -> dict[int, Decimal]:
@@ -118,9 +133,10 @@ def penalized(case: Case) -> dict[int, Decimal]:
             score -= Decimal(params.presence_penalty)
             score -= Decimal(params.frequency_penalty) * output.count(token)
         score += Decimal(params.logit_bias.get(token, 0.0))
-        if len(output) >= params.min_tokens or token not in stop:
+        if may_come(token, params, output, stop):
             scores[token] = score
-    return scores
+    good = {one: score for one, score in scores.items() if not is_bad(one, params, output)}
+    return good or scores
 
 
 def defined(case: Case, scores: dict[int, Decimal]) -> tuple[int, list[Decimal]]:
