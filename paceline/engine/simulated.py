@@ -21,7 +21,7 @@ from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.worker import start_worker
 from paceline.errors import InvalidArgument
-from paceline.protocol.features import OF_ENGINE
+from paceline.protocol.features import ALLOWED_TOKEN_IDS, BAD_WORDS
 from paceline.protocol.hashing import mix
 from paceline.protocol.model import Cores, ModelInfo, TokenizerFiles
 from paceline.protocol.token_path import TokenPath
@@ -208,7 +208,7 @@ def start_simulated(
         max_positions=MAX_POSITIONS,
         eos_token_ids=(),
         sampler_version=SAMPLER_VERSION,
-        features=OF_ENGINE,
+        features=(ALLOWED_TOKEN_IDS, BAD_WORDS),  # its logprobs would say nothing
         batch_invariant=True,
         host=f"{socket.gethostname()}/{getpid()}",
         cores=Cores("", (), 0.0),

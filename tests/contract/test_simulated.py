@@ -1,6 +1,7 @@
 """The real servers around simulated models: they pace, and change no token."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -118,6 +119,33 @@ async def test_a_token_of_an_branch_that_is_taken_counts_as_drafted_once(
             [pool] = (await client.status()).draft_pools
             assert 0 < pool.counts.drafted <= made
             assert pool.counts.wasted == pool.counts.drafted - pool.counts.accepted
+
+
+async def test_what_a_request_rules_out_no_simulated_model_says() -> None:
+    """Whatever its table has: the rule is that of the servers around it."""
+    letters = tuple(b"etaoin ")
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        servers.draft("simulated:step_ms=0.5,acceptance=0.8", drafter="model") as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+        for temperature in (0.0, 1.0):
+            request = GenerateRequest(
+                "a",
+                sampling=SamplingParams(temperature=temperature, allowed_token_ids=letters),
+                bad_words=("e", "at", "in t"),
+                max_tokens=60,
+                seed=1,
+                speculation=Speculation.OFF,
+            )
+            alone = await client.generate(request).result()
+            forced = await client.generate(
+                dataclasses.replace(request, speculation=Speculation.FORCE)
+            ).result()
+            assert forced.token_ids == alone.token_ids
+            assert forced.finished.statistics.accepted
+            assert set(alone.text) <= set("taoin ")
+            assert not any(word in alone.text for word in request.bad_words)
 
 
 @pytest.mark.parametrize("field", ["logprobs", "prompt_logprobs"])

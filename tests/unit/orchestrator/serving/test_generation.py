@@ -23,7 +23,9 @@ from orchestrator.serving.output import OutputStream
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.settings import OrchestratorSettings
 from paceline.errors import Aborted, DeadlineExceeded, InvalidArgument, NotFound, PacelineError
+from paceline.protocol.features import OF_ENGINE
 from paceline.protocol.generation import (
+    ChatMessage,
     Delta,
     Finished,
     FinishReason,
@@ -41,7 +43,9 @@ from tests.unit.orchestrator.serving.test_output import emit
 from tests.unit.orchestrator.serving.test_served_models import FakePool, FakeReplica
 from tests.unit.orchestrator.serving.text.test_tokenizer import FILES, TOKENIZER
 
-MODEL = ModelInfo("tiny", "print", "words", 300, 64, (), 1, True, "here", kv=KVSize(16, 4))
+MODEL = ModelInfo(
+    "tiny", "print", "words", 300, 64, (), 1, True, "here", kv=KVSize(16, 4), features=OF_ENGINE
+)
 ANSWER = TOKENIZER.encode("hello")
 SECONDS = 10.0
 
@@ -59,7 +63,7 @@ async def answers(link: TargetLink) -> None:
     """ANSWER, one token a step."""
     stream = cast("OutputStream", link._stream)
     while stream.remaining:
-        emit(stream, Verdict(0, (ANSWER[len(stream.output)],)))
+        emit(stream, Verdict(0, (ANSWER[len(stream.output) % len(ANSWER)],)))
         await asyncio.sleep(0)
 
 
@@ -131,6 +135,71 @@ async def test_sampling_that_is_not_asked_for_is_the_models_own(
     started, *_ = await events_of(serving, asked(sampling=Sampling(top_k=5)))
     assert isinstance(started, Started)
     assert started.sampling == holds
+
+
+async def test_a_prompt_that_is_scored_ends_with_nothing_generated(serving: Serving) -> None:
+    events = await events_of(serving, asked(max_tokens=0, prompt_logprobs=2))
+    started, finished = events
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    assert started.max_tokens == 0
+    assert finished.finish_reason is FinishReason.LENGTH
+    assert (finished.usage.prompt_tokens, finished.usage.output_tokens) == (3, 0)
+    assert finished.statistics.target_only_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"truncate_prompt_tokens": 2}, 2),
+        ({"truncate_prompt_tokens": 1000, "prompt": "short"}, 5),
+        ({"truncate_prompt_tokens": -1}, 59),
+        ({"truncate_prompt_tokens": -1, "max_tokens": 63}, 1),
+        ({"truncate_prompt_tokens": -1, "max_tokens": None}, 32),
+        ({"truncate_prompt_tokens": -1, "max_tokens": 0, "prompt_logprobs": 0}, 63),
+        ({"truncate_prompt_tokens": 3, "prompt": tuple(TOKENIZER.encode("abcdef"))}, 3),
+        ({"truncate_prompt_tokens": 3, "prompt": (ChatMessage("user", "what is it?"),)}, 3),
+    ],
+)
+async def test_of_a_prompt_its_last_tokens_are_kept(
+    serving: Serving, fields: dict[str, Any], kept: int
+) -> None:
+    """A text without a limit is read however long it is."""
+    request = asked(**({"prompt": "x" * 10_000} | fields))
+    whole = TOKENIZER.encode(request.prompt)
+    started, *_ = await events_of(serving, request)
+    assert isinstance(started, Started)
+    assert started.prompt_token_ids == whole[-kept:]
+    assert len(started.prompt_token_ids) == kept
+
+
+async def test_a_prompt_that_was_cut_is_resumed_as_it_is(serving: Serving) -> None:
+    request = asked(prompt=TOKENIZER.encode("say"), truncate_prompt_tokens=2)
+    begun = replace(request, output_token_ids=ANSWER[:1])
+    started, *_ = await events_of(serving, begun)
+    assert isinstance(started, Started)
+    assert started.prompt_token_ids == request.prompt
+
+
+async def test_more_than_the_model_has_room_for_is_refused_though_it_is_cut(
+    serving: Serving,
+) -> None:
+    request = asked(prompt="x" * 99, truncate_prompt_tokens=70)
+    with pytest.raises(InvalidArgument, match="prompt's length is 70; it must be under 64 tokens"):
+        await events_of(serving, request)
+
+
+async def test_bad_words_are_told_as_tokens_and_those_stand_for_them(serving: Serving) -> None:
+    own = Sampling(bad_words_token_ids=((5,), (110, 111)))
+    first = asked(bad_words=("no",), sampling=own)
+    started, *_ = await events_of(serving, first)
+    assert isinstance(started, Started)
+    assert started.sampling is not None
+    no, behind_a_blank = TOKENIZER.encode("no"), TOKENIZER.encode(" no")
+    assert started.sampling.bad_words_token_ids == ((5,), (110, 111), no, behind_a_blank)
+    again, *_ = await events_of(serving, replace(first, sampling=started.sampling))
+    assert isinstance(again, Started)
+    assert again.sampling == started.sampling
 
 
 async def test_each_choice_ends_with_a_finished_of_its_own(serving: Serving) -> None:
@@ -223,7 +292,13 @@ async def test_closing_the_events_ends_the_call(
 
 async def test_token_ids_and_models(serving: Serving) -> None:
     assert serving.models() == []  # its tokenizer is not here yet
-    assert await serving.tokenize("say", "", seconds=SECONDS) == TOKENIZER.encode("say")
+    ids = await serving.tokenize("say", "", seconds=SECONDS)
+    assert ids == TOKENIZER.encode("say")
+    text = await serving.detokenize(ids, "", skip_special_tokens=True, seconds=SECONDS)
+    assert text == "say"
+    assert await serving.detokenize((), "", skip_special_tokens=True, seconds=SECONDS) == ""
+    with pytest.raises(InvalidArgument, match=r"^a token id in token_ids is 300; it must be under"):
+        await serving.detokenize((1, 300), "", skip_special_tokens=True, seconds=SECONDS)
     assert serving.models() == [Model("tiny", "print", 64, 300, 0)]
     with pytest.raises(InvalidArgument, match="prompt is"):
         await serving.tokenize((), "", seconds=SECONDS)

@@ -70,6 +70,25 @@ async def test_deltas_carry_index_offset_origin_and_text_and_the_last_one_flushe
     assert stream.generated == 4
 
 
+@pytest.mark.parametrize(
+    ("text", "shown", "stop_string"),
+    [("abcdef", "abcd", "cd"), ("ab!", "ab!", None), ("abc!", "abc!", "c!")],
+)
+async def test_what_ended_the_output_stays_in_its_text_where_that_is_asked_for(
+    text: str, shown: str, stop_string: str | None
+) -> None:
+    """A stop token's own text, too, as in vLLM; what is behind a string is left out."""
+    stream, event_buffer = make_stream(max_tokens=20, stop=("cd", "c!"), include_stop=True)
+    for index, token in enumerate(TOKENIZER.encode(text)):
+        emit(stream, Verdict(2 + index, (token,)))
+    assert stream.ended
+    assert "".join(delta.text for delta in await deltas_of(event_buffer)) == shown
+    finished = stream.finished()
+    assert finished.finish_reason is FinishReason.STOP
+    assert finished.stop_string == stop_string
+    assert (finished.stop_token_id is None) == (stop_string is not None)
+
+
 async def test_a_stop_string_takes_back_what_is_behind_it_and_counts_none_of_it() -> None:
     stream, event_buffer = make_stream(max_tokens=20, stop=("cd",))
     text = TOKENIZER.encode("abcdef")
@@ -90,15 +109,23 @@ async def test_a_stop_string_takes_back_what_is_behind_it_and_counts_none_of_it(
     stop=st.lists(st.text("abc", min_size=1, max_size=3), max_size=2).map(tuple),
     min_tokens=st.integers(0, 6),
     resumed=st.integers(0, 14),
+    include_stop=st.booleans(),
 )
 def test_rounds_of_any_length_give_the_same_tokens_text_and_end(
-    text: str, cuts: list[int], stop: tuple[str, ...], min_tokens: int, resumed: int
+    text: str,
+    cuts: list[int],
+    stop: tuple[str, ...],
+    min_tokens: int,
+    resumed: int,
+    include_stop: bool,
 ) -> None:
     """In one verdict, one by one, cut anywhere, and resumed at any token."""
     tokens = TOKENIZER.encode(text)
 
     async def outcome(sizes: list[int], start: int = 0) -> tuple[str, list[int], Finished]:
-        stream, event_buffer = make_stream(tokens[:start], len(tokens), stop, min_tokens)
+        stream, event_buffer = make_stream(
+            tokens[:start], len(tokens), stop, min_tokens, include_stop=include_stop
+        )
         at = start
         for size in [*sizes, *[1] * len(tokens)]:
             emit(stream, Verdict(2 + at, tokens[at : at + size], 1, 0))

@@ -41,18 +41,20 @@ LLAMA = llama()
 ids = st.lists(st.integers(0, 12), max_size=12)
 
 
-def text_of(tokenizer: Tokenizer, tokens: list[int]) -> str:
-    detokenizer = Vocabulary(tokenizer).detokenizer()
+def text_of(tokenizer: Tokenizer, tokens: list[int], *, specials: bool = False) -> str:
+    detokenizer = Vocabulary(tokenizer).detokenizer(specials=specials)
     return "".join(detokenizer.step(token) for token in tokens) + detokenizer.flush()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(tokens=ids)
-def test_token_by_token_is_the_librarys_text_of_all(kind: str, tokens: list[int]) -> None:
+@given(tokens=ids, specials=st.booleans())
+def test_token_by_token_is_the_librarys_text_of_all(
+    kind: str, tokens: list[int], specials: bool
+) -> None:
     """But for the blank that it takes from the beginning of a text, which an output is not."""
     tokenizer = KINDS[kind]
-    whole = tokenizer.decode(tokens)
-    assert text_of(tokenizer, tokens).removesuffix(whole).strip() == ""
+    whole = tokenizer.decode(tokens, skip_special_tokens=not specials)
+    assert text_of(tokenizer, tokens, specials=specials).removesuffix(whole).strip() == ""
 
 
 @pytest.mark.parametrize(
@@ -92,10 +94,11 @@ def test_a_long_run_of_characters_comes_as_it_can() -> None:
     assert "".join(texts) == "日" * 20
 
 
-@given(tokens=st.lists(st.integers(0, 270), max_size=32))
-def test_bytes_are_as_the_library_has_them(tokens: list[int]) -> None:
+@given(tokens=st.lists(st.integers(0, 270), max_size=32), specials=st.booleans())
+def test_bytes_are_as_the_library_has_them(tokens: list[int], specials: bool) -> None:
     """But for the blank that it takes from the beginning of a text."""
-    text, whole = text_of(LLAMA, tokens), LLAMA.decode(tokens)
+    text = text_of(LLAMA, tokens, specials=specials)
+    whole = LLAMA.decode(tokens, skip_special_tokens=not specials)
     assert text in (whole, f" {whole}")
 
 

@@ -52,6 +52,24 @@ def test_a_string_counts_when_its_last_letter_came_armed(
     assert watch.found == found
 
 
+@given(strings, pieces, st.integers(0, 8))
+def test_a_string_that_is_kept_is_let_through_and_nothing_waits_for_it(
+    stop: tuple[str, ...], cut: list[str], armed_from: int
+) -> None:
+    """Else it is the same string, found as soon."""
+    kept, watch = StopStrings(stop, keep=True), StopStrings(stop)
+    shown = let_through = ""
+    for index, piece in enumerate(cut):
+        shown += kept.feed(piece, armed=index >= armed_from)
+        let_through += watch.feed(piece, armed=index >= armed_from)
+        assert kept.found == watch.found
+        if kept.found is None:
+            assert shown == "".join(cut[: index + 1])
+        else:
+            assert shown == let_through + kept.found
+    assert kept.flush() == ""
+
+
 @pytest.mark.parametrize(
     ("stop", "unarmed", "armed", "text", "found"),
     [

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from orchestrator.serving.text.tokenizer import TargetTokenizer
 from paceline.engine.torch.tokenizer_files import read_tokenizer
-from paceline.errors import InvalidArgument
+from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.protocol.generation import ChatMessage
 from paceline.protocol.model import TokenizerFiles
 from tests.tiny_models import BOS, TEMPLATE, byte_tokenizer, tiny_model
@@ -73,6 +73,35 @@ def test_any_bytes_become_text_without_an_error(tokens: list[int]) -> None:
     detokenizer = TOKENIZER.detokenizer()
     text = "".join(detokenizer.step(token) for token in tokens) + detokenizer.flush()
     assert text == byte_tokenizer().decode(tokens, skip_special_tokens=True)
+
+
+texts = st.one_of(st.text(), st.text("ab 日é語👩\u200d\u0301<|bos>"), st.just(HARD))
+
+
+@given(st.sampled_from([FALLBACK, TOKENIZER]), texts)
+def test_the_text_of_a_texts_tokens_is_that_text(tokenizer: TargetTokenizer, text: str) -> None:
+    """Whatever it is made of, but for the names of special tokens, which tokens have no text."""
+    tokens = tokenizer.encode(text)
+    assert tokenizer.decode(tokens) == text.replace("<|bos|>", "")
+    assert tokenizer.decode(tokens, skip_special_tokens=False).endswith(text)
+
+
+@given(st.sampled_from([FALLBACK, TOKENIZER]), st.lists(st.integers(0, 300), max_size=20))
+def test_any_tokens_have_a_text(tokenizer: TargetTokenizer, tokens: list[int]) -> None:
+    assert tokenizer.decode(tokens).isprintable() in (True, False)
+
+
+def test_special_tokens_that_are_asked_for_are_in_the_text_by_their_names() -> None:
+    detokenizer = TOKENIZER.detokenizer(skip_special_tokens=False)
+    tokens = [*TOKENIZER.encode("né"), BOS, *TOKENIZER.encode("日")]
+    assert "".join(map(detokenizer.step, tokens)) == "né<|bos|>日"
+
+
+def test_without_a_tokenizer_tokens_have_no_text() -> None:
+    with pytest.raises(
+        FailedPrecondition, match=r"^token_ids: the model has no tokenizer.json: its"
+    ):
+        TargetTokenizer(None).decode((1, 2))
 
 
 def test_special_tokens_have_no_text() -> None:
