@@ -15,19 +15,21 @@ class DraftMetrics:
         """Register with `registry`."""
         drafted = Counter(
             "paceline_draft_proposed_tokens",
-            "Draft tokens sent, those of branches included; a branch that is taken is sent again.",
+            "Draft tokens sent, by what drafted them. Those of branches count, and once more where "
+            "the branch is taken.",
             ["drafter"],
             registry=registry,
         )
         self._drafted = {drafter: drafted.labels(drafter.value) for drafter in Drafter}
         self._branch_tokens = Counter(
             "paceline_draft_branch_tokens",
-            "Draft tokens made behind second-best tokens, for branches.",
+            "Draft tokens made behind second-best tokens, of streams that ended.",
             registry=registry,
         )
         self._taken = Counter(
             "paceline_draft_branches_taken",
-            "Branches that the target took: it picked the second-best token that they begin with.",
+            "Branches of streams that ended that the target took: it picked the second-best token "
+            "that the branch begins with.",
             registry=registry,
         )
 

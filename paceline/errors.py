@@ -1,5 +1,6 @@
 """The one exception tree. paceline.rpc.status_codes maps it to gRPC status codes and back."""
 
+import re
 from collections.abc import Iterable
 
 SHOWN_CHARACTERS = 80
@@ -32,6 +33,11 @@ def in_a_line(error: Exception, *, kind: bool = True) -> str:
 
 class PacelineError(Exception):
     """Anything that Paceline reports to a caller. Its subclasses are gRPC's canonical codes."""
+
+    @property
+    def word(self) -> str:
+        """Its kind for logs and metrics, as resource_exhausted."""
+        return re.sub(r"\B(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 class InvalidArgument(PacelineError):

@@ -12,19 +12,24 @@ class TargetMetrics:
         """Register with `registry`."""
         self._rounds = Counter(
             "paceline_target_rounds",
-            "Steps of sessions that verified a proposal.",
+            "Steps that verified draft tokens, one for each session in the batch.",
             registry=registry,
         )
         self._target_only_steps = Counter(
             "paceline_target_only_steps",
-            "Steps of sessions with no proposal.",
+            "Ordinary decode steps, one for each session in the batch: no draft token of it was "
+            "verified.",
             registry=registry,
         )
         self._verified = Counter(
-            "paceline_target_verified_tokens", "Draft tokens verified.", registry=registry
+            "paceline_target_verified_tokens",
+            "Draft tokens that this target verified.",
+            registry=registry,
         )
         self._accepted = Counter(
-            "paceline_target_accepted_tokens", "Draft tokens accepted.", registry=registry
+            "paceline_target_accepted_tokens",
+            "Draft tokens that this target accepted: its own pick was the same.",
+            registry=registry,
         )
 
     def observe(self, verdict: Verdict) -> None:

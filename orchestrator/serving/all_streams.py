@@ -18,19 +18,21 @@ class AllStreams:
         """Begin at 0."""
         self._drafts = drafts
         self._streams = 0
-        self.running: set[OutputStream] = set()
+        self.running: dict[OutputStream, str] = {}
+        """With the name of each one's model."""
 
     @contextlib.contextmanager
-    def run(self, streams: list[OutputStream]) -> Iterator[None]:
-        """Streams run while the context lasts, and have no draft at first."""
+    def run(self, streams: list[OutputStream], model: str) -> Iterator[None]:
+        """Streams of a model run while the context lasts, and have no draft at first."""
         self._streams += len(streams)
-        self.running.update(streams)
+        self.running.update(dict.fromkeys(streams, model))
         for stream in streams:
             stream.statistics.pool_counts = self._drafts.none
         try:
             yield
         finally:
-            self.running.difference_update(streams)
+            for stream in streams:
+                del self.running[stream]
 
     @property
     def totals(self) -> Totals:

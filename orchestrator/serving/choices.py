@@ -11,7 +11,7 @@ from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.event_buffer import EventBuffer
-from orchestrator.serving.metrics import OrchestratorMetrics
+from orchestrator.serving.metrics import OrchestratorMetrics, outcome_of
 from orchestrator.serving.output import OutputStream
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
@@ -56,7 +56,7 @@ class ChoiceRunner:
         error: PacelineError | None = Cancelled("the client has gone")
         try:
             async with asyncio.timeout(seconds):
-                with self._streams.run(choices):
+                with self._streams.run(choices, model.name):
                     await self._run_all(choices, speculation, model, event_buffer, seconds)
             error = None
         except TimeoutError:
@@ -72,7 +72,7 @@ class ChoiceRunner:
             for choice in choices:
                 ended = None if choice.ended else error
                 with best_effort("metrics"):
-                    self._metrics.finished(choice, ended)
+                    self._metrics.finished(choice, model.name, ended)
                 with best_effort("the log"):
                     _log_end(choice, speculation, ended)
 
@@ -165,7 +165,7 @@ def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineErro
     """Log one line for a stream that ended, with its statistics."""
     _log.info(
         "stream finished",
-        outcome=type(error).__name__ if error else stream.finish_reason.value,
+        outcome=outcome_of(stream, error),
         speculation=speculation.value,
         prompt_tokens=stream.usage.prompt_tokens,
         cached_tokens=stream.usage.cached_tokens,

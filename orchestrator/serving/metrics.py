@@ -1,35 +1,143 @@
 """What does Prometheus see of the orchestrator? Names and units in the style of vLLM's.
 
-Nothing is counted here but histograms: counters are read when scraped, from all_streams.py and
-from the counts of each draft pool, so that streams that still run are seen too.
+Here is what streams come to, by model; it is observed when scraped and when a stream ends, so that
+streams that still run are seen too. What is read off targets and draft pools: pool_metrics.py.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.output import OutputStream
+from orchestrator.serving.pool_metrics import DraftCollector, StreamCollector
 from orchestrator.serving.stream_statistics import StreamStatistics
-from orchestrator.speculation.estimates.counts import PoolCounts
 from paceline.errors import PacelineError
 from paceline.protocol.generation import Overhead
 
-_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_SECONDS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    *(1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0),
+)
 _SHORT_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-_NO_POOL = ""
-"""Label of steps of streams that had no draft."""
+_TOKENS = tuple(float(2**power) for power in range(21))
+
+_WHOLE = "Of streams whose output is whole. A request with n choices is n streams."
+_HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
+    "time_to_first_token_seconds": (
+        "Seconds from a request's arrival at the orchestrator to the first output token, of "
+        "each stream. A request with n choices is n streams.",
+        _SECONDS,
+    ),
+    "inter_token_latency_seconds": (
+        "Seconds from one step of the target that brought a stream output tokens to the next. "
+        "A step that accepts draft tokens brings several tokens and counts once.",
+        _SECONDS,
+    ),
+    "request_queue_time_seconds": (
+        "Seconds from a request's arrival at the orchestrator until a target took it: what "
+        "encoding the prompt and finding a target that has room took.",
+        _SECONDS,
+    ),
+    "e2e_request_latency_seconds": (
+        f"Seconds from a request's arrival at the orchestrator to the last output token. {_WHOLE}",
+        _SECONDS,
+    ),
+    "request_time_per_output_token_seconds": (
+        f"Mean seconds from one output token of a stream to the next. {_WHOLE}",
+        _SECONDS,
+    ),
+    "request_prompt_tokens": (f"Tokens of the prompt, cached ones included. {_WHOLE}", _TOKENS),
+    "request_generation_tokens": (f"Output tokens generated. {_WHOLE}", _TOKENS),
+    "round_seconds": (
+        "Seconds of a round: from one verdict of the target to the next, where the step between "
+        "them verified draft tokens.",
+        _SECONDS,
+    ),
+    "round_overhead_seconds": (
+        "Seconds of a round that were neither the wait for draft tokens nor the target's forward "
+        "pass.",
+        _SHORT_SECONDS,
+    ),
+}
+"""What is observed of each model's streams, with help text and buckets."""
+
+_COUNTERS = {
+    "prompt_tokens": "Prompt tokens of streams that have begun their output, cached ones included.",
+    "generation_tokens": "Output tokens emitted to clients.",
+    "spec_decode_num_rounds": "Steps of streams on their target that verified draft tokens.",
+    "spec_decode_num_target_only_steps": (
+        "Ordinary decode steps of streams on their target: no draft token was verified."
+    ),
+}
+"""What is counted of each model's streams, with its help text."""
+
+PARTS = tuple(part.name for part in fields(Overhead))
+"""Of the overhead of a round."""
+
+
+class _Families:
+    """The histograms and counters of all models."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.histograms = {
+            name: Histogram(f"paceline_{name}", text, ["model"], buckets=found, registry=registry)
+            for name, (text, found) in _HISTOGRAMS.items()
+        }
+        self.counters = {
+            name: Counter(f"paceline_{name}", text, ["model"], registry=registry)
+            for name, text in _COUNTERS.items()
+        }
+        self.parts = Counter(
+            "paceline_round_overhead_part_seconds",
+            "Seconds of all rounds that were neither the wait for draft tokens nor the target's "
+            "forward pass, by part: sampling and queue on the target, wire, codec, emit.",
+            ["model", "part"],
+            registry=registry,
+        )
+        self.streams = Counter(
+            "paceline_streams",
+            "Streams that ended, by outcome: stop, length, or the error that ended it. A request "
+            "with n choices is n streams.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+
+
+class _ModelMetrics:
+    """What is observed of one model's streams. Labels are looked up once, here."""
+
+    def __init__(self, families: _Families, model: str) -> None:
+        self._histograms = {name: one.labels(model) for name, one in families.histograms.items()}
+        self._counters = {name: one.labels(model) for name, one in families.counters.items()}
+        self._parts = {part: families.parts.labels(model, part) for part in PARTS}
+
+    def observe(self, name: str, values: Iterable[float]) -> None:
+        """Observe values in a histogram."""
+        histogram = self._histograms[name]
+        for value in values:
+            histogram.observe(value)
+
+    def count(self, name: str, more: int) -> None:
+        """Count so many more."""
+        self._counters[name].inc(more)
+
+    def observe_rounds(self, rounds: list[tuple[float, Overhead]]) -> None:
+        """Observe seconds and overhead of each."""
+        self.observe("round_seconds", (seconds for seconds, _ in rounds))
+        self.observe("round_overhead_seconds", (overhead.total for _, overhead in rounds))
+        for part, counter in self._parts.items():
+            counter.inc(max(0.0, sum(getattr(overhead, part) for _, overhead in rounds)))
 
 
 class OrchestratorMetrics:
-    """Histograms of streams and rounds, and all that is read when scraped."""
+    """Histograms and counters of streams, and all that is read when scraped."""
 
     def __init__(
         self, registry: CollectorRegistry, targets: Pool, drafts: DraftRouter, streams: AllStreams
@@ -40,75 +148,61 @@ class OrchestratorMetrics:
         registry.register(_Scrape(self))  # before the histograms: it is scraped before them
         registry.register(StreamCollector(targets, streams))
         registry.register(DraftCollector(drafts))
-        self._streams = Counter(
-            "paceline_streams", "Streams that ended, by outcome.", ["outcome"], registry=registry
-        )
-        self._prompt_tokens = Counter(
-            "paceline_prompt_tokens", "Prompt tokens of streams that ended.", registry=registry
-        )
-        self._ttft = Histogram(
-            "paceline_time_to_first_token_seconds",
-            "From the request's arrival to its first token.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._token_time = Histogram(
-            "paceline_time_per_output_token_seconds",
-            "Mean time of a stream's tokens after the first, of streams that ended.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._overhead = Histogram(
-            "paceline_round_overhead_seconds",
-            "Time of a round, less the wait for the draft and the target's forward pass.",
-            buckets=_SHORT_SECONDS,
-            registry=registry,
-        )
-        self._overhead_parts = Counter(
-            "paceline_round_overhead_part_seconds",
-            "Overhead of all rounds, by part: sampling, queue, wire, codec, emit.",
-            ["part"],
-            registry=registry,
-        )
-        self._round = Histogram(
-            "paceline_round_seconds",
-            "Time of a round: from one verdict to the next.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
+        self._families = _Families(registry)
+        self._models: dict[str, _ModelMetrics] = {}
 
     def observe_running(self) -> None:
         """Observe what running streams did since the last scrape."""
-        for stream in list(self._all_streams.running):
-            self._observe(stream.statistics)
+        for stream, model in self._all_streams.running.copy().items():
+            self._observe(stream, model)
 
-    def finished(self, stream: OutputStream, error: PacelineError | None) -> None:
+    def finished(self, stream: OutputStream, model: str, error: PacelineError | None) -> None:
         """Count a stream that ended."""
-        self._observe(stream.statistics)
-        self._streams.labels(type(error).__name__ if error else stream.finish_reason.value).inc()
-        self._prompt_tokens.inc(stream.usage.prompt_tokens)
+        metrics = self._observe(stream, model)
+        self._families.streams.labels(model, outcome_of(stream, error)).inc()
+        if error is not None:
+            return
+        metrics.observe("e2e_request_latency_seconds", [stream.statistics.seconds])
+        metrics.observe("request_prompt_tokens", [stream.usage.prompt_tokens])
+        metrics.observe("request_generation_tokens", [stream.generated])
         if stream.generated > 1:
-            seconds = stream.statistics.result().decode_seconds
-            self._token_time.observe(seconds / (stream.generated - 1))
+            mean = stream.statistics.result().decode_seconds / (stream.generated - 1)
+            metrics.observe("request_time_per_output_token_seconds", [mean])
 
-    def _observe(self, statistics: StreamStatistics) -> None:
+    def _observe(self, stream: OutputStream, model: str) -> _ModelMetrics:
         """Observe what a stream did since it was observed last."""
         with self._lock:
-            first = None if statistics.scraped_first else statistics.ttft_seconds
-            if first is not None:
-                statistics.scraped_first = True
-                self._ttft.observe(first)
-            rounds = statistics.rounds_since(statistics.scraped_rounds)
-            statistics.scraped_rounds += len(rounds)
-            for seconds, overhead in rounds:
-                self._round.observe(seconds)
-                self._overhead.observe(overhead.total)
-            self._count_parts([overhead for _, overhead in rounds])
+            if model not in self._models:
+                self._models[model] = _ModelMetrics(self._families, model)
+            _observe_new(self._models[model], stream.statistics, stream.usage.prompt_tokens)
+            return self._models[model]
 
-    def _count_parts(self, overheads: list[Overhead]) -> None:
-        for part in fields(Overhead):
-            seconds = sum(getattr(overhead, part.name) for overhead in overheads)
-            self._overhead_parts.labels(part.name).inc(max(0.0, seconds))
+
+def outcome_of(stream: OutputStream, error: PacelineError | None) -> str:
+    """How a stream ended, in a word: its finish reason, or the error's."""
+    return stream.finish_reason.value if error is None else error.word
+
+
+def _observe_new(metrics: _ModelMetrics, statistics: StreamStatistics, prompt_tokens: int) -> None:
+    """Observe what `statistics` have that was not seen yet."""
+    seen, own = statistics.seen, statistics.own
+    first, queue = statistics.ttft_seconds, statistics.queue_seconds
+    if first is not None and queue is not None and not seen.first:
+        seen.first = True
+        metrics.observe("time_to_first_token_seconds", [first])
+        metrics.observe("request_queue_time_seconds", [queue])
+        metrics.count("prompt_tokens", prompt_tokens)
+    tokens, steps, target_only = own.tokens, own.rounds, own.target_only_steps
+    metrics.count("generation_tokens", tokens - seen.tokens)
+    metrics.count("spec_decode_num_rounds", steps - seen.steps)
+    metrics.count("spec_decode_num_target_only_steps", target_only - seen.target_only_steps)
+    seen.tokens, seen.steps, seen.target_only_steps = tokens, steps, target_only
+    gaps = statistics.gaps[seen.gaps :]
+    metrics.observe("inter_token_latency_seconds", gaps)
+    seen.gaps += len(gaps)
+    rounds = statistics.rounds_since(seen.rounds)
+    metrics.observe_rounds(rounds)
+    seen.rounds += len(rounds)
 
 
 class _Scrape(Collector):
@@ -125,146 +219,3 @@ class _Scrape(Collector):
         """Nothing."""
         self._metrics.observe_running()
         return ()
-
-
-class StreamCollector(Collector):
-    """Counters of all streams together."""
-
-    def __init__(self, targets: Pool, streams: AllStreams) -> None:
-        """Read them when scraped."""
-        self._targets = targets
-        self._all_streams = streams
-
-    def collect(self) -> Iterator[Metric]:
-        """The families."""
-        found = self._all_streams.totals
-        yield GaugeMetricFamily("paceline_streams_running", "Streams that run.", found.running)
-        yield CounterMetricFamily(
-            "paceline_generation_tokens", "Output tokens emitted.", found.tokens
-        )
-        yield CounterMetricFamily(
-            "paceline_spec_decode_num_rounds",
-            "Steps that verified a proposal.",
-            found.rounds,
-        )
-        yield CounterMetricFamily(
-            "paceline_spec_decode_num_target_only_steps",
-            "Target-only steps: ordinary decode steps, with no proposal.",
-            found.target_only_steps,
-        )
-        yield GaugeMetricFamily(
-            "paceline_targets_ready", "Target servers that are ready.", len(self._targets.ready)
-        )
-
-
-class DraftCollector(Collector):
-    """Counters and gauges of each draft pool."""
-
-    def __init__(self, drafts: DraftRouter) -> None:
-        """Read them when scraped."""
-        self._drafts = drafts
-
-    def collect(self) -> Iterator[Metric]:
-        """The families."""
-        pools = self._drafts.pools
-        all_counts = {pool.name: pool.counts for pool in pools}
-        yield _drafted(all_counts)
-        yield from (_pool_counter(name, all_counts) for name in _COUNTERS)
-        yield from (_by_position(kind, all_counts) for kind in ("verified", "accepted"))
-        yield _pacing_steps({**all_counts, _NO_POOL: self._drafts.none})
-        yield from (_pool_gauge(name, pools) for name in _GAUGES)
-
-
-_COUNTERS: dict[str, tuple[str, Callable[[PoolCounts], float]]] = {
-    "spec_decode_num_verified_tokens": ("Draft tokens verified.", lambda one: one.verified),
-    "spec_decode_num_accepted_tokens": ("Draft tokens accepted.", lambda one: one.accepted),
-    "draft_streams": ("Streams that were given a draft of the pool.", lambda one: one.streams),
-    "draft_streams_moved": ("Streams that left the pool for another.", lambda one: one.moved),
-}
-"""What is counted of each draft pool, with its help text."""
-
-
-def _pool_counter(name: str, all_counts: dict[str, PoolCounts]) -> Metric:
-    text, read = _COUNTERS[name]
-    counter = CounterMetricFamily(f"paceline_{name}", text, labels=["draft"])
-    for pool, counts in all_counts.items():
-        counter.add_metric([pool], read(counts))
-    return counter
-
-
-def _drafted(all_counts: dict[str, PoolCounts]) -> Metric:
-    drafted = CounterMetricFamily(
-        "paceline_spec_decode_num_draft_tokens",
-        "Draft tokens received, by what drafted them.",
-        labels=["draft", "drafter"],
-    )
-    for pool, counts in all_counts.items():
-        for drafter, count in counts.drafted.copy().items():
-            drafted.add_metric([pool, drafter.value], count)
-    return drafted
-
-
-def _by_position(kind: str, all_counts: dict[str, PoolCounts]) -> Metric:
-    """kind: verified or accepted."""
-    found = CounterMetricFamily(
-        f"paceline_spec_decode_num_{kind}_tokens_per_pos",
-        f"Draft tokens {kind}, by draft position.",
-        labels=["draft", "position"],
-    )
-    for pool, counts in all_counts.items():
-        for position, count in enumerate(getattr(counts, f"{kind}_by_position")):
-            found.add_metric([pool, str(position)], count)
-    return found
-
-
-def _pacing_steps(all_counts: dict[str, PoolCounts]) -> Metric:
-    steps = CounterMetricFamily(
-        "paceline_pacing_steps",
-        "Steps that the pacer planned, by its reason.",
-        labels=["draft", "reason"],
-    )
-    for pool, counts in all_counts.items():
-        for reason, count in counts.reasons.copy().items():
-            steps.add_metric([pool, reason], count)
-    return steps
-
-
-def _speedup(pool: DraftPool, which: str) -> float | None:
-    speedup = pool.measurements.speedup
-    return None if speedup is None else float(getattr(speedup, which))
-
-
-_GAUGES: dict[str, tuple[str, Callable[[DraftPool], float | None]]] = {
-    "drafts_ready": ("Draft servers that are ready.", lambda pool: len(pool.ready)),
-    "draft_streams_running": ("Streams that have a draft.", lambda pool: pool.counts.running),
-    "draft_benched": (
-        "1 where the pool is benched: it does not pay, or its vocabulary is not the target's.",
-        lambda pool: pool.measurements.benched or pool.wrong_vocabulary,
-    ),
-    "draft_acceptance_rate": (
-        "Acceptance rate of recent draft tokens: accepted / verified. vLLM divides by drafted.",
-        lambda pool: pool.measurements.recent.acceptance_rate,
-    ),
-    "draft_speedup_ratio": (
-        "Speed-up: speed over that of the target alone at the same load.",
-        lambda pool: _speedup(pool, "value"),
-    ),
-    "draft_speedup_ratio_low": (
-        "Lower bound of the speed-up's 95 % interval.",
-        lambda pool: _speedup(pool, "low"),
-    ),
-    "draft_speedup_ratio_high": (
-        "Upper bound of the speed-up's 95 % interval.",
-        lambda pool: _speedup(pool, "high"),
-    ),
-}
-"""What is read off each draft pool, with its help text."""
-
-
-def _pool_gauge(name: str, pools: list[DraftPool]) -> Metric:
-    text, read = _GAUGES[name]
-    gauge = GaugeMetricFamily(f"paceline_{name}", text, labels=["draft"])
-    for pool in pools:
-        if (value := read(pool)) is not None:  # else it is not known yet
-            gauge.add_metric([pool.name], value)
-    return gauge

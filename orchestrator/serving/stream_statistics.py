@@ -3,13 +3,25 @@
 Its client is told with Finished, the log with one line. All streams: all_streams.py.
 """
 
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from statistics import median
 
 from orchestrator.speculation.estimates.counts import Counts, PoolCounts
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.verdict import TimedVerdict
+
+
+@dataclass
+class Seen:
+    """What the metrics have seen of a stream already, while it runs."""
+
+    first: bool = False
+    tokens: int = 0
+    steps: int = 0
+    target_only_steps: int = 0
+    gaps: int = 0
+    rounds: int = 0
 
 
 class StreamStatistics:
@@ -26,9 +38,11 @@ class StreamStatistics:
         self.own = Counts()
         self.pool_counts = PoolCounts()
         """Counts of all streams of the draft pool that this one has now."""
-        self.scraped_rounds = 0
-        self.scraped_first = False
-        """What the metrics have seen of this already, while the stream runs."""
+        self.queue_seconds: float | None = None
+        """From the request to the question for its first token; None before that came."""
+        self.gaps: list[float] = []
+        """Seconds from each verdict to the next."""
+        self.seen = Seen()
 
     def receive(self, drafter: Drafter, count: int) -> None:
         """Draft tokens came."""
@@ -45,6 +59,11 @@ class StreamStatistics:
         return None if self._first_token is None else self._first_token - self._arrived
 
     @property
+    def seconds(self) -> float:
+        """From the request to the last token so far."""
+        return self._last_token - self._arrived
+
+    @property
     def accepted(self) -> int:
         """Draft tokens accepted."""
         return self.own.accepted
@@ -58,12 +77,15 @@ class StreamStatistics:
         now, verdict = timed.arrived_seconds, timed.verdict
         self.own.observe(verdict)
         self.pool_counts.observe(verdict)
+        wall = now - self._last_token
         if self._first_token is None:
             self._first_token = now
-        elif verdict.verified and not self._interrupted:
-            wall = now - self._last_token
-            self.round_seconds.append(wall)
-            self.overheads.append(_overhead(timed, wall - draft_wait))
+            self.queue_seconds = max(0.0, timed.asked_seconds - self._arrived)
+        else:
+            self.gaps.append(wall)
+            if verdict.verified and not self._interrupted:
+                self.round_seconds.append(wall)
+                self.overheads.append(_overhead(timed, wall - draft_wait))
         self._last_token = now
         self._interrupted = False
 

@@ -1,20 +1,28 @@
-"""Why a step is planned as it is: told in logs and metrics. Pure."""
+"""Why a step is planned as it is: told in logs and metrics, in a word. Pure."""
 
 import enum
 
 
 class Reason(enum.Enum):
-    """Why the next step is planned as it is."""
+    """Why the next step is planned as it is.
 
-    NO_DRAFT = "no draft, or it is late"
-    MEASURING = "measuring an ordinary decode step"
+    no_draft: there is none, or it is late. measuring: an ordinary decode step is, to compare with.
+    shared_cores: other streams need the cores that draft and target share. too_short: too few
+    tokens are to go for the draft to read the prompt. opening: the draft reads it, and is waited
+    for. paused_acceptance: too few draft tokens are accepted. paused_benched: the draft is
+    benched. paused_speedup: it is slower than the target alone. probing: a pause is interrupted to
+    see whether it still holds.
+    """
+
+    NO_DRAFT = "no_draft"
+    MEASURING = "measuring"
     SPECULATING = "speculating"
-    SHARED = "other streams need the cores that draft and target share"
-    TOO_SHORT = "too few tokens to go for the draft to read the prompt"
-    OPENING = "waiting for the draft to read the prompt"
-    PAUSED_ACCEPTANCE = "paused: too few draft tokens are accepted"
-    PAUSED_BENCHED = "paused: the draft is benched"
-    PAUSED_SPEEDUP = "paused: slower than the target alone"
+    SHARED = "shared_cores"
+    TOO_SHORT = "too_short"
+    OPENING = "opening"
+    PAUSED_ACCEPTANCE = "paused_acceptance"
+    PAUSED_BENCHED = "paused_benched"
+    PAUSED_SPEEDUP = "paused_speedup"
     PROBING = "probing"
 
 

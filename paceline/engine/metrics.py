@@ -20,25 +20,25 @@ class EngineMetrics:
         self._registry = registry
         self._seconds = Histogram(
             "paceline_engine_step_seconds",
-            "Forward pass of a step.",
+            "Seconds of the forward pass of an engine step, of all sessions in it together.",
             buckets=_SECONDS,
             registry=registry,
         )
         self._rows = Histogram(
             "paceline_engine_step_tokens",
-            "Batched tokens in a step.",
+            "Tokens computed in an engine step, of all sessions in it: its batch size in rows.",
             buckets=_ROWS,
             registry=registry,
         )
 
         self._queried = Counter(
             "paceline_prefix_cache_queries",
-            "Tokens that sessions opened with.",
+            "Tokens that sessions opened with, which the prefix cache was asked for.",
             registry=registry,
         )
         self._hits = Counter(
             "paceline_prefix_cache_hits",
-            "Tokens of admitted sessions whose KV was there already.",
+            "Tokens that sessions opened with and that needed no prefill: their KV was cached.",
             registry=registry,
         )
 
@@ -55,10 +55,10 @@ class EngineMetrics:
     def watch(self, load: Callable[[], Load]) -> None:
         """Read the load whenever scraped."""
         gauges = {
-            "sessions": "Sessions open.",
-            "queued": "Sessions with work that the last step had no room for.",
-            "kv_pages_used": "KV pages promised to sessions.",
-            "kv_pages_total": "KV pages there are.",
+            "sessions": "Sessions open in the engine.",
+            "queued": "Sessions with work that the last engine step had no room for.",
+            "kv_pages_used": "Pages of KV promised to open sessions.",
+            "kv_pages_total": "Pages of KV that the engine has.",
         }
         for name, help_text in gauges.items():
             gauge = Gauge(f"paceline_engine_{name}", help_text, registry=self._registry)

@@ -112,7 +112,8 @@ async def test_counters_move_while_a_stream_runs() -> None:
     registry = CollectorRegistry()
 
     def get(name: str, **labels: str) -> float:
-        return registry.get_sample_value(f"paceline_{name}", labels) or 0.0
+        about = labels if "draft" in labels else {"model": "simulated", **labels}
+        return registry.get_sample_value(f"paceline_{name}", about) or 0.0
 
     async with (
         servers.target("simulated:step_ms=10") as target,
@@ -127,7 +128,8 @@ async def test_counters_move_while_a_stream_runs() -> None:
                 "spec_decode_num_accepted_tokens_per_pos_total", draft="draft", position="1"
             )
             rounds = get("round_overhead_seconds_count")
-            return place > 3 and rounds > 3 and get("time_to_first_token_seconds_count") == 1
+            began = get("time_to_first_token_seconds_count") == 1
+            return place > 3 and rounds > 3 and began and get("generation_tokens_total") > 3
 
         await servers.eventually(moving)
         assert get("streams_running") == 1
@@ -137,11 +139,14 @@ async def test_counters_move_while_a_stream_runs() -> None:
         await asyncio.gather(endless, return_exceptions=True)
 
         async def ended() -> bool:
-            return get("streams_total", outcome="Cancelled") == 1
+            return get("streams_total", outcome="cancelled") == 1
 
         await servers.eventually(ended)
         assert get("round_overhead_seconds_count") == get("spec_decode_num_rounds_total")
         assert get("time_to_first_token_seconds_count") == 1
+        assert get("e2e_request_latency_seconds_count") == 0
+        steps = get("spec_decode_num_target_only_steps_total") + get("spec_decode_num_rounds_total")
+        assert get("inter_token_latency_seconds_count") == steps - 1
 
 
 async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_there_is_room() -> (

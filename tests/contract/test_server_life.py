@@ -35,6 +35,19 @@ async def status(channel: grpc.aio.Channel, service: str) -> int:
     return int(answer.status)
 
 
+COUNTS = {
+    "time_to_first_token_seconds": 1,
+    "inter_token_latency_seconds": 4,
+    "e2e_request_latency_seconds": 1,
+    "request_queue_time_seconds": 1,
+    "request_time_per_output_token_seconds": 1,
+    "request_prompt_tokens": 1,
+    "request_generation_tokens": 1,
+    "round_seconds": 0,
+}
+"""What each histogram has observed of one stream of five tokens, with no draft."""
+
+
 class Slow:
     """A service that loads when told to, lives while told to, and notes what is done to it."""
 
@@ -268,10 +281,16 @@ async def test_a_scrape_of_the_orchestrator_has_the_streams_statistics(
             for family in text_string_to_metric_families(page.decode())
             for sample in family.samples
         }
-        assert samples["paceline_streams_total", ("length",)] == 1
-        assert samples["paceline_generation_tokens_total", ()] == 5
-        assert samples["paceline_spec_decode_num_target_only_steps_total", ()] == 5
-        assert samples["paceline_time_to_first_token_seconds_count", ()] == 1
+        model = target.started.model.name
+        assert samples["paceline_streams_total", (model, "length")] == 1
+        assert samples["paceline_streams_running", (model,)] == 0
+        assert samples["paceline_prompt_tokens_total", (model,)] == 1
+        assert samples["paceline_generation_tokens_total", (model,)] == 5
+        assert samples["paceline_spec_decode_num_target_only_steps_total", (model,)] == 5
+        for name, count in COUNTS.items():
+            assert samples[f"paceline_{name}_count", (model,)] == count, name
+        assert samples["paceline_request_generation_tokens_sum", (model,)] == 5
+        assert samples["paceline_model_targets_ready", (model,)] == 1
         assert samples["paceline_targets_ready", ()] == 1
         assert samples["paceline_drafts_ready", ("gone",)] == 0
         signal.raise_signal(signal.SIGTERM)
