@@ -3,9 +3,11 @@
 import asyncio
 
 from prometheus_client import CollectorRegistry
+from smg_grpc_proto.generated import vllm_engine_pb2_grpc
 
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
+from orchestrator.gateway.service import VllmEngine
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.generation import Serving
@@ -13,13 +15,16 @@ from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.readiness import Readiness
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.service import GenerationService
+from orchestrator.serving.status_report import report
 from orchestrator.serving.status_service import StatusService
 from orchestrator.settings import OrchestratorSettings
 from paceline.rpc.server import RpcServer, run_process
 from paceline.settings import parse
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
 
-NAMES = ("paceline.v1.GenerationService", "paceline.v1.StatusService")
+NAMES = (
+    "paceline.v1.GenerationService", "paceline.v1.StatusService", "vllm.grpc.engine.VllmEngine",
+)  # fmt: skip
 
 
 class Orchestrator:
@@ -33,8 +38,12 @@ class Orchestrator:
         self._models = models = ServedModels(targets, drafts)
         self._readiness = Readiness()
         runner = ChoiceRunner(settings, targets, drafts, streams, metrics)
-        self._service = GenerationService(Serving(settings, models, runner))
+        serving = Serving(settings, models, runner)
+        self._service = GenerationService(serving)
         self._status = StatusService(targets, drafts, streams)
+        self._gateway = VllmEngine(
+            serving, lambda: report(targets, drafts, streams), self.hindrance
+        )
         watches = (
             targets.watch(),
             *(pool.watch() for pool in drafts.pools),
@@ -47,6 +56,7 @@ class Orchestrator:
         """Add the servicers."""
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(self._service, server.grpc)
         status_pb2_grpc.add_StatusServiceServicer_to_server(self._status, server.grpc)
+        vllm_engine_pb2_grpc.add_VllmEngineServicer_to_server(self._gateway, server.grpc)
 
     def alive(self) -> bool:
         """Whether all pools are still watched. Without any target it stays alive."""

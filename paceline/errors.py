@@ -82,6 +82,10 @@ class Aborted(PacelineError):
     """Somebody else goes on with it: the stream was resumed by another call."""
 
 
+class Unimplemented(PacelineError):
+    """What is asked for is not served, whatever its fields are."""
+
+
 class Unauthenticated(PacelineError):
     """The caller did not prove who it is."""
 

@@ -37,7 +37,8 @@ from paceline.protocol.generation import (
     Speculation,
 )
 from paceline.protocol.limits import check_prompt, check_request, check_token_ids
-from paceline.protocol.model import ModelInfo
+from paceline.protocol.model import ModelInfo, TokenizerFiles
+from paceline.protocol.sampling import Sampling
 from paceline.protocol.session import Opening
 from paceline.rpc.request_id import adopt
 
@@ -106,6 +107,19 @@ class Serving:
     def models(self) -> list[Model]:
         """The models of the targets that are there, once their tokenizers are too."""
         return self._models.list()
+
+    async def model(self, name: str = "") -> ModelInfo:
+        """The model called `name`, which may be empty where there is only one."""
+        model, _ = await self._models.pick(name)
+        return model
+
+    def default_sampling(self, model: ModelInfo) -> Sampling:
+        """Of requests that do not say."""
+        return self._defaults.sampling(model)
+
+    async def tokenizer_files(self, name: str = "") -> TokenizerFiles:
+        """The model's tokenizer as its target has it; NotFound where it has none."""
+        return await self._models.tokenizer_files(name)
 
     async def _admit(
         self, request: GenerateRequest, request_id: str, event_buffer: EventBuffer, seconds: float

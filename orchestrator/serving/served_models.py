@@ -20,7 +20,7 @@ from paceline.errors import (
     shown,
 )
 from paceline.protocol.generation import Model
-from paceline.protocol.model import KVSize, ModelInfo
+from paceline.protocol.model import KVSize, ModelInfo, TokenizerFiles
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +50,11 @@ class ServedModels:
         if replica.model is None:
             raise Internal("a ready target has no model")
         return replica.model, await self._tokenizer(replica.model)
+
+    async def tokenizer_files(self, name: str) -> TokenizerFiles:
+        """The tokenizer of the model called `name` as it is; NotFound where it has none."""
+        model, _ = await self.pick(name)
+        return await self._pick(model.name).tokenizer_files()
 
     def _pick(self, name: str) -> Replica:
         """A target of the model: one whose tokenizer is here already where there is one."""

@@ -111,7 +111,7 @@ def _check_resume(request: GenerateRequest) -> None:
 
 def check_logprobs(field: str, count: int | None) -> None:
     """InvalidArgument for more best tokens than are sent."""
-    holds = count is None or count <= MAX_LOGPROBS
+    holds = count is None or 0 <= count <= MAX_LOGPROBS
     _check(field, count, f"from 0 to {MAX_LOGPROBS}", holds)
 
 

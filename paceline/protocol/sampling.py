@@ -110,6 +110,7 @@ class SamplingParams(Sampling):
             _check(name, value, limit, abs(value) <= MAX_PENALTY)
         limit = f"from {-MAX_BIAS:g} to {MAX_BIAS:g}"
         for token, bias in self.logit_bias.items():
+            _check("a token of logit_bias", token, "0 or more", token >= 0)
             _check(f"logit_bias[{token}]", bias, limit, abs(bias) <= MAX_BIAS)
         words = len(self.bad_words_token_ids)
         _check(

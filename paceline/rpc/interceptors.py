@@ -60,7 +60,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the handler that would be called."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith("/paceline."):
+        if handler is None or method.startswith("/grpc."):  # health and reflection, gRPC's own
             return handler
         deserializer = _careful(handler.request_deserializer)
         kinds = {"request_deserializer": deserializer}
