@@ -39,6 +39,8 @@ def random_sampling(rng: random.Random) -> SamplingParams:
         frequency_penalty=rng.choice([0.0, 0.0, 0.3]),
         logit_bias=rng.choice([{}, {7: 2.0, 9: -3.0}]),
         min_tokens=rng.choice([0, 10]),
+        allowed_token_ids=rng.choice([(), (), tuple(range(0, VOCABULARY, 3))]),
+        bad_words_token_ids=rng.choice([(), (), ((5,), (6, 7), (9, 9, 9))]),
     )
 
 

@@ -27,6 +27,10 @@ EXTREMES: tuple[dict[str, Any], ...] = (
     {"repetition_penalty": SMALLEST, "top_p": 0.9, "presence_penalty": -2.0},
     {"repetition_penalty": 1.7e308, "temperature": 0.0, "frequency_penalty": 2.0},
     {"min_tokens": 2**32 - 1, "top_k": 1},
+    {"allowed_token_ids": (0, 0), "top_p": SMALLEST},
+    {"allowed_token_ids": (5, 6), "bad_words_token_ids": ((5,), (6,)), "min_tokens": 9},
+    {"bad_words_token_ids": tuple((token,) for token in range(VOCABULARY)), "temperature": 0.0},
+    {"bad_words_token_ids": ((1,) * 256,) * 1024, "repetition_penalty": 1e39},
 )
 
 
