@@ -1,6 +1,7 @@
 """Real servers in this process, on real sockets."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -98,6 +99,16 @@ async def orchestrator_alone(
         Client(f"127.0.0.1:{server.port}", retries=0) as client,
     ):
         yield client
+
+
+def codes(registry: CollectorRegistry, method: str) -> Counter[str]:
+    """Calls of the method that have ended, by code."""
+    found: Counter[str] = Counter()
+    for family in registry.collect():
+        for sample in family.samples:
+            if sample.name == "paceline_rpcs_total" and sample.labels["method"] == method:
+                found[sample.labels["code"]] += int(sample.value)
+    return found
 
 
 async def has_drafts(client: Client, count: int) -> None:

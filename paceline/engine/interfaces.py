@@ -5,8 +5,8 @@ Decoder, StepReport: a session says which span it wants computed next, and takes
 Engine, OpenSession, StartedEngine: what draft and target servers work on.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -191,9 +191,11 @@ class StartedEngine:
     """A running engine and its model: what a server is made of.
 
     tokenizer: None where the model has none. threads: of the forward pass; 0 where there is none.
+    computes_in: dtype, weights and device, by these names; empty where nothing is computed.
     """
 
     engine: Engine
     model: ModelInfo
     tokenizer: TokenizerFiles | None
     threads: int = 0
+    computes_in: Mapping[str, str] = field(default_factory=dict)

@@ -3,13 +3,34 @@
 from collections.abc import Callable
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from paceline.engine.core.step_statistics import StepMeasurement
+from paceline.engine.interfaces import StartedEngine
 from paceline.protocol.session import Load
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def export_model_info(registry: CollectorRegistry, started: StartedEngine) -> None:
+    """Say in labels what model it is, and what decides the bits of its numbers."""
+    model, computes = started.model, started.computes_in
+    info = Info(
+        "paceline_model",
+        "1; the labels are the served model, what it computes in, and the fingerprint of its "
+        "numerics: targets with equal ones give equal tokens.",
+        registry=registry,
+    )
+    info.info(
+        {
+            "model": model.name,
+            "fingerprint": model.fingerprint,
+            "vocabulary": model.vocabulary_hash,
+            "batch_invariant": str(model.batch_invariant).lower(),
+            **{name: computes.get(name, "") for name in ("dtype", "weights", "device")},
+        }
+    )
 
 
 class EngineMetrics:

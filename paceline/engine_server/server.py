@@ -12,6 +12,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from paceline.engine.interfaces import StartedEngine
+from paceline.engine.metrics import export_model_info
 from paceline.engine_server.model_service import ModelService
 from paceline.engine_server.session import DecoderType, ServedSession
 from paceline.errors import InvalidArgument, Unavailable
@@ -34,6 +35,7 @@ class EngineServer(ABC):
         self.model = dataclasses.replace(started.model, features=features, kv=self.engine.kv)
         self._tokenizer, self._threads = started.tokenizer, started.threads
         self.registry = registry
+        export_model_info(registry, started)
         self._deliveries = Deliveries()
         self.engine.after_step = self._deliveries.flush
         self.draining = False

@@ -22,6 +22,9 @@ _log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 _SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 
+_LATE_SECONDS = 0.1
+"""A caller gives up at its deadline; here the call is cancelled some moments before or behind."""
+
 
 class RpcMetrics:
     """Calls by method and code, and how long they took."""
@@ -29,11 +32,15 @@ class RpcMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register with `registry`."""
         self._calls = Counter(
-            "paceline_rpcs", "Calls ended.", ["method", "code"], registry=registry
+            "paceline_rpcs",
+            "Calls that ended, by method and gRPC status code; of Verify and Draft, sessions. A "
+            "session that its orchestrator closes, or whose connection breaks, ends with OK.",
+            ["method", "code"],
+            registry=registry,
         )
         self._seconds = Histogram(
             "paceline_rpc_seconds",
-            "Duration of calls.",
+            "Seconds from the start to the end of a call; of Verify and Draft, of a session.",
             ["method"],
             buckets=_SECONDS,
             registry=registry,
@@ -49,8 +56,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handlers of package paceline; a servicer just raises PacelineError."""
 
     def __init__(self, metrics: RpcMetrics) -> None:
-        """Count in `metrics`."""
+        """Count in `metrics`. stopping: calls that end from now on are ended by the server."""
         self._metrics = metrics
+        self.stopping = False
 
     async def intercept_service(
         self,
@@ -76,8 +84,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """The handler of a method that answers with a stream, wrapped."""
 
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._call(context, method):
-                if isinstance(request, AsyncIterator):
+            is_session = isinstance(request, AsyncIterator)
+            async with self._call(context, method, is_session=is_session):
+                if is_session:
                     structlog.contextvars.bind_contextvars(session=uuid.uuid4().hex[:12])
                 responses = behavior(_checked(request), context)
                 # Closed here and now when the client has gone, not when memory is collected.
@@ -89,13 +98,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, behavior: Any, method: str) -> Any:
         async def handle(request: Any, context: Context) -> Any:
-            async with self._call(context, method):
+            async with self._call(context, method, is_session=False):
                 return await behavior(_checked(request), context)
 
         return handle
 
     @contextlib.asynccontextmanager
-    async def _call(self, context: Context, method: str) -> AsyncIterator[None]:
+    async def _call(
+        self, context: Context, method: str, *, is_session: bool
+    ) -> AsyncIterator[None]:
         started = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         try:
@@ -109,6 +120,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 _log.info("call failed", code=code.name, reason=message_of(error))
             await context.abort(code, message_of(error), trailing_metadata(error))
         except (asyncio.CancelledError, GeneratorExit):
+            code = self._code_of_cancelled(context, is_session=is_session)
             raise
         except BaseException:  # also what libraries in Rust raise, which is no Exception
             code = grpc.StatusCode.INTERNAL
@@ -119,6 +131,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             with best_effort("metrics"):
                 self._metrics.observe(method, code, time.perf_counter() - started)
+
+    def _code_of_cancelled(self, context: Context, *, is_session: bool) -> grpc.StatusCode:
+        """What the caller of a call that was cancelled sees, as far as can be told from here."""
+        left = context.time_remaining()
+        if left is not None and left < _LATE_SECONDS:
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        if self.stopping:
+            return grpc.StatusCode.UNAVAILABLE
+        # To cancel it is how an orchestrator closes a session: that is no failure.
+        return grpc.StatusCode.OK if is_session else grpc.StatusCode.CANCELLED
 
 
 class _Undecodable:

@@ -26,6 +26,7 @@ from paceline.ports import check_port, check_socket
 from paceline.rpc.event_loop import EventLoop
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import server_options
+from paceline.rpc.process_metrics import process_registry
 from paceline.settings import ServerSettings
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +37,7 @@ SAID_AT, LOOKS_TO_SAY = 3, 60
 """What is not ready says so after so many looks, and again after so many more."""
 DEAD_SECONDS = 10.0
 """A process that is not alive ends by itself after so long, where no liveness probe ends it."""
+_LEEWAY_SECONDS = 1.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -95,10 +97,12 @@ class RpcServer:
 
     async def stop(self, drain_seconds: float) -> None:
         """Refuse new calls; let running ones go on for so long, or until `hurry` is set."""
-        stopping = asyncio.create_task(self.grpc.stop(drain_seconds))
+        stopping = asyncio.create_task(self.grpc.stop(drain_seconds + _LEEWAY_SECONDS))
         hurried = asyncio.create_task(self.hurry.wait())
-        await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        first = asyncio.FIRST_COMPLETED
+        await asyncio.wait({stopping, hurried}, timeout=drain_seconds, return_when=first)
         hurried.cancel()
+        self.calls.stopping = True
         await self.grpc.stop(0)
         await asyncio.gather(stopping, hurried, return_exceptions=True)
 
@@ -220,7 +224,7 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
     Internal when the service has died.
     """
     asyncio.get_running_loop().set_exception_handler(log.unheard)
-    registry = CollectorRegistry()
+    registry = process_registry()
     stop = _stop_on_signals()
     check = Health(names)
     await check.set(alive=True, ready=False)

@@ -22,6 +22,7 @@ from paceline.rpc.multiplex.service import UNREAD
 from paceline.rpc.status_codes import from_rpc_error, rpc_error_of
 from paceline.v1 import draft_pb2, session_pb2, target_pb2, target_pb2_grpc
 from tests import servers
+from tests.servers import codes
 from tests.tiny_models import VOCABULARY, perturbed, tiny_model
 
 VERIFY, DRAFT = "/paceline.v1.TargetService/Verify", "/paceline.v1.DraftService/Draft"
@@ -56,14 +57,9 @@ async def outputs(client: Client, asked: list[GenerateRequest]) -> list[tuple[in
     return [result.token_ids for result in results]
 
 
-def calls(server: servers.Server, method: str) -> float:
+def calls(server: servers.Server, method: str) -> int:
     """Calls of the method that have ended, whatever their code."""
-    return sum(
-        sample.value
-        for family in server.registry.collect()
-        for sample in family.samples
-        if sample.name == "paceline_rpcs_total" and sample.labels["method"] == method
-    )
+    return codes(server.registry, method).total()
 
 
 async def test_streams_at_once_share_calls_and_give_the_tokens_they_give_alone(
@@ -84,6 +80,9 @@ async def test_streams_at_once_share_calls_and_give_the_tokens_they_give_alone(
         await servers.nothing_is_left(target, draft)
         assert 1 <= calls(target, VERIFY + "Shared") < calls(target, VERIFY)
         assert 1 <= calls(draft, DRAFT + "Shared") < calls(draft, DRAFT)
+        for server, method in ((target, VERIFY), (draft, DRAFT)):
+            for one in (method, method + "Shared"):
+                assert set(codes(server.registry, one)) == {"OK"}, one
 
 
 async def test_a_server_that_knows_no_shared_calls_gets_none(

@@ -50,7 +50,12 @@ def start_torch(settings: EngineSettings, registry: CollectorRegistry) -> Starte
         fingerprint=model.fingerprint,
         batch_invariant=model.batch_invariant,
     )
-    return StartedEngine(engine, model, loaded.tokenizer, settings.threads)
+    computes_in = {
+        "dtype": settings.dtype,
+        "weights": settings.weights,
+        "device": settings.device,
+    }
+    return StartedEngine(engine, model, loaded.tokenizer, settings.threads, computes_in)
 
 
 def check_device(name: str) -> None:
