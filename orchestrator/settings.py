@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from paceline.addresses import FORM, checked
 from paceline.errors import InvalidArgument
+from paceline.rpc.deadline import DEFAULT_SECONDS
 from paceline.rpc.wire_ranges import INT32
 from paceline.settings import (
     DRAFT_PORT,
@@ -30,6 +31,8 @@ DRAFT_LENGTH, MAX_DRAFT_LENGTH = 4, 16
 MOST_DRAFT_LENGTH = 32
 """What neither may be over."""
 DRAFT_WAIT_SECONDS = 1.0
+MOST_DEADLINE_SECONDS = 86400.0
+"""Longest deadline that a request is given which names none."""
 _POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
@@ -164,6 +167,12 @@ class OrchestratorSettings(ServerSettings):
         le=3600,
         description="How long a round waits for its draft tokens, forced or not. A draft that "
         "misses this is not waited for again before it delivers.",
+    )
+    default_deadline_seconds: float = Field(
+        DEFAULT_SECONDS,
+        gt=0,
+        le=MOST_DEADLINE_SECONDS,
+        description="Deadline of a request whose caller gives none. Waiting for KV counts.",
     )
     default_max_tokens: int = Field(
         1024, ge=1, le=INT32[-1], description="max_tokens of a request that names none."

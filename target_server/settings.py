@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from paceline.engine.core.waiting import WaitingLimits
 from paceline.engine.settings import EngineSettings
 from paceline.settings import (
     HEALTH_PORTS,
@@ -36,6 +37,25 @@ class TargetSettings(EngineSettings):
         description="Serve a model that is not batch-invariant on this machine: outputs may then "
         "depend on speculation, load and failover.",
     )
+
+    max_waiting: int = Field(
+        256,
+        ge=0,
+        le=65536,
+        description="Streams that may wait for KV; more are refused, with a time to try again.",
+    )
+    max_wait_seconds: float = Field(
+        300.0,
+        gt=0,
+        le=86400,
+        description="How long a stream may wait for KV before it is refused. Its own deadline "
+        "may end it sooner.",
+    )
+
+    @property
+    def waiting(self) -> WaitingLimits:
+        """As max_waiting and max_wait_seconds say."""
+        return WaitingLimits(self.max_waiting, self.max_wait_seconds)
 
     @property
     def serves_inexact(self) -> bool:

@@ -65,6 +65,8 @@ class Verification:
         self._asked = Verify()
         self._steps = 0
         self._cached: int | None = None
+        self._told = 0  # position up to which logprobs of the prompt were delivered
+        self._waited = 0.0
 
     def ask(self, verify: Verify) -> None:
         """Take a Verify, which replaces what is left of the last one. On any thread."""
@@ -90,8 +92,8 @@ class Verification:
         self._read_inbox()
         if self._steps == 0 or self.finished:
             return None
-        if self._opening.prompt_logprobs is not None and cached < self._last_of_prompt:
-            return self._prompt_piece(cached)
+        if self._opening.prompt_logprobs is not None and self._told < self._last_of_prompt:
+            return self._prompt_piece(min(cached, self._told))
         draft_tokens = self._draft_tokens()
         start = min(cached, len(self._path) - 1)
         tokens = (*self._path.tokens[start:], *draft_tokens)
@@ -99,8 +101,11 @@ class Verification:
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
         """Decide the block's tokens and deliver the verdict."""
-        if span.position + len(span.token_ids) <= self._last_of_prompt:
-            self._deliver(self._prompt_logprobs(span, logits))
+        self._waited += report.waited_seconds
+        end = span.position + len(span.token_ids)
+        if end <= self._last_of_prompt:
+            self._told = end
+            self._deliver(self._prompt_logprobs(end - len(logits), logits))
             return
         draft_tokens = span.token_ids[len(span.token_ids) - (span.logit_rows - 1) :]
         position = len(self._path)
@@ -110,7 +115,7 @@ class Verification:
         self._asked = Verify()
         logprobs = self._logprobs(logits, decided)
         self._deliver(self._verdict(position, tuple(decided), draft_tokens, logprobs, report))
-        self._cached = 0
+        self._cached, self._waited = 0, 0.0
 
     def fail(self, error: PacelineError) -> None:
         """Deliver the error."""
@@ -125,15 +130,19 @@ class Verification:
         return len(self._opening.prompt_token_ids) - 1
 
     def _prompt_piece(self, cached: int) -> Span:
-        """A piece of the prompt with logits of every token; short, as each is a vocabulary."""
-        count = min(PROMPT_LOGPROB_TOKENS, self._max_block_tokens)
-        end = min(cached + count, self._last_of_prompt)
-        tokens = self._opening.prompt_token_ids[cached:end]
-        return Span(cached, tokens, len(tokens))
+        """A piece of the prompt with logits of every token; short, as each is a vocabulary.
 
-    def _prompt_logprobs(self, span: Span, logits: Logits) -> PromptLogprobs:
+        Before it comes what was told before the session lost its KV.
+        """
+        count = min(PROMPT_LOGPROB_TOKENS, self._max_block_tokens)
+        end = min(self._told + count, self._last_of_prompt)
+        tokens = self._opening.prompt_token_ids[cached:end]
+        return Span(cached, tokens, end - self._told)
+
+    def _prompt_logprobs(self, position: int, logits: Logits) -> PromptLogprobs:
+        """Of the tokens behind `position` and on, of which `logits` are the rows before."""
         count = self._opening.prompt_logprobs or 0
-        start = span.position + 1
+        start = position + 1
         following = self._opening.prompt_token_ids[start : start + len(logits)]
         pairs = zip(logits, following, strict=True)
         return PromptLogprobs(start, tuple(token_logprobs(*pair, count) for pair in pairs))
@@ -160,6 +169,7 @@ class Verification:
             logprobs=logprobs,
             cached_tokens=self._cached or 0,
             sampling_seconds=report.since_forward(),
+            waited_seconds=self._waited,
         )
 
     def _logprobs(self, logits: Logits, decided: list[int]) -> tuple[TokenLogprobs, ...]:

@@ -186,6 +186,7 @@ def least_loaded(replicas: Collection[Replica]) -> Replica:
     """The one with the fewest sessions, of those that answer in time if any does."""
 
     def load(replica: Replica) -> tuple[bool, int]:
-        return replica.health.misses > 0, max(replica.load.sessions, replica.sessions)
+        said = replica.load
+        return replica.health.misses > 0, max(said.sessions + said.waiting, replica.sessions)
 
     return min(replicas, key=load)

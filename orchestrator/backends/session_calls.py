@@ -31,7 +31,7 @@ from paceline.rpc.codec.verdict import (
 from paceline.rpc.multiplex.call import SharedCall
 from paceline.rpc.request_id import outgoing_metadata
 from paceline.rpc.status_codes import from_rpc_error
-from paceline.v1 import draft_pb2, draft_pb2_grpc, target_pb2, target_pb2_grpc
+from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
 
 _ANY = 2**32
 
@@ -141,10 +141,12 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         seconds: float,
         on_prompt_logprobs: Callable[[PromptLogprobs], None],
         room: Callable[[], Awaitable[None]] | None = None,
+        on_waited: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin the call, with a deadline in `seconds`.
 
         room: waits until there is room for more prompt logprobs; None where none are asked for.
+        on_waited: told, before a verdict, that the session had no KV for a while.
         """
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
         types = target_pb2.VerifyRequest, target_pb2.VerifySharedRequest
@@ -158,6 +160,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         super().__init__(replica, call, seconds)
         self._on_prompt_logprobs = on_prompt_logprobs
         self._room = room
+        self._on_waited = on_waited
         self._progress = EngineProgress()
         self._asked = self._codec = 0.0
 
@@ -189,6 +192,8 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
                 arrived = self._now()
                 verdict = self._checked(response.verdict)
                 codec = self._codec + self._now() - arrived
+                if verdict.waited_seconds:
+                    self._on_waited()
                 yield TimedVerdict(verdict, arrived, self._asked, codec)
                 self._progress.answer()
             elif kind == "prompt_logprobs":
@@ -198,14 +203,16 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
                 if self._room is not None:
                     await self._room()
             elif kind == "progress":
-                self._note(response.progress.engine_steps)
+                self._note(response.progress)
             else:
                 raise BrokenContract(f"it says {kind or 'nothing known'} behind opened")
 
-    def _note(self, engine_steps: int) -> None:
-        """A sign of life, while an answer is due."""
+    def _note(self, progress: session_pb2.Progress) -> None:
+        """A sign of life, while an answer is due. Who waits for KV is owed no step."""
         self._signs.note(self._now())
-        if self._progress.stands_still(engine_steps):
+        if progress.waiting:
+            self._progress.answer()
+        elif self._progress.stands_still(progress.engine_steps):
             raise Unavailable(f"the engine at {self._replica.address} stands still")
 
     def _checked(self, message: target_pb2.Verdict) -> Verdict:

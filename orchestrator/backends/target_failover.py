@@ -106,26 +106,54 @@ class TargetLink:
     async def _follow_any(self) -> None:
         """Run rounds with the first target that takes the stream.
 
-        If none does, raises the refusal of the last target that is only full, else the last one.
-        If the stream has begun, or a target that is away may take it, raises Unavailable instead:
-        the stream waits. A target that breaks the contract counts as lost, and is not asked again.
+        One that has KV for it now comes before one where it has to wait. If none takes it, raises
+        the refusal of the last target that is only full, else the last one. If the stream has
+        begun, or a target that is away may take it, raises Unavailable instead: the stream waits.
+        A target that breaks the contract counts as lost, and is not asked again.
         """
+        refused, full = dict(self._broken), dict[Replica, PacelineError]()
+        waits = self._alike == 1
+        while True:
+            try:
+                replica = self._pick({**refused, **full})
+            except (Unavailable, ResourceExhausted):
+                if waits or not full:
+                    raise
+                waits = True
+                full.clear()
+                continue
+            error = await self._try(replica, waits=waits)
+            if error is None:
+                return
+            (refused if waits or isinstance(error, InvalidArgument) else full)[replica] = error
+
+    @property
+    def _alike(self) -> int:
+        """Targets that are ready and serve the model."""
+        fingerprint = self._opening.fingerprint
+        models = [replica.model for replica in self._targets.ready]
+        return sum(model is not None and model.fingerprint == fingerprint for model in models)
+
+    def _pick(self, refused: Mapping[Replica, PacelineError]) -> Replica:
+        return _pick(self._targets, self._opening, refused, begun=self._stream.generated > 0)
+
+    async def _try(self, replica: Replica, *, waits: bool) -> PacelineError | None:
+        """Run rounds with a target; returns its refusal, where it has no KV for the stream."""
         stream = self._stream
-        opening = dataclasses.replace(self._opening, output_token_ids=stream.output)
+        opening = dataclasses.replace(
+            self._opening, output_token_ids=stream.output, no_wait=not waits
+        )
         seconds = self._deadline - asyncio.get_running_loop().time()
         room = stream.room if opening.prompt_logprobs is not None else None
-        refused = dict(self._broken)
-        while True:
-            replica = _pick(self._targets, opening, refused, begun=stream.generated > 0)
-            async with TargetCall(replica, seconds, stream.emit_prompt_logprobs, room) as target:
-                try:
-                    with self._broken_by(replica):
-                        await target.open(opening)
-                except (InvalidArgument, ResourceExhausted) as error:
-                    refused[replica] = error
-                    continue
-                await self._follow(target, replica)
-                return
+        call = TargetCall(replica, seconds, stream.emit_prompt_logprobs, room, stream.interrupted)
+        async with call as target:
+            try:
+                with self._broken_by(replica):
+                    await target.open(opening)
+            except (InvalidArgument, ResourceExhausted) as error:
+                return error
+            await self._follow(target, replica)
+        return None
 
     async def _follow(self, target: TargetCall, replica: Replica) -> None:
         """Run rounds with a target that has the stream."""

@@ -41,7 +41,7 @@ class VllmEngine(vllm_engine_pb2_grpc.VllmEngineServicer):
         self, request: vllm.GenerateRequest, context: Context
     ) -> AsyncIterator[vllm.GenerateResponse]:
         """Chunks, where it streams, and a Complete for each choice."""
-        seconds = remaining(context)
+        seconds = remaining(context, self._serving.default_seconds)
         model = await self._serving.model()
         asked = request_from_vllm(request, model.max_positions)
         responses = Responses(stream=request.stream)

@@ -135,10 +135,11 @@ def _seeds(asked: GenerateRequest) -> list[int]:
 def fit_kv(
     openings: Sequence[Opening], sizes: Sequence[KVSize | None], *, shorten: bool
 ) -> list[Opening]:
-    """The openings of one request, each of which some target has KV for, and all have together.
+    """The openings of one request, each of which some target has KV for.
 
-    sizes: of the targets; None: of one that does not say. shorten: the request names no
-    max_tokens, so that it is what there is room for. Raises InvalidArgument naming the limit.
+    They need not fit together: what finds KV full waits. sizes: of the targets; None: of one that
+    does not say. shorten: the request names no max_tokens, so that it is what there is room for.
+    Raises InvalidArgument naming the limit.
     """
     known = [size for size in sizes if size is not None]
     if not known or len(known) < len(sizes):
@@ -153,10 +154,6 @@ def fit_kv(
     if length > most:
         limit = f"at most {most}, what KV has for one stream"
         raise InvalidArgument.of("tokens of prompt and max_tokens together", length, limit)
-    room = sum(size.pages_for(resumes=resumes) // size.pages_of(length) for size in known)
-    if len(openings) > room:
-        limit = f"at most {room}, as KV has room for so many of {length} tokens"
-        raise InvalidArgument.of("n", len(openings), limit)
     return fitting
 
 

@@ -54,6 +54,8 @@ class Serving:
             settings.default_max_tokens, settings.generation_config == "model"
         )
         self._models = models
+        self.default_seconds = settings.default_deadline_seconds
+        """For a caller that gives no deadline; fronts read it."""
         self._runner = runner
         self._threads = TextThreads()
         self._running: dict[tuple[object, ...], EventBuffer] = {}

@@ -31,7 +31,8 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         """Started, deltas, and Finished for each choice."""
-        seconds, request_id = remaining(context), current_request_id()
+        seconds = remaining(context, self._serving.default_seconds)
+        request_id = current_request_id()
         asked = request_from_proto(request)
         events = self._serving.generate(asked, seconds=seconds, request_id=request_id)
         async with contextlib.aclosing(events):
@@ -43,7 +44,8 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
     ) -> generation_pb2.TokenizeResponse:
         """The ids that Generate would use."""
         prompt = prompt_from_proto(request.prompt)
-        ids = await self._serving.tokenize(prompt, request.model, seconds=remaining(context))
+        seconds = remaining(context, self._serving.default_seconds)
+        ids = await self._serving.tokenize(prompt, request.model, seconds=seconds)
         return generation_pb2.TokenizeResponse(token_ids=ids)
 
     async def Detokenize(
@@ -54,7 +56,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
             tuple(request.token_ids),
             request.model,
             skip_special_tokens=skips_special_tokens(request),
-            seconds=remaining(context),
+            seconds=remaining(context, self._serving.default_seconds),
         )
         return generation_pb2.DetokenizeResponse(text=text)
 

@@ -80,13 +80,15 @@ class Runner(Protocol):
 class StepReport:
     """What a decoder is told of the step that computed its span. seconds: of the forward pass.
 
-    since_forward: returns the seconds since that ended.
+    since_forward: returns the seconds since that ended. waited_seconds: for which the session has
+    waited for KV since its last answer.
     """
 
     seconds: float
     load: Load
     cost_model: CostModel | None
     since_forward: Callable[[], float] = lambda: 0.0
+    waited_seconds: float = 0.0
 
 
 class Decoder(Protocol):
@@ -99,7 +101,8 @@ class Decoder(Protocol):
     def plan(self, cached: int) -> Span | None:
         """The span to run next, given that `cached` tokens are in KV; None to sit this step out.
 
-        The engine may run the head of a long span first and ask again.
+        The engine may run the head of a long span first and ask again. It may have dropped KV
+        where that is short: `cached` is then 0, or what others have of the same tokens.
         """
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
@@ -118,6 +121,10 @@ class OpenSession(Protocol):
     @property
     def cached_tokens(self) -> int:
         """Tokens whose KV it has."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for KV."""
 
 
 class Engine(Protocol):
@@ -140,16 +147,19 @@ class Engine(Protocol):
         salt: str | None = "",
         priority: int = 0,
         has_room: Callable[[], bool] = lambda: True,
+        waits: bool = True,
     ) -> OpenSession:
         """Admit a session that begins with `tokens` and will have at most `max_length`.
 
-        Its KV is promised here, so that no stream runs out of it half way. resumes: it comes
+        Where KV is full it waits for some, in an engine in which sessions wait; there it may also
+        lose its KV half way, and computes it again when there is room. Elsewhere it fails then
+        with ResourceExhausted. resumes: it comes
         from a lost server, and may use the reserve. salt: only sessions with an equal one share
         prefixes; None: it shares none. priority: higher goes first. has_room: whether its results
         can be taken; while it is false the decoder is not asked, and the caller wakes the session
-        once it is true. Raises
-        ResourceExhausted when there is no room now, InvalidArgument when there never is,
-        Unavailable when the engine has stopped.
+        once it is true. waits: False to be refused rather than to wait. Raises
+        ResourceExhausted when there is no room now and it may not wait, InvalidArgument when there
+        never is, Unavailable when the engine has stopped.
         """
 
     def close(self, session: Any) -> None:

@@ -10,6 +10,7 @@ from paceline.engine.interfaces import StartedEngine
 from paceline.protocol.session import Load
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_QUEUE_SECONDS = (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -33,7 +34,20 @@ def export_model_info(registry: CollectorRegistry, started: StartedEngine) -> No
     )
 
 
-class EngineMetrics:
+class EngineWatcher:
+    """What an engine tells of what it does, on its own thread; this one takes no note."""
+
+    def on_step(self, step: StepMeasurement) -> None:
+        """It made a step."""
+
+    def on_admit(self, tokens: int, cached: int, waited: float) -> None:
+        """A session begins with `tokens`, has KV of `cached`, and waited so many seconds for it."""
+
+    def on_preempt(self) -> None:
+        """A session gave up its KV for another one."""
+
+
+class EngineMetrics(EngineWatcher):
     """Histograms of steps, gauges of load."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -63,10 +77,27 @@ class EngineMetrics:
             registry=registry,
         )
 
-    def on_admit(self, tokens: int, cached: int) -> None:
-        """Count what a session opened with, and what of it was cached."""
+        self._queue_time = Histogram(
+            "paceline_engine_queue_time_seconds",
+            "Seconds for which a session waited for KV, from when it was opened to its first step.",
+            buckets=_QUEUE_SECONDS,
+            registry=registry,
+        )
+        self._preemptions = Counter(
+            "paceline_engine_preemptions",
+            "Sessions that gave up their KV to others half way, and computed it again or ended.",
+            registry=registry,
+        )
+
+    def on_admit(self, tokens: int, cached: int, waited: float) -> None:
+        """Count what a session opened with, what of it was cached, and how long it waited."""
         self._queried.inc(tokens)
         self._hits.inc(cached)
+        self._queue_time.observe(waited)
+
+    def on_preempt(self) -> None:
+        """Count it."""
+        self._preemptions.inc()
 
     def on_step(self, step: StepMeasurement) -> None:
         """Observe a step."""
@@ -76,7 +107,8 @@ class EngineMetrics:
     def watch(self, load: Callable[[], Load]) -> None:
         """Read the load whenever scraped."""
         gauges = {
-            "sessions": "Sessions open in the engine.",
+            "sessions": "Sessions open in the engine that have KV.",
+            "waiting": "Sessions open in the engine that wait for KV.",
             "queued": "Sessions with work that the last engine step had no room for.",
             "kv_pages_used": "Pages of KV promised to open sessions.",
             "kv_pages_total": "Pages of KV that the engine has.",

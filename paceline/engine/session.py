@@ -1,5 +1,6 @@
 """A session in the engine. A decoder that raises ends its own session and no other."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import structlog
 
 from paceline.best_effort import best_effort
 from paceline.engine.core.prefixes import MIN_TOKENS, Prefix, TokenArray, as_array
+from paceline.engine.core.waiting import Claim
 from paceline.engine.interfaces import Decoder, KVCache, Logits, Span, StepReport
 from paceline.errors import Internal, PacelineError
 from paceline.protocol.model import KVSize
@@ -16,22 +18,29 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, slots=True)
 class EngineSession:
-    """One session in the engine: its decoder, its cache, and the pages promised to it.
+    """One session in the engine: its decoder, its cache, and its claim to pages of KV.
 
-    tokens: those it opened with. salt: only sessions with an equal one share prefixes; None: it
-    shares none. has_room: whether its results can be taken; while it is false the decoder is not
-    asked.
+    tokens: those it opened with, or had when it was preempted. salt: only sessions with an equal
+    one share prefixes; None: it shares none. has_room: whether its results can be taken; while it
+    is false the decoder is not asked. admitted: its cache was begun. preempted: it was, once.
+    waited_seconds: for KV, since its last answer.
     """
 
     decoder: Decoder
     cache: KVCache
-    pages: int
+    claim: Claim
     tokens: TokenArray
     salt: str | None
-    priority: int
     has_room: Callable[[], bool]
     admitted: bool = False
     closed: bool = False
+    preempted: bool = False
+    waited_seconds: float = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for KV."""
+        return not (self.claim.pages or self.closed)
 
     @property
     def cached_tokens(self) -> int:
@@ -66,6 +75,9 @@ class EngineSession:
 
     def commit(self, span: Span, rows: Logits, report: StepReport) -> None:
         """Hand the decoder the logits of the span that it wanted."""
+        if self.waited_seconds:
+            report = dataclasses.replace(report, waited_seconds=self.waited_seconds)
+            self.waited_seconds = 0.0
         try:
             self.decoder.commit(span, rows, report)
         except PacelineError as error:
@@ -79,6 +91,14 @@ class EngineSession:
         self.closed = True
         with best_effort("telling a session that it failed"):
             self.decoder.fail(error)
+
+    def preempt(self, empty: KVCache) -> None:
+        """Drop its KV; the decoder, of which nothing else is dropped, will want all of it again."""
+        if self.salt is not None:
+            with best_effort("noting a preempted session's tokens"):
+                known = as_array(self.decoder.kept(self.cache.length))
+                self.tokens = max(self.tokens, known, key=len)
+        self.cache, self.admitted, self.preempted = empty, False, True
 
     def prefix(self, kv: KVSize) -> Prefix | None:
         """What others may share of it."""

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from paceline.engine.core.waiting import WaitingLimits
 from paceline.engine.interfaces import PAGE_TOKENS
 from paceline.settings import ServerSettings
 
@@ -56,7 +57,7 @@ class EngineSettings(ServerSettings):
         ge=PAGE_TOKENS,
         le=MOST_KV,
         validate_default=True,
-        description="Tokens of KV for all sessions, promised when one opens.",
+        description="Tokens of KV for all sessions together.",
     )
 
     @field_validator("kv_tokens")
@@ -69,6 +70,11 @@ class EngineSettings(ServerSettings):
             what = f"a page of {PAGE_TOKENS} beyond --kv-reserve-tokens, {reserve}"
             raise PydanticCustomError("kv_tokens", f"it must be at least {least}, {what}")
         return value
+
+    @property
+    def waiting(self) -> WaitingLimits | None:
+        """How many sessions may wait for KV, and how long; None: whoever has no room is refused."""
+        return None
 
     @property
     def serves_inexact(self) -> bool:

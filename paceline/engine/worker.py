@@ -16,15 +16,9 @@ from paceline.engine.core.admission import Admission
 from paceline.engine.core.batching import max_block_tokens
 from paceline.engine.core.prefixes import PrefixCache, as_array
 from paceline.engine.core.scheduler import Scheduler, Step
-from paceline.engine.core.step_statistics import StepMeasurement
-from paceline.engine.interfaces import (
-    Decoder,
-    Logits,
-    Runner,
-    Span,
-    StepReport,
-)
-from paceline.engine.metrics import EngineMetrics
+from paceline.engine.core.waiting import Claim, WaitingLimits
+from paceline.engine.interfaces import Decoder, Logits, Runner, Span, StepReport
+from paceline.engine.metrics import EngineMetrics, EngineWatcher
 from paceline.engine.session import EngineSession
 from paceline.engine.settings import EngineSettings
 from paceline.errors import Internal, Unavailable
@@ -44,20 +38,23 @@ class EngineWorker:
         max_batched_tokens: int,
         kv_pages: int,
         reserve_pages: int = 0,
-        on_step: Callable[[StepMeasurement], None] | None = None,
-        on_admit: Callable[[int, int], None] | None = None,
+        waiting: WaitingLimits | None = None,
+        preempts: bool = True,
+        watcher: EngineWatcher | None = None,
     ) -> None:
         """Own `runner`.
 
         max_batched_tokens: most rows in a step. kv_pages: for all sessions, and for prefixes in
         what they leave; of runner.page_tokens each. reserve_pages: of these, kept for streams
-        that fail over. on_admit: told a session's tokens and how many were cached.
+        that fail over. waiting: how many sessions may wait for KV, and how long; None: whoever has
+        no room is refused, or dropped. preempts: False where a row's bits depend on how its tokens
+        were computed: a session that may wait then is promised all its KV at once.
         """
         self._runner = runner
-        self._on_step = on_step
-        self._on_admit = on_admit
+        self._watcher = watcher or EngineWatcher()
         kv = KVSize(runner.page_tokens, kv_pages, reserve_pages)
-        self._admission: Admission[EngineSession] = Admission(kv)
+        grows = preempts or waiting is None
+        self._admission: Admission[EngineSession] = Admission(kv, waiting, grows=grows)
         self._scheduler: Scheduler[EngineSession] = Scheduler(max_batched_tokens)
         self._prefixes = PrefixCache()
         self._changed = threading.Condition()  # holds what other threads read or change
@@ -107,6 +104,7 @@ class EngineWorker:
         """Its sessions, the last step and the KV in use."""
         return Load(
             sessions=len(self._admission.sessions),
+            waiting=len(self._admission.queue.sessions),
             queued=self._scheduler.queued,
             batched_tokens=self._scheduler.statistics.rows,
             kv_pages_used=self._admission.pages_used,
@@ -123,24 +121,23 @@ class EngineWorker:
         salt: str | None = "",
         priority: int = 0,
         has_room: Callable[[], bool] = lambda: True,
+        waits: bool = True,
     ) -> EngineSession:
         """See paceline.engine.interfaces.Engine. has_room is asked on the worker."""
         self._admission.check_length(max_length, resumes=resumes)
         with self._changed:
             if self._over or self._stopping:
                 raise Unavailable("the engine has stopped")
-            pages = self._admission.pages_for(max_length, resumes=resumes)
             cache = self._runner.new_cache(max_length)
             session = EngineSession(
                 decoder,
                 cache,
-                pages,
+                Claim(len(tokens), max_length, priority, resumes),
                 as_array(tokens),
                 None if salt is None else f"{cache.rope_length} {salt}",
-                priority,
                 has_room,
             )
-            self._admission.add(session)
+            self._admission.enter(session, time.perf_counter(), waits=waits)
         self.wake(session)
         return session
 
@@ -170,13 +167,14 @@ class EngineWorker:
         """Fail the sessions that are left, at once; no more are opened."""
         with self._changed:
             self._over = True
-        for session in self._admission.sessions:
+        for session in (*self._admission.sessions, *self._admission.queue.sessions):
             session.fail(Unavailable("the engine has stopped"))
         self._end_of_step()
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._dirty or self._stopping)
+            late = self._admission.queue.next_late(time.perf_counter())
+            self._changed.wait_for(lambda: self._dirty or self._stopping, late)
             self._dirty = False
             return not self._stopping
 
@@ -184,6 +182,7 @@ class EngineWorker:
         """Make one step; False when nobody wants one."""
         self._wait_for_others()
         self._free_closed()
+        self._let_in()
         self._admit_new()  # after the wait, in which some may have opened
         step = self._scheduler.begin(self._wanted())
         if not step.spans or self._stopping:
@@ -233,9 +232,8 @@ class EngineWorker:
             if session not in step.pieces:
                 self._answer(session, span, rows, report)
         self._end_of_step()
-        if self._on_step is not None:  # last: no session waits for a metric
-            with best_effort("on_step"):
-                self._on_step(measured)
+        with best_effort("on_step"):  # last: no session waits for a metric
+            self._watcher.on_step(measured)
         with self._changed:
             self._admission.served([session for session, _ in step.spans])
 
@@ -270,20 +268,63 @@ class EngineWorker:
         return self._scheduler.max_wait(ready, now)
 
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
-        """What sessions want computed, in the order of their precedence."""
+        """What sessions want computed, in the order of their precedence; there is KV for it."""
         ranked = self._admission.by_precedence()
         able = [session for session in ranked if session.admitted and session.has_room()]
-        max_rows = self._scheduler.max_batched_tokens
-        return [(session, span) for session in able if (span := session.plan(max_rows))]
+        max_rows, page_tokens = self._scheduler.max_batched_tokens, self.kv.page_tokens
+        wanted, longer = [], []
+        for session in able:
+            if (span := session.plan(max_rows)) is not None:
+                wanted.append((session, span))
+                end = span.position + len(span.token_ids)
+                if end > session.claim.pages * page_tokens:
+                    longer.append((session, end))
+        if not longer:
+            return wanted
+        self._grow(longer)
+        return [(session, span) for session, span in wanted if session.claim.pages]
+
+    def _grow(self, longer: list[tuple[EngineSession, int]]) -> None:
+        """Promise KV for so many tokens of sessions; who is last in rank makes room for it."""
+        now = time.perf_counter()
+        with self._changed:
+            preempted = self._admission.grow(longer, now)
+            for session in preempted:
+                self._scheduler.gather.forget(session)
+        for session in preempted:
+            self._preempt(session, now)
+        self._prefixes.evict(self._admission.free_pages)
+
+    def _preempt(self, session: EngineSession, now: float) -> None:
+        if self._admission.drops:
+            session.fail(self._admission.full(session.claim, now))
+        session.preempt(self._runner.new_cache(session.claim.max_length))
+        with best_effort("on_preempt"):
+            self._watcher.on_preempt()
 
     def _free_closed(self) -> None:
+        now = time.perf_counter()
         with self._changed:
             closed = self._admission.remove_closed()
-            for session in closed:
+            late = self._admission.queue.remove_late(now)
+            for session in (*closed, *late):
                 self._scheduler.gather.forget(session)
+        for session in late:
+            session.fail(self._admission.queue.late_error(now))
         for session in closed:
             if (prefix := session.prefix(self.kv)) is not None:
                 self._prefixes.add(prefix)
+        self._prefixes.evict(self._admission.free_pages)
+
+    def _let_in(self) -> None:
+        """Promise KV to those that wait for it, where there is some again."""
+        if not self._admission.queue.sessions:
+            return
+        now = time.perf_counter()
+        with self._changed:
+            entered = self._admission.let_in(now)
+        for session in entered:
+            session.waited_seconds += now - session.claim.since
         self._prefixes.evict(self._admission.free_pages)
 
     def _admit_new(self) -> None:
@@ -293,9 +334,13 @@ class EngineWorker:
                 session.admitted = True
                 with best_effort("sharing a prefix"):
                     self._share(session)
-                if self._on_admit is not None:
-                    with best_effort("on_admit"):
-                        self._on_admit(session.tokens.size, session.cache.length)
+                if not session.preempted:
+                    self._tell_of(session)
+
+    def _tell_of(self, session: EngineSession) -> None:
+        with best_effort("on_admit"):
+            cached = session.cache.length
+            self._watcher.on_admit(session.tokens.size, cached, session.waited_seconds)
 
     def _share(self, session: EngineSession) -> None:
         if session.salt is None:
@@ -309,17 +354,25 @@ class EngineWorker:
 
 
 def start_worker(
-    settings: EngineSettings, runner: Runner, registry: CollectorRegistry
+    settings: EngineSettings,
+    runner: Runner,
+    registry: CollectorRegistry,
+    *,
+    batch_invariant: bool = True,
 ) -> EngineWorker:
-    """Start an engine that owns `runner`, watched by `registry`."""
+    """Start an engine that owns `runner`, watched by `registry`.
+
+    batch_invariant: whether a row of the runner has the same bits however it is computed.
+    """
     metrics = EngineMetrics(registry)
     engine = EngineWorker(
         runner,
         max_batched_tokens=settings.max_batched_tokens,
         kv_pages=settings.kv_tokens // runner.page_tokens,
         reserve_pages=settings.kv_reserve_tokens // runner.page_tokens,
-        on_step=metrics.on_step,
-        on_admit=metrics.on_admit,
+        waiting=settings.waiting,
+        preempts=batch_invariant,
+        watcher=metrics,
     )
     metrics.watch(lambda: engine.load)
     engine.start()

@@ -47,6 +47,7 @@ class ServedSession(Generic[DecoderType]):
             salt=opening.cache_salt if opening.prompt_logprobs is None else None,
             priority=opening.priority,
             has_room=self.outbox.has_room,
+            waits=not opening.no_wait,
         )
         _log.debug("session opened", resumes=resumes)
         return session
@@ -68,7 +69,10 @@ class ServedSession(Generic[DecoderType]):
     @property
     def progress(self) -> Progress:
         """How far it is, for a stream that has had nothing else to say."""
-        return Progress(self._engine.steps, self._session.cached_tokens, self._engine.load)
+        session = self._session
+        return Progress(
+            self._engine.steps, session.cached_tokens, self._engine.load, session.waiting
+        )
 
     def close(self) -> None:
         """Free it before the next step."""

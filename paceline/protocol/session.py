@@ -8,7 +8,10 @@ from paceline.protocol.vocabulary import VocabularyMap
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A session to open: paceline.v1.Open. vocabulary: a draft's, where ids are not the same."""
+    """A session to open: paceline.v1.Open. vocabulary: a draft's, where ids are not the same.
+
+    no_wait: it is refused rather than to wait for KV.
+    """
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
@@ -24,6 +27,7 @@ class Opening:
     cache_salt: str = ""
     priority: int = 0
     vocabulary: VocabularyMap | None = None
+    no_wait: bool = False
 
     @property
     def max_length(self) -> int:
@@ -40,13 +44,14 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a server has on its hands."""
+    """What a server has on its hands. waiting: sessions open that have no KV yet."""
 
     sessions: int = 0
     queued: int = 0
     batched_tokens: int = 0
     kv_pages_used: int = 0
     kv_pages_total: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,9 @@ class CostModel:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A sign of life."""
+    """A sign of life. waiting: the session waits for KV."""
 
     engine_steps: int
     prefilled_tokens: int
     load: Load
+    waiting: bool = False

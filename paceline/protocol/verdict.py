@@ -46,7 +46,7 @@ class Verdict:
 
     The target's own token is absent only when an accepted token ended the output. logprobs: of
     each token, when asked for. cached_tokens: of the prompt, that needed no prefill; on the first
-    verdict only.
+    verdict only. waited_seconds: for KV, since the verdict before.
     """
 
     position: int
@@ -60,6 +60,7 @@ class Verdict:
     cached_tokens: int = 0
     sampling_seconds: float = 0.0
     queue_seconds: float = 0.0
+    waited_seconds: float = 0.0
 
     def head(self, count: int) -> "Verdict":
         """As if it had decided only the first `count` of its tokens: those behind do not count."""

@@ -5,7 +5,7 @@ from typing import Protocol
 from paceline.errors import DeadlineExceeded
 
 DEFAULT_SECONDS = 600.0
-"""For a caller that gives none."""
+"""For a caller that gives none, unless the orchestrator's settings say otherwise."""
 LONGEST_SECONDS = 1000 * DEFAULT_SECONDS
 """What is longer, as gRPC shows for none, counts as none."""
 MARGIN_SECONDS = 0.05
@@ -19,11 +19,14 @@ class TimedContext(Protocol):
         """Seconds until the caller's deadline; None without one."""
 
 
-def remaining(context: TimedContext) -> float:
-    """Seconds for the next hop; raises DeadlineExceeded when there are none left."""
+def remaining(context: TimedContext, default: float = DEFAULT_SECONDS) -> float:
+    """Seconds for the next hop; raises DeadlineExceeded when there are none left.
+
+    default: for a caller that gives no deadline.
+    """
     seconds = context.time_remaining()
     if seconds is None or seconds > LONGEST_SECONDS:
-        return DEFAULT_SECONDS
+        return default
     if seconds <= MARGIN_SECONDS:
         raise DeadlineExceeded("the deadline has passed")
     return seconds - MARGIN_SECONDS

@@ -17,6 +17,7 @@ from tests import servers
 
 TARGET = "simulated:step_ms=8"
 GOOD, BAD = "simulated:step_ms=0.3,acceptance=0.9", "simulated:step_ms=0.3,acceptance=0"
+SLOW = "simulated:step_ms=25"
 TOKENS = 200
 
 
@@ -152,22 +153,24 @@ async def test_counters_move_while_a_stream_runs() -> None:
 async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_there_is_room() -> (
     None
 ):
+    """Beside one that has begun there is no room for another one whose prompt takes it all."""
+    prompt, tokens = "b" * 3700, 50
     async with (
-        servers.target(TARGET) as target,
+        servers.target(SLOW) as target,
         servers.draft(GOOD, drafter="model", kv_tokens=4096, kv_reserve_tokens=0) as draft,
         servers.orchestrator([target.address], [draft.address]) as client,
     ):
-        [expected] = (await alone(client, ["b"])).values()
+        expected = await output(client, prompt, tokens, Speculation.OFF)
         first = asyncio.create_task(output(client, "a", tokens=4000))
 
         async def drafted() -> bool:
             return (await pools(client))["draft"].counts.running == 1
 
         await servers.eventually(drafted)
-        assert await output(client, "b") == expected
+        assert await output(client, prompt, tokens) == expected
         found = (await pools(client))["draft"]
         assert (found.state, found.counts.streams) == (PoolState.FULL, 1)
-        second = asyncio.create_task(output(client, "c", tokens=4000))
+        second = asyncio.create_task(output(client, prompt, tokens=390))
 
         async def begun() -> bool:
             return (await client.status()).totals.running == 2
@@ -185,6 +188,27 @@ async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_
         assert not second.done()
         second.cancel()
         await asyncio.gather(first, second, return_exceptions=True)
+        await servers.nothing_is_left(target, draft)
+
+
+async def test_a_stream_that_loses_its_draft_to_another_goes_on_and_gets_one_again() -> None:
+    """Both outgrow the draft's two pages; the first is longer, and the second has later tokens."""
+    lengths = {"a": 700, "b": 1000}
+    async with (
+        servers.target("simulated:step_ms=5") as target,
+        servers.draft(GOOD, drafter="model", kv_tokens=1024, kv_reserve_tokens=0) as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+
+        async def all_outputs(speculation: Speculation) -> list[tuple[int, ...]]:
+            streams = [output(client, *stream, speculation) for stream in lengths.items()]
+            return await asyncio.gather(*streams)
+
+        expected = await all_outputs(Speculation.OFF)
+        assert await all_outputs(Speculation.AUTO) == expected
+        get = draft.registry.get_sample_value
+        assert (get("paceline_engine_preemptions_total") or 0) >= 1
+        assert (await pools(client))["draft"].counts.streams >= 3
         await servers.nothing_is_left(target, draft)
 
 

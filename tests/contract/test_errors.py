@@ -305,9 +305,12 @@ async def test_a_deadline_ends_a_stream(running: Running) -> None:
 
 
 async def test_full_kv_is_refused_with_a_time_to_try_again(folder: Path) -> None:
-    """One page of 512 tokens: a second session does not fit, and the first is not harmed."""
+    """One page of 512 tokens, and none may wait: a second session does not fit.
+
+    The first is not harmed.
+    """
     async with (
-        servers.target(folder, kv_tokens=512, kv_reserve_tokens=0) as target,
+        servers.target(folder, kv_tokens=512, kv_reserve_tokens=0, max_waiting=0) as target,
         servers.orchestrator([target.address], []) as client,
     ):
         first = client.generate(GenerateRequest("x", max_tokens=400, ignore_eos=True, seed=1))

@@ -25,6 +25,8 @@ PAGES = 64
 class OneByOneSession:
     """A decoder and its cache."""
 
+    waiting = False
+
     def __init__(self, decoder: Decoder, cache: KVCache) -> None:
         self.decoder = decoder
         self.cache = cache
@@ -59,6 +61,7 @@ class OneByOneEngine:
         salt: str | None = "",
         priority: int = 0,
         has_room: Callable[[], bool] = lambda: True,
+        waits: bool = True,
     ) -> OneByOneSession:
         if not self.alive:
             raise Unavailable("the engine has stopped")

@@ -104,7 +104,7 @@ async def test_a_server_that_knows_no_shared_calls_gets_none(
 async def replica(folder: Path) -> AsyncIterator[tuple[Replica, servers.Server]]:
     """A target with room for two sessions."""
     async with (
-        servers.target(folder, kv_tokens=1024, kv_reserve_tokens=0) as server,
+        servers.target(folder, kv_tokens=1024, kv_reserve_tokens=0, max_waiting=0) as server,
         open_channel(server.address) as channel,
     ):
         replica = Replica(server.address, channel)

@@ -43,7 +43,8 @@ def start_torch(settings: EngineSettings, registry: CollectorRegistry) -> Starte
     transformers.logging.disable_progress_bar()
     loaded, runner, numerics = _load(settings)
     model = _model_info(settings, loaded, numerics)
-    engine = start_worker(settings, runner, registry)
+    invariant = numerics.batch_invariant
+    engine = start_worker(settings, runner, registry, batch_invariant=invariant)
     _log.info(
         "engine started",
         model=model.name,

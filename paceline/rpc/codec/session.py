@@ -27,6 +27,7 @@ def opening_to_proto(opening: Opening) -> session_pb2.Open:
         cache_salt=opening.cache_salt,
         priority=opening.priority,
         vocabulary=_vocabulary_to_proto(opening.vocabulary) if opening.vocabulary else None,
+        no_wait=opening.no_wait,
     )
 
 
@@ -72,6 +73,7 @@ def opening_from_proto(message: session_pb2.Open, model: ModelInfo) -> Opening:
         vocabulary=_vocabulary_from_proto(message.vocabulary)
         if message.HasField("vocabulary")
         else None,
+        no_wait=message.no_wait,
     )
     opening.sampling.validate()
     check_opening(opening, model)
@@ -96,6 +98,7 @@ def load_to_proto(load: Load) -> session_pb2.Load:
         batched_tokens=load.batched_tokens,
         kv_pages_used=load.kv_pages_used,
         kv_pages_total=load.kv_pages_total,
+        waiting=load.waiting,
     )
 
 
@@ -107,6 +110,7 @@ def load_from_proto(message: session_pb2.Load) -> Load:
         batched_tokens=message.batched_tokens,
         kv_pages_used=message.kv_pages_used,
         kv_pages_total=message.kv_pages_total,
+        waiting=message.waiting,
     )
 
 
@@ -116,9 +120,15 @@ def progress_to_proto(progress: Progress) -> session_pb2.Progress:
         engine_steps=progress.engine_steps,
         prefilled_tokens=progress.prefilled_tokens,
         load=load_to_proto(progress.load),
+        waiting=progress.waiting,
     )
 
 
 def progress_from_proto(message: session_pb2.Progress) -> Progress:
     """paceline.v1.Progress."""
-    return Progress(message.engine_steps, message.prefilled_tokens, load_from_proto(message.load))
+    return Progress(
+        message.engine_steps,
+        message.prefilled_tokens,
+        load_from_proto(message.load),
+        message.waiting,
+    )

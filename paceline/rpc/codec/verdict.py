@@ -68,6 +68,7 @@ def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
         cached_tokens=verdict.cached_tokens,
         sampling_seconds=verdict.sampling_seconds,
         queue_seconds=verdict.queue_seconds,
+        waited_seconds=verdict.waited_seconds,
     )
 
 
@@ -92,4 +93,5 @@ def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
         cached_tokens=message.cached_tokens,
         sampling_seconds=message.sampling_seconds,
         queue_seconds=message.queue_seconds,
+        waited_seconds=message.waited_seconds,
     )

@@ -10,6 +10,7 @@ from paceline.engine.core import scheduler as module
 from paceline.engine.core.step_start import StepStart
 from paceline.engine.core.step_statistics import StepMeasurement
 from paceline.engine.interfaces import KVCache, Logits, Span, StepReport
+from paceline.engine.metrics import EngineWatcher
 from paceline.engine.worker import EngineWorker
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
 from tests.table_model import TableRunner
@@ -52,6 +53,26 @@ class Recording:
     def fail(self, error: PacelineError) -> None:
         self.error = error
         self.done.set()
+
+
+class Watching(EngineWatcher):
+    """Notes what an engine tells. admitted: tokens of each session, and how many were cached."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepMeasurement] = []
+        self.admitted: list[tuple[int, int]] = []
+        self.waited: list[float] = []
+        self.preemptions = 0
+
+    def on_step(self, step: StepMeasurement) -> None:
+        self.steps.append(step)
+
+    def on_admit(self, tokens: int, cached: int, waited: float) -> None:
+        self.admitted.append((tokens, cached))
+        self.waited.append(waited)
+
+    def on_preempt(self) -> None:
+        self.preemptions += 1
 
 
 MakeEngine = Callable[..., EngineWorker]
@@ -111,8 +132,8 @@ def test_who_begins_alike_finds_the_kv_there_and_gets_the_same_bits(
     make_engine: MakeEngine,
 ) -> None:
     runner = TableRunner()
-    admitted: list[tuple[int, int]] = []
-    engine = make_engine(runner, kv_pages=12, on_admit=lambda *counts: admitted.append(counts))
+    admitted = (watching := Watching()).admitted
+    engine = make_engine(runner, kv_pages=12, watcher=watching)
     first = ran(engine, Recording(40, 3))
     same = ran(engine, Recording(40, 3))
     other_salt = ran(engine, Recording(40, 3), salt="mine")
@@ -128,8 +149,8 @@ def test_who_begins_alike_finds_the_kv_there_and_gets_the_same_bits(
 
 
 def test_a_session_shares_its_prompt_while_it_still_runs(make_engine: MakeEngine) -> None:
-    admitted: list[tuple[int, int]] = []
-    engine = make_engine(on_admit=lambda *counts: admitted.append(counts))
+    admitted = (watching := Watching()).admitted
+    engine = make_engine(watcher=watching)
     running = Recording(40, 1)
     engine.open(running, running.tokens, 48)
     assert running.done.wait(WAIT_SECONDS)
@@ -138,10 +159,10 @@ def test_a_session_shares_its_prompt_while_it_still_runs(make_engine: MakeEngine
 
 
 def test_prefixes_give_way_to_sessions(make_engine: MakeEngine) -> None:
-    admitted: list[tuple[int, int]] = []
-    engine = make_engine(kv_pages=4, on_admit=lambda *counts: admitted.append(counts))
+    engine = make_engine(kv_pages=4)
     ran(engine, Recording(40, 1))
     big = Recording(1, 1)
+    big.tokens = [2] * 40
     engine.open(big, big.tokens, 48)
     assert big.done.wait(WAIT_SECONDS)
     another = Recording(5, 1)
@@ -191,7 +212,7 @@ def test_pages_are_promised_at_opening_refused_when_gone_and_freed(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(kv_pages=4, reserve_pages=1)
-    idle = [Recording(1, 0) for _ in range(3)]
+    idle = [Recording(33, 0), Recording(1, 0), Recording(1, 0)]
     first = engine.open(idle[0], idle[0].tokens, 33)
     assert engine.load.kv_pages_used == 3
     with pytest.raises(ResourceExhausted, match="1 pages needed, 0 free"):
@@ -273,8 +294,8 @@ def test_stopping_fails_the_sessions_that_are_left() -> None:
 
 
 def test_each_step_is_reported() -> None:
-    steps: list[StepMeasurement] = []
-    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=8, on_step=steps.append)
+    steps = (watching := Watching()).steps
+    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=8, watcher=watching)
     decoder = Recording(3, 2)
     engine.open(decoder, decoder.tokens, 9)
     engine.start()
@@ -321,8 +342,8 @@ def patient_engine(**more: Any) -> EngineWorker:
 def test_those_answered_together_share_the_next_step_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first to ask again waits for the others."""
     monkeypatch.setattr(module, "LONGEST_GATHER", 1e9)
-    steps: list[StepMeasurement] = []
-    engine = patient_engine(on_step=steps.append)
+    steps = (watching := Watching()).steps
+    engine = patient_engine(watcher=watching)
     sessions = [Thinking(3) for _ in range(3)]
     opened = [engine.open(session, session.tokens, 16) for session in sessions]
     engine.start()

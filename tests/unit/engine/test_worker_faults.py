@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from paceline.engine.interfaces import KVCache, Logits, Span, StepReport
+from paceline.engine.metrics import EngineWatcher
 from paceline.engine.worker import EngineWorker
 from paceline.errors import PacelineError, Unavailable
 from tests.table_model import TableRunner, TokenCache
@@ -119,11 +120,10 @@ def fails(*_: Any) -> None:
 
 
 @pytest.mark.parametrize("which", ["on_step", "on_admit", "after_step"])
-def test_who_watches_takes_nobody_down(which: str) -> None:
-    told = {} if which == "after_step" else {which: fails}
-    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=8, **told)  # type: ignore[arg-type]
-    if which == "after_step":
-        engine.after_step = fails
+def test_who_watches_takes_nobody_down(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = EngineWatcher()
+    engine = EngineWorker(TableRunner(), max_batched_tokens=8, kv_pages=8, watcher=watcher)
+    monkeypatch.setattr(engine if which == "after_step" else watcher, which, fails)
     engine.start()
     assert ran(engine, Recording(3, 5)).error is None
     assert engine.alive

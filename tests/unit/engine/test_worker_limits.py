@@ -25,7 +25,7 @@ def test_what_never_fits_is_refused_for_good_and_what_does_not_now_is_not(
 ) -> None:
     """4 pages of 16, of which 1 is for streams that come from a lost server."""
     engine = make_engine(kv_pages=4, reserve_pages=1)
-    holder, other = Recording(1, 0), Recording(1, 0)
+    holder, other = Recording(49, 0), Recording(48, 0)
     limit = "tokens of prompt and max_tokens together is 49; it must be at most 48"
     with pytest.raises(InvalidArgument, match=limit):
         engine.open(other, other.tokens, 49)

@@ -8,11 +8,16 @@ import pytest
 
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, Proposal
-from paceline.protocol.session import CostModel, Load
+from paceline.protocol.session import CostModel, Load, Progress
 from paceline.protocol.verdict import TokenLogprob, TokenLogprobs, Verdict, Verify
 from paceline.rpc.codec.advance import advance_from_proto, advance_to_proto
 from paceline.rpc.codec.proposal import proposal_from_proto, proposal_to_proto
-from paceline.rpc.codec.session import load_from_proto, load_to_proto
+from paceline.rpc.codec.session import (
+    load_from_proto,
+    load_to_proto,
+    progress_from_proto,
+    progress_to_proto,
+)
 from paceline.rpc.codec.verdict import (
     verdict_from_proto,
     verdict_to_proto,
@@ -22,7 +27,7 @@ from paceline.rpc.codec.verdict import (
 
 VOCABULARY = 100
 PROPOSAL = Proposal(3, 2**63 + 1, (7, 8), (0.5, 0.25), Drafter.NGRAM)
-LOAD = Load(1, 2, 3, 4, 5)
+LOAD = Load(1, 2, 3, 4, 5, 6)
 VERDICT = Verdict(
     position=3,
     token_ids=(7, 9),
@@ -35,6 +40,7 @@ VERDICT = Verdict(
     cached_tokens=6,
     sampling_seconds=0.125,
     queue_seconds=0.25,
+    waited_seconds=0.375,
 )
 
 Codec = Callable[[Any], Any]
@@ -55,6 +61,7 @@ Codec = Callable[[Any], Any]
             lambda message: verify_from_proto(message, VOCABULARY),
         ),
         (LOAD, load_to_proto, load_from_proto),
+        (Progress(1, 2, LOAD, waiting=True), progress_to_proto, progress_from_proto),
         (VERDICT, verdict_to_proto, verdict_from_proto),
     ],
     ids=lambda value: type(value).__name__,

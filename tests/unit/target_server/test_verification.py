@@ -74,6 +74,11 @@ class VerificationMachine(RuleBasedStateMachine):
         run = (*self.expected[start : start + right], *wrong)
         self.ask(Verify(Proposal(len(base), base.digest, run), continue_steps))
 
+    @rule()
+    def lose_kv(self) -> None:
+        """The engine needs it for others."""
+        self.cache = TokenCache()
+
     @rule(digest=st.integers(0, 2**64 - 1), run=st.lists(st.integers(0, VOCABULARY - 1)))
     def propose_off_the_path(self, digest: int, run: list[int]) -> None:
         position = len(self.prompt) + len(self.output)

@@ -33,6 +33,7 @@ class Threaded(target_pb2_grpc.TargetServiceServicer):
         self.answers = threading.Event()
         self.ended = threading.Event()
         self.progress = 0
+        self.waiting = False
 
     def Verify(self, request_iterator: Iterator[Any], context: Any) -> Iterator[Any]:
         context.add_callback(self.ended.set)
@@ -40,7 +41,8 @@ class Threaded(target_pb2_grpc.TargetServiceServicer):
         yield target_pb2.VerifyResponse(opened=session_pb2.Opened())
         for position, _ in enumerate(request_iterator, 2):
             for _ in range(self.progress):
-                yield target_pb2.VerifyResponse(progress=session_pb2.Progress(engine_steps=7))
+                progress = session_pb2.Progress(engine_steps=7, waiting=self.waiting)
+                yield target_pb2.VerifyResponse(progress=progress)
             while not (self.answers.wait(0.01) or self.ended.is_set()):
                 pass
             verdict = target_pb2.Verdict(position=position, token_ids=[5])
@@ -130,9 +132,9 @@ async def test_an_engine_that_makes_no_step_is_dead_by_what_it_says_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(liveness, "STANDSTILL_SECONDS", 3.0)
-    for said, dead in ((3, False), (5, True)):
+    for said, waiting, dead in ((3, False, False), (5, False, True), (5, True, False)):
         target = Threaded()
-        target.progress = said
+        target.progress, target.waiting = said, waiting
         async with threaded(target) as call:
             if not dead:
                 target.answers.set()
@@ -140,6 +142,34 @@ async def test_an_engine_that_makes_no_step_is_dead_by_what_it_says_itself(
                 continue
             with pytest.raises(Unavailable, match="stands still"):
                 await first(call)
+
+
+async def test_a_session_that_had_no_kv_says_so_before_its_verdict() -> None:
+    told: list[str] = []
+    async with open_channel("unix:/nowhere") as channel:
+        replica = Replica("unix:/nowhere", channel, sessions=1)
+        call = TargetCall(replica, 1.0, lambda _: None, on_waited=lambda: told.append("waited"))
+        verdicts = [
+            target_pb2.VerifyResponse(
+                verdict=target_pb2.Verdict(
+                    position=2 + index, token_ids=[5], waited_seconds=seconds
+                )
+            )
+            for index, seconds in enumerate((0.0, 1.5))
+        ]
+        opened = target_pb2.VerifyResponse(opened=session_pb2.Opened())
+        responses = iter([opened, *verdicts])
+
+        async def read() -> Any:
+            return next(responses)
+
+        async with call:
+            call._read = read  # type: ignore[method-assign]
+            await call.open(OPENING)
+            for expected in ([], ["waited"]):
+                await call.ask(Verify())
+                await first(call)
+                assert told == expected
 
 
 async def test_prompt_logprobs_come_on_a_call_of_their_own_at_the_readers_pace() -> None:

@@ -1,0 +1,190 @@
+"""Streams wait for KV instead of being refused: bounded, in order, and nobody's tokens change."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from paceline.client import Client
+from paceline.engine.simulated import SimulatedModel
+from paceline.errors import DeadlineExceeded, ResourceExhausted
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.status import Role
+from paceline.protocol.token_path import TokenPath
+from tests import servers
+from tests.tiny_models import tiny_model
+
+MODEL = "simulated:step_ms=0"
+STEADY = "simulated:step_ms=5"
+REQUESTS = 80
+PAGE = {"kv_tokens": 512, "kv_reserve_tokens": 0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def request(
+    prompt: str,
+    max_tokens: int | None = None,
+    speculation: Speculation = Speculation.AUTO,
+    n: int = 1,
+) -> GenerateRequest:
+    return GenerateRequest(
+        prompt,
+        sampling=SamplingParams(temperature=0.8),
+        max_tokens=max_tokens,
+        ignore_eos=True,
+        seed=1,
+        speculation=speculation,
+        n=n,
+    )
+
+
+async def texts(client: Client, requests: list[GenerateRequest]) -> list[str]:
+    found = await asyncio.gather(*(client.generate(one).result() for one in requests))
+    return [one.choices[0].text for one in found]
+
+
+async def waiting(server: servers.Server, count: int) -> None:
+    async def so_many() -> bool:
+        return server.started.engine.load.waiting == count
+
+    await servers.eventually(so_many)
+
+
+async def test_all_of_many_requests_at_once_end_with_their_texts() -> None:
+    """KV for three streams at a time; none names max_tokens."""
+    requests = [request(f"{index} ") for index in range(REQUESTS)]
+    async with (
+        servers.target(MODEL) as roomy,
+        servers.target(MODEL, kv_tokens=1536, kv_reserve_tokens=0) as small,
+        servers.orchestrator([roomy.address], [], default_max_tokens=32) as alone,
+        servers.orchestrator([small.address], [], default_max_tokens=32) as client,
+    ):
+        expected = await texts(alone, requests)
+        assert await texts(client, requests) == expected
+        get = small.registry.get_sample_value
+        assert get("paceline_engine_queue_time_seconds_count") == REQUESTS
+        assert (get("paceline_engine_queue_time_seconds_sum") or 0.0) > 0.0
+        assert get("paceline_engine_waiting") == 0
+        await servers.nothing_is_left(small)
+
+
+def text_of(prompt: str, tokens: int) -> str:
+    """What the simulated model says, by its definition."""
+    model, path = SimulatedModel.parse(MODEL), TokenPath(prompt.encode())
+    for _ in range(tokens):
+        path.extend((model.truth(path.digest),))
+    return bytes(path.tokens[len(prompt) :]).decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "speculation"), [(REQUESTS, Speculation.OFF), (REQUESTS // 4, Speculation.FORCE)]
+)
+async def test_streams_that_outgrow_kv_end_with_their_texts_with_a_draft_and_without(
+    count: int, speculation: Speculation
+) -> None:
+    """The default max_tokens: each comes to three pages, and there are eleven and the reserve."""
+    requests = [request(f"{index},", None, speculation) for index in range(count)]
+    async with (
+        servers.target(MODEL, kv_tokens=12 * 512, kv_reserve_tokens=512) as small,
+        servers.draft("simulated:step_ms=0,acceptance=0.8", drafter="model") as draft,
+        servers.orchestrator([small.address], [draft.address]) as client,
+    ):
+        assert await texts(client, requests) == [text_of(f"{i},", 1024) for i in range(count)]
+        get = small.registry.get_sample_value
+        assert (get("paceline_engine_preemptions_total") or 0) > 0
+        await servers.nothing_is_left(small, draft)
+
+
+async def test_a_real_model_that_preempts_gives_the_same_texts(folder: Path) -> None:
+    """Two pages for four streams that each come to two."""
+    requests = [request("x" * 10 * index + "x", 540) for index in range(4)]
+    async with (
+        servers.target(folder) as roomy,
+        servers.target(folder, kv_tokens=1024, kv_reserve_tokens=0) as small,
+        servers.draft(folder, drafter="hybrid") as draft,
+        servers.orchestrator([roomy.address], []) as alone,
+        servers.orchestrator([small.address], [draft.address]) as client,
+    ):
+        expected = await texts(alone, requests)
+        assert await texts(client, requests) == expected
+        assert (small.registry.get_sample_value("paceline_engine_preemptions_total") or 0) > 0
+        await servers.nothing_is_left(small, draft)
+
+
+async def test_a_full_queue_and_a_long_wait_are_refused_with_the_time_that_it_takes() -> None:
+    limits = {"max_waiting": 1, "max_wait_seconds": 0.5}
+    async with (
+        servers.target(STEADY, **PAGE, **limits) as target,
+        servers.orchestrator([target.address], []) as client,
+    ):
+        running = asyncio.create_task(client.generate(request("a", 400)).result())
+        await busy(target)
+        late = asyncio.create_task(client.generate(request("b", 10)).result())
+        await waiting(target, 1)
+        [server] = (await client.status()).of(Role.TARGET)
+        assert server.load.waiting <= 1
+        limit = r"KV is full, and 1 streams wait for it, the most that may \(--max-waiting\)"
+        with pytest.raises(ResourceExhausted, match=limit) as full:
+            await client.generate(request("c", 10)).result()
+        assert full.value.retry_after is not None
+        with pytest.raises(ResourceExhausted, match=r"KV was full for 0\.5 s") as waited:
+            await late
+        assert waited.value.retry_after is not None
+        assert waited.value.retry_after >= 1.0
+        assert target.started.engine.load.waiting == 0
+        assert len((await running).token_ids) == 400
+
+
+async def busy(target: servers.Server) -> None:
+    async def begun() -> bool:
+        return target.started.engine.steps > 3
+
+    await servers.eventually(begun)
+
+
+async def test_a_deadline_and_a_client_that_goes_end_a_wait_at_once() -> None:
+    async with (
+        servers.target(STEADY, **PAGE) as target,
+        servers.orchestrator([target.address], []) as client,
+    ):
+        running = asyncio.create_task(client.generate(request("a", 400)).result())
+        await busy(target)
+        with pytest.raises(DeadlineExceeded):
+            await client.generate(request("b", 10), timeout=0.3).result()
+        await waiting(target, 0)
+        gone = asyncio.create_task(client.generate(request("c", 10)).result())
+        await waiting(target, 1)
+        gone.cancel()
+        await waiting(target, 0)
+        assert len((await running).token_ids) == 400
+
+
+async def test_a_request_without_a_deadline_gets_that_of_the_settings() -> None:
+    async with (
+        servers.target("simulated:step_ms=50") as target,
+        servers.orchestrator([target.address], [], default_deadline_seconds=0.4) as client,
+    ):
+        with pytest.raises(DeadlineExceeded, match=r"the output was not whole after 0\.[34] s"):
+            await client.generate(request("a", 1000)).result()
+        with pytest.raises(DeadlineExceeded):
+            await client.generate(request("a", 1000), timeout=0.2).result()
+        assert len((await client.generate(request("a", 12), timeout=20).result()).token_ids) == 12
+
+
+async def test_choices_that_do_not_fit_together_take_turns() -> None:
+    async with (
+        servers.target(MODEL) as roomy,
+        servers.target(MODEL, **PAGE) as small,
+        servers.orchestrator([roomy.address], []) as alone,
+        servers.orchestrator([small.address], []) as client,
+    ):
+        found = [
+            (await one.generate(request("a", 100, n=6)).result()).choices for one in (alone, client)
+        ]
+        assert [one.text for one in found[0]] == [one.text for one in found[1]]
