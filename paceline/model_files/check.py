@@ -8,28 +8,44 @@ from paceline.catalog import CATALOG
 from paceline.errors import FailedPrecondition, PacelineError
 from paceline.model_files.config import check_config
 from paceline.model_files.gguf_header import check_gguf
+from paceline.model_files.hub import cached
 from paceline.model_files.json_files import check_json_files
-from paceline.model_files.names import find
+from paceline.model_files.names import HubName, find
 from paceline.model_files.weight_files import check_weight_files
 
 
 def check_model(model: str) -> Path | None:
-    """The folder or .gguf file of what `model` names; None for a hub id: it is fetched first.
+    """The folder or .gguf file of what `model` names; None for a hub id that must be fetched.
 
     Takes milliseconds and imports no torch. Raises NotFound or FailedPrecondition, in one line,
     saying what is wrong and what to do.
     """
-    path = find(model)
-    if path is None:
-        return None
+    found = find(model)
+    if isinstance(found, HubName):
+        return _whole_in_cache(found)
     try:
-        check_path(path)
+        check_path(found)
     except FailedPrecondition as error:
         if model not in CATALOG:
             raise
         raise FailedPrecondition(
-            f"{error}. Delete {path}, then run: paceline pull {model}"
+            f"{error}. Delete {found}, then run: paceline pull {model}"
         ) from error
+    return found
+
+
+def _whole_in_cache(name: HubName) -> Path | None:
+    """What is named on the hub, if it is here whole; its config is checked in any case."""
+    path = cached(name)
+    if path is None or not path.exists():
+        return None
+    with _readable():
+        if (path / "config.json").exists():
+            check_config(path)
+    try:
+        check_path(path)
+    except FailedPrecondition:
+        return None
     return path
 
 

@@ -35,7 +35,9 @@ def check_config(folder: Path) -> None:
     path = folder / "config.json"
     _refuse_adapter(folder)
     if not path.exists():
-        raise FailedPrecondition(f"{folder} {_without_config(folder)}")
+        names = {one.name for one in folder.iterdir()}
+        names |= {f"{one.parent.name}/config.json" for one in folder.glob("*/config.json")}
+        raise FailedPrecondition(f"{folder} {without_config(names)}")
     config = read_json(path, Config)
     _refuse_sizes(path, config)
     _refuse_quantized(folder, config.quantization_config)
@@ -57,17 +59,17 @@ def _refuse_adapter(folder: Path) -> None:
     )
 
 
-def _without_config(folder: Path) -> str:
-    """What a folder without config.json is, and what to give instead."""
-    names = sorted(one.name for one in folder.iterdir())
+def without_config(names: set[str]) -> str:
+    """What files without config.json are, and what to give instead. names: within the folder."""
     ggufs = [name for name in names if name.endswith(".gguf") and "mmproj" not in name]
-    inner = [name for name in names if (folder / name / "config.json").is_file()]
+    inner = [name.removesuffix("/config.json") for name in names if name.endswith("/config.json")]
+    tops = {name.partition("/")[0] for name in names}
     if ggufs:
         return f"has no config.json, but .gguf files; give one of them: {listed(ggufs)}"
     if inner:
         return f"has no config.json, but its folders have; give one of them: {listed(inner)}"
     for name, what in _OTHERS.items():
-        if name in names:
+        if name in tops:
             return what
     return f"has no config.json, so it is no model folder; {_FOLDER}"
 

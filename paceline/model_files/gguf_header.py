@@ -1,5 +1,6 @@
 """The header of GGUF files, walked without building what it holds: whole, and of a model."""
 
+import math
 import mmap
 import re
 import struct
@@ -48,14 +49,22 @@ def gguf_parts(path: Path, count: int) -> list[Path]:
     return parts
 
 
+def bf16_bytes(path: Path) -> int:
+    """Bytes of all weights in bf16: what converting the file and its other parts takes."""
+    header = _read(path)
+    parts = gguf_parts(path, int(header.metadata.get("split.count") or 1))
+    return 2 * sum(_read(part).weights for part in parts)
+
+
 class _Header:
-    """Reads on from a position. metadata: what is no array."""
+    """Reads on from a position. metadata: what is no array. weights: numbers of all tensors."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self.at = 8
         tensors, keys = self._take("QQ")
         self.metadata = {self._string(): self._value() for _ in range(keys)}
+        self.weights = 0
         self.tensors = [self._tensor() for _ in range(tensors)]
 
     def end(self) -> int:
@@ -106,16 +115,15 @@ class _Header:
             raise struct.error
         shape = self._take("Q" * dimensions)
         kind, offset = self._take("IQ")
-        return offset, _size(kind, shape)
+        count = math.prod(shape)
+        self.weights += count
+        return offset, _size(kind, count)
 
 
-def _size(kind: int, shape: tuple[int, ...]) -> int:
+def _size(kind: int, count: int) -> int:
     """Bytes of a tensor; of a kind that the library does not know, one."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    count = 1
-    for length in shape:
-        count *= length
     try:
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except ValueError:

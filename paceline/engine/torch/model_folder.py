@@ -9,9 +9,13 @@ import structlog
 from paceline.catalog import CATALOG, CONVERTER, is_current, is_model, model_folder
 from paceline.errors import FailedPrecondition, in_a_line
 from paceline.model_files.check import check_model, check_path
-from paceline.model_files.gguf_header import PART
+from paceline.model_files.gguf_header import PART, bf16_bytes
+from paceline.model_files.hub import fetch
+from paceline.model_files.names import find
+from paceline.model_files.room import check_room
 
 _log = structlog.get_logger(__name__)
+Say = Callable[[str], None]
 
 
 def repair(name: str) -> None:
@@ -36,37 +40,51 @@ def repair(name: str) -> None:
         ) from error
 
 
-def resolve_model(model: str) -> Path:
+def resolve_model(model: str, say: Say = lambda _: None) -> Path:
     """The folder that `model` stands for: a pulled name, a folder, a .gguf file or a hub id.
 
-    A .gguf file is converted once; a hub id is downloaded. Raises NotFound or FailedPrecondition
-    saying what is wrong with its files, and what to do.
+    A .gguf file is converted once, telling `say` each phase; of the hub what is not here whole is
+    fetched. Raises NotFound or FailedPrecondition saying what is wrong with it, and what to do.
     """
-    path = check_model(model)
-    if path is None:
-        folder = _downloaded(model)
-        check_path(folder)
-        return folder
+    path = check_model(model) or _fetched(model)
     if model in CATALOG:
         repair(model)
-    return path if path.is_dir() else _converted(path)
+    return path if path.is_dir() else _converted(path, say)
 
 
-def convert(gguf: Path, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
+def convert(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
     """Make `folder` of a GGUF file, telling `say` each phase. Needs the engine extra."""
-    from paceline.engine.torch.gguf.convert import convert_gguf  # torch, needed here only
+    check_room(folder, bf16_bytes(gguf), str(gguf), "PACELINE_HOME")
+    try:
+        from paceline.engine.torch.gguf.convert import convert_gguf  # torch, needed here only
+    except ModuleNotFoundError as error:
+        what = f"converting {gguf} needs the engine extra, and {error.name} is not installed"
+        raise FailedPrecondition(f"{what}; run: pip install 'paceline[engine]'") from error
 
     convert_gguf(gguf, folder, say)
 
 
-def _converted(gguf: Path) -> Path:
+def _fetched(model: str) -> Path:
+    name = find(model)
+    if isinstance(name, Path):  # it has come meanwhile
+        return name
+
+    def started(count: int) -> None:
+        _log.info("fetching", model=model, bytes=count)
+
+    path = fetch(name, started, lambda _: None)
+    check_path(path)
+    return path
+
+
+def _converted(gguf: Path, say: Say) -> Path:
     """The folder made of a GGUF file, made now if the file is new or has changed."""
     states = [(part.name, part.stat()) for part in _parts(gguf)]
     files = [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
     key = f"{CONVERTER} {gguf.parent.resolve()} {files}"
     folder = model_folder(f"{gguf.stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}")
     if not is_model(folder):
-        convert(gguf, folder)
+        convert(gguf, folder, say)
     return folder
 
 
@@ -77,14 +95,3 @@ def _parts(gguf: Path) -> list[Path]:
         return [gguf]
     names = (f"{match[1]}-{n:05}-of-{match[3]}.gguf" for n in range(1, int(match[3]) + 1))
     return [path for name in names if (path := gguf.with_name(name)).is_file()]
-
-
-def _downloaded(hub_id: str) -> Path:
-    import huggingface_hub  # of the engine extra, needed here only
-
-    try:
-        return Path(huggingface_hub.snapshot_download(hub_id))
-    except (OSError, huggingface_hub.errors.HfHubHTTPError) as error:
-        raise FailedPrecondition(
-            f"the hub does not give {hub_id}: {error}. Without a hub name a folder or a .gguf file"
-        ) from error

