@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import TimeRemainingColumn
 
 from draft_server.drafters.registry import DEFAULT, DRAFTERS, DrafterName
 from orchestrator.settings import DRAFT_LENGTH
@@ -20,20 +19,28 @@ from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
 from paceline.protocol.generation import Speculation
 from paceline_tools.bench.delayed_wire import delayed
-from paceline_tools.bench.report import TARGET_ONLY, Report
+from paceline_tools.bench.report import TARGET_ONLY, Report, Speed
 from paceline_tools.bench.samples import Prompt, Sample
 from paceline_tools.bench.throughput import LoadRun, median_rates
 from paceline_tools.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
+from paceline_tools.grid import Grid
 from paceline_tools.local_servers import answers, running
+from paceline_tools.progress import progress
 from paceline_tools.server_commands import (
     UNWATCHED,
     draft_command,
     orchestrator_command,
     target_command,
 )
-from paceline_tools.terminal import check_outputs, console, plain
+from paceline_tools.terminal import check_outputs, console
+
+SPEEDS = (
+    "first: to the first token. gap: between tokens, 0 for those that came together; median and "
+    "95th percentile in ms. accepted: of draft tokens verified. differ: tokens that are not the "
+    "target's."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
                 for server in servers:
                     await answers(server.port, drafts=1)
 
-            with console.status("loading models"):
+            with progress(console) as shown:
+                shown.add_task("loading models", total=None)
                 for server in servers:
                     if server.delay_seconds:
                         listen, draft = server.draft_socket(sockets), sockets / server.drafter
@@ -192,30 +200,22 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
         return commands
 
 
-_COLUMNS = (
-    TextColumn("{task.description}", markup=False),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeRemainingColumn(),
-)
-
-
 async def _measure(
     variants: list[Variant], prompts: list[Prompt], max_tokens: int, console: Console
 ) -> list[Sample]:
     """Each prompt by all variants, A B B A; what they said first, to warm up, does not count."""
     samples = []
-    with Progress(*_COLUMNS, console=console) as progress:
-        warming = progress.add_task("warming up", total=len(variants))
+    with progress(console, TimeRemainingColumn()) as shown:
+        warming = shown.add_task("warming up", total=len(variants))
         for variant in variants:
             await variant.run(prompts[0], 8)
-            progress.advance(warming)
-        measuring = progress.add_task("measuring", total=2 * len(prompts) * len(variants))
+            shown.advance(warming)
+        measuring = shown.add_task("measuring", total=2 * len(prompts) * len(variants))
         for prompt in prompts:
             for variant in [*variants, *reversed(variants)]:
-                progress.update(measuring, description=f"{prompt.kind:5} {variant.name}")
+                shown.update(measuring, description=f"{prompt.kind:5} {variant.name}")
                 samples.append(await variant.run(prompt, max_tokens))
-                progress.advance(measuring)
+                shown.advance(measuring)
     return samples
 
 
@@ -228,59 +228,64 @@ async def _measure_loads(
 ) -> list[LoadRun]:
     """So many prompts at once, by each variant, A B B A."""
     loads = []
-    with Progress(*_COLUMNS, console=console) as progress:
-        measuring = progress.add_task("", total=2 * len(concurrency) * len(variants))
+    with progress(console, TimeRemainingColumn()) as shown:
+        measuring = shown.add_task("measuring", total=2 * len(concurrency) * len(variants))
         for streams in concurrency:
             asked = [prompts[index % len(prompts)] for index in range(streams)]
             for variant in [*variants, *reversed(variants)]:
-                progress.update(measuring, description=f"{streams:2} x {variant.name}")
+                shown.update(measuring, description=f"{streams:2} x {variant.name}")
                 samples = await variant.run_many(asked, max_tokens)
                 loads.append(LoadRun(variant.name, tuple(samples)))
-                progress.advance(measuring)
+                shown.advance(measuring)
     return loads
 
 
-def rates_table(rates: dict[int, dict[str, float]]) -> Table:
+def rates_table(rates: dict[int, dict[str, float]]) -> Grid:
     """Tokens per second of all streams together, by how many there are."""
-    table = Table(title="Tokens per second in steady state")
-    table.add_column("streams", justify="right")
     variants = list(next(iter(rates.values())))
-    for variant in variants:
-        table.add_column(variant, justify="right")
-    for streams, by_variant in rates.items():
-        cells = [f"{by_variant[variant]:.1f}" for variant in variants]
-        table.add_row(str(streams), *cells)
-    return table
+    rows = [
+        (str(streams), *(f"{by_variant[variant]:.1f}" for variant in variants))
+        for streams, by_variant in rates.items()
+    ]
+    note = "All streams together; first how many there are at once."
+    return Grid("Tokens per second in steady state", ("streams", *variants), rows, note)
 
 
-def tables(report: Report) -> list[Table]:
+def tables(report: Report) -> list[Grid]:
     """Speeds, then ratios."""
-    speeds = Table(title="Speeds, by kind of prompt")
-    for heading in ("variant", "kind"):
-        speeds.add_column(heading, no_wrap=True, min_width=5)
-    for heading in ("tokens/s", "first ms", "gap p50", "p95", "accepted", "differ"):
-        speeds.add_column(heading, justify="right")
-    for variant in report.variants:
-        for kind in report.kinds:
-            found = report.speed(variant, kind)
-            speeds.add_row(
-                variant.removeprefix("paceline_") if kind == "all" else "",
-                plain(kind),
-                f"{found.tokens_per_second:.2f}",
-                f"{found.first_token * 1e3:.0f}",
-                f"{found.gap_p50 * 1e3:.0f}",
-                f"{found.gap_p95 * 1e3:.0f}",
-                f"{found.acceptance_rate:.2f}" if found.acceptance_rate else "",
-                str(found.differing_tokens),
-                end_section=kind == report.kinds[-1],
-            )
-    ratios = Table(title="Ratios of tokens per second, with 95 % intervals over prompts")
-    ratios.add_column("ratio")
-    for kind in report.kinds:
-        ratios.add_column(plain(kind), justify="right")
-    for name, by_kind in report.ratios().items():
-        cells = [
-            f"{one.ratio:.2f} [dim]{one.low:.2f}-{one.high:.2f}[/]" for one in by_kind.values()
-        ]
-        ratios.add_row(name.replace("paceline_", "").replace("_", " "), *cells)
-    return [speeds, ratios]
+    rows = [
+        (
+            variant.removeprefix("paceline_") if kind == "all" else "",
+            kind,
+            *_cells(report.speed(variant, kind)),
+        )
+        for variant in report.variants
+        for kind in report.kinds
+    ]
+    headings = ("tokens/s", "first ms", "gap p50", "p95", "accepted", "differ")
+    speeds = Grid(
+        "Speeds, by kind of prompt", ("variant", "kind", *headings), rows, SPEEDS, words=2
+    )
+    return [speeds, _ratios(report)]
+
+
+def _cells(found: Speed) -> tuple[str, ...]:
+    times = (found.first_token, found.gap_p50, found.gap_p95)
+    return (
+        f"{found.tokens_per_second:.2f}",
+        *(f"{seconds * 1e3:.0f}" for seconds in times),
+        f"{found.acceptance_rate:.2f}" if found.acceptance_rate else "",
+        str(found.differing_tokens),
+    )
+
+
+def _ratios(report: Report) -> Grid:
+    rows = [
+        (
+            name.replace("paceline_", "").replace("_", " "),
+            *(f"{one.ratio:.2f} {one.low:.2f}-{one.high:.2f}" for one in by_kind.values()),
+        )
+        for name, by_kind in report.ratios().items()
+    ]
+    title = "Ratios of tokens per second, with 95 % intervals over prompts"
+    return Grid(title, ("ratio", *report.kinds), rows)

@@ -9,6 +9,7 @@ import time
 
 from pydantic import BaseModel
 from rich.table import Table
+from rich.text import Text
 
 from paceline import __version__
 from paceline.addresses import checked, split
@@ -33,7 +34,7 @@ class Doctor(BaseModel):
     def cli_cmd(self) -> None:
         """Run the command."""
         findings = asyncio.run(examine(self.address))
-        console().print(_table(findings))
+        console().print(shown(findings))
         if any(finding.level is Level.WRONG for finding in findings):
             raise SystemExit(1)
 
@@ -99,11 +100,12 @@ def _speaks_tls(address: str) -> bool:
     return True
 
 
-def _table(findings: list[Finding]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "what", "finding", "what to do"):
-        table.add_column(heading, overflow="fold")
+def shown(findings: list[Finding]) -> Table:
+    """Each finding behind how bad it is, and below it what to do."""
+    table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings:
-        level = plain(finding.level.value, _STYLES[finding.level])
-        table.add_row(level, *map(plain, (finding.subject, finding.what, finding.advice)))
+        text = Text.assemble((finding.subject, "bold"), ": ", plain(finding.what))
+        if finding.advice:
+            text = Text.assemble(text, "\n", plain(f"-> {finding.advice}", "italic"))
+        table.add_row(plain(finding.level.value, _STYLES[finding.level]), text)
     return table

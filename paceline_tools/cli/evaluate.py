@@ -4,38 +4,53 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.padding import Padding
+from rich.progress import Progress
 from rich.text import Text
 
+from paceline import __version__
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.errors import FailedPrecondition
 from paceline.log import configure
+from paceline.ports import check_port
+from paceline_tools.cli.as_typed import as_typed
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
-from paceline_tools.evaluation.candidates import GRAMMAR, DraftCandidate, parse_candidates
-from paceline_tools.evaluation.driver import Task, gather
+from paceline_tools.evaluation.about import machine
+from paceline_tools.evaluation.candidates import GRAMMAR, parse_candidates
+from paceline_tools.evaluation.driver import Task, check_names, gather
 from paceline_tools.evaluation.prediction import REPLAYS, Deployment, Prediction, predict
 from paceline_tools.evaluation.recommendation import Use
 from paceline_tools.evaluation.recording import Recording, Recordings, load_recordings
 from paceline_tools.evaluation.results import HERE, Evaluated, Gathered, evaluated
-from paceline_tools.evaluation.tables import Figures, all_tables
+from paceline_tools.evaluation.setting import Setting
+from paceline_tools.evaluation.tables import all_tables
+from paceline_tools.grid import Grid
+from paceline_tools.progress import progress
 from paceline_tools.terminal import check_outputs, console, plain
 
-DO_NOT_USE_STATUS = 3
-_COLORS = {Use.USE: "green", Use.USE_FOR_SOME: "yellow", Use.DO_NOT_USE: "red"}
+DO_NOT_USE_STATUS, NOT_TRIED_STATUS = 3, 4
+SETTING_WIDTH = 76
+_COLORS = {
+    Use.USE: "green",
+    Use.USE_FOR_SOME: "yellow",
+    Use.DO_NOT_USE: "red",
+    Use.NOT_TRIED: "magenta",
+}
 
 
 class Evaluate(FigureOptions, ModelOptions, PromptOptions):
     """Say which drafts to use for a target, and for what: recorded, predicted and measured.
 
-    Exits with 0 when one is worth using, with 3 when none is, and with 1 when a token differs.
+    Exits with 0 when one is worth using, with 3 when none is, with 4 when one could not be tried,
+    and with 1 when a token differs.
     """
 
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
@@ -71,13 +86,15 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         progress = console(stderr=True)
         configure("error", "console")
         self._check_outputs()
-        gathered = self._replayed() if self.replay else self._gathered(progress)
+        gathered = self._replayed() if self.replay else self._gathered(self._task(), progress)
         if self.recording:
             _save(gathered, self.recording)
         found = self._evaluate(gathered, progress)
         self._show(found, console())
         if any(one.gathered.differing_tokens for one in found):
             raise SystemExit(1)
+        if any(one.gathered.failure for one in found):
+            raise SystemExit(NOT_TRIED_STATUS)
         if not any(one.recommendation.use for one in found):
             raise SystemExit(DO_NOT_USE_STATUS)
 
@@ -88,7 +105,8 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         if (self.plot or self.page) and find_spec("matplotlib") is None:
             raise FailedPrecondition("--plot and --page need matplotlib: pip install matplotlib")
 
-    def _gathered(self, console: Console) -> list[Gathered]:
+    def _task(self) -> Task:
+        """What to do; names, files and the port are checked before any of it is done."""
         task = Task(
             target=self.target,
             candidates=tuple(parse_candidates(self.candidate)),
@@ -101,15 +119,17 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
             measure=self.measure,
             alone=self.alone,
         )
+        check_names(task)
+        check_port("127.0.0.1", task.port, "--port")
+        return task
+
+    def _gathered(self, task: Task, console: Console) -> list[Gathered]:
         with tempfile.TemporaryDirectory(prefix="paceline-") as sockets:
             return asyncio.run(gather(task, Path(sockets), console))
 
     def _replayed(self) -> list[Gathered]:
         recordings = load_recordings(self.replay) if self.replay else ()
-        return [
-            Gathered(DraftCandidate(one.candidate, one.drafter), recording=one)
-            for one in recordings
-        ]
+        return [Gathered(one.draft_candidate, recording=one) for one in recordings]
 
     def _deployments(self, recording: Recording) -> dict[str, Deployment]:
         """Where to predict for: here, and where the draft is to run if that is elsewhere."""
@@ -123,13 +143,8 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         return deployments
 
     def _evaluate(self, gathered: list[Gathered], console: Console) -> list[Evaluated]:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-        )
-        with Progress(*columns, console=console) as progress:
-            return [evaluated(one, self._predict(one, progress)) for one in gathered]
+        with progress(console) as shown:
+            return [evaluated(one, self._predict(one, shown)) for one in gathered]
 
     def _predict(
         self, gathered: Gathered, progress: Progress
@@ -149,7 +164,8 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         for one in found:
             _say(one, console)
         for figures in all_tables(found):
-            console.print(_table(figures))
+            console.print()
+            console.print(Grid(figures.title, figures.headings, figures.rows, figures.note))
         if self.json_:
             self.json_.write_text(json.dumps(self._as_json(found), indent=1))
         if self.plot:
@@ -171,6 +187,10 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
             "temperature": f"{self.temperature:g}",
             "threads": str(self.threads),
             "numbers": self.dtype,
+            "machine": machine(),
+            "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            "paceline": __version__,
+            "command": as_typed("evaluate", self),
         }
 
     def _as_json(self, found: Sequence[Evaluated]) -> dict[str, Any]:
@@ -184,25 +204,26 @@ def _save(gathered: Sequence[Gathered], path: Path) -> None:
 
 
 def _say(one: Evaluated, console: Console) -> None:
-    """The recommendation in words, then what is behind it."""
+    """The recommendation in words, then what is behind it, and how to serve so."""
     name = plain(one.candidate.name, "bold")
     words = plain(one.recommendation.words, _COLORS[one.recommendation.choice])
-    lines = [Text.assemble(name, " ", words)]
-    lines += [plain(f"  {reason}", "dim") for reason in one.recommendation.reasons]
-    if one.gathered.recording is not None:
-        lines.append(plain(f"  setting: {one.setting}", "dim"))
-        if one.gathered.problem:
-            lines.append(plain(f"  {one.gathered.problem}", "red"))
-    for line in lines:
-        console.print(line, soft_wrap=True)
+    console.print(Text.assemble(name, " ", words))
+    reasons = [plain(reason, "dim") for reason in one.recommendation.reasons]
+    if one.gathered.recording is not None and one.gathered.problem:
+        reasons.append(plain(one.gathered.problem, "red"))
+    for reason in reasons:
+        console.print(Padding(reason, (0, 0, 0, 2)))
+    if setting := one.setting:
+        console.print(
+            plain(f"  serve so, speculation left to the pacer:\n{shown(setting)}"), soft_wrap=True
+        )
 
 
-def _table(figures: Figures) -> Table:
-    title, note = plain(figures.title), plain(figures.note)
-    table = Table(title=title, caption=note, caption_justify="left")
-    for index, heading in enumerate(figures.headings):
-        first = index == 0
-        table.add_column(plain(heading), justify="left" if first else "right", no_wrap=first)
-    for row in figures.rows:
-        table.add_row(*map(plain, row))
-    return table
+def shown(setting: Setting) -> str:
+    """A setting, to be copied: the command, and the variables of servers started apart."""
+    lines = (
+        *setting.in_lines(SETTING_WIDTH).splitlines(),
+        "or, of servers apart:",
+        *setting.variables,
+    )
+    return "\n".join(f"    {line}" for line in lines)

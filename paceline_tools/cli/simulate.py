@@ -1,14 +1,15 @@
 """paceline simulate: what speculation would bring, before there is anything to measure."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field
-from rich.progress import track
-from rich.table import Table
 
 from paceline_tools.cli.flags import Finite
+from paceline_tools.grid import Grid
+from paceline_tools.progress import progress
 from paceline_tools.simulation.run import FIXED_LENGTHS, Outcome, simulate_policy
 from paceline_tools.simulation.world import World
 from paceline_tools.terminal import console
@@ -63,19 +64,22 @@ class Simulate(BaseModel):
 
     def cli_cmd(self) -> None:
         """Run the command."""
-        rates = track(self.acceptance, "simulating", console=console(stderr=True), transient=True)
-        found = [self._predict(acceptance) for acceptance in rates]
+        with progress(console(stderr=True)) as shown:
+            runs = (len(SEEDS) + len(FIXED_LENGTHS)) * len(self.acceptance)
+            task = shown.add_task("simulating", total=runs)
+            found = [self._predict(one, lambda: shown.advance(task)) for one in self.acceptance]
         if self.json_:
             console().print_json(json.dumps([asdict(one) for one in found]))
         else:
-            console().print(_table(found))
+            console().print(forecasts(found))
 
-    def _predict(self, acceptance: float) -> Forecast:
-        paced = [self._run(acceptance, seed, None) for seed in SEEDS]
+    def _predict(self, acceptance: float, advance: Callable[[], None]) -> Forecast:
+        """`advance` is told of each run."""
+        paced = [self._run(acceptance, seed, None, advance) for seed in SEEDS]
         rate = sum(run.tokens_per_second for run in paced) / len(SEEDS)
         alone = 1e3 / self.step_ms
         fixed = {
-            length: self._run(acceptance, SEEDS[0], length).tokens_per_second / alone
+            length: self._run(acceptance, SEEDS[0], length, advance).tokens_per_second / alone
             for length in FIXED_LENGTHS
         }
         best = max(fixed, key=lambda length: fixed[length])
@@ -96,7 +100,9 @@ class Simulate(BaseModel):
             recommendation=_recommendation(rate / alone, cost / cost_alone),
         )
 
-    def _run(self, acceptance: float, seed: int, length: int | None) -> Outcome:
+    def _run(
+        self, acceptance: float, seed: int, length: int | None, advance: Callable[[], None]
+    ) -> Outcome:
         world = World(
             self.step_ms / 1e3,
             self.draft_ms / 1e3,
@@ -106,23 +112,20 @@ class Simulate(BaseModel):
             shares_cores=self.shared,
             seed=seed,
         )
-        return simulate_policy(world, length, self.tokens)
+        outcome = simulate_policy(world, length, self.tokens)
+        advance()
+        return outcome
 
 
 def _recommendation(speedup: float, cost: float) -> str:
     if speedup < 1.05:
         return "the target alone"
-    return "faster and cheaper" if cost <= 1.0 else f"faster, at {cost:.2f} times the cost"
+    return "faster and cheaper" if cost <= 1.0 else f"faster at {cost:.2f} times the cost"
 
 
-def _table(found: list[Forecast]) -> Table:
-    first = found[0]
-    table = Table(
-        title="Speculation, predicted",
-        caption=f"{first.drafts_per_target:.2f} drafts per target; the target alone costs "
-        f"{first.cost_alone:.2f} per million tokens",
-    )
-    headings: dict[str, Any] = {
+def forecasts(found: list[Forecast]) -> Grid:
+    """As a table."""
+    cells: dict[str, Callable[[Forecast], str]] = {
         "right": lambda one: f"{one.acceptance:.2f}",
         "speed-up": lambda one: f"{one.speedup:.2f}",
         "best fixed": lambda one: f"{one.fixed:.2f} at {one.fixed_length}",
@@ -131,8 +134,11 @@ def _table(found: list[Forecast]) -> Table:
         "cost": lambda one: f"{one.cost:.2f}",
         "recommendation": lambda one: one.recommendation,
     }
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "recommendation" else "right")
-    for one in found:
-        table.add_row(*(show(one) for show in headings.values()))
-    return table
+    rows = [tuple(show(one) for show in cells.values()) for one in found]
+    note = (
+        "right: draft tokens that are the target's. best fixed: speed-up at that draft length. "
+        "drafted: draft tokens for each token. cost: of a million output tokens. "
+        f"{found[0].drafts_per_target:.2f} drafts per target; the target alone costs "
+        f"{found[0].cost_alone:.2f} per million tokens."
+    )
+    return Grid("Speculation, predicted", tuple(cells), rows, note)

@@ -9,16 +9,31 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from paceline.client import Client
 from paceline.protocol import status
+from paceline.protocol.session import Load
 from paceline_tools.cli.flags import ORCHESTRATOR, OrchestratorAddress
+from paceline_tools.grid import Cell, Grid
 from paceline_tools.terminal import console, plain
 
 _BARS = " ▁▂▃▄▅▆▇█"
 HISTORY = 40
+STREAMS = (
+    "tokens/step: output tokens of a target step. drafted, verified: draft tokens. accepted: of "
+    "those verified. target-only: steps without a proposal."
+)
+POOLS = (
+    "ready: of its servers. streams: that have its drafts. by position: accepted, from the first "
+    "draft token of a round on. speed-up: over the target alone. wasted: of those drafted. "
+    "token ms: to the next draft token / to the first after a wrong one."
+)
+SERVERS = (
+    "sessions: streams it holds. queued: that wait for a step. batched: tokens of its last step. "
+    "KV: pages promised. ms: from the orchestrator to it and back."
+)
+"""What the columns are."""
 _STYLES = {
     status.PoolState.IN_USE: "green",
     status.PoolState.STANDBY: "default",
@@ -87,15 +102,14 @@ def view(
     found: status.Status, recent: status.Totals, seconds: float, speeds: list[float]
 ) -> RenderableType:
     """One look. recent: what came in the last `seconds`, or ever where that is 0."""
-    streams = _streams(recent, seconds, speeds)
-    pools: list[RenderableType] = []
+    parts: list[RenderableType] = [_streams(recent, seconds, speeds)]
     if found.draft_pools:
-        pools = [_drafts(found.draft_pools, found.totals), _reasons(found.draft_pools)]
-    return Group(streams, *pools, _servers(found))
+        parts += [_drafts(found.draft_pools, found.totals), _reasons(found.draft_pools)]
+    parts += [_servers(found), _lost(found)]
+    return Group(*(one for part in parts if part for one in (part, "")))
 
 
-def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Table:
-    table = Table(title="Streams" if seconds else "Streams, since the orchestrator began")
+def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Grid:
     steps = recent.rounds + recent.target_only_steps
     cells = {
         "running": str(recent.running),
@@ -108,10 +122,8 @@ def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Tabl
     }
     if speeds:
         cells["speed"] = sparkline(speeds)
-    for heading in cells:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row(*cells.values())
-    return table
+    title = "Streams" if seconds else "Streams, since the orchestrator began"
+    return Grid(title, tuple(cells), [tuple(cells.values())], STREAMS, words=0)
 
 
 def sparkline(values: list[float]) -> str:
@@ -125,18 +137,11 @@ def bars(shares: Sequence[float]) -> str:
     return "".join(_BARS[round(share * (len(_BARS) - 1))] for share in shares)
 
 
-def _drafts(pools: Sequence[status.DraftPoolStatus], totals: status.Totals) -> Table:
-    table = Table(title="Draft pools")
-    for heading in ("pool", "state"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("ready", "streams", "accepted"):
-        table.add_column(heading, justify="right")
-    table.add_column("by draft position", overflow="fold")
-    for heading in ("speed-up", "wasted", "token ms"):
-        table.add_column(heading, justify="right")
-    for pool in pools:
-        table.add_row(
-            plain(pool.name),
+def _drafts(pools: Sequence[status.DraftPoolStatus], totals: status.Totals) -> Grid:
+    headings = ("pool", "state", "ready", "streams", "accepted", "by position")
+    rows = [
+        (
+            pool.name,
             Text(pool.state.value, style=_STYLES[pool.state]),
             f"{pool.replicas_ready}/{pool.replicas}",
             _share(pool, totals),
@@ -146,13 +151,15 @@ def _drafts(pools: Sequence[status.DraftPoolStatus], totals: status.Totals) -> T
             _wasted(pool.counts),
             _waits(pool.times),
         )
-    return table
+        for pool in pools
+    ]
+    return Grid("Draft pools", (*headings, "speed-up", "wasted", "token ms"), rows, POOLS, words=2)
 
 
 def _reasons(pools: Sequence[status.DraftPoolStatus]) -> Text:
     """Why those stand as they do that are not in use."""
     idle = [pool for pool in pools if pool.state is not status.PoolState.IN_USE]
-    return Text("\n").join(plain(f"{pool.name}: {pool.reason}", "dim") for pool in idle)
+    return Text("\n").join(plain(f"{pool.name}: {pool.reason}") for pool in idle)
 
 
 def _share(pool: status.DraftPoolStatus, totals: status.Totals) -> str:
@@ -179,32 +186,42 @@ def _waits(times: status.DraftPoolTimes) -> str:
     return " / ".join("?" if wait is None else f"{wait * 1e3:.1f}" for wait in waits)
 
 
-def _servers(found: status.Status) -> Table:
-    table = Table(title="Servers")
-    for heading in ("role", "address", "model", "state"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("sessions", "queued", "batched", "KV", "RTT ms"):
-        table.add_column(heading, justify="right")
-    for server in found.servers:
-        load = server.load
-        table.add_row(
-            plain(f"{server.role.value} {server.pool}" if server.pool else server.role.value),
-            plain(server.address),
-            plain(server.model.name if server.model else ""),
+def _servers(found: status.Status) -> Grid:
+    headings = ("server", "address", "model", "state", "sessions", "queued", "batched", "KV", "ms")
+    rows: list[tuple[Cell, ...]] = [
+        (
+            _named(server),
+            server.address,
+            server.model.name if server.model else "",
             _state(server),
-            str(load.sessions),
-            str(load.queued),
-            str(load.batched_tokens),
-            f"{load.kv_pages_used / load.kv_pages_total:.0%}" if load.kv_pages_total else "",
+            *_load(server.load),
             f"{server.round_trip_seconds * 1e3:.1f}",
         )
-    return table
+        for server in found.servers
+    ]
+    return Grid("Servers", headings, rows, SERVERS, words=4)
+
+
+def _named(server: status.Server) -> str:
+    return f"{server.role.value} {server.pool}" if server.pool else server.role.value
+
+
+def _load(load: Load) -> tuple[str, ...]:
+    kv = f"{load.kv_pages_used / load.kv_pages_total:.0%}" if load.kv_pages_total else ""
+    return str(load.sessions), str(load.queued), str(load.batched_tokens), kv
 
 
 def _state(server: status.Server) -> Text:
     if not server.reachable:
-        return plain(server.reason or "lost", "red")
+        return Text("lost", style="red")
     return Text("draining", style="yellow") if server.draining else Text("ready", style="green")
+
+
+def _lost(found: status.Status) -> Text:
+    """Why those servers do not answer that do not."""
+    lost = [one for one in found.servers if not one.reachable and one.reason]
+    lines = [plain(f"{_named(one)} {one.address}: {one.reason}", "red") for one in lost]
+    return Text("\n").join(lines)
 
 
 def _plain(value: object) -> object:

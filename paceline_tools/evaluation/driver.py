@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from orchestrator.backends.replica import Replica
 from orchestrator.backends.vocabulary_relations import by_hash, tokens
 from orchestrator.serving.served_models import fetch_tokenizer
 from orchestrator.settings import DRAFT_LENGTH
 from paceline.client import Client
-from paceline.errors import FailedPrecondition, Internal, PacelineError
+from paceline.engine.simulated import is_simulated
+from paceline.errors import FailedPrecondition, Internal, InvalidArgument, PacelineError
+from paceline.model_files.check import check_model
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.sampling import SamplingParams
@@ -37,7 +39,9 @@ from paceline_tools.evaluation.recorder import (
 )
 from paceline_tools.evaluation.recording import Recording, TargetCosts
 from paceline_tools.evaluation.results import Gathered
-from paceline_tools.local_servers import answers, running
+from paceline_tools.evaluation.watched import started
+from paceline_tools.local_servers import answers
+from paceline_tools.progress import progress
 from paceline_tools.server_commands import (
     UNWATCHED,
     draft_command,
@@ -50,7 +54,6 @@ POLL_SECONDS = 0.2
 WARM_UP_TOKENS = 8
 PASSES = 2
 """How often each prompt is asked of a candidate that serves alone."""
-_COLUMNS = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,10 @@ class Task:
         return SamplingParams(temperature=self.temperature)
 
 
+class Unfit(FailedPrecondition):
+    """The candidate cannot draft for the target."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """Of the target, found once: its own outputs, their perplexity, and what its steps take."""
@@ -85,10 +92,30 @@ class Known:
     perplexity: float | None = None
 
 
+def check_names(task: Task) -> None:
+    """Raise InvalidArgument for what names no model, or one that cannot be served."""
+    _check_model("--target", task.target)
+    for one in task.candidates:
+        if one.model:
+            _check_model(f"--candidate {one.name}", one.model)
+
+
+def _check_model(flag: str, model: str) -> None:
+    if is_simulated(model):
+        return
+    try:
+        check_model(model)
+    except PacelineError as error:
+        raise InvalidArgument(f"{flag}: {error}") from error
+
+
 async def gather(task: Task, sockets: Path, console: Console) -> list[Gathered]:
-    """Record and measure each candidate; what is wrong with one is told with it."""
-    with Progress(*_COLUMNS, TimeElapsedColumn(), console=console) as progress:
-        driver = _Driver(task, sockets, console, progress)
+    """Record and measure each candidate; what is wrong with one is told with it.
+
+    Raises PacelineError, in one line, where the target itself cannot be had.
+    """
+    with progress(console) as shown:
+        driver = _Driver(task, sockets, console, shown)
         async with driver.target() as known:
             return [await driver.candidate(one, known) for one in task.candidates]
 
@@ -110,15 +137,19 @@ class _Driver:
             yield await self._know(replica)
 
     async def candidate(self, candidate: DraftCandidate, known: Known) -> Gathered:
-        """Record and measure one."""
-        gathered = Gathered(candidate)
+        """Record and measure one. What fails beside it is no fault of the candidate's."""
         try:
             gathered = await self._with_draft(candidate, known)
+        except Unfit as error:
+            return Gathered(candidate, problem=str(error))
+        except PacelineError as error:
+            return Gathered(candidate, failure=str(error))
+        try:
             if self.task.alone and candidate.model and gathered.report:
                 alone = await self._alone(candidate, known, gathered.report)
-                gathered = replace(gathered, alone=alone)
+                return replace(gathered, alone=alone)
         except PacelineError as error:
-            return replace(gathered, problem=str(error))
+            return replace(gathered, problem=f"not served alone: {error}")
         return gathered
 
     async def _know(self, replica: Replica) -> Known:
@@ -156,7 +187,7 @@ class _Driver:
                 found = relation(known.tokens, await tokens(replica))
                 self.console.print(f"{candidate.name}: {found} as the target's")
             if not found.usable:
-                raise FailedPrecondition(f"its vocabulary is not the target's: {found}")
+                raise Unfit(f"its vocabulary is not the target's: {found}")
             recording = await self._record(candidate, known, replica, found.map)
             report = await self._measure(candidate) if self.task.measure else None
         return Gathered(candidate, recording=recording, report=report)
@@ -176,6 +207,9 @@ class _Driver:
             candidate=candidate.name,
             drafter=candidate.drafter,
             shares_host=_model(replica).shares_cores(known.model),
+            model=candidate.model,
+            weights=candidate.weights,
+            dtype=self.task.dtype,
             target_costs=known.costs,
             draft_costs=recorder.costs,
             outputs=tuple(outputs),
@@ -255,7 +289,7 @@ class _Driver:
         async def ready() -> None:
             await answers(port, drafts=int(draft is not None))
 
-        servers = running({"orchestrator": command}, ready, self.console, show_logs=False)
+        servers = started("orchestrator", command, ready, self.console)
         async with servers, Client(f"127.0.0.1:{port}") as client:
             yield client
 
@@ -271,7 +305,7 @@ class _Driver:
                 await replica.poll()
 
         loading = self.progress.add_task(f"{what}: loading", total=None)
-        async with running({name: command}, ready, self.console, show_logs=False):
+        async with started(name, command, ready, self.console):
             self.progress.remove_task(loading)
             try:
                 yield replica

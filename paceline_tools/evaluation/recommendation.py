@@ -17,6 +17,7 @@ class Use(enum.Enum):
     USE = "use"
     USE_FOR_SOME = "use for some"
     DO_NOT_USE = "do not use"
+    NOT_TRIED = "not tried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,17 @@ class Recommendation:
     @property
     def use(self) -> bool:
         """Whether the draft is worth having, for some prompts at least."""
-        return self.choice is not Use.DO_NOT_USE
+        return self.choice in {Use.USE, Use.USE_FOR_SOME}
 
 
 def unfit(problem: str) -> Recommendation:
     """Of a candidate that cannot draft for the target."""
     return Recommendation(Use.DO_NOT_USE, f"do not use: {problem}")
+
+
+def not_tried(failure: str) -> Recommendation:
+    """Of a candidate that something else kept from being tried: no verdict."""
+    return Recommendation(Use.NOT_TRIED, f"not tried, so there is no verdict on it: {failure}")
 
 
 def judge(

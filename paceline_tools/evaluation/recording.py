@@ -15,6 +15,8 @@ from pydantic import BaseModel, Field, ValidationError
 from draft_server.drafters.registry import DrafterName
 from paceline.errors import InvalidArgument
 from paceline.protocol.proposal import Drafter, DraftToken
+from paceline_tools.evaluation.candidates import DraftCandidate, Weights
+from paceline_tools.evaluation.setting import USUAL_DTYPE
 from paceline_tools.simulation.world import WRONG, truth
 
 POSITIONS = 16
@@ -116,7 +118,8 @@ class RecordedOutput(BaseModel, frozen=True):
 class Recording(BaseModel, frozen=True):
     """One candidate along a target's outputs.
 
-    shares_host: whether draft and target ran on one machine.
+    shares_host: whether draft and target ran on one machine. model, weights: the draft's; empty
+    for lookup alone, and in older files. dtype: of both.
     """
 
     target: str
@@ -126,6 +129,14 @@ class Recording(BaseModel, frozen=True):
     target_costs: TargetCosts
     draft_costs: DraftCosts
     outputs: Annotated[tuple[RecordedOutput, ...], Field(min_length=1)]
+    model: str = ""
+    weights: Weights = "int4"
+    dtype: str = USUAL_DTYPE
+
+    @property
+    def draft_candidate(self) -> DraftCandidate:
+        """What was recorded."""
+        return DraftCandidate(self.candidate, self.drafter, self.model, self.weights)
 
     @property
     def kinds(self) -> list[str]:

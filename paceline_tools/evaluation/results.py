@@ -7,18 +7,24 @@ from paceline_tools.bench.report import TARGET_ONLY, Ratio, Report
 from paceline_tools.evaluation.alone import Alone
 from paceline_tools.evaluation.candidates import DraftCandidate
 from paceline_tools.evaluation.prediction import Deployment, Prediction
-from paceline_tools.evaluation.recommendation import Recommendation, judge, unfit
+from paceline_tools.evaluation.recommendation import Recommendation, judge, not_tried, unfit
 from paceline_tools.evaluation.recording import Recording
+from paceline_tools.evaluation.setting import Setting, target_alone, with_draft
 
 HERE = "here"
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What was recorded and measured. problem: why it was not, if it could not be."""
+    """What was recorded and measured.
+
+    problem: why it cannot draft for the target, or why it was not served alone. failure: what kept
+    it from being tried, which says nothing of the candidate.
+    """
 
     candidate: DraftCandidate
     problem: str = ""
+    failure: str = ""
     recording: Recording | None = None
     report: Report | None = None
     alone: Alone | None = None
@@ -50,16 +56,15 @@ class Evaluated:
         return self.gathered.candidate
 
     @property
-    def setting(self) -> str:
-        """How to start servers so, with `paceline up` or by themselves."""
+    def setting(self) -> Setting | None:
+        """How to start servers so; None where nothing was recorded."""
+        if (recording := self.gathered.recording) is None:
+            return None
         if not self.recommendation.use or not self.predictions:
-            return "--draft none"
-        candidate = self.candidate
-        named = f"--draft {candidate.model} --draft-weights {candidate.weights} "
-        drafter = f"{named if candidate.model else ''}--drafter {candidate.drafter}"
+            return target_alone(recording.target, recording.dtype)
         _, prediction = list(self.predictions.values())[-1]
-        forced = f"--draft-length {max(prediction.best_length(), 1)} where it is forced"
-        return f"{drafter}, and leave speculation to the pacer; {forced}"
+        length = max(prediction.best_length(), 1)
+        return with_draft(recording.target, self.candidate, recording.dtype, length)
 
     def as_json(self) -> dict[str, Any]:
         """All figures."""
@@ -68,8 +73,10 @@ class Evaluated:
             "candidate": asdict(self.candidate),
             "recommendation": asdict(self.recommendation)
             | {"choice": self.recommendation.choice.value},
-            "setting": self.setting,
+            "setting": str(self.setting or ""),
+            "variables": self.setting.variables if self.setting else (),
             "problem": gathered.problem,
+            "failure": gathered.failure,
             "acceptance": _acceptance(recording) if recording else None,
             "costs": _costs(recording) if recording else None,
             "predictions": {
@@ -85,6 +92,8 @@ def evaluated(
     gathered: Gathered, predictions: dict[str, tuple[Deployment, Prediction]]
 ) -> Evaluated:
     """Judge by what was measured, where the draft is to run where it was; else as predicted."""
+    if gathered.failure:
+        return Evaluated(gathered, not_tried(gathered.failure))
     if gathered.recording is None:
         return Evaluated(gathered, unfit(gathered.problem))
     name = list(predictions)[-1]

@@ -65,7 +65,7 @@ def first_tokens(found: Sequence[Evaluated]) -> Figures:
                     f"{auto.acceptance_rate:.2f}",
                 )
             )
-    headings = ("candidate", "first ms, off", "auto", "tokens/s, off", "auto", "accepted")
+    headings = ("candidate", "first ms off", "auto ms", "tokens/s off", "auto tokens/s", "accepted")
     return Figures("Measured off and auto", headings, tuple(rows))
 
 
@@ -122,7 +122,7 @@ def lengths(found: Sequence[Evaluated]) -> Figures:
         for one in found
         for name, (_, prediction) in one.predictions.items()
     )
-    headings = ("candidate", "where", *(str(length) for length in SHOWN_LENGTHS), "paced")
+    headings = ("candidate", "where", *(f"at {length}" for length in SHOWN_LENGTHS), "paced")
     note = "The recording replayed through the real round and pacer, in virtual time."
     return Figures("Predicted speed-up by fixed draft length", headings, rows, note)
 

@@ -4,16 +4,14 @@ import pytest
 
 from paceline.protocol.verdict import TokenLogprobs
 from paceline_tools.evaluation.alone import common, perplexity
-from paceline_tools.evaluation.candidates import DraftCandidate
-from paceline_tools.evaluation.prediction import Deployment, Prediction
+from paceline_tools.evaluation.prediction import Prediction
 from paceline_tools.evaluation.recommendation import (
-    Recommendation,
     Use,
     break_even,
     judge,
+    not_tried,
     unfit,
 )
-from paceline_tools.evaluation.results import HERE, Evaluated, Gathered
 from tests.unit.tools.evaluation.test_recording import (
     DRAFT,
     ROUND_TRIP,
@@ -90,11 +88,10 @@ def test_outputs_are_compared_from_their_beginning() -> None:
     assert perplexity([TokenLogprobs(-1.0), TokenLogprobs(-3.0)]) == pytest.approx(7.389056)
 
 
-def test_the_setting_is_what_a_person_types() -> None:
-    candidate = DraftCandidate("a", "hybrid", "small", "int8")
-    where = {HERE: (Deployment(shared=True), prediction())}
-    used = Evaluated(Gathered(candidate), Recommendation(Use.USE, "use"), where)
-    assert used.setting.startswith("--draft small --draft-weights int8 --drafter hybrid")
-    assert "--draft-length 4" in used.setting
-    unused = Evaluated(Gathered(candidate), Recommendation(Use.DO_NOT_USE, "do not"), where)
-    assert unused.setting == "--draft none"
+def test_what_could_not_be_tried_is_no_verdict() -> None:
+    recommendation = not_tried("the draft was killed by SIGKILL")
+    assert not recommendation.use
+    assert recommendation.choice.value == "not tried"
+    assert recommendation.words == (
+        "not tried, so there is no verdict on it: the draft was killed by SIGKILL"
+    )
