@@ -13,8 +13,8 @@ from paceline.errors import InvalidArgument
 from paceline.rpc.wire_ranges import INT32
 from paceline.settings import ORCHESTRATOR_PORT
 
-VERBATIM = "stop"
-"""The flag, of several commands, that may be given again, and is one text each time."""
+VERBATIM = {"stop", "bad_words"}
+"""Flags, of several commands, that may be given again, and are one text each time."""
 
 
 def _word(value: object) -> object:
@@ -59,6 +59,6 @@ def taken_as_typed(
     """
     parsed = ArgumentParser.parse_args(parser, arguments, namespace)
     for name, value in vars(parsed).items():
-        if name.rpartition(".")[2] == VERBATIM and isinstance(value, list):
+        if name.rpartition(".")[2] in VERBATIM and isinstance(value, list):
             setattr(parsed, name, json.dumps(value))
     return parsed

@@ -1,6 +1,7 @@
 """paceline generate: one output, streamed."""
 
 import asyncio
+import dataclasses
 import json
 
 from pydantic import Field
@@ -10,10 +11,10 @@ from paceline.client import Client, Generation, Result
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import DEFAULT_CHOICES, ChatMessage, GenerateRequest, Prompt
 from paceline.protocol.limits import MAX_CHOICES, MAX_LOGPROBS
-from paceline_tools.cli.flags import Text
+from paceline_tools.cli.flags import MOST_TOKENS, Text
 from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import as_json, legend, show_delta, summary
-from paceline_tools.terminal import console, read_input
+from paceline_tools.terminal import BadInput, console, read_input
 
 
 class Generate(RequestOptions):
@@ -26,17 +27,34 @@ class Generate(RequestOptions):
         le=MAX_CHOICES,
         description="Outputs to generate, each with its own seed.",
     )
+    max_tokens: int | None = Field(
+        None,
+        ge=0,
+        le=MOST_TOKENS,
+        description="Most tokens to generate; 0 only scores the prompt, with --prompt-logprobs. "
+        "Unless given: as many as the server is set to.",
+    )
     logprobs: int | None = Field(
         None,
         ge=0,
         le=MAX_LOGPROBS,
         description="With --json: logprobs, and of so many best tokens. Unless given: none.",
     )
+    prompt_logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_LOGPROBS,
+        description="With --json: the prompt's logprobs, and of so many best tokens. Unless given: "
+        "none.",
+    )
     raw: bool = Field(False, description="Take the prompt as it is, without the chat template.")
     json_: bool = Field(False, alias="json", description="Print one JSON object at the end.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
+        if self.max_tokens == 0 and (self.prompt_logprobs is None or not self.json_):
+            limit = "at least 1 without --prompt-logprobs and --json"
+            raise BadInput(f"--max-tokens is 0; it must be {limit}")
         asyncio.run(self._run())
 
     async def _run(self) -> None:
@@ -55,7 +73,8 @@ class Generate(RequestOptions):
         if not text.strip():
             raise InvalidArgument.of("PROMPT", text, "a text that is not empty")
         prompt: Prompt = text if self.raw else (ChatMessage("user", text),)
-        return self.asking(prompt, self.n, self.logprobs)
+        asked = self.asking(prompt, self.n, self.logprobs)
+        return dataclasses.replace(asked, prompt_logprobs=self.prompt_logprobs)
 
 
 async def _stream(generation: Generation) -> None:

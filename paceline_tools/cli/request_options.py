@@ -2,15 +2,42 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from paceline.protocol.generation import GenerateRequest, Prompt, Speculation
-from paceline.protocol.limits import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS
+from paceline.protocol.limits import (
+    FIT,
+    MAX_BAD_WORD_CHARACTERS,
+    MAX_BAD_WORDS,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_STRINGS,
+)
 from paceline.protocol.sampling import MAX_TEMPERATURE, Sampling
-from paceline.rpc.wire_ranges import UINT32, UINT64
+from paceline.rpc.wire_ranges import INT32, UINT32, UINT64
 from paceline_tools.cli.flags import MOST_TOKENS, ORCHESTRATOR, Finite, OrchestratorAddress, Text
 
+
+def _word(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("blank", "must be a word, and not blank")
+    return value
+
+
+def _kept_tokens(value: int) -> int:
+    if value != FIT and not 1 <= value <= INT32[-1]:
+        raise PydanticCustomError("kept", f"must be from 1 to {INT32[-1]}, or {FIT}")
+    return value
+
+
 StopString = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+BadWord = Annotated[
+    Text,
+    StringConstraints(min_length=1, max_length=MAX_BAD_WORD_CHARACTERS),
+    AfterValidator(_word),
+]
+TokenId = Annotated[int, Field(ge=0, le=UINT32[-1])]
+KeptTokens = Annotated[int, AfterValidator(_kept_tokens)]
 
 
 class RequestOptions(BaseModel):
@@ -56,6 +83,24 @@ class RequestOptions(BaseModel):
         description="String that ends the output, taken as it is; may be given again. Unless "
         "given: only the model's own end does.",
     )
+    include_stop: bool = Field(False, description="Keep the stop string in the output.")
+    skip_special_tokens: bool = Field(
+        True, description="Leave special tokens, such as <|im_end|>, out of the output."
+    )
+    bad_words: list[BadWord] = Field(
+        [],
+        max_length=MAX_BAD_WORDS,
+        description="Word that is not generated, taken as it is; may be given again. Unless "
+        "given: all are.",
+    )
+    allowed_token_ids: list[TokenId] = Field(
+        [], description="Ids of the only tokens to generate, as 5,6,7. Unless given: all."
+    )
+    truncate_prompt_tokens: KeptTokens | None = Field(
+        None,
+        description="Keeps the prompt's last tokens, so many; -1: as many as there is room for. "
+        "Unless given: all, and a prompt that is too long is refused.",
+    )
     speculation: Literal["off", "auto", "force"] = Field(
         "auto", description="off: the target alone; force: always wait for the draft."
     )
@@ -65,11 +110,23 @@ class RequestOptions(BaseModel):
         return GenerateRequest(
             prompt=prompt,
             model=self.model,
-            sampling=Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k),
+            sampling=self._sampling(),
             seed=self.seed,
             max_tokens=self.max_tokens,
             n=n,
             stop=tuple(self.stop),
+            include_stop=self.include_stop,
+            skip_special_tokens=self.skip_special_tokens,
+            bad_words=tuple(self.bad_words),
+            truncate_prompt_tokens=self.truncate_prompt_tokens,
             logprobs=logprobs,
             speculation=Speculation(self.speculation),
+        )
+
+    def _sampling(self) -> Sampling:
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            allowed_token_ids=tuple(self.allowed_token_ids),
         )

@@ -133,11 +133,12 @@ async def test_several_outputs_are_lines_of_their_own(served: tuple[Service, str
 async def test_prompt_and_stop_strings_arrive_byte_for_byte(served: tuple[Service, str]) -> None:
     service, address = served
     prompt, stops = " [\r\n\tx, ü:smile: ", (", b", "\n", "null")
-    flags = [f"--stop={stop}" for stop in stops]
+    flags = [f"--stop={stop}" for stop in stops] + [f"--bad-words={word}" for word in stops[::2]]
     await run("generate", f"--address={address}", "--raw", *flags, stdin=prompt.encode())
     await run("generate", prompt, f"--address={address}", "--raw", *flags)
     assert [one.prompt for one in service.asked] == [prompt, prompt]
     assert [one.stop for one in service.asked] == [stops, stops]
+    assert [one.bad_words for one in service.asked] == [stops[::2]] * 2
 
 
 def take_terminal() -> None:

@@ -6,6 +6,8 @@ import pytest
 from pydantic_settings import CliApp
 
 from paceline.command_line import command_line
+from paceline.protocol.generation import GenerateRequest
+from paceline.protocol.sampling import Sampling
 from paceline_tools.cli.app import Paceline, main
 from paceline_tools.cli.flags import taken_as_typed
 from paceline_tools.cli.generate import Generate
@@ -54,12 +56,58 @@ def parsed(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> Generate:
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_is_taken_as_it_was_typed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = [text, f"--stop={text}", "--stop", text, f"--model={text}", "--raw"]
-    found = parsed(*flags, monkeypatch=monkeypatch)
+    words = [f"--bad-words={text}", "--bad-words", text] if text.strip() else []
+    found = parsed(*flags, *words, monkeypatch=monkeypatch)
     assert (found.prompt, found.stop, found.model) == (text, [text, text], text)
+    assert found.bad_words == ([text, text] if words else [])
 
 
 def test_stop_strings_that_are_not_given_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parsed("x", monkeypatch=monkeypatch).stop == []
+
+
+def test_what_is_ruled_out_kept_cut_and_scored_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = [
+        *("--include-stop", "--no-skip-special-tokens", "--bad-words=no", "--bad-words= not"),
+        *("--allowed-token-ids=5,6", "--allowed-token-ids", "7", "--truncate-prompt-tokens=-1"),
+        *("--max-tokens=0", "--prompt-logprobs=2", "--raw"),
+    ]
+    asked = parsed("x", *flags, monkeypatch=monkeypatch).request()
+    assert asked == GenerateRequest(
+        "x",
+        max_tokens=0,
+        prompt_logprobs=2,
+        include_stop=True,
+        skip_special_tokens=False,
+        bad_words=("no", " not"),
+        truncate_prompt_tokens=-1,
+        sampling=Sampling(allowed_token_ids=(5, 6, 7)),
+    )
+    plain = parsed("x", "--raw", monkeypatch=monkeypatch).request()
+    assert plain == GenerateRequest("x")
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--prompt-logprobs=0"]])
+def test_nothing_is_generated_only_where_the_scores_are_shown(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["generate", "x", "--max-tokens=0", *flags])
+    assert ended.value.code == 2
+    said = "--max-tokens is 0; it must be at least 1 without --prompt-logprobs and --json"
+    assert capsys.readouterr().err == f"paceline: {said}\n"
+
+
+def test_a_chat_generates_something(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["chat", "--max-tokens=0"])
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "paceline: --max-tokens is 0: Input should be greater than or equal to 1"
+    )
 
 
 @pytest.mark.parametrize("command", ["generate", "chat"])
@@ -70,8 +118,7 @@ def test_stop_strings_that_are_not_given_are_none(monkeypatch: pytest.MonkeyPatc
         ("seed", str(2**70), "less than or equal to 18446744073709551615"),
         ("seed", "-1", "greater than or equal to 0"),
         ("seed", "9" * 5000, "exceeded maximum size"),
-        ("max-tokens", "0", "greater than or equal to 1"),
-        ("max-tokens", "-1", "greater than or equal to 1"),
+        ("max-tokens", "-1", "greater than or equal to"),
         ("max-tokens", str(10**30), "less than or equal to 2147483647"),
         ("max-tokens", "1e3", "a valid integer"),
         ("temperature", "nan", "less than or equal to 100"),
@@ -86,6 +133,14 @@ def test_stop_strings_that_are_not_given_are_none(monkeypatch: pytest.MonkeyPatc
         ("stop", "", "at least 1"),
         ("stop", "x" * 257, "at most 256"),
         ("stop", "\udcff", "valid UTF-8"),
+        ("bad-words", "", "at least 1"),
+        ("bad-words", " \t", "must be a word, and not blank"),
+        ("bad-words", "x" * 257, "at most 256"),
+        ("allowed-token-ids", "-1", "greater than or equal to 0"),
+        ("allowed-token-ids", "x", "a valid integer"),
+        ("truncate-prompt-tokens", "0", "must be from 1 to 2147483647, or -1"),
+        ("truncate-prompt-tokens", "-2", "must be from 1 to 2147483647, or -1"),
+        ("truncate-prompt-tokens", "x", "a valid integer"),
         ("model", "\udcff", "valid UTF-8"),
         ("speculation", "maybe", "'off', 'auto' or 'force'"),
         ("address", "", "host:port, [IPv6]:port or unix:/path"),
@@ -108,6 +163,8 @@ def test_a_bad_value_ends_in_one_line_with_its_flag_and_limit(
     "arguments",
     [
         ["generate", "x", "-n", "17"],
+        ["generate", "x", "--max-tokens=-1"],
+        ["generate", "x", "--prompt-logprobs=21"],
         ["generate", "x", "--logprobs=21"],
         ["chat", "--system=\udc80"],
         ["doctor", "--address=here"],
