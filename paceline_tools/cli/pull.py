@@ -10,13 +10,14 @@ from rich.text import Text
 
 from paceline.catalog import CATALOG, DEFAULT_DRAFT, DEFAULT_TARGET, is_model, model_folder
 from paceline.engine.torch.model_folder import convert, resolve_model
-from paceline.errors import Unavailable
+from paceline.errors import NotFound, Unavailable
 from paceline.model_files.check import check_model, check_path
 from paceline.model_files.hub import fetch
 from paceline.model_files.names import HubName, find
 from paceline.model_files.room import shown_bytes
 from paceline_tools import terminal
 from paceline_tools.cli.packages import fetch_packages
+from paceline_tools.terminal import BadInput
 
 
 class Pull(BaseModel):
@@ -31,7 +32,18 @@ class Pull(BaseModel):
     def cli_cmd(self) -> None:
         """Run the command."""
         for name in self.names:
+            _check_name(name)
+        for name in self.names:
             pull(name)
+
+
+def _check_name(name: str) -> None:
+    """Raise BadInput for a name of nothing: before the models named before it are fetched."""
+    try:
+        if name not in CATALOG:
+            find(name)
+    except NotFound as error:
+        raise BadInput(str(error)) from error
 
 
 def pull(name: str, console: Console | None = None) -> Path:

@@ -117,7 +117,7 @@ def test_help_lists_the_commands_and_version_the_version(
         (["generate", "x", "--address=unix:/nowhere"], 1, "paceline:"),
         (["generate", "", "--address=unix:/nowhere"], 2, "PROMPT is ''; it must be a text"),
         (["generate", "x", "--top-k=-1"], 2, "top-k is '-1'"),
-        (["pull", "nope"], 2, "the model is 'nope'; it must be one of"),
+        (["pull", "nope"], 2, "no model is called 'nope'; give a folder, a .gguf file, a hub id"),
         (["up", "--draft-length=99"], 2, "draft-length is '99'"),
     ],
 )
