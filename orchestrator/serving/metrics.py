@@ -70,7 +70,7 @@ _HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
 
 _COUNTERS = {
     "prompt_tokens": "Prompt tokens of streams that have begun their output, cached ones included.",
-    "generation_tokens": "Output tokens emitted to clients.",
+    "generation_tokens": "Output tokens of streams, those that still run included.",
     "spec_decode_num_rounds": "Steps of streams on their target that verified draft tokens.",
     "spec_decode_num_target_only_steps": (
         "Ordinary decode steps of streams on their target: no draft token was verified."

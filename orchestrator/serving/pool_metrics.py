@@ -158,8 +158,8 @@ _GAUGES: dict[str, tuple[str, Callable[[DraftPool], float | None]]] = {
         lambda pool: pool.measurements.benched or pool.wrong_vocabulary,
     ),
     "draft_acceptance_rate": (
-        "Share of the pool's recent verified draft tokens that were accepted, 0 to 1. (vLLM's "
-        "rate divides by drafted tokens.)",
+        "Share of the pool's recent verified draft tokens that were accepted, 0 to 1; vLLM's "
+        "rate divides by drafted tokens.",
         lambda pool: pool.measurements.recent.acceptance_rate,
     ),
     "draft_speedup_ratio": (

@@ -6,12 +6,13 @@ import enum
 class Reason(enum.Enum):
     """Why the next step is planned as it is.
 
-    no_draft: there is none, or it is late. measuring: an ordinary decode step is, to compare with.
-    shared_cores: other streams need the cores that draft and target share. too_short: too few
-    tokens are to go for the draft to read the prompt. opening: the draft reads it, and is waited
-    for. paused_acceptance: too few draft tokens are accepted. paused_benched: the draft is
-    benched. paused_speedup: it is slower than the target alone. probing: a pause is interrupted to
-    see whether it still holds.
+    no_draft: there is no draft, or it is late. measuring: an ordinary decode step is measured, to
+    compare with. speculating: draft tokens are asked for, and verified where any are at hand and
+    worth it. shared_cores: other streams need the cores that draft and target share. too_short: too
+    few tokens are to go for the draft to read the prompt. opening: the draft reads the prompt, and
+    is waited for. paused_acceptance: too few draft tokens are accepted. paused_benched: the draft
+    is benched. paused_speedup: speculation is slower than the target alone. probing: a few draft
+    tokens are verified to see whether a pause still holds.
     """
 
     NO_DRAFT = "no_draft"

@@ -22,8 +22,7 @@ def process_registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    build = Info(
-        "paceline_build", "1; the labels are the server's version and gRPC's.", registry=registry
-    )
-    build.info({"version": __version__, "grpc": grpc.__version__})
+    text = "1; the labels are the version of this server and that of gRPC in it."
+    versions = {"version": __version__, "grpc": grpc.__version__}
+    Info("paceline_build", text, registry=registry).info(versions)
     return registry

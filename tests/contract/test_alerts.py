@@ -1,25 +1,19 @@
 """deploy/prometheus and docs/watching.md: valid, and true of what the servers export."""
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
-from paceline.protocol.generation import GenerateRequest
-from tests import servers
+from tests.metrics_reference import registries, sections
+from tests.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 TESTS = ROOT / "deploy" / "prometheus" / "alerts_test.yaml"
 WATCHING = (ROOT / "docs" / "watching.md").read_text()
 NAME = re.compile(r"\bpaceline_[a-z0-9_]+")
-SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
 GROUPS = yaml.safe_load(RULES.read_text())["groups"]
 ALERTS: list[dict[str, Any]] = [alert for group in GROUPS for alert in group["rules"]]
 
@@ -29,17 +23,6 @@ def recipes() -> list[str]:
     blocks = re.findall(r"^```promql\n(.*?)^```", WATCHING, re.MULTILINE | re.DOTALL)
     parts = [part for block in blocks for part in block.strip().split("\n\n")]
     return [re.sub(r"^#.*\n", "", part, flags=re.MULTILINE) for part in parts]
-
-
-def promtool(*arguments: str | Path) -> None:
-    tool = shutil.which("promtool")
-    if tool is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("promtool is missing: install the package prometheus")
-        pytest.skip("promtool is missing: install the package prometheus to check the alerts")
-    command = [tool, *arguments]
-    found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_the_rules_are_valid_and_fire_when_they_should() -> None:
@@ -72,24 +55,12 @@ def test_each_alert_is_tested_both_ways_and_says_what_to_do() -> None:
 
 
 async def test_every_metric_that_rules_and_docs_name_is_exported() -> None:
-    registry = CollectorRegistry()
-    async with (
-        servers.target("simulated:step_ms=2") as target,
-        servers.draft("simulated:step_ms=1", drafter="model") as draft,
-        servers.orchestrator_alone([target.address], [f"x={draft.address}"], registry) as client,
-    ):
-        await servers.has_drafts(client, 1)
-        await client.generate(GenerateRequest("a", max_tokens=20)).result()
-        exported = {
-            family.name + suffix: {label for sample in family.samples for label in sample.labels}
-            for one in (registry, target.registry, draft.registry)
-            for family in one.collect()
-            for suffix in SUFFIXES[family.type]
-        }
+    found = sections(await registries()).values()
+    exported = {series: one.labels for some in found for one in some for series in one.series}
     expressions = [alert["expr"] for alert in ALERTS] + recipes()
     named = {name for text in (*expressions, WATCHING) for name in NAME.findall(text)}
     assert len(named) > 15
     assert named - exported.keys() == set()
-    labels = {label for found in exported.values() for label in found} | {"instance"}
+    labels = {label for some in exported.values() for label in some} | {"instance", "le"}
     for grouped in re.findall(r"(?:by|ignoring) \(([a-z, ]+)\)", "\n".join(expressions)):
         assert set(grouped.split(", ")) <= labels
