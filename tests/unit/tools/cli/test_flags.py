@@ -106,7 +106,7 @@ def test_a_chat_generates_something(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "paceline: --max-tokens is 0: Input should be greater than or equal to 1"
+        "paceline: --max-tokens is '0': Input should be greater than or equal to 1"
     )
 
 
