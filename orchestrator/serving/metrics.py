@@ -41,8 +41,8 @@ _HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
         _SECONDS,
     ),
     "request_queue_time_seconds": (
-        "Seconds from a request's arrival at the orchestrator until a target took it: what "
-        "encoding the prompt and finding a target that has room took.",
+        "Seconds from a request's arrival at the orchestrator to its first step on a target: "
+        "encoding the prompt, finding a target, and waiting for KV there.",
         _SECONDS,
     ),
     "e2e_request_latency_seconds": (

@@ -39,7 +39,10 @@ class StreamStatistics:
         self.pool_counts = PoolCounts()
         """Counts of all streams of the draft pool that this one has now."""
         self.queue_seconds: float | None = None
-        """From the request to the question for its first token; None before that came."""
+        """From the request to its first step: the wait for a target, and there for KV.
+
+        None before its first token came.
+        """
         self.gaps: list[float] = []
         """Seconds from each verdict to the next."""
         self.seen = Seen()
@@ -80,7 +83,8 @@ class StreamStatistics:
         wall = now - self._last_token
         if self._first_token is None:
             self._first_token = now
-            self.queue_seconds = max(0.0, timed.asked_seconds - self._arrived)
+            here = max(0.0, timed.asked_seconds - self._arrived)
+            self.queue_seconds = here + verdict.waited_seconds
         else:
             self.gaps.append(wall)
             if verdict.verified and not self._interrupted:
