@@ -74,7 +74,7 @@ class ChoiceRunner:
                 with best_effort("metrics"):
                     self._metrics.finished(choice, model.name, ended)
                 with best_effort("the log"):
-                    _log_end(choice, speculation, ended)
+                    _log_end(choice, model.name, speculation, ended)
 
     async def _run_all(
         self,
@@ -161,14 +161,18 @@ def _log_pacing(pacer: PoolPacer, speculation: Speculation) -> None:
     )
 
 
-def _log_end(stream: OutputStream, speculation: Speculation, error: PacelineError | None) -> None:
+def _log_end(
+    stream: OutputStream, model: str, speculation: Speculation, error: PacelineError | None
+) -> None:
     """Log one line for a stream that ended, with its statistics."""
     _log.info(
         "stream finished",
+        model=model,
         outcome=outcome_of(stream, error),
         speculation=speculation.value,
         prompt_tokens=stream.usage.prompt_tokens,
         cached_tokens=stream.usage.cached_tokens,
         output_tokens=stream.usage.output_tokens,
+        queue_seconds=stream.statistics.queue_seconds,
         **dataclasses.asdict(stream.statistics.result()),
     )
