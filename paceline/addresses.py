@@ -59,3 +59,13 @@ def checked(address: str, field: str = "address") -> str:
     if not 1 <= int(port[:9]) <= LAST_PORT:
         raise InvalidArgument.of(field, address, f"{FORM}, the port from 1 to {LAST_PORT}")
     return join(host, port)
+
+
+def is_near(address: str) -> bool:
+    """Whether a connection to a resolved address surely stays on this machine."""
+    if address.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(split(address)[0]).is_loopback
+    except ValueError:  # a name
+        return False

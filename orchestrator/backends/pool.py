@@ -44,6 +44,11 @@ class Pool:
         return [replica for replica in self.all if replica.ready]
 
     @property
+    def unresolved(self) -> dict[str, str]:
+        """Why names do not resolve, of those that do not."""
+        return dict(self._unresolved)
+
+    @property
     def hindrances(self) -> list[str]:
         """What keeps names and servers from being ready, one for each that is not."""
         return [*self._unresolved.values(), *(why for one in self.all if (why := one.hindrance))]

@@ -1,5 +1,7 @@
 """What the orchestrator knows of itself and of the servers it draws on, as values for any front."""
 
+from itertools import chain
+
 from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
@@ -13,6 +15,7 @@ from paceline.protocol.status import (
     Role,
     Server,
     Status,
+    UnresolvedName,
 )
 
 
@@ -22,7 +25,15 @@ def report(targets: Pool, drafts: DraftRouter, streams: AllStreams) -> Status:
     for pool in drafts.pools:
         servers += [_server(Role.DRAFT, replica, pool.name) for replica in pool.all]
     pools = tuple(_pool(pool, drafts) for pool in drafts.pools)
-    return Status(describe_machine(), tuple(servers), streams.totals, pools)
+    unresolved = [_unresolved(Role.TARGET, targets)]
+    unresolved += [_unresolved(Role.DRAFT, pool, pool.name) for pool in drafts.pools]
+    return Status(
+        describe_machine(), tuple(servers), streams.totals, pools, tuple(chain(*unresolved))
+    )
+
+
+def _unresolved(role: Role, pool: Pool, name: str = "") -> list[UnresolvedName]:
+    return [UnresolvedName(role, name, one, why) for one, why in pool.unresolved.items()]
 
 
 def _pool(pool: DraftPool, drafts: DraftRouter) -> DraftPoolStatus:

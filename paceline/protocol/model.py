@@ -53,10 +53,20 @@ class Cores:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelMemory:
+    """Bytes that a model takes: its weights, their copies in 8 or 4 bits, each token's KV."""
+
+    weight_bytes: int
+    quantized_bytes: int
+    kv_token_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model and its numerics: paceline.v1.ModelInfo.
 
-    kv, cores: None where it was not said. default_sampling: as the model's own files have it.
+    kv, cores, memory: None where it was not said. default_sampling: as the model's own files have
+    it.
     """
 
     name: str
@@ -73,6 +83,7 @@ class ModelInfo:
     cores: Cores | None = None
     tokenizer_hash: str = ""
     default_sampling: Sampling = field(default_factory=Sampling)
+    memory: ModelMemory | None = None
 
     def shares_cores(self, other: "ModelInfo") -> bool:
         """Whether its server and another one had better take turns.

@@ -136,6 +136,16 @@ class DraftPoolStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class UnresolvedName:
+    """A name in the settings of targets or of a draft pool that stands for no address, and why."""
+
+    role: Role
+    pool: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The orchestrator's machine, every server it knows an address of, and how it goes."""
 
@@ -143,6 +153,7 @@ class Status:
     servers: tuple[Server, ...]
     totals: Totals = Totals()
     draft_pools: tuple[DraftPoolStatus, ...] = ()
+    unresolved: tuple[UnresolvedName, ...] = ()
 
     def of(self, role: Role) -> list[Server]:
         """Servers that do this."""

@@ -4,8 +4,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Any
 
+from paceline.errors import shown
+
+LACKING = 3
+"""So many tokens that a draft lacks are named."""
 LEAST_SHARE = 0.5
 """A draft that has a smaller share of the target's tokens is not used."""
 _PADDING = re.compile(r"\[PAD\d+\]")
@@ -39,16 +44,22 @@ class Relation:
     """What a draft's vocabulary has of a target's. map: None where ids are the same.
 
     same: tokens of the target that the draft has, of so many; usable: whether that is enough.
+    lacks: some that it does not have.
     """
 
     map: VocabularyMap | None
     same: int
     of: int
     usable: bool = True
+    lacks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """For people."""
-        return f"{self.same:,} of {self.of:,} tokens the same"
+        same = f"{self.same:,} of {self.of:,} tokens the same"
+        if self.same == self.of:
+            return same
+        such = f", such as {', '.join(self.lacks)}" if self.lacks else ""
+        return f"{same}, {self.of - self.same:,} missing{such}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,13 @@ def relation(target: Tokens, draft: Tokens) -> Relation:
     unknown = next((draft.ids[name] for name in names if name in draft.ids), 0)
     found = VocabularyMap(target.size, tuple(_runs(pairs)), unknown)
     usable = len(pairs) >= LEAST_SHARE * len(target.ids)
-    return Relation(found, len(pairs), target.size, usable)
+    return Relation(found, len(pairs), target.size, usable, _lacking(target, draft))
+
+
+def _lacking(target: Tokens, draft: Tokens) -> tuple[str, ...]:
+    """Some of the target's tokens that the draft does not have, those with the first ids."""
+    names = (name for name in target.ids if name not in draft.ids)
+    return tuple(shown(name) for name in nsmallest(LACKING, names, key=target.ids.__getitem__))
 
 
 def _runs(pairs: Iterable[tuple[int, int]]) -> Iterator[Run]:

@@ -1,13 +1,15 @@
 """paceline chat: a conversation in the terminal."""
 
+import asyncio
 import contextlib
 
 from pydantic import Field
 from rich.console import Console
 
 from paceline.client import SyncClient
-from paceline.errors import NotFound, PacelineError, Unavailable
+from paceline.errors import FailedPrecondition, NotFound, PacelineError, Unavailable
 from paceline.protocol.generation import ChatMessage
+from paceline_tools.cli.asked import answers_instead
 from paceline_tools.cli.flags import Text
 from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import show_delta, summary
@@ -34,7 +36,12 @@ class Talk(RequestOptions):
 
     def _served(self, client: SyncClient) -> str:
         """Who is talked with; raises when nobody answers."""
-        names = [model.name for model in client.models()]
+        try:
+            names = [model.name for model in client.models()]
+        except PacelineError as error:
+            if instead := asyncio.run(answers_instead(self.address, error)):
+                raise FailedPrecondition(instead) from error
+            raise
         if not names:
             raise Unavailable(f"the orchestrator at {self.address} has no target to talk with")
         if self.model and self.model not in names:

@@ -1,12 +1,13 @@
 """What is wrong with a deployment, and what to do, as far as its status tells. Pure."""
 
-import enum
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from paceline.addresses import is_near
 from paceline.protocol.model import Machine
-from paceline.protocol.status import PoolState, Role, Server, Status
+from paceline.protocol.status import PoolState, Role, Server, Status, UnresolvedName
+from paceline_tools.cli.findings import Finding, Level
+from paceline_tools.cli.memory import memory
 
 CLOCK_SECONDS = 1.0
 """Clocks that are further apart make logs and certificates hard to trust."""
@@ -14,31 +15,17 @@ LEAST_MEMORY = 1024**3
 SLOW_ROUND_TRIP = 0.005
 
 
-class Level(enum.Enum):
-    """How bad a finding is."""
-
-    OK = "ok"
-    NOTE = "note"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. advice: what to do; empty when nothing is."""
-
-    level: Level
-    subject: str
-    what: str
-    advice: str = ""
-
-
 def diagnose(status: Status, version: str) -> Iterator[Finding]:
     """All there is to say. version: the one of who asks."""
     yield from _versions(status, version)
+    yield from map(_unresolved, status.unresolved)
     for server in status.servers:
         yield _reachability(server)
+    yield from _plaintext(status)
     yield from _targets(status)
     yield from _drafts(status)
+    for server in status.servers:
+        yield from memory(server)
     for server in status.servers:
         if server.machine is not None:
             yield from _machine(f"{server.role.value} {server.address}", server, server.machine)
@@ -58,6 +45,24 @@ def _versions(status: Status, version: str) -> Iterator[Finding]:
         yield Finding(Level.NOTE, "versions", what, "deploy one version everywhere")
     else:
         yield Finding(Level.OK, "versions", f"all {version}")
+
+
+def _unresolved(name: UnresolvedName) -> Finding:
+    flag, variable = f"--{name.role.value}", f"PACELINE_ORCHESTRATOR_{name.role.value.upper()}"
+    pool = f", in its pool {name.pool}," if name.pool else ""
+    advice = f"the orchestrator's {flag} or {variable} has it{pool} and it must be a name that "
+    advice += "the orchestrator's machine knows"
+    return Finding(Level.WRONG, f"name {name.name}", name.reason, advice)
+
+
+def _plaintext(status: Status) -> Iterator[Finding]:
+    """Connections of the orchestrator that leave its machine: none is encrypted."""
+    far = [one for one in status.servers if one.reachable and not is_near(one.address)]
+    if far:
+        named = ", ".join(f"{one.role.value} {one.address}" for one in far)
+        advice = "prompts and outputs can be read on the way: keep to a network you trust"
+        what = f"the orchestrator's connections to {named} are plaintext"
+        yield Finding(Level.NOTE, "encryption", what, advice)
 
 
 def _reachability(server: Server) -> Finding:
@@ -114,7 +119,7 @@ def _drafts(status: Status) -> Iterator[Finding]:
             advice = "take a draft with the target's tokenizer, of the same model family"
             yield Finding(Level.WRONG, f"draft {one.address}", what, advice)
         elif one.vocabulary:
-            what = f"{one.vocabulary} as the target's; others are never drafted"
+            what = f"of the target's vocabulary: {one.vocabulary}; others are never drafted"
             yield Finding(Level.OK, f"draft {one.address}", what)
     for pool in status.draft_pools:
         if pool.state in {PoolState.BENCHED, PoolState.PROBING}:

@@ -1,7 +1,6 @@
 """paceline doctor: what is wrong with a deployment, and what to do."""
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 import statistics
@@ -12,16 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from paceline import __version__
-from paceline.addresses import checked, split
-from paceline.client import Client
-from paceline.errors import PacelineError
+from paceline.addresses import checked, is_near, split
+from paceline.errors import FailedPrecondition, PacelineError
 from paceline.protocol.status import Status
 from paceline.rpc.channels import resolve
-from paceline_tools.cli.diagnosis import Finding, Level, diagnose
+from paceline_tools.cli.asked import asking
+from paceline_tools.cli.diagnosis import diagnose
+from paceline_tools.cli.findings import Finding, Level
 from paceline_tools.cli.flags import ORCHESTRATOR, OrchestratorAddress
 from paceline_tools.terminal import console, plain
 
 ROUND_TRIPS = 5
+ASK = "name the orchestrator with --address"
 HANDSHAKE_SECONDS = 2.0
 _STYLES = {Level.OK: "green", Level.NOTE: "yellow", Level.WRONG: "bold red"}
 
@@ -45,10 +46,12 @@ async def examine(address: str) -> list[Finding]:
     try:
         addresses = await resolve(address)
     except PacelineError as error:
-        return [Finding(Level.WRONG, "orchestrator", str(error), "is the name right?")]
+        return [Finding(Level.WRONG, "orchestrator", str(error), "is the name in --address right?")]
     found = [Finding(Level.OK, "name", f"{address} is {', '.join(addresses)}")]
     try:
         status, seconds = await _ask(address)
+    except FailedPrecondition as error:
+        return [*found, Finding(Level.WRONG, "orchestrator", str(error), ASK)]
     except PacelineError as error:
         advice = "is it running? paceline up, or python -m orchestrator"
         if await asyncio.to_thread(lambda: any(map(_speaks_tls, addresses))):
@@ -61,7 +64,7 @@ async def examine(address: str) -> list[Finding]:
 
 async def _ask(address: str) -> tuple[Status, float]:
     """The status, and the median round trip in seconds."""
-    async with Client(address) as client:
+    async with asking(address) as client:
         status = await client.status()
         seconds = []
         for _ in range(ROUND_TRIPS):
@@ -72,16 +75,10 @@ async def _ask(address: str) -> tuple[Status, float]:
 
 
 def _transport(addresses: list[str]) -> Finding:
-    if all(map(_is_near, addresses)):
+    if all(map(is_near, addresses)):
         return Finding(Level.OK, "TLS", "none, and the connection stays on this machine")
     advice = "prompts and outputs can be read on the way: keep to a network you trust"
     return Finding(Level.NOTE, "TLS", "none: the connection is plaintext", advice)
-
-
-def _is_near(address: str) -> bool:
-    if address.startswith("unix:"):
-        return True
-    return ipaddress.ip_address(split(address)[0]).is_loopback
 
 
 def _speaks_tls(address: str) -> bool:

@@ -7,10 +7,11 @@ import json
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from paceline.client import Client, Generation, Result
+from paceline.client import Generation, Result
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import DEFAULT_CHOICES, ChatMessage, GenerateRequest, Prompt
 from paceline.protocol.limits import MAX_CHOICES, MAX_LOGPROBS
+from paceline_tools.cli.asked import asking
 from paceline_tools.cli.flags import MOST_TOKENS, Text
 from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import as_json, legend, show_delta, summary
@@ -58,7 +59,7 @@ class Generate(RequestOptions):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        async with Client(self.address) as client:
+        async with asking(self.address) as client:
             generation = client.generate(self.request())
             if self.json_:
                 print(json.dumps(as_json(await generation.result())))

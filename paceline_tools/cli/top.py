@@ -11,9 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from paceline.client import Client
 from paceline.protocol import status
 from paceline.protocol.session import Load
+from paceline_tools.cli.asked import asking
 from paceline_tools.cli.flags import ORCHESTRATOR, OrchestratorAddress
 from paceline_tools.grid import Cell, Grid
 from paceline_tools.terminal import console, plain
@@ -64,7 +64,7 @@ class ShowStatus(BaseModel):
             console().print(view(found, found.totals, 0.0, []))
 
     async def _ask(self) -> status.Status:
-        async with Client(self.address) as client:
+        async with asking(self.address) as client:
             return await client.status()
 
 
@@ -86,7 +86,7 @@ class Top(BaseModel):
 
     async def _run(self, output: Console) -> None:
         speeds: list[float] = []
-        async with Client(self.address) as client:
+        async with asking(self.address) as client:
             before, looks = await client.status(), 0
             with Live(console=output, auto_refresh=False) as live:
                 while not self.looks or looks < self.looks:

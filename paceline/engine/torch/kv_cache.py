@@ -37,6 +37,12 @@ class LayerCache:
         seen = self._padding.keys(end)
         return self._keys[:, :seen], self._values[:, :seen]
 
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one row."""
+        held = (one for one in (self._keys, self._values) if one is not None)
+        return sum(one.shape[0] * one.shape[2] * one.element_size() for one in held)
+
     def copy(self, length: int) -> "LayerCache":
         """A copy of the first `length` rows."""
         copied = LayerCache(self._padding, self._lead)
@@ -59,6 +65,11 @@ class SessionCache:
     def length(self) -> int:
         """Tokens it has."""
         return self._length
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a token, all layers together; 0 before the first."""
+        return sum(layer.token_bytes for layer in self._layers.values())
 
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens; rows behind them are overwritten later."""

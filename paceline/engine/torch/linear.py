@@ -73,6 +73,7 @@ class Int8Linear:
         self._scales = scales.to(weight.dtype)
         self._bias = bias
         self._many = PrepackedLinear(weight, bias)
+        self.quantized_bytes = self._weight.nbytes + self._scales.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] to [rows, out]."""
@@ -98,6 +99,7 @@ class Int4Linear:
         self._scales_and_zeros = pairs.transpose(0, 1).contiguous().to(weight.dtype)
         self._bias = bias
         self._many = PrepackedLinear(weight, bias)
+        self.quantized_bytes = self._packed.nbytes + self._scales_and_zeros.nbytes
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] to [rows, out]."""
@@ -126,6 +128,21 @@ def make_linear(weights: str) -> MakeLinear:
         return PrepackedLinear(weight, bias)
 
     return make
+
+
+class CountedLinears:
+    """Makes layers, and counts the bytes of their weights' copies in 8 or 4 bits."""
+
+    def __init__(self, make: MakeLinear) -> None:
+        """By `make`."""
+        self._make = make
+        self.quantized_bytes = 0
+
+    def __call__(self, weight: Tensor, bias: Tensor | None) -> Linear:
+        """A layer."""
+        made = self._make(weight, bias)
+        self.quantized_bytes += getattr(made, "quantized_bytes", 0)
+        return made
 
 
 def can_prepack(weight: Tensor) -> bool:

@@ -22,7 +22,7 @@ from paceline.engine.torch.generation_config import (
     read_generation_config,
 )
 from paceline.engine.torch.generic import GenericModel
-from paceline.engine.torch.linear import MakeLinear, make_linear, swap_linears
+from paceline.engine.torch.linear import CountedLinears, MakeLinear, make_linear, swap_linears
 from paceline.engine.torch.rotary import RopeLength, follow_sessions
 from paceline.engine.torch.runner import ForwardPass
 from paceline.engine.torch.tokenizer_files import read_tokenizer, vocabulary_hash
@@ -33,7 +33,10 @@ from paceline.protocol.sampling import Sampling
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run, and what its files say of it. kind: the class of forward."""
+    """A model ready to run, and what its files say of it. kind: the class of forward.
+
+    weight_bytes: of the weights as the model has them; quantized_bytes: of copies beside them.
+    """
 
     forward: ForwardPass
     kind: str
@@ -47,6 +50,8 @@ class LoadedModel:
     eos_token_ids: tuple[int, ...]
     default_sampling: Sampling
     tokenizer: TokenizerFiles | None
+    weight_bytes: int
+    quantized_bytes: int
 
 
 def load_model(
@@ -65,7 +70,8 @@ def load_model(
     """
     config = read_config(folder)
     model = _read_model(folder, dtype, device, config)
-    weights_hash = _hash_weights(model)
+    weights_hash, weight_bytes = _hash_weights(model), _weight_bytes(model)
+    linears = CountedLinears(make_linear(weights))
     with refusing(config, "has a tokenizer that cannot be read"):
         tokenizer = read_tokenizer(folder)
         vocabulary = vocabulary_hash(tokenizer, config.vocab_size)
@@ -73,7 +79,7 @@ def load_model(
         generation = read_generation_config(folder)
         ends = eos_token_ids(generation, config)
     with refusing(config, "cannot be served"):
-        forward, rope_length = _checked_forward(model, config, weights, operators)
+        forward, rope_length = _checked_forward(model, config, linears, operators)
     return LoadedModel(
         forward=forward,
         kind=(FusedModel if isinstance(forward, FusedModel) else GenericModel).__name__,
@@ -87,6 +93,8 @@ def load_model(
         eos_token_ids=ends,
         default_sampling=default_sampling(generation),
         tokenizer=tokenizer,
+        weight_bytes=weight_bytes,
+        quantized_bytes=linears.quantized_bytes,
     )
 
 
@@ -112,22 +120,21 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
 
 
 def _checked_forward(
-    model: PreTrainedModel, config: Any, weights: str, operators: BatchInvariantOperators | None
+    model: PreTrainedModel, config: Any, make: MakeLinear, operators: BatchInvariantOperators | None
 ) -> tuple[ForwardPass, RopeLength]:
     """The model's forward pass, compared with that of transformers. config: as in its file."""
     reference = Reference.of(model)
     rope_length = RopeLength(config)
     follow_sessions(model, rope_length)
-    forward = _make_forward(model, weights, operators)
+    forward = _make_forward(model, make, operators)
     reference.check(forward, model.device, rope_length.of)
     return forward, rope_length
 
 
 def _make_forward(
-    model: PreTrainedModel, weights: str, operators: BatchInvariantOperators | None
+    model: PreTrainedModel, make: MakeLinear, operators: BatchInvariantOperators | None
 ) -> ForwardPass:
     """The fastest forward pass of the model on this machine."""
-    make = make_linear(weights)
     if operators is None:
         return _fused_or_generic(model, make, functional.silu)
     silu = elementwise(functional.silu, next(model.parameters()))
@@ -142,6 +149,12 @@ def _fused_or_generic(
         return FusedModel(model, make, silu)
     swap_linears(model, make)
     return GenericModel(model)
+
+
+def _weight_bytes(model: PreTrainedModel) -> int:
+    """Of all tensors; those that are tied count once."""
+    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in model.state_dict().values()}
+    return sum(tensors.values())
 
 
 def _hash_weights(model: PreTrainedModel) -> str:

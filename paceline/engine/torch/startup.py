@@ -2,7 +2,7 @@
 
 import dataclasses
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -10,7 +10,7 @@ import torch
 import transformers
 from prometheus_client import CollectorRegistry
 
-from paceline.engine.interfaces import StartedEngine
+from paceline.engine.interfaces import Span, StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.torch.exactness.fingerprint import fingerprint, forward_config
@@ -25,7 +25,7 @@ from paceline.engine.worker import start_worker
 from paceline.errors import FailedPrecondition, InvalidArgument, in_a_line
 from paceline.machine import own_cores
 from paceline.protocol.features import OF_ENGINE
-from paceline.protocol.model import ModelInfo
+from paceline.protocol.model import ModelInfo, ModelMemory
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def start_torch(settings: EngineSettings, registry: CollectorRegistry) -> Starte
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     loaded, runner, numerics = _load(settings)
-    model = _model_info(settings, loaded, numerics)
+    model = replace(_model_info(settings, loaded, numerics), memory=_memory(loaded, runner))
     invariant = numerics.batch_invariant
     engine = start_worker(settings, runner, registry, batch_invariant=invariant)
     _log.info(
@@ -92,6 +92,13 @@ def _model_info(settings: EngineSettings, loaded: LoadedModel, numerics: Numeric
         features=OF_ENGINE,
         default_sampling=loaded.default_sampling,
     )
+
+
+def _memory(loaded: LoadedModel, runner: ModelRunner) -> ModelMemory:
+    """What the model takes; of KV as a first token has it."""
+    cache = runner.new_cache()
+    runner.forward([(cache, Span(0, (0,), 1))])
+    return ModelMemory(loaded.weight_bytes, loaded.quantized_bytes, cache.token_bytes)
 
 
 def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from paceline.protocol.model import Cores, KVSize, Machine, ModelInfo
+from paceline.protocol.model import Cores, KVSize, Machine, ModelInfo, ModelMemory
 from paceline.rpc.codec.sampling import sampling_from_proto, sampling_to_proto
 from paceline.v1 import model_pb2
 
@@ -32,6 +32,7 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
         cores=_cores_from_proto(message.cores) if message.HasField("cores") else None,
         tokenizer_hash=message.tokenizer_hash,
         default_sampling=sampling_from_proto(message.default_sampling),
+        memory=_memory_from_proto(message.memory) if message.HasField("memory") else None,
     )
 
 
@@ -41,6 +42,10 @@ def _cores_from_proto(message: model_pb2.Cores) -> Cores:
 
 def _kv_from_proto(message: model_pb2.KVSize) -> KVSize:
     return KVSize(message.page_tokens, message.pages, message.reserve)
+
+
+def _memory_from_proto(message: model_pb2.ModelMemory) -> ModelMemory:
+    return ModelMemory(message.weight_bytes, message.quantized_bytes, message.kv_token_bytes)
 
 
 def machine_to_proto(machine: Machine) -> model_pb2.Machine:

@@ -15,6 +15,7 @@ from paceline.protocol.status import (
     Speedup,
     Status,
     Totals,
+    UnresolvedName,
 )
 from paceline.rpc.codec.model import (
     machine_from_proto,
@@ -46,6 +47,10 @@ def status_to_proto(status: Status) -> pb.GetStatusResponse:
         servers=[_server_to_proto(server) for server in status.servers],
         totals=pb.Totals(**asdict(status.totals)),
         draft_pools=[_draft_pool_to_proto(pool) for pool in status.draft_pools],
+        unresolved=[
+            pb.UnresolvedName(role=_ROLE[one.role], pool=one.pool, name=one.name, reason=one.reason)
+            for one in status.unresolved
+        ],
     )
 
 
@@ -75,6 +80,10 @@ def status_from_proto(message: pb.GetStatusResponse) -> Status:
         servers,
         Totals(**_values(message.totals)),
         tuple(_draft_pool_from_proto(pool) for pool in message.draft_pools),
+        tuple(
+            UnresolvedName(_ROLE_OF[one.role], one.pool, one.name, one.reason)
+            for one in message.unresolved
+        ),
     )
 
 

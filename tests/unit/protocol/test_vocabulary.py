@@ -96,5 +96,15 @@ def test_one_of_the_same_ids_may_have_more_rows_or_fewer() -> None:
     assert same_ids(6, 4).map == VocabularyMap(6, (Run(0, 0, 4),))
 
 
+def test_what_is_missing_is_named() -> None:
+    target = Tokens(6, {**ABC, "<tool_call>": 4, "z": 5})
+    draft = Tokens(2, numbered("c", "a"))
+    assert str(relation(target, draft)) == (
+        "2 of 6 tokens the same, 4 missing, such as 'b', 'Ġ', '<tool_call>'"
+    )
+
+
 def test_the_overlap_is_said_for_people() -> None:
-    assert str(Relation(None, 151_643, 151_936)) == "151,643 of 151,936 tokens the same"
+    assert (
+        str(Relation(None, 151_643, 151_936)) == "151,643 of 151,936 tokens the same, 293 missing"
+    )

@@ -4,10 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from paceline.protocol.model import Cores, Machine, ModelInfo
+from paceline.protocol.model import Cores, KVSize, Machine, ModelInfo, ModelMemory
 from paceline.protocol.session import Load
-from paceline.protocol.status import DraftPoolStatus, PoolState, Role, Server, Status
-from paceline_tools.cli.diagnosis import Finding, Level, diagnose
+from paceline.protocol.status import (
+    DraftPoolStatus,
+    PoolState,
+    Role,
+    Server,
+    Status,
+    UnresolvedName,
+)
+from paceline_tools.cli.diagnosis import diagnose
+from paceline_tools.cli.findings import Finding, Level
 
 MACHINE = Machine("1.0", "node-a", 8, 8, 4 << 30, 8 << 30, 0.0)
 MODEL = ModelInfo("big", "print", "words", 100, 1000, (0,), 1, True, "node-a")
@@ -24,13 +32,88 @@ HEALTHY = Status(replace(MACHINE, threads=0), (TARGET, DRAFT))
 
 
 def wrong(status: Status, version: str = "1.0") -> list[Finding]:
-    return [one for one in diagnose(status, version) if one.level is not Level.OK]
+    """But for what is not encrypted, which that of no deployment over a network is."""
+    found = [one for one in diagnose(status, version) if one.level is not Level.OK]
+    return [one for one in found if one.subject != "encryption"]
 
 
 def test_a_healthy_deployment_has_nothing_wrong() -> None:
     assert wrong(HEALTHY) == []
+    near = [replace(one, address="127.0.0.1:7071") for one in HEALTHY.servers]
+    assert "encryption" not in [one.subject for one in diagnose(with_servers(*near), "1.0")]
     subjects = [finding.subject for finding in diagnose(HEALTHY, "1.0")]
-    assert subjects == ["versions", "target 10.0.0.1:7071", "draft 10.0.0.2:7072", "model big"]
+    assert subjects == [
+        *("versions", "target 10.0.0.1:7071", "draft 10.0.0.2:7072", "encryption", "model big"),
+    ]
+
+
+def with_servers(*servers: Server) -> Status:
+    return replace(HEALTHY, servers=servers)
+
+
+def found(status: Status, subject: str) -> Finding:
+    [one] = [one for one in diagnose(status, "1.0") if one.subject == subject]
+    return one
+
+
+def test_what_is_not_encrypted_is_named() -> None:
+    one = found(HEALTHY, "encryption")
+    assert one.level is Level.NOTE
+    assert one.what == (
+        "the orchestrator's connections to target 10.0.0.1:7071, draft 10.0.0.2:7072 are plaintext"
+    )
+    assert one.advice.endswith("keep to a network you trust")
+
+
+@pytest.mark.parametrize(
+    ("role", "pool", "setting"),
+    [
+        (Role.TARGET, "", "--target or PACELINE_ORCHESTRATOR_TARGET has it and it must be"),
+        (Role.DRAFT, "small", "--draft or PACELINE_ORCHESTRATOR_DRAFT has it, in its pool small,"),
+    ],
+)
+def test_a_name_that_does_not_resolve_is_named_with_its_setting(
+    role: Role, pool: str, setting: str
+) -> None:
+    name = UnresolvedName(role, pool, "nowhere:7071", "nowhere:7071 does not resolve: no such name")
+    one = found(replace(HEALTHY, unresolved=(name,)), "name nowhere:7071")
+    assert one.level is Level.WRONG
+    assert one.what == "nowhere:7071 does not resolve: no such name"
+    assert setting in one.advice
+
+
+SIZED = replace(
+    MODEL,
+    max_positions=4096,
+    kv=KVSize(512, 136, 8),
+    cores=Cores("boot", (0, 1), 2.0),
+    memory=ModelMemory(3 << 30, 0, 28672),
+)
+
+
+def test_what_memory_holds_is_told_in_gib_and_streams() -> None:
+    one = found(with_target(model=SIZED), "memory of target 10.0.0.1:7071")
+    assert one.level is Level.OK
+    assert one.what == (
+        "weights 3.00 GiB; KV up to 1.86 GiB; room for 65,536 tokens: 32 streams of 2,048 at once"
+    )
+    quantized = replace(SIZED, memory=ModelMemory(1 << 30, 1 << 28, 28672), max_positions=1024)
+    one = found(with_draft(model=quantized), "memory of draft 10.0.0.2:7072")
+    assert "weights 1.00 GiB, their quantized copies 0.25 GiB; KV" in one.what
+    assert one.what.endswith("64 streams of 1,024 at once")
+    simulated = replace(SIZED, memory=None)
+    one = found(with_target(model=simulated), "memory of target 10.0.0.1:7071")
+    assert one.what == "room for 65,536 tokens: 32 streams of 2,048 at once"
+
+
+def test_kv_that_will_not_fit_is_wrong() -> None:
+    machine = replace(MACHINE, memory_available_bytes=3 << 29)
+    status = with_target(model=SIZED, machine=machine, load=Load(kv_pages_used=10))
+    [one] = [one for one in wrong(status) if "memory" in one.subject]
+    assert one.what == "KV may grow by 0.22 GiB more than the machine has left"
+    assert one.advice == "give it more memory, or lower --kv-tokens"
+    on_device = replace(SIZED, cores=Cores("boot", (), 0.0))
+    assert wrong(with_target(model=on_device, machine=machine)) == []
 
 
 def with_target(**fields: object) -> Status:

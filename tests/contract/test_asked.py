@@ -1,0 +1,81 @@
+"""What is said where something answers that is no orchestrator."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from paceline.client import Client
+from paceline.errors import FailedPrecondition
+from paceline.protocol.status import Status
+from paceline_tools.cli.app import main
+from paceline_tools.cli.asked import asking
+from paceline_tools.cli.doctor import examine
+from paceline_tools.cli.findings import Level
+from tests import servers
+
+ASKED = "; the orchestrator is asked, usually at port 7070"
+MODEL = "simulated:step_ms=1"
+
+
+async def result(client: Client) -> object:
+    return await client.generate("x").result()
+
+
+@pytest.mark.parametrize("ask", [Client.status, Client.models, result])
+async def test_a_target_is_no_orchestrator(ask: Callable[[Client], Awaitable[object]]) -> None:
+    async with servers.target(MODEL) as target:
+        with pytest.raises(FailedPrecondition) as told:
+            async with asking(target.address) as client:
+                await ask(client)
+    assert str(told.value) == f"{target.address} is a target server{ASKED}"
+
+
+async def test_a_draft_is_none_either() -> None:
+    async with servers.draft(MODEL) as draft:
+        with pytest.raises(FailedPrecondition, match="is a draft server; the orchestrator"):
+            async with asking(draft.address) as client:
+                await client.status()
+
+
+async def test_an_orchestrator_is_asked() -> None:
+    async with servers.orchestrator_alone() as client, asking(client.address) as asked:
+        assert isinstance(await asked.status(), Status)
+
+
+async def test_the_doctor_says_so_too() -> None:
+    async with servers.target(MODEL) as target:
+        last = (await examine(target.address))[-1]
+    assert last.level is Level.WRONG
+    assert last.what == f"{target.address} is a target server{ASKED}"
+    assert last.advice == "name the orchestrator with --address"
+
+
+@pytest.mark.parametrize("command", ["status", "top", "chat", "generate hi"])
+async def test_every_command_says_so(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async with servers.target(MODEL) as target:
+        arguments = [*command.split(), f"--address={target.address}"]
+        with pytest.raises(SystemExit) as ended:
+            await asyncio.to_thread(main, arguments)
+    assert ended.value.code == 1
+    assert f"{target.address} is a target server{ASKED}" in capsys.readouterr().err
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[str]:
+    """A server of HTTP/1, as that of metrics."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_metrics_port_speaks_no_grpc(http: str) -> None:
+    with pytest.raises(FailedPrecondition) as told:
+        async with asking(http) as client:
+            await client.status()
+    assert str(told.value) == f"{http} speaks HTTP/1 and no gRPC, as metrics ports do{ASKED}"
