@@ -14,6 +14,7 @@ from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.status import DraftPoolStatus, PoolState
 from tests import servers
+from tests.contract.test_waiting import text_of
 
 TARGET = "simulated:step_ms=8"
 GOOD, BAD = "simulated:step_ms=0.3,acceptance=0.9", "simulated:step_ms=0.3,acceptance=0"
@@ -192,23 +193,31 @@ async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_
 
 
 async def test_a_stream_that_loses_its_draft_to_another_goes_on_and_gets_one_again() -> None:
-    """Both outgrow the draft's two pages; the first is longer, and the second has later tokens."""
-    lengths = {"a": 700, "b": 1000}
+    """Both outgrow the draft's two pages; the later one gets its draft back when the other goes."""
+    model = "simulated:step_ms=15"
     async with (
-        servers.target("simulated:step_ms=5") as target,
+        servers.target(model) as target,
         servers.draft(GOOD, drafter="model", kv_tokens=1024, kv_reserve_tokens=0) as draft,
         servers.orchestrator([target.address], [draft.address]) as client,
     ):
+        first = asyncio.create_task(output(client, "a", tokens=1000))
 
-        async def all_outputs(speculation: Speculation) -> list[tuple[int, ...]]:
-            streams = [output(client, *stream, speculation) for stream in lengths.items()]
-            return await asyncio.gather(*streams)
+        async def drafting(streams: int) -> bool:
+            return (await pools(client))["draft"].counts.streams == streams
 
-        expected = await all_outputs(Speculation.OFF)
-        assert await all_outputs(Speculation.AUTO) == expected
-        get = draft.registry.get_sample_value
-        assert (get("paceline_engine_preemptions_total") or 0) >= 1
-        assert (await pools(client))["draft"].counts.streams >= 3
+        await servers.eventually(lambda: drafting(1))
+        second = asyncio.create_task(output(client, "b", tokens=1000))
+        await servers.eventually(lambda: drafting(2))
+
+        async def dropped() -> bool:
+            get = draft.registry.get_sample_value
+            return get("paceline_engine_preemptions_total") == 1
+
+        await servers.eventually(dropped)
+        first.cancel()
+        await servers.eventually(lambda: drafting(3))
+        assert not second.done()
+        assert bytes(await second).decode() == text_of("b", 1000)
         await servers.nothing_is_left(target, draft)
 
 
