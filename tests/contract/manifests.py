@@ -1,5 +1,6 @@
 """What is wrong with rendered Kubernetes objects, as far as that shows without a cluster."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -56,14 +57,32 @@ def _workload(workload: Object, objects: list[Object]) -> Iterator[str]:
     maps = {item["metadata"]["name"] for item in objects if item["kind"] == "ConfigMap"}
     volumes = {volume["name"] for volume in template["spec"].get("volumes", ())}
     for found in containers(workload):
-        sources = {source["configMapRef"]["name"] for source in found.get("envFrom", ())}
         mounted = {mount["name"] for mount in found.get("volumeMounts", ())}
-        yield from (f"no ConfigMap {name}" for name in sorted(sources - maps))
+        yield from (f"no ConfigMap {name}" for name in sorted(_maps(found) - maps))
         yield from (f"no volume {name}" for name in sorted(mounted - volumes))
+        yield from (f"no variable {name}" for name in sorted(_named(found) - _set(found, objects)))
         yield from _over_limit(found["resources"])
     ports = [port for found in containers(workload) for port in found.get("ports", ())]
     yield from _twice("port", [port["containerPort"] for port in ports])
     yield from _twice("port", [port["name"] for port in ports])
+
+
+def _named(container: Object) -> set[str]:
+    """The variables that a command names as $(NAME); one that is not set would stay as it is."""
+    return set(re.findall(r"\$\((\w+)\)", " ".join(container.get("command", ()))))
+
+
+def _set(container: Object, objects: list[Object]) -> set[str]:
+    """The variables that a container is given, but for those of Secrets."""
+    data = {item["metadata"]["name"]: item["data"] for item in objects if "data" in item}
+    own = {one["name"] for one in container.get("env", ())}
+    return own.union(*(data.get(name, ()) for name in _maps(container)))
+
+
+def _maps(container: Object) -> set[str]:
+    """The ConfigMaps whose entries a container is given."""
+    sources = container.get("envFrom", ())
+    return {one["configMapRef"]["name"] for one in sources if "configMapRef" in one}
 
 
 def _over_limit(resources: Object) -> Iterator[str]:

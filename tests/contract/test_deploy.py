@@ -87,6 +87,7 @@ def test_nothing_is_wrong_with_the_base(objects: list[Object]) -> None:
         ("Deployment", f"{POD}.containers.0.resources.requests.cpu", "8500m", "more cpu"),
         ("Deployment", f"{POD}.initContainers.0.resources.requests.memory", "13Gi", "more memory"),
         ("Deployment", f"{POD}.containers.0.resources.limits", {}, "cpu has no limit"),
+        ("Deployment", f"{POD}.initContainers.0.command.2", "$(MODEL)", "no variable MODEL"),
         ("Deployment", f"{POD}.enableServiceLinks", True, "links to services"),
         ("Deployment", f"{POD}.volumes.0.name", "weights", "no volume models"),
         ("ConfigMap", "metadata.name", "paceline-traget", "no ConfigMap paceline-target"),
@@ -183,9 +184,21 @@ def test_pods_are_locked_down(role: str, objects: list[Object]) -> None:
 @pytest.mark.parametrize("role", ["target", "draft"])
 def test_the_model_that_is_pulled_is_the_one_served(role: str, objects: list[Object]) -> None:
     pull, serve = containers(of(objects, "Deployment")[role])
-    served = of(objects, "ConfigMap")[role]["data"][f"PACELINE_{role.upper()}_MODEL"]
-    assert pull["command"] == ["paceline", "pull", served]
+    name = f"PACELINE_{role.upper()}_MODEL"
+    assert name in of(objects, "ConfigMap")[role]["data"]
+    assert pull["command"] == ["paceline", "pull", f"$({name})"]
+    assert pull["envFrom"][:1] == serve["envFrom"]
     assert pull["image"] == serve["image"]
+    assert pull["volumeMounts"] == serve["volumeMounts"]
+
+
+@pytest.mark.parametrize("role", ["target", "draft"])
+def test_only_pulling_knows_the_hubs_secret_and_none_is_needed(
+    role: str, objects: list[Object]
+) -> None:
+    pull, serve = containers(of(objects, "Deployment")[role])
+    assert pull["envFrom"][1:] == [{"secretRef": {"name": "paceline-hub", "optional": True}}]
+    assert not [source for source in serve["envFrom"] if "secretRef" in source]
 
 
 @pytest.mark.parametrize("role", SETTINGS)

