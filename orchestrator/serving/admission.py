@@ -61,7 +61,7 @@ def admit(
             sampling=sampling,
             seed=seed,
             max_tokens=min(defaults.max_tokens, room) if most is None else max(1, most),
-            output_token_ids=asked.output_token_ids,
+            output_token_ids=tuple(asked.output_token_ids),
             stop_token_ids=frozenset(stop),
             required_features=needed_of_target(asked),
             fingerprint=model.fingerprint,

@@ -1,56 +1,82 @@
 """The client: async and typed, plain values in and out."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 
-from paceline.addresses import checked_target
+from paceline.client.addresses import orchestrators
+from paceline.client.connections import Connection, Connections, read_roots
+from paceline.client.request import (
+    as_boolean,
+    as_number,
+    as_prompt,
+    as_request,
+    as_text,
+    as_whole,
+    as_wholes,
+)
 from paceline.client.retry import Backoff
 from paceline.client.stream import Generation
-from paceline.errors import PacelineError, Unavailable
+from paceline.errors import InvalidArgument, Unavailable
 from paceline.protocol.generation import GenerateRequest, Model, Prompt
 from paceline.protocol.status import Status
-from paceline.rpc.channels import open_channel
 from paceline.rpc.codec.generation import (
     detokenize_to_proto,
     model_from_proto,
     prompt_to_proto,
 )
 from paceline.rpc.codec.status import status_from_proto
+from paceline.rpc.deadline import DEFAULT_SECONDS
 from paceline.rpc.request_id import checked
-from paceline.rpc.status_codes import from_rpc_error
-from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2, status_pb2_grpc
+from paceline.v1 import generation_pb2, status_pb2
 
 CALL_SECONDS = 10.0
 """Deadline of the calls that answer at once."""
 RETRIES = 6
 """Attempts beyond the first, without a token between: half a minute at most."""
+Answer = TypeVar("Answer")
 
 
 class Client:
-    """A connection to an orchestrator.
+    """A client of one or more orchestrators, which calls go round among.
 
         async with Client("localhost:7070") as client:
             async for delta in client.generate("def quicksort("):
                 print(delta.text, end="")
 
-    A call that finds nobody, or breaks, is tried again with growing pauses, within its
-    timeout; an output goes on where it was, no token twice and none missing. Every method
-    raises a subclass of paceline.errors.PacelineError.
+    One made at module level serves every event loop and every forked process: each has
+    connections of its own, dialed at its first call. A call that finds nobody, or breaks, is
+    tried again with growing pauses, within its timeout; an output goes on where it was, no token
+    twice and none missing. Every method raises a subclass of paceline.errors.PacelineError.
     """
 
-    def __init__(self, address: str, *, retries: int = RETRIES, proxy: str = "") -> None:
-        """`address` is host:port, [IPv6]:port or unix:/path. Connects at the first call.
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_SECONDS,
+        retries: int = RETRIES,
+        proxy: str = "",
+        ca: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """`address` is host:port, [IPv6]:port or unix:/path, or several with commas between.
 
+        Behind grpcs:// or https:// they are reached with TLS, else in plaintext.
+        timeout: seconds for an output, where generate is given none.
         retries: how often in a row a call is tried again; 0 never.
         proxy: the HTTP proxy to connect through, http://host:port; the environment names none.
+        ca: a PEM file of certificates that sign the servers'; the system's unless given.
         """
-        self.address = checked_target(address)
-        self._retries = retries
-        self._channel = open_channel(self.address, proxy)
-        self._stub = generation_pb2_grpc.GenerationServiceStub(self._channel)
+        where = orchestrators(address)
+        self.address = str(where)
+        self._timeout = checked_timeout(timeout)
+        self._retries = as_whole("retries", retries)
+        if self._retries < 0:
+            raise InvalidArgument.of("retries", retries, "at least 0")
+        self._connections = Connections(where, as_text("proxy", proxy), read_roots(ca))
 
     async def __aenter__(self) -> Self:
         """Nothing to wait for."""
@@ -62,74 +88,90 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connection."""
+        """Close the connections."""
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; streams under way are cancelled."""
-        await self._channel.close()
+        """Close this event loop's connections; streams under way are cancelled.
+
+        A later call makes new ones.
+        """
+        await self._connections.close()
 
     def generate(
         self,
-        request: GenerateRequest | str,
+        request: GenerateRequest | Prompt,
         *,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> Generation:
-        """Ask for an output; text alone is a request with defaults.
+        """Ask for an output; a prompt alone is a request with defaults.
 
-        timeout: seconds for the whole output; without one the server's own holds.
+        timeout: seconds for the whole output; the client's when not given.
         request_id: what the request is called in logs; one is made when not given. Raises
-        InvalidArgument for one that no call can carry.
+        InvalidArgument, before anything is sent, for what has a wrong type or fits no message.
         """
-        if request_id:
+        if request_id is not None and as_text("request_id", request_id):
             checked(request_id)
-        if isinstance(request, str):
-            request = GenerateRequest(request)
-        backoff = Backoff(self._retries, timeout)
-        return Generation(self._stub, request, request_id, backoff, self._error)
+        seconds = self._timeout if timeout is None else checked_timeout(timeout)
+        backoff = Backoff(self._retries, seconds)
+        return Generation(self._connections, as_request(request), request_id or None, backoff)
 
     async def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:
         """The token ids that generate would use for `prompt`."""
-        request = generation_pb2.TokenizeRequest(model=model, prompt=prompt_to_proto(prompt))
-        try:
-            answer = await self._stub.Tokenize(request, timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise self._error(error) from error
+        request = generation_pb2.TokenizeRequest(
+            model=as_text("model", model), prompt=prompt_to_proto(as_prompt(prompt))
+        )
+        answer = await self._call(lambda to: to.generation.Tokenize(request, timeout=CALL_SECONDS))
         return tuple(answer.token_ids)
 
     async def detokenize(
         self, token_ids: Sequence[int], model: str = "", *, skip_special_tokens: bool = True
     ) -> str:
         """The text of `token_ids`, from what tokenize gave or an output has."""
-        request = detokenize_to_proto(token_ids, model, skip_special_tokens=skip_special_tokens)
-        try:
-            answer = await self._stub.Detokenize(request, timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise self._error(error) from error
+        request = detokenize_to_proto(
+            as_wholes("token_ids", token_ids),
+            as_text("model", model),
+            skip_special_tokens=as_boolean("skip_special_tokens", skip_special_tokens),
+        )
+        answer = await self._call(
+            lambda to: to.generation.Detokenize(request, timeout=CALL_SECONDS)
+        )
         return answer.text
 
     async def models(self) -> list[Model]:
         """The models that can be asked for."""
         request = generation_pb2.ListModelsRequest()
-        try:
-            answer = await self._stub.ListModels(request, timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise self._error(error) from error
+        answer = await self._call(
+            lambda to: to.generation.ListModels(request, timeout=CALL_SECONDS)
+        )
         return [model_from_proto(model) for model in answer.models]
 
     async def status(self) -> Status:
         """What the orchestrator knows of itself and of the servers it draws on."""
-        stub = status_pb2_grpc.StatusServiceStub(self._channel)
-        try:
-            answer = await stub.GetStatus(status_pb2.GetStatusRequest(), timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise self._error(error) from error
+        request = status_pb2.GetStatusRequest()
+        answer = await self._call(lambda to: to.status.GetStatus(request, timeout=CALL_SECONDS))
         return status_from_proto(answer)
 
-    def _error(self, error: grpc.aio.AioRpcError) -> PacelineError:
-        """The server's error; when there is no server, one that says so."""
-        found = from_rpc_error(error)
-        if isinstance(found, Unavailable) and str(found).startswith("failed to connect"):
-            return Unavailable(f"nobody answers at {self.address}: {found}")
-        return found
+    async def _call(self, ask: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        """What one of the orchestrators answers at once; each is asked while none is there."""
+        for others in reversed(range(self._connections.count)):
+            connection = self._connections.take()
+            try:
+                return await ask(connection)
+            except grpc.aio.AioRpcError as error:
+                found = connection.error(error)
+                if not others or not isinstance(found, Unavailable):
+                    raise found from error
+            finally:
+                self._connections.done()
+                del connection
+        raise AssertionError("there is one at least")
+
+
+def checked_timeout(seconds: object) -> float:
+    """Seconds that a caller gives; InvalidArgument where they are none."""
+    found = as_number("timeout", seconds)
+    if not found > 0:
+        raise InvalidArgument.of("timeout", seconds, "a number of seconds over 0")
+    return found

@@ -24,12 +24,12 @@ class Backoff:
     def __init__(self, retries: int, seconds: float | None) -> None:
         """Allow `retries` attempts in a row beyond the first, all within `seconds`.
 
-        More than LONGEST_SECONDS, which gRPC could not count, are as good as none given.
+        More than LONGEST_SECONDS, which gRPC could not count, are so many.
         """
         if seconds is not None and math.isnan(seconds):
             raise InvalidArgument.of("timeout", seconds, "a number of seconds")
-        if seconds is not None and seconds > LONGEST_SECONDS:
-            seconds = None
+        if seconds is not None:
+            seconds = min(seconds, LONGEST_SECONDS)
         self._retries = retries
         self._failed = 0
         self._deadline = None if seconds is None else time.monotonic() + seconds

@@ -1,17 +1,20 @@
 """One generate call: its deltas, and what it takes to go on after a broken connection."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
 import grpc
 
+from paceline.client.connections import Connections
 from paceline.client.result import Choice, Result
 from paceline.client.retry import Backoff
-from paceline.errors import PacelineError, Unavailable
+from paceline.errors import Cancelled, PacelineError, Unavailable
 from paceline.protocol.generation import Delta, Finished, GenerateEvent, GenerateRequest, Started
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
 from paceline.rpc.codec.generation import event_from_proto, request_to_proto
-from paceline.v1 import generation_pb2_grpc
+from paceline.v1 import generation_pb2
 
 
 @dataclass(slots=True)
@@ -39,18 +42,17 @@ class Generation:
 
     def __init__(
         self,
-        stub: "generation_pb2_grpc.GenerationServiceAsyncStub",
+        connections: Connections,
         request: GenerateRequest,
         request_id: str | None,
         backoff: Backoff,
-        explain: Callable[[grpc.aio.AioRpcError], PacelineError],
     ) -> None:
-        """Nothing is sent before the first delta is asked for. `explain` makes our errors."""
-        self._stub = stub
+        """Nothing is sent before the first delta is asked for; what cannot be is refused here."""
+        self._connections = connections
         self._request = request
+        self._message = request_to_proto(request)
         self._request_id = request_id
         self._backoff = backoff
-        self._explain = explain
         self._choices = [_Received(index) for index in range(max(1, request.n))]
         self._prompt_logprobs: list[TokenLogprobs] = []
         self._cancel: Callable[[], object] = bool
@@ -76,12 +78,15 @@ class Generation:
         """Deltas as they come; leaving the loop early cancels the rest."""
         while unfinished := [choice for choice in self._choices if choice.finished is None]:
             whole = self.started is None
-            request = self._request if whole else self._rest_of(unfinished[0])
+            request = self._message if whole else request_to_proto(self._rest_of(unfinished[0]))
             try:
-                async for event in self._call(request):
-                    if (delta := self._take(event, None if whole else unfinished[0])) is not None:
-                        yield delta
-                        self._backoff.reset()
+                async with contextlib.aclosing(self._call(request)) as events:
+                    async for event in events:
+                        if (
+                            delta := self._take(event, None if whole else unfinished[0])
+                        ) is not None:
+                            yield delta
+                            self._backoff.reset()
                 self._check_finished(self._choices if whole else unfinished[:1])
             except PacelineError as error:
                 if self._cancelled:
@@ -101,20 +106,30 @@ class Generation:
             raise Unavailable("the stream ended before it was finished")
         return Result(self.started, tuple(choices), self.prompt_logprobs)
 
-    async def _call(self, request: GenerateRequest) -> AsyncIterator[GenerateEvent]:
+    async def _call(
+        self, request: generation_pb2.GenerateRequest
+    ) -> AsyncGenerator[GenerateEvent, None]:
         """Events of one call; leaving early cancels it."""
         metadata = (("x-request-id", self._request_id),) if self._request_id else ()
-        call = self._stub.Generate(
-            request_to_proto(request), timeout=self._backoff.remaining, metadata=metadata
+        connection = self._connections.take()
+        call = connection.generation.Generate(
+            request, timeout=self._backoff.remaining, metadata=metadata
         )
         self._cancel = call.cancel
         try:
             async for response in call:
                 yield event_from_proto(response)
         except grpc.aio.AioRpcError as error:
-            raise self._explain(error) from error
+            raise connection.error(error) from error
+        except asyncio.CancelledError:
+            if _is_cancelled_itself():
+                raise
+            raise Cancelled("the stream was cancelled, or its client closed") from None
         finally:
             call.cancel()
+            self._connections.done()
+            self._cancel = bool
+            del call, connection
 
     def _take(self, event: GenerateEvent, resumed: _Received | None) -> Delta | None:
         """Keep what an event says; returns a delta for the caller."""
@@ -148,7 +163,7 @@ class Generation:
             sampling=self.started.sampling or self._request.sampling,
             max_tokens=self.started.max_tokens,
             truncate_prompt_tokens=None,
-            output_token_ids=self._request.output_token_ids + choice.token_ids,
+            output_token_ids=(*self._request.output_token_ids, *choice.token_ids),
             fingerprint=self.started.fingerprint,
             prompt_logprobs=self._request.prompt_logprobs if logprobs_missing else None,
         )
@@ -156,6 +171,12 @@ class Generation:
     def _check_finished(self, choices: list[_Received]) -> None:
         if any(choice.finished is None for choice in choices):
             raise Unavailable("the stream ended before it was finished")
+
+
+def _is_cancelled_itself() -> bool:
+    """Whether somebody cancels the task that runs, not the call in it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _whole(finished: Finished, choice: _Received) -> Finished:

@@ -1,36 +1,46 @@
-"""The client for programs without an event loop: the async one, on a thread of its own."""
+"""The client for programs without an event loop, or in one's way: the async one, on a thread."""
 
 import asyncio
-import threading
-from collections.abc import Coroutine, Iterator, Sequence
+import atexit
+import contextlib
+import os
+import weakref
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from paceline.client.client import RETRIES, Client
+from paceline.client.loop_thread import LoopThread
 from paceline.client.result import Result
 from paceline.client.stream import Generation
 from paceline.protocol.generation import Delta, Finished, GenerateRequest, Model, Prompt, Started
 from paceline.protocol.status import Status
-
-Value = TypeVar("Value")
+from paceline.rpc.deadline import DEFAULT_SECONDS
 
 
 class SyncClient:
-    """A connection to an orchestrator; as Client, without async.
+    """A client of one or more orchestrators; as Client, without async.
 
     with SyncClient("localhost:7070") as client:
         for delta in client.generate("def quicksort("):
             print(delta.text, end="")
+
+    Any thread may call it, one with a running event loop, as in a notebook, too.
     """
 
-    def __init__(self, address: str, *, retries: int = RETRIES, proxy: str = "") -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_SECONDS,
+        retries: int = RETRIES,
+        proxy: str = "",
+        ca: str | os.PathLike[str] | None = None,
+    ) -> None:
         """As Client."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="paceline-client", daemon=True
-        )
-        self._thread.start()
-        self._client = self._run(_make(address, retries, proxy))
+        self._client = Client(address, timeout=timeout, retries=retries, proxy=proxy, ca=ca)
+        self._thread = LoopThread(self._client.close)
+        _clients.add(self)
 
     def __enter__(self) -> Self:
         """Nothing to wait for."""
@@ -42,60 +52,52 @@ class SyncClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self.close()
 
     def close(self) -> None:
-        """Close the connection; streams under way are cancelled. Closing twice does nothing."""
-        if self._loop.is_closed():
-            return
-        self._run(self._client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Close the connections; streams under way are cancelled. A later call makes new ones."""
+        self._thread.rest()
 
     def generate(
         self,
-        request: GenerateRequest | str,
+        request: GenerateRequest | Prompt,
         *,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> "SyncGeneration":
         """As Client.generate."""
         generation = self._client.generate(request, timeout=timeout, request_id=request_id)
-        return SyncGeneration(generation, self)
+        return SyncGeneration(generation, self._thread)
 
     def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:
         """As Client.tokenize."""
-        return self._run(self._client.tokenize(prompt, model))
+        return self._thread.run(self._client.tokenize(prompt, model))
 
     def detokenize(
         self, token_ids: Sequence[int], model: str = "", *, skip_special_tokens: bool = True
     ) -> str:
         """As Client.detokenize."""
-        return self._run(
+        return self._thread.run(
             self._client.detokenize(token_ids, model, skip_special_tokens=skip_special_tokens)
         )
 
     def models(self) -> list[Model]:
         """As Client.models."""
-        return self._run(self._client.models())
+        return self._thread.run(self._client.models())
 
     def status(self) -> Status:
         """As Client.status."""
-        return self._run(self._client.status())
-
-    def _run(self, work: Coroutine[Any, Any, Value]) -> Value:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._thread.run(self._client.status())
 
 
 class SyncGeneration:
     """As Generation, without async."""
 
-    def __init__(self, generation: Generation, client: SyncClient) -> None:
+    def __init__(self, generation: Generation, thread: LoopThread) -> None:
         """Runs on the client's loop."""
         self._generation = generation
-        self._client = client
+        self._thread = thread
 
     @property
     def started(self) -> Started | None:
@@ -107,33 +109,52 @@ class SyncGeneration:
         """As Generation.finished."""
         return self._generation.finished
 
+    def cancel(self) -> None:
+        """As Generation.cancel."""
+        self._thread.call_soon(self._generation.cancel)
+
     def __iter__(self) -> Iterator[Delta]:
-        """Deltas as they come; leaving the loop early cancels the rest."""
-        deltas: Any = aiter(self._generation)
-        waiting: asyncio.Task[Any] | None = None
-
-        async def following() -> Delta | None:
-            nonlocal waiting
-            waiting = asyncio.current_task()
-            return await anext(deltas, None)
-
-        async def closing() -> None:
-            if waiting is not None and not waiting.done():  # Ctrl-C came meanwhile
-                waiting.cancel()
-                await asyncio.wait({waiting})
-            await deltas.aclose()
-
-        try:
-            while (delta := self._client._run(following())) is not None:
-                yield delta
-        finally:
-            self._client._run(closing())
+        """Deltas as they come; leaving the loop early, by Ctrl-C too, cancels the rest."""
+        with self._thread.held() as loop:
+            steps = _Steps(self._generation)
+            try:
+                while (delta := self._thread.run(steps.following())) is not None:
+                    yield delta
+            finally:
+                self._thread.finish(loop, steps.closing())
 
     def result(self) -> Result:
-        """Wait for the whole output."""
-        return self._client._run(self._generation.result())
+        """Wait for the whole output; Ctrl-C cancels it."""
+        return self._thread.run(self._generation.result())
 
 
-async def _make(address: str, retries: int, proxy: str) -> Client:
-    """A client of the running loop."""
-    return Client(address, retries=retries, proxy=proxy)
+class _Steps:
+    """A stream, a delta at a time, on the client's loop."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._deltas: Any = aiter(generation)
+        self._waiting: asyncio.Task[Any] | None = None
+
+    async def following(self) -> Delta | None:
+        """The next delta; None at the end."""
+        self._waiting = asyncio.current_task()
+        return await anext(self._deltas, None)
+
+    async def closing(self) -> None:
+        """Cancel what is left, a delta that is waited for too."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.cancel()
+            await asyncio.wait({self._waiting})
+        with contextlib.suppress(RuntimeError):  # it is about to run, and will be cancelled
+            await self._deltas.aclose()
+
+
+_clients: "weakref.WeakSet[SyncClient]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Before the interpreter takes their threads away, so that no stream waits for one."""
+    for client in list(_clients):
+        client.close()

@@ -94,11 +94,11 @@ class GenerateRequest:
     n: int = DEFAULT_CHOICES
     speculation: Speculation = Speculation.AUTO
     ignore_eos: bool = False
-    required_features: tuple[str, ...] = ()
-    output_token_ids: tuple[int, ...] = ()
+    required_features: Sequence[str] = ()
+    output_token_ids: Sequence[int] = ()
     fingerprint: str = ""
-    stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
+    stop: Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     priority: int = 0

@@ -144,7 +144,7 @@ def check_opening(opening: Opening, model: ModelInfo) -> None:
     check_priority(opening.priority)
 
 
-def check_features(required: tuple[str, ...], known: tuple[str, ...]) -> None:
+def check_features(required: Sequence[str], known: Sequence[str]) -> None:
     """FailedPrecondition for the first feature that is not known here."""
     for feature in required:
         if feature not in known:

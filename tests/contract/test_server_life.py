@@ -195,7 +195,7 @@ async def test_all_three_servers_can_be_explored_by_reflection(folder: Path) -> 
         for channel, service in (
             (open_channel(target.address), "paceline.v1.TargetService"),
             (open_channel(draft.address), "paceline.v1.DraftService"),
-            (client._channel, NAME),
+            (open_channel(client.address), NAME),
         ):
             make_stub: Any = reflection_pb2_grpc.ServerReflectionStub
             stub = make_stub(channel)

@@ -14,6 +14,7 @@ from paceline.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from paceline.rpc.deadline import LONGEST_SECONDS
 
 
 @pytest.fixture
@@ -62,8 +63,11 @@ async def test_no_pause_outlasts_the_callers_time(pauses: list[float]) -> None:
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 1e300, 1e10])
-def test_time_without_end_is_no_deadline(seconds: float) -> None:
-    assert Backoff(3, seconds).remaining is None
+def test_time_without_end_is_as_long_as_there_is(seconds: float) -> None:
+    """None at all would be the server's ten minutes."""
+    remaining = Backoff(3, seconds).remaining
+    assert remaining is not None
+    assert LONGEST_SECONDS - 60 < remaining <= LONGEST_SECONDS
 
 
 def test_a_time_that_is_no_number_is_refused() -> None:

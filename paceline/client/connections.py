@@ -1,0 +1,149 @@
+"""Connections of a client: dialed when first needed, in each event loop and process its own."""
+
+import asyncio
+import itertools
+import json
+import os
+import ssl
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from paceline.client import forks
+from paceline.client.addresses import Orchestrators
+from paceline.errors import InvalidArgument, PacelineError, Unavailable
+from paceline.rpc.options import Options, channel_options
+from paceline.rpc.status_codes import from_rpc_error
+from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
+
+_SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+_NOBODY = ("failed to connect", "connections to all backends failing", "DNS resolution failed")
+"""How gRPC begins what it says where there is no server."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A channel to the addresses of one name; calls go round among them."""
+
+    target: str
+    channel: grpc.aio.Channel
+    generation: "generation_pb2_grpc.GenerationServiceAsyncStub"
+    status: "status_pb2_grpc.StatusServiceAsyncStub"
+
+    def error(self, error: grpc.aio.AioRpcError) -> PacelineError:
+        """The server's error; when there is no server, one that says so.
+
+        gRPC's loses its traceback, whose frames would hold the channel as long as it is kept.
+        """
+        error.with_traceback(None)
+        found = from_rpc_error(error)
+        if isinstance(found, Unavailable) and str(found).startswith(_NOBODY):
+            return Unavailable(f"nobody answers at {self.target}: {found}")
+        return found
+
+    @property
+    def broken(self) -> bool:
+        """Whether it could not be made when last tried."""
+        return self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+
+class Connections:
+    """Those of one client, to all of its orchestrators."""
+
+    def __init__(self, orchestrators: Orchestrators, proxy: str, roots: bytes | None) -> None:
+        """Dials nothing yet. roots: certificates in PEM that sign servers'; None: the system's."""
+        self._orchestrators = orchestrators
+        self._proxy = proxy
+        self._roots = roots
+        self._of_loop: dict[asyncio.AbstractEventLoop, list[Connection]] = {}
+        self._calls: Counter[asyncio.AbstractEventLoop] = Counter()
+        self._turn = itertools.count()
+        forks.watch(self)
+
+    @property
+    def count(self) -> int:
+        """How many orchestrators are named."""
+        return len(self._orchestrators.targets)
+
+    def take(self) -> Connection:
+        """One of the running loop's for a call, `done` after it: each in turn, broken ones last."""
+        loop = asyncio.get_running_loop()
+        known = self._of_loop.get(loop) or self._dial(loop)
+        first = next(self._turn) % len(known)
+        turn = known[first:] + known[:first]
+        self._calls[loop] += 1
+        return next((one for one in turn if not one.broken), turn[0])
+
+    def done(self) -> None:
+        """A call is over. Who made it keeps no connection: see forks."""
+        self._calls[asyncio.get_running_loop()] -= 1
+
+    async def close(self) -> None:
+        """Close the running loop's; the next call dials anew."""
+        loop = asyncio.get_running_loop()
+        self._calls.pop(loop, None)
+        for connection in self._of_loop.pop(loop, []):
+            await connection.channel.close()
+
+    def before_fork(self) -> None:
+        """Let go of what is not in use: a process is not forked well with channels open."""
+        running = asyncio._get_running_loop()
+        for loop in list(self._of_loop):
+            if loop.is_closed() or (loop is running and not self._calls[loop]):
+                del self._of_loop[loop]
+
+    def after_fork(self) -> list[object]:
+        """In the child: begin with nothing. Returns what must never be touched again."""
+        left: list[object] = [self._of_loop]
+        self._of_loop, self._calls = {}, Counter()
+        return left
+
+    def _dial(self, loop: asyncio.AbstractEventLoop) -> list[Connection]:
+        forks.check()
+        for other in [one for one in self._of_loop if one.is_closed()]:
+            self._of_loop.pop(other, None)
+            self._calls.pop(other, None)
+        self._of_loop[loop] = [self._connection(one) for one in self._orchestrators.targets]
+        return self._of_loop[loop]
+
+    def _connection(self, target: str) -> Connection:
+        channel = self._channel(target)
+        forks.opened(channel)
+        return Connection(
+            target,
+            channel,
+            generation_pb2_grpc.GenerationServiceStub(channel),
+            status_pb2_grpc.StatusServiceStub(channel),
+        )
+
+    def _channel(self, target: str) -> grpc.aio.Channel:
+        options: Options = [*channel_options(self._proxy), ("grpc.service_config", _SERVICE_CONFIG)]
+        if not self._orchestrators.tls:
+            return grpc.aio.insecure_channel(target, options=options)
+        roots = self._roots or system_roots()
+        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), options=options)
+
+
+def read_roots(path: str | os.PathLike[str] | None) -> bytes | None:
+    """Certificates of a PEM file; InvalidArgument names ca where it has none."""
+    if path is None:
+        return None
+    limit = "a file with certificates in PEM"
+    try:
+        roots = Path(path).read_bytes()
+    except (OSError, TypeError, ValueError):
+        raise InvalidArgument.of("ca", path, limit) from None
+    if b"-----BEGIN CERTIFICATE-----" not in roots:
+        raise InvalidArgument.of("ca", path, limit)
+    return roots
+
+
+def system_roots() -> bytes | None:
+    """What the system trusts, SSL_CERT_FILE heeded; None, for gRPC's own, where it has none.
+
+    Left alone gRPC for Python looks at nothing but the list that it was built with.
+    """
+    found = ssl.create_default_context().get_ca_certs(binary_form=True)
+    return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode() or None
