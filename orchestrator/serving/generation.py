@@ -160,4 +160,4 @@ class Serving:
 def _text(request: GenerateRequest, opening: Opening, tokenizer: TargetTokenizer) -> OutputText:
     """Text of one choice, at its beginning."""
     detokenizer = tokenizer.detokenizer(skip_special_tokens=request.skip_special_tokens)
-    return OutputText(opening, detokenizer, request.stop, include_stop=request.include_stop)
+    return OutputText(opening, detokenizer, tuple(request.stop), include_stop=request.include_stop)

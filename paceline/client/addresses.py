@@ -31,7 +31,7 @@ def orchestrators(address: str, field: str = "address") -> Orchestrators:
         raise InvalidArgument.of(field, address, FORM)
     text = address.strip()
     scheme, found, rest = text.partition("://")
-    if not found:
+    if not found or text.startswith("dns:"):
         return Orchestrators(_targets(text, field, address))
     if scheme.lower() not in SCHEMES:
         raise InvalidArgument.of(field, address, FORM)

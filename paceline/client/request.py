@@ -106,6 +106,12 @@ def as_wholes(field: str, value: Any) -> tuple[int, ...]:
     return tuple(as_whole(field, number) for number in numbers)
 
 
+def _lists_of_wholes(field: str, value: Any) -> tuple[tuple[int, ...], ...]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise _of_type(field, value, "a list of lists of whole numbers")
+    return tuple(as_wholes(f"{field}[{index}]", one) for index, one in enumerate(value))
+
+
 def _bias(field: str, value: Any) -> dict[int, float]:
     if not isinstance(value, Mapping):
         raise _of_type(field, value, "a mapping of token ids to numbers")
@@ -167,6 +173,7 @@ _CHECKS: dict[Any, _Check] = {
     Sequence[int]: as_wholes,
     tuple[str, ...]: _texts,
     tuple[int, ...]: as_wholes,
+    tuple[tuple[int, ...], ...]: _lists_of_wholes,
     Mapping[int, float]: _bias,
 }
 _SAMPLING = {name: _check_of(hint) for name, hint in get_type_hints(Sampling).items()}

@@ -105,7 +105,7 @@ class GenerateRequest:
     cache_salt: str = ""
     include_stop: bool = False
     skip_special_tokens: bool = True
-    bad_words: tuple[str, ...] = ()
+    bad_words: Sequence[str] = ()
     truncate_prompt_tokens: int | None = None
 
 

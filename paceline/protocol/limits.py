@@ -78,7 +78,7 @@ def _check_max_tokens(request: GenerateRequest) -> None:
         _check("max_tokens", request.max_tokens, "at least 1", request.max_tokens >= 1)
 
 
-def _check_texts(field: str, texts: tuple[str, ...], most: int, longest: int) -> None:
+def _check_texts(field: str, texts: Sequence[str], most: int, longest: int) -> None:
     """Like a prompt they are not quoted."""
     _check(f"{field}'s length", len(texts), f"at most {most} strings", len(texts) <= most)
     limit = f"from 1 to {longest} characters"
@@ -88,7 +88,7 @@ def _check_texts(field: str, texts: tuple[str, ...], most: int, longest: int) ->
         _check(f"the length of a string of {field}", length, limit, length <= longest)
 
 
-def _check_bad_words(words: tuple[str, ...]) -> None:
+def _check_bad_words(words: Sequence[str]) -> None:
     _check_texts("bad_words", words, MAX_BAD_WORDS, MAX_BAD_WORD_CHARACTERS)
     if not all(map(str.strip, words)):
         raise InvalidArgument("a string of bad_words is blank; it must be a word")
