@@ -201,4 +201,5 @@ class ScoredPrompt(OutputStream):
 
     def emit(self, timed: TimedVerdict) -> None:
         """Note that the whole prompt was computed."""
+        self.statistics.scored(timed)
         self.cached_tokens = timed.verdict.cached_tokens

@@ -63,7 +63,7 @@ class StreamStatistics:
 
     @property
     def seconds(self) -> float:
-        """From the request to the last token so far."""
+        """From the request to the last token so far, or to the end of one without any."""
         return self._last_token - self._arrived
 
     @property
@@ -92,6 +92,10 @@ class StreamStatistics:
                 self.overheads.append(_overhead(timed, wall - draft_wait))
         self._last_token = now
         self._interrupted = False
+
+    def scored(self, timed: TimedVerdict) -> None:
+        """The verdict came that ends a stream of no tokens."""
+        self._last_token = timed.arrived_seconds
 
     def result(self) -> Statistics:
         """The statistics so far."""

@@ -88,6 +88,7 @@ def as_json(result: Result) -> dict[str, Any]:
     if result.started.sampling is not None:
         shown["sampling"] = dataclasses.asdict(result.started.sampling)
     if result.prompt_logprobs:
+        shown["prompt_token_ids"] = list(result.started.prompt_token_ids)
         shown["prompt_logprobs"] = [dataclasses.asdict(one) for one in result.prompt_logprobs]
     if len(result.choices) > 1:
         shown["choices"] = [_choice(choice) for choice in result.choices]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.serving import event_buffer as module
 from orchestrator.serving.event_buffer import EventBuffer
-from orchestrator.serving.output import OutputStream
+from orchestrator.serving.output import OutputStream, ScoredPrompt
 from orchestrator.serving.text.output_text import OutputText
 from paceline.errors import ResourceExhausted, Unavailable
 from paceline.protocol.generation import Delta, Finished, FinishReason, Usage
@@ -165,6 +165,22 @@ async def test_logprobs_of_the_prompt_are_passed_on_once() -> None:
         stream.emit_prompt_logprobs(piece)
     event_buffer.end()
     assert [event async for event in event_buffer.events()] == pieces
+
+
+async def test_a_scored_prompt_ends_with_the_first_verdict_and_has_none_of_its_tokens() -> None:
+    event_buffer = EventBuffer()
+    opening = Opening("test", (1, 2), SamplingParams(), 0, 1, prompt_logprobs=0)
+    text = OutputText(opening, TOKENIZER.detokenizer(), ())
+    stream = ScoredPrompt(opening, text, 5.0, event_buffer)
+    assert stream.remaining == 1
+    assert not stream.ended
+    stream.emit(TimedVerdict(Verdict(2, (7,)), arrived_seconds=7.5))
+    stream.settle()
+    assert stream.ended
+    assert await deltas_of(event_buffer) == []
+    assert stream.generated == 0
+    assert stream.statistics.seconds == stream.finished().statistics.ttft_seconds == 2.5
+    assert stream.statistics.ttft_seconds is None
 
 
 async def test_an_error_comes_behind_what_was_emitted() -> None:

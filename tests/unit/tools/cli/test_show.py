@@ -21,7 +21,7 @@ from paceline.protocol.generation import (
     Usage,
 )
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.verdict import Origin
+from paceline.protocol.verdict import Origin, TokenLogprob, TokenLogprobs
 from paceline_tools.cli.app import main
 from paceline_tools.cli.show import as_json, show_delta
 
@@ -44,6 +44,14 @@ def test_the_sampling_that_holds_is_shown() -> None:
     started = dataclasses.replace(RESULT.started, sampling=SamplingParams(0.6, 20))
     shown = as_json(dataclasses.replace(RESULT, started=started))["sampling"]
     assert (shown["temperature"], shown["top_k"], shown["top_p"]) == (0.6, 20, 1.0)
+
+
+def test_the_scores_of_a_prompt_are_shown_with_its_tokens() -> None:
+    scores = (TokenLogprobs(-0.5, (TokenLogprob(3, -0.25, "c"),)),)
+    shown = as_json(dataclasses.replace(RESULT, prompt_logprobs=scores))
+    assert shown["prompt_token_ids"] == [1, 2]
+    best = {"token_id": 3, "logprob": -0.25, "text": "c"}
+    assert shown["prompt_logprobs"] == [{"logprob": -0.5, "top": (best,)}]
 
 
 def test_one_object_has_all_that_scripts_need() -> None:
