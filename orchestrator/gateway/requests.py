@@ -92,7 +92,13 @@ def _seed(asked: vllm.SamplingParams) -> int | None:
 
 
 def _max_tokens(asked: vllm.SamplingParams, prompt: Prompt, max_positions: int) -> int | None:
-    """The gateway does not look at prompt and max_tokens together: the output ends by length."""
-    if not asked.HasField("max_tokens") or not isinstance(prompt, tuple):
+    """The gateway does not look at prompt and max_tokens together: the output ends by length.
+
+    A text's tokens are not known here, and neither is what is kept of a prompt that is cut to fit.
+    """
+    if not asked.HasField("max_tokens"):
         return None
-    return min(asked.max_tokens, max(1, max_positions - len(prompt)))
+    prompt_tokens = len(prompt) if isinstance(prompt, tuple) else 1
+    if asked.HasField("truncate_prompt_tokens"):
+        prompt_tokens = min(prompt_tokens, max(1, asked.truncate_prompt_tokens))
+    return min(asked.max_tokens, max(1, max_positions - prompt_tokens))

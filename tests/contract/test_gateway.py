@@ -141,6 +141,34 @@ async def test_what_a_gateway_leaves_neutral_or_clamps_is_taken_so(door: Door) -
     assert first == second != clamped
 
 
+async def test_a_prompt_that_is_cut_leaves_room_for_what_is_asked(door: Door) -> None:
+    """Longer than all of the model's positions, to a number of tokens or to what fits."""
+    stub, client, _ = door
+    positions = (await client.models())[0].max_positions
+    prompt = PROMPT * positions
+    for truncation, kept in ((7, 7), (-1, positions - TOKENS)):
+        request = asked(
+            ids=prompt, temperature=0.0, ignore_eos=True, truncate_prompt_tokens=truncation
+        )
+        _, [complete] = await answers(stub, request)
+        expected = GenerateRequest(
+            prompt[-kept:],
+            sampling=SamplingParams(temperature=0.0),
+            max_tokens=TOKENS,
+            ignore_eos=True,
+        )
+        assert tuple(complete.output_ids) == (await client.generate(expected).result()).token_ids
+        assert (complete.prompt_tokens, complete.completion_tokens) == (kept, TOKENS)
+
+
+async def test_a_prompt_of_text_has_as_many_tokens_as_are_asked_for(door: Door) -> None:
+    stub, _, _ = door
+    request = asked(temperature=0.0, ignore_eos=True)
+    request.text = "hello"
+    _, [complete] = await answers(stub, request)
+    assert complete.completion_tokens == TOKENS
+
+
 async def test_max_tokens_beyond_the_models_positions_ends_by_length(door: Door) -> None:
     stub, client, _ = door
     positions = (await client.models())[0].max_positions
