@@ -57,7 +57,7 @@ class Deployment:
         async def ready() -> None:
             await answers(PORT, drafts=0)
 
-        async with running(commands, ready, self._console, show_logs=False), self.client:
+        async with running(commands, ready), self.client:
             yield
 
     @contextlib.asynccontextmanager
@@ -68,7 +68,7 @@ class Deployment:
         async def ready() -> None:
             await answers(PORT, drafts=1)
 
-        async with running({"draft": command}, ready, self._console, show_logs=False):
+        async with running({"draft": command}, ready):
             yield
 
     async def sample(self, prompt: Prompt, mode: Speculation) -> Sample:

@@ -29,7 +29,8 @@ from paceline.client import Client, Result
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
-from paceline_tools.cli.up import Up, up_running
+from paceline_tools.cli.up_options import UpOptions
+from paceline_tools.cli.up_servers import up_running
 
 TEMPERATURES = (0.0, 0.8)
 PROMPTS = Path(paceline_tools.bench.__file__).parent / "prompts.jsonl"
@@ -98,10 +99,10 @@ def _tasks(path: Path) -> Iterator[tuple[int, str, str, float]]:
             yield seed, prompt["kind"], prompt["prompt"], temperature
 
 
-def _up(options: argparse.Namespace) -> Up:
-    return Up(
-        target=options.target,
-        draft=options.draft,
+def _up(options: argparse.Namespace) -> UpOptions:
+    return UpOptions(
+        target=[options.target],
+        draft=[options.draft],
         draft_length=options.draft_length,
         port=options.port,
     )
@@ -110,7 +111,7 @@ def _up(options: argparse.Namespace) -> Up:
 async def _compare_contexts(options: argparse.Namespace) -> list[exact_contexts.Row]:
     console, up = Console(stderr=True), _up(options)
     async with (
-        up_running(up, console, show_logs=False),
+        up_running(up),
         Client(f"127.0.0.1:{up.port}") as client,
     ):
         with Progress(console=console) as progress:
@@ -122,7 +123,7 @@ async def _compare(
 ) -> None:
     console, up = Console(stderr=True), _up(options)
     async with (
-        up_running(up, console, show_logs=False),
+        up_running(up),
         Client(f"127.0.0.1:{up.port}") as client,
     ):
         await _generate(client, "warm up", 0.0, 0, 16, Speculation.FORCE)

@@ -151,7 +151,7 @@ async def served(folder: Path, console: Console) -> AsyncIterator[None]:
     async def ready() -> None:
         await answers(PORT, drafts=0)
 
-    async with running(commands, ready, console, show_logs=False):
+    async with running(commands, ready):
         yield
 
 
@@ -163,7 +163,7 @@ async def drafted(model: str, folder: Path, console: Console) -> AsyncIterator[N
     async def ready() -> None:
         await answers(PORT, drafts=1)
 
-    async with running({"draft": command}, ready, console, show_logs=False):
+    async with running({"draft": command}, ready):
         yield
 
 

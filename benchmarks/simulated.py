@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 
 from paceline.client import Client, Result
 from paceline.protocol.generation import GenerateRequest, Speculation
@@ -72,7 +71,7 @@ async def deployed(
             await answers(PORT, drafts=1)
 
         wire = delayed(sockets / "wire", sockets / "draft", round_trip_seconds)
-        servers = running(commands, ready, Console(stderr=True), show_logs=False)
+        servers = running(commands, ready)
         async with wire, servers as started, Client(f"127.0.0.1:{PORT}") as client:
             pids = {process.name: process.process.pid for process in started.processes}
             yield Deployment(client, psutil.Process(pids["orchestrator"]))

@@ -19,7 +19,8 @@ from paceline.client import Client
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 from paceline_tools.bench.samples import PROMPTS, Prompt, read_prompts
-from paceline_tools.cli.up import Up, up_running
+from paceline_tools.cli.up_options import UpOptions
+from paceline_tools.cli.up_servers import up_running
 
 mpl.use("Agg")
 
@@ -44,15 +45,15 @@ async def measure(options: argparse.Namespace, console: Console) -> list[Output]
     """All outputs, in order."""
     prompts = read_prompts(PROMPTS)
     turns = [one for kind in TURNS for one in prompts if one.kind == kind]
-    up = Up(
-        target=options.target,
-        draft=options.draft,
+    up = UpOptions(
+        target=[options.target],
+        draft=[options.draft],
         drafter="model",
         port=PORT,
         log_level="warning",
     )
     async with (
-        up_running(up, console, show_logs=False),
+        up_running(up),
         Client(f"127.0.0.1:{PORT}") as client,
     ):
         with Progress(console=console, transient=True) as progress:

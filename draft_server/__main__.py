@@ -1,5 +1,7 @@
 """python -m draft_server."""
 
+from paceline import interrupts  # noqa: F401  # isort: skip  before what takes long
+
 from prometheus_client import CollectorRegistry
 
 from draft_server.drafters.registry import DRAFTERS

@@ -1,5 +1,7 @@
 """python -m orchestrator."""
 
+from paceline import interrupts  # noqa: F401  # isort: skip  before what takes long
+
 import asyncio
 
 from prometheus_client import CollectorRegistry

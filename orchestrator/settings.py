@@ -36,6 +36,11 @@ MOST_DEADLINE_SECONDS = 86400.0
 _POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
+def is_pool_name(text: str) -> bool:
+    """Whether a pool can be called so."""
+    return _POOL_NAME.fullmatch(text) is not None
+
+
 def _split(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]

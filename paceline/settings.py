@@ -41,6 +41,10 @@ def _host(value: str) -> str:
     return value
 
 
+Host = Annotated[str, AfterValidator(_host)]
+"""Where to listen."""
+
+
 class ServerSettings(BaseSettings):
     """What all servers can be told."""
 
@@ -56,7 +60,7 @@ class ServerSettings(BaseSettings):
     examples: ClassVar[tuple[str, ...]] = ()
     """Command lines, for --help."""
 
-    host: Annotated[str, AfterValidator(_host)] = Field(
+    host: Host = Field(
         "0.0.0.0",  # noqa: S104  servers in containers are reached from outside
         description="Address to listen on, for calls, health and metrics.",
     )

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.text import Text
 
+from paceline.addresses import join
 from paceline.client import Client
 from paceline.errors import Unavailable
-from paceline_tools.terminal import plain
+from paceline_tools.server_log import ServerLog, parsed
 
 READY_SECONDS = 600.0
 """Loading a model, converting it before perhaps, takes this long at most."""
@@ -28,78 +28,116 @@ to leave the cores to the model whose turn is next."""
 GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
 """gRPC reads and writes on the thread that polls, without handing over to a pool of its own: a
 sixth less CPU time a round. It is read when gRPC is loaded, so it has to come from outside."""
-_COLORS = {"target": "cyan", "draft": "magenta", "orchestrator": "green"}
+
+
+Serves = Callable[[set[str]], bool]
+"""Whether servers of these names are enough to go on with."""
 
 
 @dataclass
 class Process:
-    """One server as a process, its log lines prefixed with its name."""
+    """One server as a process, and what it said last."""
 
     name: str
     process: asyncio.subprocess.Process
-    console: Console
-    show_logs: bool
+    log: ServerLog
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+    reason: str = ""
 
-    async def follow(self) -> None:
-        """Pass its log on until it ends; raises Unavailable saying how it ended."""
+    async def follow(self) -> str:
+        """Pass its log on until it ends; returns how it ended."""
         if self.process.stderr is None:
             raise Unavailable(f"the {self.name} has no log")
-        async for line in self.process.stderr:
-            text = line.decode(errors="replace").rstrip()
-            self.last_lines.append(text)
-            if self.show_logs:
-                color = _COLORS[self.name.partition(" ")[0]]
-                named = Text.assemble((f"{self.name:>12}", color), " ", plain(text))
-                self.console.print(named, soft_wrap=True)
-        code = await self.process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        async for line in _lines(self.process.stderr):
+            self.last_lines.append(line)
+            self.log.server_line(self.name, line)
+            event = parsed(line)
+            if event.get("event") in {"stopped", "bad setting"} and event.get("reason"):
+                self.reason = str(event["reason"])
+        self.log.finish(self.name)
+        return self._how(await self.process.wait())
+
+    def _how(self, code: int) -> str:
+        if self.reason:
+            return f"the {self.name} stopped: {self.reason}"
+        how = f"exited with {code}"
+        if code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL:
+            how += ", perhaps as memory ran out"
         log = "\n  ".join(self.last_lines)
-        raise Unavailable(f"the {self.name} {how}; its last words:\n  {log}")
+        return f"the {self.name} {how}; its last words:\n  {log}"
 
     async def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL after STOP_SECONDS."""
         await end(self.process)
 
 
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Lines; of one longer than LINE_BYTES only that it was."""
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            yield f"a line of more than {LINE_BYTES} bytes"
+            continue
+        if not line:
+            return
+        yield line.decode(errors="replace").rstrip()
+
+
 @dataclass
 class Servers:
-    """The processes that run."""
+    """The processes that run. serves: whether those left are enough; ended: how others ended."""
 
     processes: list[Process]
-    followers: list[asyncio.Task[None]]
+    followers: dict[str, asyncio.Task[str]]
+    serves: Serves
+    ended: dict[str, str] = field(default_factory=dict)
 
     async def died(self) -> None:
-        """Wait until one of them ends; raises Unavailable saying which and why."""
-        done, _ = await asyncio.wait(self.followers, return_when=asyncio.FIRST_COMPLETED)
-        for follower in done:
-            follower.result()
+        """Wait until too few are left; raises Unavailable saying which ended and why."""
+        while self._enough():
+            running = [one for name, one in self.followers.items() if name not in self.ended]
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for name, follower in self.followers.items():
+                if follower.done() and name not in self.ended:
+                    self.ended[name] = follower.result()
+        raise Unavailable(list(self.ended.values())[-1])
+
+    def _enough(self) -> bool:
+        return self.serves(self.followers.keys() - self.ended.keys())
 
 
 @contextlib.asynccontextmanager
 async def running(
     commands: dict[str, list[str]],
     ready: Callable[[], Awaitable[None]],
-    console: Console,
+    log: ServerLog | None = None,
     *,
-    show_logs: bool,
+    serves: Serves | None = None,
 ) -> AsyncIterator[Servers]:
     """Servers by name, ready; stopped when the context is left.
 
-    commands: the arguments of each, for Python. ready: waits until all are. Raises
-    Unavailable when one of them ends before, and SystemExit, once they are stopped, on a signal
+    commands: the arguments of each, for Python. ready: waits until all are. log: where they log;
+    nowhere unless given. serves: whether some are enough; all are needed unless given. Raises
+    Unavailable when too few are left before, and SystemExit, once they are stopped, on a signal
     that would have ended this process.
     """
-    servers = Servers([], [])
+    log = log or ServerLog(Console(stderr=True), "none")
+    servers = Servers([], {}, serves or (lambda names: names == commands.keys()))
     with _ending_in_order():
         try:
             for name, arguments in commands.items():
                 process = await _start(arguments)
-                servers.processes.append(Process(name, process, console, show_logs))
-            servers.followers = [asyncio.create_task(one.follow()) for one in servers.processes]
+                servers.processes.append(Process(name, process, log))
+            servers.followers = {
+                one.name: asyncio.create_task(one.follow()) for one in servers.processes
+            }
             await ready_or_died(ready(), servers.died(), "the servers were", READY_SECONDS)
             yield servers
         finally:
+            log.close()
             await _stop(servers)
 
 
@@ -133,15 +171,15 @@ def _ending_in_order() -> Iterator[None]:
 
 
 async def _stop(servers: Servers) -> None:
-    for follower in servers.followers:
-        follower.cancel()
     await asyncio.gather(*(process.stop() for process in servers.processes))
-    await asyncio.gather(*servers.followers, return_exceptions=True)
+    for follower in servers.followers.values():
+        follower.cancel()
+    await asyncio.gather(*servers.followers.values(), return_exceptions=True)
 
 
-async def answers(port: int, *, drafts: int) -> None:
+async def answers(port: int, *, drafts: int, host: str = "127.0.0.1") -> None:
     """Wait until the orchestrator at `port` has a target, and at least so many drafts for it."""
-    async with Client(f"127.0.0.1:{port}") as client:
+    async with Client(join(host, port)) as client:
         while True:
             with contextlib.suppress(Unavailable):
                 if any(model.drafts >= drafts for model in await client.models()):

@@ -25,8 +25,16 @@ def orchestrator_command(
     port: int, target: Path, draft: Path | None, draft_length: int, flags: Sequence[str]
 ) -> list[str]:
     """Arguments, for Python, of an orchestrator between servers on sockets."""
-    drafts = f"unix:{draft}" if draft else ""
+    drafts = [f"unix:{draft}"] if draft else []
+    lengths = (f"--draft-length={draft_length}", *flags)
+    return orchestrator_of(port, [f"unix:{target}"], drafts, lengths)
+
+
+def orchestrator_of(
+    port: int, targets: Sequence[str], drafts: Sequence[str], flags: Sequence[str]
+) -> list[str]:
+    """Arguments, for Python, of an orchestrator. drafts: ADDRESS, or POOL=ADDRESS."""
     return [
-        *("-m", "orchestrator", f"--port={port}", f"--target=unix:{target}"),
-        *(f"--draft={drafts}", f"--draft-length={draft_length}", *flags),
+        *("-m", "orchestrator", f"--port={port}", f"--target={','.join(targets)}"),
+        *(f"--draft={','.join(drafts)}", *flags),
     ]

@@ -1,5 +1,7 @@
 """python -m target_server."""
 
+from paceline import interrupts  # noqa: F401  # isort: skip  before what takes long
+
 from paceline.engine.start import start
 from paceline.engine_server.process import run_engine_process
 from paceline.settings import parse

@@ -1,9 +1,10 @@
 """Settings of a server that owns a model."""
 
 import os
-from typing import ClassVar, Literal
+import re
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from paceline.engine.core.waiting import WaitingLimits
@@ -14,6 +15,23 @@ MOST_THREADS = 4096
 """As many as the largest machines have, and more than torch starts without falling over."""
 MOST_KV = 2**40
 """Tokens of KV; more than any machine has room for."""
+
+RESERVE_TOKENS = 4096
+LEAST_KV = PAGE_TOKENS * (RESERVE_TOKENS // PAGE_TOKENS + 1)
+"""Tokens of KV that leave a page beyond the default reserve."""
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
+
+
+def _device(value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise PydanticCustomError(
+            "device", "it must be cpu, cuda, mps or xpu, or one by number, as cuda:1"
+        )
+    return value
+
+
+Device = Annotated[str, AfterValidator(_device)]
+"""A device as torch names it."""
 
 
 class EngineSettings(ServerSettings):
@@ -36,7 +54,7 @@ class EngineSettings(ServerSettings):
         "bf16",
         description="Weights of the linear layers, with bfloat16: as they are, or in 8 or 4 bits.",
     )
-    device: str = Field("cpu", description="Device of the model, as torch names it.")
+    device: Device = Field("cpu", description="Device of the model, as torch names it.")
     threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,

@@ -1,6 +1,16 @@
-"""python -m paceline_tools.cli."""
+"""python -m paceline_tools.cli, and the paceline command."""
 
-from paceline_tools.cli.app import main
+from paceline import interrupts
+
+
+def main() -> None:
+    """Run the command."""
+    interrupts.end_at_once()
+    from paceline_tools.cli import app  # takes a while, and can be interrupted
+
+    interrupts.raise_again()
+    app.main()
+
 
 if __name__ == "__main__":
     main()

@@ -163,7 +163,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
                         wire = delayed(listen, draft, server.delay_seconds)
                         await stack.enter_async_context(wire)
                 commands = self._commands(sockets)
-                await stack.enter_async_context(running(commands, ready, console, show_logs=False))
+                await stack.enter_async_context(running(commands, ready))
                 clients = [
                     await stack.enter_async_context(Client(f"127.0.0.1:{server.port}"))
                     for server in servers

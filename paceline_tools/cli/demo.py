@@ -16,7 +16,8 @@ from paceline_tools.bench.variants import SEED
 from paceline_tools.cli.flags import MOST_TOKENS
 from paceline_tools.cli.pull import pull
 from paceline_tools.cli.show import legend, show_delta, statistics
-from paceline_tools.cli.up import Up, up_running
+from paceline_tools.cli.up_options import UpOptions
+from paceline_tools.cli.up_servers import up_running
 from paceline_tools.terminal import console
 
 PROMPTS = {
@@ -48,13 +49,16 @@ class Demo(BaseModel):
         asyncio.run(self._run(output))
 
     async def _run(self, console: Console) -> None:
-        up = Up(
-            target=self.target, draft=self.draft, draft_length=self.draft_length, port=self.port
+        up = UpOptions(
+            target=[self.target],
+            draft=[self.draft],
+            draft_length=self.draft_length,
+            port=self.port,
         )
         status = console.status("starting draft, target and orchestrator")
         status.start()
         async with (
-            up_running(up, console, show_logs=False),
+            up_running(up),
             Client(f"127.0.0.1:{up.port}") as client,
         ):
             status.stop()

@@ -42,14 +42,15 @@ def parse_candidates(parts: Iterable[str]) -> list[DraftCandidate]:
             specs[-1] += f",{part}"
         else:
             specs.append(part)
-    found = [_parse(spec) for spec in specs]
+    found = [parse_candidate(spec) for spec in specs]
     for name in (one.name for one in found):
         if sum(one.name == name for one in found) > 1:
             raise InvalidArgument.of("--candidate", name, "a name that no other candidate has")
     return found
 
 
-def _parse(text: str) -> DraftCandidate:
+def parse_candidate(text: str, flag: str = "--candidate") -> DraftCandidate:
+    """A candidate; InvalidArgument, naming the flag, where it is none."""
     named = _NAME.fullmatch(text)
     name, spec = named.groups() if named else ("", text)
     if spec in _WITHOUT_MODEL:
@@ -59,7 +60,7 @@ def _parse(text: str) -> DraftCandidate:
     weights = last if last in WEIGHTS else "int4"
     model = before if last in WEIGHTS else model
     if not model:
-        raise InvalidArgument.of("--candidate", text, GRAMMAR)
+        raise InvalidArgument.of(flag, text, GRAMMAR)
     return DraftCandidate(name or _name_of(spec), drafter, model, weights)
 
 

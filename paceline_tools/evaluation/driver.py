@@ -289,7 +289,7 @@ class _Driver:
         async def ready() -> None:
             await answers(port, drafts=int(draft is not None))
 
-        servers = started("orchestrator", command, ready, self.console)
+        servers = started("orchestrator", command, ready)
         async with servers, Client(f"127.0.0.1:{port}") as client:
             yield client
 
@@ -305,7 +305,7 @@ class _Driver:
                 await replica.poll()
 
         loading = self.progress.add_task(f"{what}: loading", total=None)
-        async with started(name, command, ready, self.console):
+        async with started(name, command, ready):
             self.progress.remove_task(loading)
             try:
                 yield replica

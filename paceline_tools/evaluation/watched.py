@@ -6,8 +6,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
-from rich.console import Console
-
 from paceline.errors import DeadlineExceeded, PacelineError, Unavailable
 from paceline_tools.local_servers import running
 
@@ -18,7 +16,7 @@ _LOG = "; its last words:"
 
 @contextlib.asynccontextmanager
 async def started(
-    name: str, command: list[str], ready: Callable[[], Awaitable[None]], console: Console
+    name: str, command: list[str], ready: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[None]:
     """A server, ready. The context is left when it ends.
 
@@ -26,7 +24,7 @@ async def started(
     """
     try:
         async with (
-            running({name: command}, ready, console, show_logs=False) as servers,
+            running({name: command}, ready) as servers,
             _left_when(servers.died()) as died,
         ):
             try:

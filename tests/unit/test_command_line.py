@@ -1,5 +1,6 @@
 """Command lines: what --help shows, and what is said of one that cannot be right."""
 
+import json
 import shlex
 from typing import Any
 
@@ -148,5 +149,4 @@ def test_what_cannot_be_right_of_a_server_is_one_line(
     with pytest.raises(SystemExit) as ended:
         parse(kind, arguments)
     assert ended.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert json.loads(capsys.readouterr().err)["reason"] == message

@@ -1,15 +1,15 @@
 """Which folder a model's name stands for, made where it is not there yet."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from paceline.catalog import CATALOG, CONVERTER, is_current, is_model, model_folder
+from paceline.catalog import CATALOG, is_current, is_model, model_folder
 from paceline.errors import FailedPrecondition, in_a_line
 from paceline.model_files.check import check_model, check_path
-from paceline.model_files.gguf_header import PART, bf16_bytes
+from paceline.model_files.converted import converted_folder
+from paceline.model_files.gguf_header import bf16_bytes
 from paceline.model_files.hub import fetch
 from paceline.model_files.names import find
 from paceline.model_files.room import check_room
@@ -79,19 +79,7 @@ def _fetched(model: str) -> Path:
 
 def _converted(gguf: Path, say: Say) -> Path:
     """The folder made of a GGUF file, made now if the file is new or has changed."""
-    states = [(part.name, part.stat()) for part in _parts(gguf)]
-    files = [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
-    key = f"{CONVERTER} {gguf.parent.resolve()} {files}"
-    folder = model_folder(f"{gguf.stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}")
+    folder = converted_folder(gguf)
     if not is_model(folder):
         convert(gguf, folder, say)
     return folder
-
-
-def _parts(gguf: Path) -> list[Path]:
-    """The file, or all parts that are here of the split model it belongs to."""
-    match = PART.fullmatch(gguf.name)
-    if match is None:
-        return [gguf]
-    names = (f"{match[1]}-{n:05}-of-{match[3]}.gguf" for n in range(1, int(match[3]) + 1))
-    return [path for name in names if (path := gguf.with_name(name)).is_file()]

@@ -1,0 +1,187 @@
+"""The servers of `paceline up` on this machine: planned, checked, started, told of."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from draft_server.drafters.registry import DRAFTERS
+from draft_server.settings import DraftSettings
+from orchestrator.settings import OrchestratorSettings
+from paceline.addresses import ANY_IPV4, join
+from paceline.client import Client
+from paceline.environment import unknown_variables, variables
+from paceline.errors import PacelineError, Unavailable
+from paceline.settings import HEALTH_PORTS, METRICS_PORTS
+from paceline_tools.cli.up_options import UpOptions
+from paceline_tools.draft_watch import DraftWatch
+from paceline_tools.local_plan import (
+    PlannedDraft,
+    PlannedTarget,
+    labels,
+    plan_drafts,
+    plan_targets,
+)
+from paceline_tools.local_servers import Servers, answers, running
+from paceline_tools.server_commands import draft_command, orchestrator_of, target_command
+from paceline_tools.server_log import ServerLog
+from paceline_tools.start_checks import check_home, check_models, check_ports, check_writable
+from paceline_tools.terminal import console
+from target_server.settings import TargetSettings
+
+ASK_SECONDS = 0.3
+"""Whether drafts are used is asked this often, until it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The servers of one `up`, by how they are called on the screen."""
+
+    targets: dict[str, PlannedTarget]
+    drafts: dict[str, PlannedDraft]
+
+    @classmethod
+    def of(cls, up: UpOptions) -> "Plan":
+        """Raises InvalidArgument for flags that do not fit together."""
+        targets = plan_targets(up.target, up.model_name)
+        drafts = plan_drafts(up.draft, up.drafter, up.draft_weights) if up.draft_length else []
+        names = labels("target", [one.served_as for one in targets])
+        pools = labels("draft", [one.pool for one in drafts])
+        return cls(dict(zip(names, targets, strict=True)), dict(zip(pools, drafts, strict=True)))
+
+    @property
+    def names(self) -> list[str]:
+        """Of all servers, in the order of their ports."""
+        return ["orchestrator", *self.targets, *self.drafts]
+
+    @property
+    def pools(self) -> dict[str, list[str]]:
+        """Names of drafts by their pool."""
+        pools: dict[str, list[str]] = {}
+        for name, one in self.drafts.items():
+            pools.setdefault(one.pool, []).append(name)
+        return pools
+
+    def serves(self, names: set[str]) -> bool:
+        """Whether these can answer a client."""
+        return "orchestrator" in names and bool(names & self.targets.keys())
+
+
+def check(up: UpOptions) -> Plan:
+    """What is to be started; raises what is wrong with it, before anything is."""
+    plan = Plan.of(up)
+    check_home()
+    drafts = [one.model for one in plan.drafts.values() if DRAFTERS[one.drafter].needs_model]
+    check_models([*(one.model for one in plan.targets.values()), *drafts])
+    ports = {up.port: ""}
+    for at, name in enumerate(plan.names):
+        ports[up.port + HEALTH_PORTS + at] = f"health of the {name}"
+        ports[up.port + METRICS_PORTS + at] = f"metrics of the {name}"
+    check_ports(up.host, ports, "--port, which moves all ports")
+    check_writable(Path(tempfile.gettempdir()), "sockets are put", "TMPDIR")
+    return plan
+
+
+@contextlib.asynccontextmanager
+async def up_running(
+    up: UpOptions, log: ServerLog | None = None, *, drafts: bool = True
+) -> AsyncIterator[Servers]:
+    """The servers, ready; stopped when the context is left. Raises as `check` and `running` do.
+
+    drafts: ready is only what drafts too; raises Unavailable saying why one does not.
+    """
+    plan, log = check(up), log or ServerLog(console(stderr=True), "none")
+    for unknown in unknown_variables(
+        variables(OrchestratorSettings, TargetSettings, DraftSettings)
+    ):
+        log.say(f"{unknown}", style="yellow", level="warning")
+    with tempfile.TemporaryDirectory(prefix="paceline-") as folder:
+        commands = _commands(up, plan, Path(folder))
+        log.addresses = {f"unix:{folder}/{at}": name for at, name in enumerate(plan.names)}
+
+        async def ready() -> None:
+            await answers(up.port, drafts=0, host=up.host)
+
+        async with running(commands, ready, log, serves=plan.serves) as servers:
+            if drafts:
+                await _have_drafts(up, servers, plan)
+            yield servers
+
+
+async def tell_of_drafts(up: UpOptions, servers: Servers, log: ServerLog) -> None:
+    """Say of each draft once whether it is used, and why not."""
+    watch = DraftWatch(Plan.of(up).pools)
+    async with Client(_address(up)) as client:
+        while not watch.done:
+            with contextlib.suppress(PacelineError):
+                drafts = max((one.drafts for one in await client.models()), default=0)
+                for news in watch.look(await client.status(), drafts, servers.ended):
+                    style, level = ("", "info") if news.used else ("yellow", "warning")
+                    log.say(news.text, style=style, level=level)
+            await asyncio.sleep(ASK_SECONDS)
+
+
+async def _have_drafts(up: UpOptions, servers: Servers, plan: Plan) -> None:
+    """Wait until all drafts are used; raises Unavailable for one that is not."""
+    watch = DraftWatch(plan.pools)
+    dying = asyncio.create_task(servers.died())
+    try:
+        async with Client(_address(up)) as client:
+            while not watch.done:
+                drafts = max((one.drafts for one in await client.models()), default=0)
+                for news in watch.look(await client.status(), drafts, servers.ended):
+                    if not news.used:
+                        raise Unavailable(news.text)
+                await asyncio.wait({dying}, timeout=ASK_SECONDS)
+                if dying.done():
+                    await dying
+    finally:
+        dying.cancel()
+        await asyncio.gather(dying, return_exceptions=True)
+
+
+def _address(up: UpOptions) -> str:
+    return join("127.0.0.1" if up.host == ANY_IPV4 else up.host, up.port)
+
+
+def _commands(up: UpOptions, plan: Plan, folder: Path) -> dict[str, list[str]]:
+    """Arguments of each server; drafts and targets listen on unix sockets."""
+    numbers = [f"--threads={up.threads}", f"--dtype={up.dtype}", f"--device={up.device}"]
+    numbers += [f"--kv-tokens={up.kv_tokens}"]
+    at = {name: index for index, name in enumerate(plan.names)}
+    commands = {}
+    for name, target in plan.targets.items():
+        named = [f"--model-name={target.served_as}"] if target.served_as else []
+        flags = [*numbers, *named, *_common(up, at[name])]
+        commands[name] = target_command(target.model, folder / str(at[name]), flags)
+    for name, draft in plan.drafts.items():
+        flags = [*numbers, f"--weights={draft.weights}", *_common(up, at[name])]
+        socket = folder / str(at[name])
+        commands[name] = draft_command(draft.model, draft.drafter, socket, flags)
+    targets = [f"unix:{folder / str(at[name])}" for name in plan.targets]
+    drafts = [f"{one.pool}=unix:{folder / str(at[name])}" for name, one in plan.drafts.items()]
+    lengths = [f"--draft-length={up.draft_length}", *_max_length(up)]
+    commands["orchestrator"] = orchestrator_of(
+        up.port, targets, drafts, [*lengths, *_common(up, 0)]
+    )
+    return commands
+
+
+def _max_length(up: UpOptions) -> list[str]:
+    """Where it is given: the default is no limit to a longer --draft-length."""
+    given = "max_draft_length" in up.model_fields_set
+    return [f"--max-draft-length={up.max_draft_length}"] if given else []
+
+
+def _common(up: UpOptions, at: int) -> list[str]:
+    """Flags of every server. at: its place among them."""
+    return [
+        f"--health-port={up.port + HEALTH_PORTS + at}",
+        f"--metrics-port={up.port + METRICS_PORTS + at}",
+        f"--host={up.host}",
+        "--drain-seconds=5",
+        f"--log-level={up.log_level}",
+        "--log-format=json",
+    ]

@@ -1,0 +1,85 @@
+"""What can be known to be wrong before servers are started: in milliseconds, and without torch."""
+
+import importlib.util
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from paceline.catalog import home, is_model
+from paceline.engine.simulated import SimulatedModel, is_simulated
+from paceline.errors import FailedPrecondition
+from paceline.model_files.check import check_model
+from paceline.model_files.converted import converted_folder
+from paceline.model_files.gguf_header import bf16_bytes
+from paceline.model_files.room import check_room
+from paceline.ports import check_port
+
+_HUB_FOLDERS = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+
+
+def check_models(models: Iterable[str]) -> None:
+    """Raise what is wrong with the first of these that cannot be served; see check_model."""
+    for model in dict.fromkeys(models):
+        if is_simulated(model):
+            SimulatedModel.parse(model)
+        else:
+            _check_files(model)
+
+
+def _check_files(model: str) -> None:
+    found = check_model(model)
+    if importlib.util.find_spec("torch") is None:
+        what = "models need the engine extra, and torch is not installed"
+        raise FailedPrecondition(f"{what}; run: pip install 'paceline[engine]'")
+    if found is None:
+        _check_hub_cache(model)
+    elif found.is_file():
+        _check_room(found)
+
+
+def _check_hub_cache(hub_id: str) -> None:
+    """Raise FailedPrecondition where a model that is not here yet could not be kept."""
+    hub = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "hub"
+    named = [os.environ[name] for name in _HUB_FOLDERS if os.environ.get(name)]
+    folder = Path(named[0]) if named else hub
+    if not (folder / f"models--{hub_id.partition('@')[0].replace('/', '--')}").is_dir():
+        check_writable(folder, f"{hub_id} is downloaded", "HF_HOME")
+
+
+def _check_room(gguf: Path) -> None:
+    """Raise FailedPrecondition or ResourceExhausted where what is made of it cannot be kept."""
+    folder = converted_folder(gguf)
+    if is_model(folder):
+        return
+    check_writable(folder.parent, f"{gguf.name} is converted", "PACELINE_HOME")
+    check_room(folder, bf16_bytes(gguf), str(gguf), "PACELINE_HOME")
+
+
+def check_writable(folder: Path, what: str, variable: str) -> None:
+    """Raise FailedPrecondition where nothing can be made in `folder`, which need not be there."""
+    found = _existing(folder)
+    if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
+        raise FailedPrecondition(
+            f"{what} into {folder}, and {found} cannot be written to; name another folder by "
+            f"{variable}"
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest of it and its parents that is there."""
+    there = (one for one in (folder, *folder.absolute().parents) if one.exists())
+    return next(there, folder)
+
+
+def check_ports(host: str, ports: Mapping[int, str], setting: str) -> None:
+    """Raise what hinders listening on any of these. ports: what each is for."""
+    for port, purpose in ports.items():
+        check_port(host, port, setting, purpose=purpose)
+
+
+def check_home() -> None:
+    """Raise FailedPrecondition where the folder of models is none, or cannot be read."""
+    folder = home()
+    if folder.exists() and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
+        what = f"models are kept in {folder}, which is no folder that can be read"
+        raise FailedPrecondition(f"{what}; name another one by PACELINE_HOME")

@@ -1,0 +1,88 @@
+"""What is wrong is said before anything is started."""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paceline.errors import FailedPrecondition, ResourceExhausted
+from paceline_tools import start_checks
+from paceline_tools.start_checks import check_home, check_models, check_writable
+
+
+def said(call: Any, *arguments: Any) -> str:
+    with pytest.raises(FailedPrecondition) as raised:
+        call(*arguments)
+    return str(raised.value)
+
+
+def test_a_folder_of_models_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("PACELINE_HOME", str(file))
+    assert said(check_home) == (
+        f"models are kept in {file}, which is no folder that can be read; name another one by "
+        "PACELINE_HOME"
+    )
+    monkeypatch.setenv("PACELINE_HOME", str(tmp_path / "new"))
+    check_home()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "new" / "newer", "x is kept", "Y")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert said(check_writable, tmp_path / "new", "x is kept", "Y") == (
+        f"x is kept into {tmp_path / 'new'}, and {tmp_path} cannot be written to; name another "
+        "folder by Y"
+    )
+
+
+def test_models_without_torch_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(start_checks, "check_model", lambda _: tmp_path)
+    check_models(["simulated"])
+    assert said(check_models, ["m"]) == (
+        "models need the engine extra, and torch is not installed; run: pip install "
+        "'paceline[engine]'"
+    )
+
+
+def test_a_disk_without_room_for_a_converted_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf = tmp_path / "model.gguf"
+    gguf.touch()
+    monkeypatch.setenv("PACELINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(start_checks, "check_model", lambda _: gguf)
+    monkeypatch.setattr(start_checks, "bf16_bytes", lambda _: 10**9)
+    free = shutil.disk_usage(tmp_path)._replace(free=10**8)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(ResourceExhausted) as raised:
+        check_models(["m"])
+    assert str(raised.value).startswith(f"{gguf} needs 1.1 GB at {tmp_path / 'home' / 'models'}")
+    assert str(raised.value).endswith("or name a folder on another disk with PACELINE_HOME")
+
+
+def test_a_hub_model_that_cannot_be_kept_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    check_models(["org/model"])
+    monkeypatch.setenv("HF_HOME", str(file))
+    assert said(check_models, ["org/model"]) == (
+        f"org/model is downloaded into {file / 'hub'}, and {file} cannot be written to; name "
+        "another folder by HF_HOME"
+    )
