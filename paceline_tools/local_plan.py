@@ -8,6 +8,7 @@ from typing import Literal
 
 from draft_server.drafters.registry import DRAFTERS, MODEL, DrafterName
 from orchestrator.settings import DEFAULT_POOL, is_pool_name
+from paceline.engine.simulated import PREFIX, is_simulated
 from paceline.errors import InvalidArgument
 from paceline_tools.evaluation.candidates import WEIGHTS, Weights, parse_candidate
 
@@ -38,7 +39,7 @@ def plan_targets(specs: Sequence[str], model_name: str) -> list[PlannedTarget]:
     targets = [_target(spec, model_name) for spec in specs]
     models: dict[str, str] = {}
     for one in targets:
-        name = one.served_as or Path(one.model).name.partition(":")[0]
+        name = one.served_as or (PREFIX if is_simulated(one.model) else Path(one.model).name)
         if models.setdefault(name, one.model) != one.model:
             limit = f"named: two models are called {name!r}; give --target NAME=MODEL"
             raise InvalidArgument.of("--target", one.model, limit)
