@@ -14,6 +14,7 @@ from paceline_tools.cli.app import Paceline
 from paceline_tools.cli.as_typed import as_typed
 from paceline_tools.cli.evaluate import SETTING_WIDTH, Evaluate
 from paceline_tools.cli.evaluate import shown as shown_setting
+from paceline_tools.cli.flags import taken_as_typed
 from paceline_tools.cli.up import Up
 from paceline_tools.evaluation.candidates import DraftCandidate
 from paceline_tools.evaluation.setting import Setting, target_alone, with_draft
@@ -26,15 +27,15 @@ SETTING = with_draft(TARGET, CANDIDATE, "float32", 6)
 
 def typed(line: str, kind: type[BaseModel]) -> Any:
     _, command, *arguments = shlex.split(line.replace("\\\n", ""))
-    source: Any = command_line(Paceline)(args=[command, *arguments])
+    source: Any = command_line(Paceline, taken_as_typed)(args=[command, *arguments])
     return kind.model_validate(source()[command])
 
 
 def test_up_takes_the_command() -> None:
     up = typed(SETTING.in_lines(70), Up)
-    assert (up.target, up.draft, up.draft_weights) == (TARGET, "my models/small", "int8")
+    assert (up.target, up.draft, up.draft_weights) == ([TARGET], ["my models/small"], "int8")
     assert (up.drafter, up.draft_length, up.dtype) == ("hybrid", 6, "float32")
-    assert typed(str(target_alone(TARGET, "bfloat16")), Up).draft == "none"
+    assert typed(str(target_alone(TARGET, "bfloat16")), Up).draft == ["none"]
 
 
 def test_servers_take_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
