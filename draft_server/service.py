@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+import structlog
 from prometheus_client import CollectorRegistry
 
 from draft_server.drafters.base import StreamDrafter
@@ -15,12 +16,13 @@ from draft_server.prompt_lookup import RecentOutputs
 from draft_server.session import DraftStream
 from paceline.best_effort import best_effort
 from paceline.engine.interfaces import StartedEngine
+from paceline.engine.sampling.matcher import Grammar
 from paceline.engine_server.server import EngineServer
-from paceline.errors import InvalidArgument
+from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.protocol.advance import Advance
 from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.proposal import Proposal, joined
-from paceline.protocol.session import Opened, Progress
+from paceline.protocol.session import Opened, Opening, Progress
 from paceline.rpc.codec.advance import advance_from_proto
 from paceline.rpc.codec.proposal import proposal_to_proto
 from paceline.rpc.codec.session import opened_to_proto, progress_to_proto
@@ -28,6 +30,8 @@ from paceline.rpc.interceptors import CallInterceptor
 from paceline.rpc.multiplex.service import SharedService
 from paceline.rpc.server import RpcServer
 from paceline.v1 import draft_pb2, draft_pb2_grpc
+
+_log = structlog.get_logger(__name__)
 
 DRAFT = "/paceline.v1.DraftService/Draft"
 Requests = AsyncIterator[draft_pb2.DraftRequest]
@@ -43,6 +47,16 @@ class DraftServer(EngineServer):
         model = dataclasses.replace(started.model, features=features)
         super().__init__(dataclasses.replace(started, model=model), registry)
         self._drafter = drafter
+
+    async def grammar(self, opening: Opening) -> Grammar | None:
+        """As the target's; None where the draft cannot hold to it: what it drafts is advice."""
+        if opening.vocabulary is not None:  # the tokens are not the draft's
+            return None
+        try:
+            return await super().grammar(opening)
+        except (InvalidArgument, FailedPrecondition) as error:
+            _log.info("drafting without the constraint", reason=str(error))
+            return None
 
     def register_service(self, server: RpcServer) -> None:
         """Add DraftService."""

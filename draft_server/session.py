@@ -7,6 +7,7 @@ from draft_server.metrics import DraftMetrics
 from draft_server.prompt_lookup import RecentOutputs
 from paceline.best_effort import best_effort
 from paceline.engine.interfaces import Engine
+from paceline.engine.sampling.matcher import Grammar
 from paceline.protocol.session import Opening
 
 
@@ -28,10 +29,12 @@ class DraftStream:
         self._salt = ""
         self._drafter: StreamDrafter | None = None
 
-    def open(self, opening: Opening, deliver: Deliver) -> StreamDrafter:
-        """The drafter, which hands what it drafts to `deliver`."""
+    def open(self, opening: Opening, deliver: Deliver, grammar: Grammar | None) -> StreamDrafter:
+        """The drafter, which hands what it drafts to `deliver`; grammar: as of DraftContext."""
         self._salt = opening.cache_salt
-        self._drafter = self._make(DraftContext(opening, deliver, self._engine, self._recent))
+        self._drafter = self._make(
+            DraftContext(opening, deliver, self._engine, self._recent, grammar)
+        )
         return self._drafter
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from paceline.engine.interfaces import Logits, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.logprobs import token_logprobs
+from paceline.engine.sampling.matcher import Grammar
 from paceline.engine.sampling.sampler import pick
 from paceline.errors import Internal, PacelineError
 from paceline.protocol.session import Opening
@@ -48,19 +49,21 @@ class Verification:
         self,
         opening: Opening,
         deliver: Callable[[Verdict | PromptLogprobs | PacelineError], None],
+        grammar: Grammar | None = None,
         max_block_tokens: int = sys.maxsize,
     ) -> None:
         """`deliver` takes prompt logprobs, verdicts, and at most one error as the last thing.
 
         max_block_tokens: most whose logits one step computes. Of a longer proposal the head is
-        verified.
+        verified. grammar: what the output is held to.
         """
         self._opening = opening
         self._deliver = deliver
         self._max_block_tokens = max_block_tokens
         tokens = opening.prompt_token_ids + opening.output_token_ids
         self._path = TokenPath(tokens)
-        self._history = History(opening.prompt_token_ids, opening.output_token_ids)
+        matcher = grammar.matcher() if grammar is not None else None
+        self._history = History(opening.prompt_token_ids, opening.output_token_ids, matcher)
         self._inbox: deque[Verify] = deque(maxlen=1)
         self._asked = Verify()
         self._steps = 0
@@ -95,6 +98,7 @@ class Verification:
         if self._opening.prompt_logprobs is not None and self._told < self._last_of_prompt:
             return self._prompt_piece(min(cached, self._told))
         draft_tokens = self._draft_tokens()
+        self._history.expect(draft_tokens)
         start = min(cached, len(self._path) - 1)
         tokens = (*self._path.tokens[start:], *draft_tokens)
         return Span(start, tokens, 1 + len(draft_tokens))

@@ -1,12 +1,14 @@
 """What a drafter promises, and what it is made from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from draft_server.prompt_lookup import RecentOutputs
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Decoder, Engine
+from paceline.engine.sampling.history import History
+from paceline.engine.sampling.matcher import Grammar
 from paceline.errors import PacelineError
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
@@ -21,13 +23,19 @@ class DraftContext:
     """What a drafter is made from, for one stream.
 
     engine: the one that has its session; others may be opened there beside it. recent: outputs
-    of streams that ended, for prompt lookup.
+    of streams that ended, for prompt lookup. grammar: what the output is held to.
     """
 
     opening: Opening
     deliver: Deliver
     engine: Engine
     recent: RecentOutputs
+    grammar: Grammar | None = None
+
+    def history(self, output: Sequence[int]) -> History:
+        """The stream's tokens, with an output that begins so."""
+        matcher = self.grammar.matcher() if self.grammar is not None else None
+        return History(self.opening.prompt_token_ids, output, matcher)
 
 
 class StreamDrafter(Decoder, Protocol):

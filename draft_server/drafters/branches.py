@@ -14,7 +14,6 @@ from draft_server.drafters.base import DraftContext
 from draft_server.drafters.sampling import DraftSampler
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Logits, OpenSession, Span, StepReport
-from paceline.engine.sampling.history import History
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 from paceline.protocol.limits import MAX_PRIORITY
 
@@ -40,8 +39,7 @@ class BranchDrafter:
         self._sampler = sampler
         self._peers = peers
         self.tokens = ahead.committed  # of which KV, as far as it goes, is right
-        prompt = context.opening.prompt_token_ids
-        self._history = History(prompt, self.tokens[len(prompt) :])
+        self._history = context.history(self.tokens[len(context.opening.prompt_token_ids) :])
         self._committed = len(self.tokens)
         self.end: BranchEnd | None = None
 

@@ -5,7 +5,6 @@ from draft_server.drafters.branches import BranchSessions
 from draft_server.drafters.sampling import DraftSampler
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import Logits, Span, StepReport
-from paceline.engine.sampling.history import History
 from paceline.errors import PacelineError
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
@@ -22,7 +21,7 @@ class ModelDrafter(StreamDrafter):
         self._sampler = DraftSampler(opening)
         self._branches = BranchSessions(context, self.ahead, self._sampler)
         self._prompt_is_cached = False  # in KV, to be copied for branches
-        self._history = History(opening.prompt_token_ids, opening.output_token_ids)
+        self._history = context.history(opening.output_token_ids)
         self._same = 0  # leading tokens for which KV, as far as it goes, is right
 
     def advance(self, advance: Advance) -> None:
@@ -48,6 +47,7 @@ class ModelDrafter(StreamDrafter):
         tokens = self.ahead.tokens
         start = min(cached, self._same, len(tokens) - 1)
         self._same = len(tokens)
+        self._history.expect()
         return Span(start, self._sampler.model_ids(tokens[start:]), 1)
 
     def commit(self, span: Span, logits: Logits, report: StepReport) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from smg_grpc_proto.generated import vllm_engine_pb2 as vllm
 
 from paceline.errors import InvalidArgument
+from paceline.protocol.constraint import JSON_OBJECT, Constraint, ConstraintKind
 from paceline.protocol.generation import GenerateRequest, Prompt
 from paceline.protocol.sampling import Sampling
 
@@ -55,9 +56,6 @@ def _not_served(message: vllm.GenerateRequest) -> Iterator[tuple[str, str]]:
             yield field, reason
     if message.extra_mm_inputs:
         yield "extra_mm_inputs", _NOT_SERVED["mm_inputs"]
-    constraint = message.sampling_params.WhichOneof("constraint")
-    if constraint is not None:
-        yield f"sampling_params.{constraint}", "the output cannot be held to a grammar here"
 
 
 def _prompt(message: vllm.GenerateRequest) -> Prompt:
@@ -81,7 +79,19 @@ def _sampling(asked: vllm.SamplingParams) -> Sampling:
         frequency_penalty=asked.frequency_penalty,
         logit_bias=dict(asked.logit_bias),
         min_tokens=asked.min_tokens,
+        constraint=_constraint(asked),
     )
+
+
+def _constraint(asked: vllm.SamplingParams) -> Constraint | None:
+    kind = asked.WhichOneof("constraint")
+    if kind is None:
+        return None
+    if kind == "json_object":
+        return JSON_OBJECT if asked.json_object else None
+    if kind == "choice":
+        return Constraint(ConstraintKind.CHOICE, options=tuple(asked.choice.choices))
+    return Constraint(ConstraintKind(kind), getattr(asked, kind))
 
 
 def _seed(asked: vllm.SamplingParams) -> int | None:

@@ -11,8 +11,10 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
+from paceline.engine.grammar import Grammars
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.metrics import export_model_info
+from paceline.engine.sampling.matcher import Grammar
 from paceline.engine_server.model_service import ModelService
 from paceline.engine_server.session import DecoderType, ServedSession
 from paceline.errors import InvalidArgument, Unavailable
@@ -34,6 +36,8 @@ class EngineServer(ABC):
         features = (*started.model.features, SHARED_CALLS)
         self.model = dataclasses.replace(started.model, features=features, kv=self.engine.kv)
         self._tokenizer, self._threads = started.tokenizer, started.threads
+        file = started.tokenizer.tokenizer_json if started.tokenizer else None
+        self._grammars = Grammars(file, self.model.vocabulary_size, self.model.eos_token_ids)
         self.registry = registry
         export_model_info(registry, started)
         self._deliveries = Deliveries()
@@ -76,7 +80,7 @@ class EngineServer(ABC):
         self,
         requests: AsyncIterator[Any],
         context: grpc.aio.ServicerContext[Any, Any],
-        make_decoder: Callable[[Opening, Callable[[Any], None]], DecoderType],
+        make_decoder: Callable[[Opening, Callable[[Any], None], Grammar | None], DecoderType],
         post: Callable[[DecoderType, Any], Sequence[float]],
         join: Callable[[list[Any]], list[Any]] = lambda items: items,
         more_to_come: Callable[[DecoderType], bool] = lambda _: False,
@@ -84,14 +88,19 @@ class EngineServer(ABC):
         """One session, from Open to the end of the stream.
 
         requests: messages of which the first has `open`. make_decoder: makes the session's
-        decoder of its opening and a function to deliver items with. post: hands the decoder
-        a later message; it returns at which moments, in seconds, items are wanted. Until the
-        next they wait for each other while there is more_to_come in time; join makes fewer of
-        those that did. Yields Opened, then the items, and Progress each second without one.
-        However the stream ends, the session is freed before the next step.
+        decoder of its opening, a function to deliver items with, and what its output is held to.
+        post: hands the decoder a later message; it returns at which moments, in seconds, items are
+        wanted. Until the next they wait for each other while there is more_to_come in time; join
+        makes fewer of those that did. Yields Opened, then the items, and Progress each second
+        without one. However the stream ends, the session is freed before the next step.
         """
         opening = await self._opening(requests, context)
-        session = ServedSession(self.engine, self._deliveries, opening, make_decoder, more_to_come)
+        grammar = await self.grammar(opening)
+
+        def make(opening: Opening, deliver: Callable[[Any], None]) -> DecoderType:
+            return make_decoder(opening, deliver, grammar)
+
+        session = ServedSession(self.engine, self._deliveries, opening, make, more_to_come)
         handle = functools.partial(session.handle, post)
         reader = asyncio.create_task(read_into(requests, handle, session.outbox))
         try:
@@ -105,6 +114,16 @@ class EngineServer(ABC):
             session.close()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+
+    async def grammar(self, opening: Opening) -> Grammar | None:
+        """What its output is held to, if anything.
+
+        InvalidArgument where that has no meaning, FailedPrecondition where tokens have no text.
+        """
+        constraint = opening.sampling.constraint
+        if constraint is None:
+            return None
+        return await asyncio.to_thread(self._grammars.compile, constraint)
 
     async def _opening(
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]

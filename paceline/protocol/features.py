@@ -14,6 +14,7 @@ from paceline.protocol.generation import (
 
 LOGPROBS, PROMPT_LOGPROBS = "logprobs", "prompt_logprobs"
 ALLOWED_TOKEN_IDS, BAD_WORDS = "allowed_token_ids", "bad_words"
+CONSTRAINT = "constraint"
 VOCABULARY_MAP = "vocabulary_map"
 """A draft that knows it reads and proposes in ids of the target's vocabulary."""
 SHARED_CALLS = "shared_calls"
@@ -27,6 +28,7 @@ OF_ORCHESTRATOR = (
     BAD_WORDS,
     "cache_salt",
     CHAT_TEMPLATE,
+    CONSTRAINT,
     "include_stop",
     LOGPROBS,
     "n",
@@ -37,7 +39,7 @@ OF_ORCHESTRATOR = (
     "truncate_prompt_tokens",
 )
 """What GenerateRequest.required_features may name."""
-OF_ENGINE = (ALLOWED_TOKEN_IDS, BAD_WORDS, LOGPROBS, PROMPT_LOGPROBS)
+OF_ENGINE = (ALLOWED_TOKEN_IDS, BAD_WORDS, CONSTRAINT, LOGPROBS, PROMPT_LOGPROBS)
 """What Open.required_features may name where our own engine runs the model."""
 
 
@@ -47,6 +49,7 @@ def needed_of_target(request: GenerateRequest) -> tuple[str, ...]:
     needed = {
         ALLOWED_TOKEN_IDS: bool(sampling.allowed_token_ids),
         BAD_WORDS: bool(request.bad_words or sampling.bad_words_token_ids),
+        CONSTRAINT: sampling.constraint is not None,
         LOGPROBS: request.logprobs is not None,
         PROMPT_LOGPROBS: request.prompt_logprobs is not None,
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paceline.errors import InvalidArgument
+from paceline.protocol.constraint import Constraint
 
 MAX_TEMPERATURE = 100.0
 MAX_PENALTY = 2.0
@@ -33,6 +34,7 @@ class Sampling:
     min_tokens: int = 0
     allowed_token_ids: tuple[int, ...] = ()
     bad_words_token_ids: tuple[tuple[int, ...], ...] = ()
+    constraint: Constraint | None = None
 
     def over(self, default: "Sampling") -> "SamplingParams":
         """All of it: what is not said here is as in `default`, or neutral where that is silent."""
@@ -112,6 +114,8 @@ class SamplingParams(Sampling):
         for token, bias in self.logit_bias.items():
             _check("a token of logit_bias", token, "0 or more", token >= 0)
             _check(f"logit_bias[{token}]", bias, limit, abs(bias) <= MAX_BIAS)
+        if self.constraint is not None:
+            self._check_constraint(self.constraint)
         words = len(self.bad_words_token_ids)
         _check(
             "bad_words_token_ids' length", words, f"at most {MAX_BAD_WORDS}", words <= MAX_BAD_WORDS
@@ -120,6 +124,14 @@ class SamplingParams(Sampling):
         for index, word in enumerate(self.bad_words_token_ids):
             holds = 1 <= len(word) <= MAX_BAD_WORD_TOKENS
             _check(f"bad_words_token_ids[{index}]'s length", len(word), limit, holds)
+
+    def _check_constraint(self, constraint: Constraint) -> None:
+        """Where what else rules tokens out may leave none, it is refused."""
+        constraint.check()
+        none = "where sampling.constraint is set: the grammar says what may come"
+        _check("min_tokens", self.min_tokens, f"0 {none}", self.min_tokens == 0)
+        allowed = len(self.allowed_token_ids)
+        _check("allowed_token_ids' length", allowed, f"0 {none}", allowed == 0)
 
 
 def _check(name: str, value: float, limit: str, holds: bool) -> None:

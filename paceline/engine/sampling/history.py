@@ -6,12 +6,23 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from paceline.engine.sampling.matcher import Mask, Matcher
+
 
 class History:
     """Prompt and output of one stream; the output grows and is cut back, the prompt stays."""
 
-    def __init__(self, prompt: Iterable[int], output: Iterable[int] = ()) -> None:
-        """Begin with the prompt's tokens and those generated so far."""
+    def __init__(
+        self,
+        prompt: Iterable[int],
+        output: Iterable[int] = (),
+        matcher: Matcher | None = None,
+    ) -> None:
+        """Begin with the prompt's tokens and those generated so far.
+
+        matcher: what the output is held to, at its beginning.
+        """
+        self._matcher = matcher
         prompt = tuple(prompt)
         self._prompt_length = len(prompt)
         self._prompt_ids = frozenset(prompt)
@@ -38,11 +49,25 @@ class History:
         """One more output token."""
         self._output.append(token)
         self._counts[token] += 1
+        if self._matcher is not None:
+            self._matcher.append(token)
 
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens of prompt and output; never less than the prompt."""
+        if self._matcher is not None and len(self) > length:
+            self._matcher.truncate(max(0, length - self._prompt_length))
         while len(self) > length:
             self._counts[self._output.pop()] -= 1
+
+    def expect(self, draft_tokens: tuple[int, ...] = ()) -> None:
+        """These are likely to come next: have their masks ready, while the model runs."""
+        if self._matcher is not None:
+            self._matcher.expect(draft_tokens)
+
+    @property
+    def mask(self) -> Mask | None:
+        """Which ids what the output is held to leaves, [vocabulary]; None: all."""
+        return None if self._matcher is None else self._matcher.mask()
 
     def seen_ids(self) -> NDArray[np.int64]:
         """Ids in prompt or output."""

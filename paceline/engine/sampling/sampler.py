@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.engine.sampling.history import History
+from paceline.engine.sampling.matcher import Mask
 from paceline.protocol.hashing import mix
 from paceline.protocol.sampling import SamplingParams
 
@@ -113,13 +114,13 @@ def _finite_best(row: Row, params: SamplingParams, history: History, stop: Itera
 def _repaired(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
     """As _finite_best, for a row whose best is infinite or not a number.
 
-    What is not a number is never picked. Where nothing is left, all ids that allowed_token_ids and
-    min_tokens allow are equal.
+    What is not a number is never picked. Where nothing is left, all ids that allowed_token_ids, the
+    constraint and min_tokens allow are equal.
     """
     row = finite(row)
     if row.max() == -np.inf:
         least = float(np.finfo(row.dtype).min)
-        row = _allowed(np.zeros_like(row), params, least)
+        row = _held(_allowed(np.zeros_like(row), params, least), history.mask, least)
         if history.output_tokens < params.min_tokens:
             row[list(stop)] = least
     return row
@@ -133,7 +134,8 @@ def finite(row: Row) -> Row:
 def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[int]) -> Row:
     """Logits after penalties, bias and what rules ids out: `row` itself when none applies."""
     too_short = history.output_tokens < params.min_tokens
-    if not (params.penalizes or params.logit_bias or params.forbids or too_short):
+    mask = history.mask
+    if not (params.penalizes or params.logit_bias or params.forbids or too_short) and mask is None:
         return row
     row = row.copy()
     if params.repetition_penalty != 1.0:
@@ -142,7 +144,7 @@ def penalize(row: Row, params: SamplingParams, history: History, stop: Iterable[
     row[ids] -= params.presence_penalty + params.frequency_penalty * counts
     for token, bias in params.logit_bias.items():
         row[token] += bias
-    row = _allowed(row, params, -np.inf)
+    row = _held(_allowed(row, params, -np.inf), mask, -np.inf)
     if too_short:
         row[list(stop)] = -np.inf
     return _without_bad_words(row, params, history)
@@ -155,6 +157,16 @@ def _allowed(row: Row, params: SamplingParams, other: float) -> Row:
     ids = _as_ids(params.allowed_token_ids)
     only = np.full_like(row, other)
     only[ids] = row[ids]
+    return only
+
+
+def _held(row: Row, mask: Mask | None, other: float) -> Row:
+    """Logits of the ids that the mask leaves, and `other` for all others, also beyond it."""
+    if mask is None:
+        return row
+    only = np.full_like(row, other)
+    known = min(row.size, mask.size)
+    np.copyto(only[:known], row[:known], where=mask[:known])
     return only
 
 
