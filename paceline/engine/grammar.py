@@ -39,7 +39,7 @@ class Grammars:
         self.compile = lru_cache(_CACHED)(self._compile)
         """The grammar of a constraint; see _compile."""
 
-    def _compile(self, constraint: Constraint) -> "Grammar":
+    def _compile(self, constraint: Constraint) -> "TokenGrammar":
         """InvalidArgument says what is wrong with it, FailedPrecondition that there is no text."""
         tokenizer = self._loaded()
         name = f"sampling.constraint.{constraint.kind.value}"
@@ -50,7 +50,7 @@ class Grammars:
         matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits())
         if wrong := matcher.get_error():
             raise InvalidArgument(f"{name}: {_in_a_line(wrong)}")
-        return Grammar(matcher, self._size, self._eos)
+        return TokenGrammar(matcher, self._size, self._eos)
 
     def _loaded(self) -> LLTokenizer:
         if self._file is None:
@@ -73,7 +73,7 @@ def _tokenizer(file: bytes, size: int, eos: list[int]) -> LLTokenizer:
         ) from error
 
 
-class Grammar:
+class TokenGrammar:
     """A compiled constraint; a matcher for each stream."""
 
     def __init__(self, matcher: LLMatcher, vocabulary_size: int, eos: list[int]) -> None:

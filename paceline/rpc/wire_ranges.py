@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from paceline.errors import InvalidArgument
+from paceline.protocol.constraint import Constraint
 from paceline.protocol.generation import Chat, ChatMessage, GenerateRequest, Prompt, chat_of
 
 UINT32, UINT64, INT32 = range(2**32), range(2**64), range(-(2**31), 2**31)
@@ -32,6 +33,7 @@ def unsendable(request: GenerateRequest) -> InvalidArgument:
             chain.from_iterable(sampling.bad_words_token_ids),
             UINT32,
         ),
+        *_constraint_errors(sampling.constraint),
         *_number_errors("seed", [request.seed], UINT64),
         *_number_errors("max_tokens", [request.max_tokens], INT32),
         *_number_errors("n", [request.n], UINT32),
@@ -59,6 +61,12 @@ def unsendable_ids(token_ids: Iterable[int], model: str) -> InvalidArgument:
         *_number_errors("a token id in token_ids", ids, UINT32),
     ]
     return next(iter(wrong), InvalidArgument("token_ids is of another type; it must be token ids"))
+
+
+def _constraint_errors(constraint: Constraint | None) -> Iterator[InvalidArgument]:
+    if constraint is not None:
+        texts = (constraint.text, *constraint.options)
+        yield from _text_errors(f"sampling.constraint.{constraint.kind.value}", texts)
 
 
 def _prompt_errors(prompt: Prompt) -> Iterator[InvalidArgument]:

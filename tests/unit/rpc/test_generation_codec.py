@@ -7,6 +7,7 @@ import pytest
 
 from paceline.errors import InvalidArgument
 from paceline.protocol import generation, status
+from paceline.protocol.constraint import JSON_OBJECT, Constraint, ConstraintKind
 from paceline.protocol.features import OF_ORCHESTRATOR, needed_of_orchestrator
 from paceline.protocol.generation import Chat, ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.limits import RESERVED_KWARGS, check_prompt
@@ -19,6 +20,7 @@ from paceline.rpc.codec.generation import (
     request_from_proto,
     request_to_proto,
 )
+from paceline.rpc.codec.sampling import sampling_from_proto, sampling_to_proto
 from paceline.rpc.codec.status import status_from_proto, status_to_proto
 from paceline.v1 import generation_pb2, sampling_pb2, status_pb2
 
@@ -35,7 +37,9 @@ EVERY_FIELD = GenerateRequest(
         True,
     ),
     model="tiny",
-    sampling=Sampling(0.5, 3, 0.9, 0.1, 1.1, 0.2, 0.3, {4: 1.0}, 2, (7, 8), ((9,), (10, 11))),
+    sampling=Sampling(
+        0.5, 3, 0.9, 0.1, 1.1, 0.2, 0.3, {4: 1.0}, 2, (7, 8), ((9,), (10, 11)), JSON_OBJECT
+    ),
     seed=1,
     max_tokens=2,
     n=3,
@@ -169,3 +173,19 @@ def test_an_older_orchestrator_is_asked_for_what_it_would_leave_out() -> None:
     assert set(needed_of_orchestrator(EVERY_FIELD)) == set(OF_ORCHESTRATOR)
     plain_chat = GenerateRequest((ChatMessage("user", "x"),))
     assert needed_of_orchestrator(plain_chat) == ()
+
+
+@pytest.mark.parametrize("kind", ConstraintKind)
+def test_each_kind_of_constraint_arrives(kind: ConstraintKind) -> None:
+    choice = kind is ConstraintKind.CHOICE
+    constraint = Constraint(kind, "" if choice else "a", ("b", "c") if choice else ())
+    sampling = Sampling(constraint=constraint)
+    assert sampling_from_proto(sampling_to_proto(sampling)) == sampling
+
+
+def test_a_constraint_of_no_kind_is_refused() -> None:
+    message = sampling_pb2.SamplingParams(constraint=sampling_pb2.Constraint())
+    with pytest.raises(InvalidArgument) as raised:
+        sampling_from_proto(message)
+    known = "json_schema, regex, choice, grammar, structural_tag"
+    assert str(raised.value) == f"sampling.constraint is 'empty'; it must be one of {known}"

@@ -7,6 +7,7 @@ import pytest
 
 from paceline.client import Client
 from paceline.errors import InvalidArgument
+from paceline.protocol.constraint import Constraint, ConstraintKind
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt
 from paceline.protocol.sampling import Sampling
 from paceline.rpc.codec.generation import (
@@ -45,6 +46,9 @@ UNSENDABLE = {
     ),
     f"truncate_prompt_tokens is {2**31}; it must": replace(REQUEST, truncate_prompt_tokens=2**31),
     "a string of bad_words is wrong at character 6": replace(REQUEST, bad_words=("a", HALF)),
+    "sampling.constraint.regex is wrong at character 6": sampling(
+        constraint=Constraint(ConstraintKind.REGEX, HALF)
+    ),
     "a token id in prompt is -1; it must": replace(REQUEST, prompt=(1, -1)),
     "a token id in output_token_ids is -1": replace(REQUEST, output_token_ids=(-1,)),
     f"a token id in stop_token_ids is {2**32}": replace(REQUEST, stop_token_ids=(2**32,)),
