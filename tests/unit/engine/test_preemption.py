@@ -42,7 +42,8 @@ class Asking:
         self.error: PacelineError | None = None
         self.pieces: list[PromptLogprobs] = []
         self.waited = 0.0
-        self.verification = Verification(opening, self.take, engine.max_block_tokens)
+        most = engine.max_block_tokens
+        self.verification = Verification(opening, self.take, max_block_tokens=most)
         self.session = engine.open(
             self.verification,
             opening.prompt_token_ids,
