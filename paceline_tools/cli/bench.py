@@ -17,12 +17,14 @@ from draft_server.drafters.registry import DEFAULT, DRAFTERS, DrafterName
 from orchestrator.settings import DRAFT_LENGTH
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
+from paceline.ports import check_port
 from paceline.protocol.generation import Speculation
 from paceline_tools.bench.delayed_wire import delayed
 from paceline_tools.bench.report import TARGET_ONLY, Report, Speed
 from paceline_tools.bench.samples import Prompt, Sample
 from paceline_tools.bench.throughput import LoadRun, median_rates
 from paceline_tools.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
+from paceline_tools.cli.checks import check_models
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.grid import Grid
@@ -90,6 +92,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
         output = console()
         check_outputs({"--json": self.json_, "--plot": self.plot})
         _ = self.chosen  # said before the models are loaded, when there is none
+        self._check_servers()
         if self.concurrency:
             self._sweep(output)
             return
@@ -104,6 +107,15 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
             draw(report, self.plot)
         if any(report.speed(variant).differing_tokens for variant in report.variants):
             raise SystemExit(1)
+
+    def _check_servers(self) -> None:
+        """Say what no server could be started with, or where none could listen."""
+        models = {"--target": self.target}
+        if any(DRAFTERS[one].needs_model for one in self.drafters):
+            models["--draft"] = self.draft
+        check_models(models)
+        for server in self._servers:
+            check_port("127.0.0.1", server.port, "--port")
 
     def _sweep(self, output: Console) -> None:
         loads = asyncio.run(self._load(console(stderr=True)))

@@ -52,7 +52,8 @@ def _unresolved(name: UnresolvedName) -> Finding:
     pool = f", in its pool {name.pool}," if name.pool else ""
     advice = f"the orchestrator's {flag} or {variable} has it{pool} and it must be a name that "
     advice += "the orchestrator's machine knows"
-    return Finding(Level.WRONG, f"name {name.name}", name.reason, advice)
+    what = name.reason.removeprefix(f"{name.name} ")
+    return Finding(Level.WRONG, f"name {name.name}", what, advice)
 
 
 def _plaintext(status: Status) -> Iterator[Finding]:

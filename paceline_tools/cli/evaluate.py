@@ -21,11 +21,12 @@ from paceline.errors import FailedPrecondition
 from paceline.log import configure
 from paceline.ports import check_port
 from paceline_tools.cli.as_typed import as_typed
+from paceline_tools.cli.checks import check_models
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.evaluation.about import machine
 from paceline_tools.evaluation.candidates import GRAMMAR, parse_candidates
-from paceline_tools.evaluation.driver import Task, check_names, gather
+from paceline_tools.evaluation.driver import Task, gather
 from paceline_tools.evaluation.prediction import REPLAYS, Deployment, Prediction, predict
 from paceline_tools.evaluation.recommendation import Use
 from paceline_tools.evaluation.recording import Recording, Recordings, load_recordings
@@ -119,7 +120,8 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
             measure=self.measure,
             alone=self.alone,
         )
-        check_names(task)
+        candidates = {f"--candidate {one.name}": one.model for one in task.candidates if one.model}
+        check_models({"--target": task.target, **candidates})
         check_port("127.0.0.1", task.port, "--port")
         return task
 
@@ -214,9 +216,7 @@ def _say(one: Evaluated, console: Console) -> None:
     for reason in reasons:
         console.print(Padding(reason, (0, 0, 0, 2)))
     if setting := one.setting:
-        console.print(
-            plain(f"  serve so, speculation left to the pacer:\n{shown(setting)}"), soft_wrap=True
-        )
+        console.print(plain(f"  serve so:\n{shown(setting)}"), soft_wrap=True)
 
 
 def shown(setting: Setting) -> str:

@@ -31,7 +31,7 @@ POOLS = (
 )
 SERVERS = (
     "sessions: streams it holds. queued: that wait for a step. batched: tokens of its last step. "
-    "KV: pages promised. ms: from the orchestrator to it and back."
+    "KV: pages promised. RTT: from the orchestrator to it and back."
 )
 """What the columns are."""
 _STYLES = {
@@ -187,7 +187,8 @@ def _waits(times: status.DraftPoolTimes) -> str:
 
 
 def _servers(found: status.Status) -> Grid:
-    headings = ("server", "address", "model", "state", "sessions", "queued", "batched", "KV", "ms")
+    words = ("server", "address", "model", "state")
+    headings = (*words, "sessions", "queued", "batched", "KV", "RTT ms")
     rows: list[tuple[Cell, ...]] = [
         (
             _named(server),
@@ -199,7 +200,7 @@ def _servers(found: status.Status) -> Grid:
         )
         for server in found.servers
     ]
-    return Grid("Servers", headings, rows, SERVERS, words=4)
+    return Grid("Servers", headings, rows, SERVERS, words=len(words))
 
 
 def _named(server: status.Server) -> str:

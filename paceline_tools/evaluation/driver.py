@@ -16,9 +16,7 @@ from orchestrator.backends.vocabulary_relations import by_hash, tokens
 from orchestrator.serving.served_models import fetch_tokenizer
 from orchestrator.settings import DRAFT_LENGTH
 from paceline.client import Client
-from paceline.engine.simulated import is_simulated
-from paceline.errors import FailedPrecondition, Internal, InvalidArgument, PacelineError
-from paceline.model_files.check import check_model
+from paceline.errors import FailedPrecondition, Internal, PacelineError
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.sampling import SamplingParams
@@ -90,23 +88,6 @@ class Known:
     costs: TargetCosts
     tokens: Tokens
     perplexity: float | None = None
-
-
-def check_names(task: Task) -> None:
-    """Raise InvalidArgument for what names no model, or one that cannot be served."""
-    _check_model("--target", task.target)
-    for one in task.candidates:
-        if one.model:
-            _check_model(f"--candidate {one.name}", one.model)
-
-
-def _check_model(flag: str, model: str) -> None:
-    if is_simulated(model):
-        return
-    try:
-        check_model(model)
-    except PacelineError as error:
-        raise InvalidArgument(f"{flag}: {error}") from error
 
 
 async def gather(task: Task, sockets: Path, console: Console) -> list[Gathered]:

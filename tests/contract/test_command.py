@@ -251,6 +251,8 @@ FAILURES: list[tuple[list[str | bytes], dict[str, Any], int, str]] = [
     (["evaluate", "--prompts=/nowhere"], {}, 2, "--prompts is '/nowhere'; it must be a file that"),
     (["bench", "--prompts=/dev"], {}, 2, "a file that can be read: Is a directory"),
     (["bench", "--json=/nowhere/x"], {}, 2, "--json is '/nowhere/x'"),
+    (["bench", "--target=/nowhere/x"], {}, 2, "--target: '/nowhere/x' does not exist: there is"),
+    (["bench", "--draft=qwen", "--target=simulated:"], {}, 2, "--draft: no model is called 'qwen'"),
     (["bench", "--kinds=nope"], {}, 2, "--kinds is 'nope'"),
 ]
 

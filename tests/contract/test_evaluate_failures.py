@@ -42,6 +42,7 @@ def kill(module: str) -> None:
         ("--target=/nowhere/x", "--target: '/nowhere/x' does not exist: there is no folder"),
         ("--candidate=b=/nowhere/x", "--candidate b: '/nowhere/x' does not exist"),
         ("--candidate=qwen", "--candidate qwen: no model is called 'qwen'"),
+        ("--candidate=b=simulated:fast=1", "--candidate b: simulated:fast is '1'; it must be"),
     ],
 )
 def test_names_are_checked_first(
@@ -115,8 +116,9 @@ def test_a_target_that_is_killed_ends_it_all(
 
 
 def test_a_server_that_does_not_start_says_why_in_a_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("paceline_tools.cli.evaluate.check_models", lambda _: None)
     status, figures, _ = evaluate(tmp_path, capsys, "--candidate=b=simulated:nonsense=1")
     assert status == 4
     one, other = figures["candidates"]

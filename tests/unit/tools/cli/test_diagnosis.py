@@ -78,7 +78,7 @@ def test_a_name_that_does_not_resolve_is_named_with_its_setting(
     name = UnresolvedName(role, pool, "nowhere:7071", "nowhere:7071 does not resolve: no such name")
     one = found(replace(HEALTHY, unresolved=(name,)), "name nowhere:7071")
     assert one.level is Level.WRONG
-    assert one.what == "nowhere:7071 does not resolve: no such name"
+    assert one.what == "does not resolve: no such name"
     assert setting in one.advice
 
 
