@@ -28,7 +28,7 @@ from paceline.protocol.verdict import PromptLogprobs
 _log = structlog.get_logger(__name__)
 
 FAILOVER_SECONDS = 30.0
-"""A stream that gets no token for so long is given up."""
+"""A stream that gets no token for so long, while no target has it, is given up."""
 _PAUSE_SECONDS = 0.2
 
 
@@ -76,19 +76,22 @@ class TargetLink:
         self._stream = stream
         self._deadline = deadline
         self._broken: dict[Replica, PacelineError] = {}
+        self._held_seconds = 0.0
 
     async def run(self) -> None:
         """Run rounds until the output ends; when a target is lost, go on with another.
 
-        Raises Unavailable after FAILOVER_SECONDS without a token.
+        Raises Unavailable after FAILOVER_SECONDS without a token, those left out in which a target
+        had the stream wait for KV.
         """
         now = asyncio.get_running_loop().time
         give_up = now() + FAILOVER_SECONDS
         while self._stream.remaining:
-            had = len(self._stream.output)
+            had, self._held_seconds = len(self._stream.output), 0.0
             try:
                 await self._follow_any()
             except Unavailable as error:
+                give_up += self._held_seconds
                 if len(self._stream.output) > had:
                     give_up = now() + FAILOVER_SECONDS
                 if now() > give_up:
@@ -159,8 +162,13 @@ class TargetLink:
         """Run rounds with a target that has the stream."""
         if replica.model is not None:
             self._stream.on_target(replica.model)
-        with self._broken_by(replica):
-            await rounds(target, self._draft, self._pacer, self._stream)
+        now = asyncio.get_running_loop().time
+        began = now()
+        try:
+            with self._broken_by(replica):
+                await rounds(target, self._draft, self._pacer, self._stream)
+        finally:
+            self._held_seconds = now() - began
 
     @contextlib.contextmanager
     def _broken_by(self, replica: Replica) -> Iterator[None]:

@@ -1,11 +1,14 @@
 """Streams wait for KV instead of being refused: bounded, in order, and nobody's tokens change."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
+from orchestrator.backends import target_failover
 from paceline.client import Client
+from paceline.engine.session import EngineSession
 from paceline.engine.simulated import SimulatedModel
 from paceline.errors import DeadlineExceeded, ResourceExhausted
 from paceline.protocol.generation import GenerateRequest, Speculation
@@ -13,6 +16,7 @@ from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.status import Role
 from paceline.protocol.token_path import TokenPath
 from tests import servers
+from tests.contract.test_dead_engine import kill
 from tests.tiny_models import tiny_model
 
 MODEL = "simulated:step_ms=0"
@@ -188,3 +192,40 @@ async def test_choices_that_do_not_fit_together_take_turns() -> None:
             (await one.generate(request("a", 100, n=6)).result()).choices for one in (alone, client)
         ]
         assert [one.text for one in found[0]] == [one.text for one in found[1]]
+
+
+async def test_a_stream_that_waits_where_the_target_dies_goes_on_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has waited for longer than a stream may be without any target."""
+    monkeypatch.setattr(target_failover, "FAILOVER_SECONDS", 0.5)
+    async with (
+        servers.target(STEADY, **PAGE) as one,
+        servers.target(STEADY, **PAGE) as two,
+        servers.orchestrator_alone([one.address, two.address]) as client,
+    ):
+
+        async def both_known() -> bool:
+            found = (await client.status()).of(Role.TARGET)
+            return len(found) == 2 and all(each.reachable for each in found)
+
+        await servers.eventually(both_known)
+        await servers.has_drafts(client, 0)
+        lengths = {"a": 400, "b": 400}
+        streams = [texts(client, [request(*each)]) for each in lengths.items()]
+        running = [asyncio.create_task(each) for each in streams]
+        await asyncio.gather(busy(one), busy(two))
+        late = asyncio.create_task(texts(client, [request("c", 9)]))
+
+        def queue_of(server: servers.Server) -> list[EngineSession]:
+            engine = server.started.engine
+            return engine._admission.queue.sessions  # type: ignore[attr-defined,no-any-return]
+
+        async def waited() -> bool:
+            since = [each.claim.since for each in queue_of(one) + queue_of(two)]
+            return bool(since) and time.perf_counter() - since[0] > 0.6
+
+        await servers.eventually(waited)
+        kill((one if queue_of(one) else two).started)
+        assert await late == [text_of("c", 9)]
+        assert [await each for each in running] == [[text_of(each, 400)] for each in lengths]
