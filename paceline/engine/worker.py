@@ -272,13 +272,12 @@ class EngineWorker:
         ranked = self._admission.by_precedence()
         able = [session for session in ranked if session.admitted and session.has_room()]
         max_rows, page_tokens = self._scheduler.max_batched_tokens, self.kv.page_tokens
-        wanted, longer = [], []
-        for session in able:
-            if (span := session.plan(max_rows)) is not None:
-                wanted.append((session, span))
-                end = span.position + len(span.token_ids)
-                if end > session.claim.pages * page_tokens:
-                    longer.append((session, end))
+        wanted = [(session, span) for session in able if (span := session.plan(max_rows))]
+        longer = [
+            (session, end)
+            for session, span in wanted
+            if (end := span.position + len(span.token_ids)) > session.claim.pages * page_tokens
+        ]
         if not longer:
             return wanted
         self._grow(longer)
