@@ -1,5 +1,6 @@
 """Every causal language model that transformers has is computed right or refused by name."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from paceline.catalog import CATALOG
 from paceline.engine.interfaces import Logits, Span
+from paceline.engine.torch.gguf.config import FAMILIES
 from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
@@ -125,6 +128,13 @@ def test_it_is_computed_as_transformers_does_or_refused(model_type: str, tmp_pat
 
 def test_the_page_has_the_table_that_models_are_checked_by() -> None:
     assert PAGE.read_text("utf-8") == page()
+
+
+def test_the_page_names_what_is_read_of_gguf_and_what_can_be_pulled() -> None:
+    text = PAGE.read_text("utf-8")
+    [row] = [line for line in text.splitlines() if line.startswith("| GGUF")]
+    assert re.findall(r"`(\w+)`", row) == list(FAMILIES)
+    assert all(f"`{name}`" in text for name in CATALOG)
 
 
 def test_hardly_any_is_left_out() -> None:
