@@ -14,6 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from paceline.client.messages import as_chat, is_message, kind_of
 from paceline.errors import InvalidArgument
+from paceline.protocol.constraint import Constraint
 from paceline.protocol.features import needed_of_orchestrator
 from paceline.protocol.generation import Chat, GenerateRequest, Prompt
 from paceline.protocol.sampling import Sampling
@@ -127,6 +128,12 @@ def _sampling(field: str, value: Any) -> Sampling:
     return replace(value, **_checked(value, _SAMPLING, f"{field}."))
 
 
+def _constraint(field: str, value: Any) -> Constraint:
+    if not isinstance(value, Constraint):
+        raise _of_type(field, value, "a Constraint")
+    return replace(value, **_checked(value, _CONSTRAINT, f"{field}."))
+
+
 def _member(kind: type[enum.Enum]) -> _Check:
     def check(field: str, value: Any) -> enum.Enum:
         try:
@@ -169,6 +176,7 @@ _CHECKS: dict[Any, _Check] = {
     float: as_number,
     bool: as_boolean,
     Sampling: _sampling,
+    Constraint: _constraint,
     Sequence[str]: _texts,
     Sequence[int]: as_wholes,
     tuple[str, ...]: _texts,
@@ -176,5 +184,6 @@ _CHECKS: dict[Any, _Check] = {
     tuple[tuple[int, ...], ...]: _lists_of_wholes,
     Mapping[int, float]: _bias,
 }
+_CONSTRAINT = {name: _check_of(hint) for name, hint in get_type_hints(Constraint).items()}
 _SAMPLING = {name: _check_of(hint) for name, hint in get_type_hints(Sampling).items()}
 _REQUEST = {name: _check_of(hint) for name, hint in get_type_hints(GenerateRequest).items()}

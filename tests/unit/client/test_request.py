@@ -11,6 +11,7 @@ import pytest
 from paceline.client import Client, SyncClient
 from paceline.client.request import as_prompt, as_request
 from paceline.errors import InvalidArgument
+from paceline.protocol.constraint import Constraint
 from paceline.protocol.generation import Chat, ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.sampling import Sampling, SamplingParams
 from tests.unit.rpc.test_generation_codec import EVERY_FIELD
@@ -131,6 +132,10 @@ WRONG = {
     "sampling.logit_bias[5] is '1'; it must be a number": sampling(logit_bias={5: "1"}),
     f"sampling.allowed_token_ids is 'a'; {WHOLE}": sampling(allowed_token_ids=["a"]),
     f"sampling.bad_words_token_ids[0] is 'a'; {WHOLE}": sampling(bad_words_token_ids=[["a"]]),
+    "sampling.constraint is of type str; it must be a Constraint": sampling(constraint="a"),
+    "sampling.constraint.kind is 'yaml'; it must be one of": sampling(
+        constraint=Constraint("yaml")  # type: ignore[arg-type]
+    ),
     f"prompt is of type int; it must be {PROMPTS}": field(prompt=5),
     f"prompt is None; it must be {PROMPTS}": field(prompt=None),
     f"prompt is of type bytes; it must be {PROMPTS}": field(prompt=b"tulips"),
