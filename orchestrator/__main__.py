@@ -27,6 +27,7 @@ from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
 NAMES = (
     "paceline.v1.GenerationService", "paceline.v1.StatusService", "vllm.grpc.engine.VllmEngine",
 )  # fmt: skip
+TARGET_SERVICE = "paceline.v1.TargetService"
 
 
 class Orchestrator:
@@ -34,7 +35,7 @@ class Orchestrator:
 
     def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
         """Begin to watch the pools; belongs to the running event loop."""
-        targets, drafts = Pool(settings.target), DraftRouter(settings.draft)
+        targets, drafts = Pool(settings.target, TARGET_SERVICE), DraftRouter(settings.draft)
         streams = AllStreams(drafts)
         metrics = OrchestratorMetrics(registry, targets, drafts, streams)
         self._models = models = ServedModels(targets, drafts)

@@ -17,6 +17,7 @@ from paceline.protocol.status import PoolState
 
 _log = structlog.get_logger(__name__)
 
+DRAFT_SERVICE = "paceline.v1.DraftService"
 FULL_SECONDS = 5.0
 """A pool that refused a stream counts as full for so long, unless it takes one."""
 
@@ -32,7 +33,7 @@ class DraftPool(Pool):
         vocabularies: VocabularyRelations,
     ) -> None:
         """Know of no server yet."""
-        super().__init__(addresses)
+        super().__init__(addresses, DRAFT_SERVICE)
         self._vocabularies = vocabularies
         self.name = name
         self.measurements = DraftMeasurements(target)

@@ -25,8 +25,9 @@ async def _poll(replica: Replica) -> None:
 class Pool:
     """The servers behind some addresses, each name standing for all it resolves to."""
 
-    def __init__(self, addresses: Iterable[str]) -> None:
-        """Know of no server yet."""
+    def __init__(self, addresses: Iterable[str], service: str = "") -> None:
+        """Know of no server yet. service: what each has to serve, by its full name."""
+        self._service = service
         self.addresses = tuple(addresses)
         self._resolved: dict[str, set[str]] = {name: set() for name in self.addresses}
         self._unresolved: dict[str, str] = {}
@@ -117,7 +118,7 @@ class Pool:
                 _log.warning("name not resolved", name=name, reason=str(error))
         found = set().union(*self._resolved.values())
         for address in sorted(found - self._replicas.keys()):
-            self._replicas[address] = Replica(address, open_channel(address))
+            self._replicas[address] = Replica(address, open_channel(address), service=self._service)
         for address, replica in self._replicas.items():
             replica.health.retired = address not in found
         self._tell_apart()

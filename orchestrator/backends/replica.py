@@ -3,9 +3,11 @@
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import grpc
 import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from orchestrator.backends.tokenizer_fetch import fetch_files
 from paceline.errors import InvalidArgument
@@ -69,7 +71,10 @@ class ReplicaHealth:
 
 @dataclass(eq=False)
 class Replica:
-    """One server of a pool. `model` is None until it has answered."""
+    """One server of a pool. `model` is None until it has answered.
+
+    service: what it has to serve, by its full name; a server of another kind is not reachable.
+    """
 
     address: str
     channel: grpc.aio.Channel
@@ -84,6 +89,7 @@ class Replica:
     blame: Blame | None = None
     vocabulary: str = ""  # what it has of a target's, where that is not all
     wrong_vocabulary: bool = False  # too little of any target's: it is not used
+    service: str = ""
 
     @property
     def blamed(self) -> bool:
@@ -125,7 +131,11 @@ class Replica:
         except grpc.aio.AioRpcError as error:
             self._not_answered(error)
             return
-        self._take_machine(machine_from_proto(answer.machine), asked, time.monotonic() - started)
+        took = time.monotonic() - started
+        if not self.reachable and not await self._serves():
+            self.health.miss(f"it does not serve {self.service}", late=False)
+            return
+        self._take_machine(machine_from_proto(answer.machine), asked, took)
         self.load = load_from_proto(answer.load)
         self._take_model(self._checked(model_info_from_proto(answer.model)))
         self.health.answer(draining=answer.draining)
@@ -159,6 +169,16 @@ class Replica:
                 )
             return replace(model, default_sampling=Sampling())
         return model
+
+    async def _serves(self) -> bool:
+        """Whether it is of the right kind. Where it has no grpc.health.v1 that is not known."""
+        stub: Any = health_pb2_grpc.HealthStub(self.channel)
+        request = health_pb2.HealthCheckRequest(service=self.service)
+        try:
+            await stub.Check(request, timeout=POLL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            return error.code() is not grpc.StatusCode.NOT_FOUND
+        return True
 
     async def _ask(self) -> model_pb2.GetModelInfoResponse:
         """Ask; once more when a connection broke, for then the server itself may well be there."""

@@ -42,6 +42,20 @@ def ended(*processes: Process) -> None:
         process.popen.wait()
 
 
+async def test_a_draft_in_place_of_a_target_is_none(tmp_path: Path) -> None:
+    draft = start(tmp_path, "draft", "draft_server", "--model=simulated:step_ms=1")
+    orchestrator = start(tmp_path, "mistaken", "orchestrator", f"--target={draft.address}")
+    try:
+        await eventually(lambda: serves(draft, "paceline.v1.DraftService"))
+        await eventually(lambda: logged(orchestrator, "it does not serve"))
+        assert not await serves(orchestrator)
+        async with Client(orchestrator.address, retries=0) as client:
+            assert await client.models() == []
+    finally:
+        ended(draft, orchestrator)
+    assert "draft.sock: it does not serve paceline.v1.TargetService" in reasons(orchestrator)[-1]
+
+
 async def test_it_is_ready_once_its_target_is(tmp_path: Path) -> None:
     wrong = start(tmp_path, "wrong", "orchestrator", "--target=paceline-traget.invalid:7071")
     right = start(tmp_path, "right", "orchestrator", f"--target=unix:{tmp_path}/target.sock")
