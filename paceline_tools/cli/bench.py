@@ -24,7 +24,7 @@ from paceline_tools.bench.report import TARGET_ONLY, Report, Speed
 from paceline_tools.bench.samples import Prompt, Sample
 from paceline_tools.bench.throughput import LoadRun, median_rates
 from paceline_tools.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
-from paceline_tools.cli.checks import check_models
+from paceline_tools.cli.checks import check_matplotlib, check_models
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.grid import Grid
@@ -91,6 +91,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
         """Run the command; exits with 1 when a token differs."""
         output = console()
         check_outputs({"--json": self.json_, "--plot": self.plot})
+        check_matplotlib({"--plot": self.plot})
         _ = self.chosen  # said before the models are loaded, when there is none
         self._check_servers()
         if self.concurrency:
@@ -98,7 +99,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
             return
         report = asyncio.run(self._run(console(stderr=True)))
         for table in tables(report):
-            output.print(table)
+            output.print(table, "")
         if self.json_:
             self.json_.write_text(json.dumps(report.as_json(), indent=1))
         if self.plot:

@@ -1,9 +1,11 @@
 """What is checked before servers are started for a measurement."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 from paceline.engine.simulated import SimulatedModel, is_simulated
-from paceline.errors import InvalidArgument, PacelineError
+from paceline.errors import FailedPrecondition, InvalidArgument, PacelineError
 from paceline.model_files.check import check_model
 
 
@@ -17,3 +19,11 @@ def check_models(models: Mapping[str, str]) -> None:
                 check_model(model)
         except PacelineError as error:
             raise InvalidArgument(f"{flag}: {error}") from error
+
+
+def check_matplotlib(outputs: Mapping[str, Path | None]) -> None:
+    """Pictures by their flag: raise FailedPrecondition where nothing here could draw them."""
+    wanted = [flag for flag, path in outputs.items() if path is not None]
+    if wanted and find_spec("matplotlib") is None:
+        what = f"{' and '.join(wanted)} need matplotlib"
+        raise FailedPrecondition(f"{what}; run: pip install matplotlib")

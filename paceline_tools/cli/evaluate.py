@@ -5,7 +5,6 @@ import json
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,10 @@ from rich.text import Text
 
 from paceline import __version__
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
-from paceline.errors import FailedPrecondition
 from paceline.log import configure
 from paceline.ports import check_port
 from paceline_tools.cli.as_typed import as_typed
-from paceline_tools.cli.checks import check_models
+from paceline_tools.cli.checks import check_matplotlib, check_models
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.evaluation.about import machine
@@ -103,8 +101,7 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         """Say what cannot be written before the work, not behind it."""
         names = ("recording", "json_", "plot", "page")
         check_outputs({f"--{name.rstrip('_')}": getattr(self, name) for name in names})
-        if (self.plot or self.page) and find_spec("matplotlib") is None:
-            raise FailedPrecondition("--plot and --page need matplotlib: pip install matplotlib")
+        check_matplotlib({"--plot": self.plot, "--page": self.page})
 
     def _task(self) -> Task:
         """What to do; names, files and the port are checked before any of it is done."""
