@@ -23,6 +23,8 @@ _LEVELS = {"warning": "yellow", "error": "red", "critical": "red"}
 _NOT_SHOWN = {"event", "level", "logger", "timestamp", "exception", "stack"}
 _SAID_AGAIN = {"listening", "stopped"}
 """Events that the command tells in words of its own, for people."""
+_AT_START = {"not ready"}
+"""Events that are no news before the servers are ready."""
 _SAID_ONCE = "unknown variable"
 """An event that it tells for all."""
 
@@ -35,9 +37,10 @@ class ServerLog:
         self.form = form
         self.console = console
         self.addresses: dict[str, str] = {}
+        self.serving = False
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=24),
             TextColumn("{task.fields[done]}", markup=False),
             console=console,
             transient=True,
@@ -72,7 +75,7 @@ class ServerLog:
             self._advance(server, event)
             return
         self.finish(server)
-        if name not in _SAID_AGAIN:
+        if name not in (_SAID_AGAIN if self.serving else _SAID_AGAIN | _AT_START):
             self.console.print(self._row(server, event))
 
     def _row(self, server: str, event: Mapping[str, Any]) -> Table:
@@ -99,7 +102,6 @@ class ServerLog:
 
     def _advance(self, server: str, event: Mapping[str, Any]) -> None:
         if server not in self._tasks:
-            self._progress.start()
             self._tasks[server] = self._progress.add_task(server, total=None, done="")
         done, total = event.get("done"), event.get("total")
         self._progress.update(
@@ -107,8 +109,10 @@ class ServerLog:
             description=f"{server:<12} {event.get('step', '')}",
             completed=done or 0,
             total=total,
-            done="" if done is None else f"{done} of {total} {event.get('unit', '')}",
+            done="" if done is None else _amount(done, total, str(event.get("unit", ""))),
         )
+        self._progress.start()
+        self._progress.refresh()
 
     def finish(self, server: str) -> None:
         """It loads no more."""
@@ -140,3 +144,10 @@ def _clock(event: Mapping[str, Any]) -> str:
     except ValueError:
         when = datetime.now(UTC)
     return when.astimezone().strftime("%H:%M:%S")
+
+
+def _amount(done: int, total: object, unit: str) -> str:
+    """How much is done, bytes in units for people."""
+    if unit == "bytes" and isinstance(total, int):
+        return f"{done / 1e9:.2f} of {total / 1e9:.2f} GB"
+    return f"{done} of {total} {unit}"

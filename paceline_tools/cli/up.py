@@ -53,6 +53,7 @@ class Up(UpOptions):
     async def _serve(self, output: ServerLog, ready: asyncio.Event) -> None:
         async with up_running(self, output, drafts=False) as servers:
             ready.set()
+            output.serving = True
             host = "localhost" if self.host in {"127.0.0.1", ANY_IPV4} else self.host
             output.say(f"ready at {join(host, self.port)}; Ctrl-C stops", style="bold")
             telling = asyncio.create_task(tell_of_drafts(self, servers, output))

@@ -104,6 +104,7 @@ async def up_running(
         async def ready() -> None:
             await answers(up.port, drafts=0, host=up.host)
 
+        log.say(f"starting {', '.join(plan.names)}: models load, this may take minutes")
         async with running(commands, ready, log, serves=plan.serves) as servers:
             if drafts:
                 await _have_drafts(up, servers, plan)

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from paceline.engine.load_progress import begin, counted
+from paceline.engine.torch import weights_progress
 from paceline.engine.torch.architectures import max_positions, read_config, refusing
 from paceline.engine.torch.attention import NAME
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators, elementwise
@@ -79,6 +81,7 @@ def load_model(
         generation = read_generation_config(folder)
         ends = eos_token_ids(generation, config)
     with refusing(config, "cannot be served"):
+        begin("preparing")
         forward, rope_length = _checked_forward(model, config, linears, operators)
     return LoadedModel(
         forward=forward,
@@ -103,17 +106,18 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
     with refusing(config, "cannot be loaded"):
         if getattr(config, "quantization_config", None) is None:
             check_dtypes(folder)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=NAME,
-            # Experts one by one: the other implementations multiply all at once.
-            experts_implementation="eager",
-            device_map=device,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            output_loading_info=True,
-            generation_config=GenerationConfig(),  # the file's would be refused for one bad value
-        )
+        with weights_progress.told():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=NAME,
+                # Experts one by one: the other implementations multiply all at once.
+                experts_implementation="eager",
+                device_map=device,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
+                generation_config=GenerationConfig(),  # the file's: refused for one bad value
+            )
     model, info = loaded
     check_weights(model, info)
     return model.eval()  # type: ignore[no-any-return]
@@ -159,8 +163,10 @@ def _weight_bytes(model: PreTrainedModel) -> int:
 
 def _hash_weights(model: PreTrainedModel) -> str:
     """Hash of all tensors, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    digest, tensors = hashlib.sha256(), model.state_dict()
+    hashed = counted("hashing weights", len(tensors), "parts")
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        hashed(1)
     return digest.hexdigest()

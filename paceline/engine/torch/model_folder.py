@@ -6,6 +6,7 @@ from pathlib import Path
 import structlog
 
 from paceline.catalog import CATALOG, is_current, is_model, model_folder
+from paceline.engine.load_progress import counted
 from paceline.errors import FailedPrecondition, in_a_line
 from paceline.model_files.check import check_model, check_path
 from paceline.model_files.converted import converted_folder
@@ -69,10 +70,13 @@ def _fetched(model: str) -> Path:
     if isinstance(name, Path):  # it has come meanwhile
         return name
 
-    def started(count: int) -> None:
-        _log.info("fetching", model=model, bytes=count)
+    steps: list[Callable[[int], None]] = []
 
-    path = fetch(name, started, lambda _: None)
+    def started(count: int) -> None:
+        if count:
+            steps.append(counted(f"fetching {model}", count, "bytes"))
+
+    path = fetch(name, started, lambda count: steps[0](count) if steps else None)
     check_path(path)
     return path
 

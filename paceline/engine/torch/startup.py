@@ -10,6 +10,7 @@ import torch
 import transformers
 from prometheus_client import CollectorRegistry
 
+from paceline.engine import load_progress
 from paceline.engine.interfaces import Span, StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
@@ -103,7 +104,7 @@ def _memory(loaded: LoadedModel, runner: ModelRunner) -> ModelMemory:
 
 def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]:
     dtype: torch.dtype = getattr(torch, settings.dtype)
-    folder = resolve_model(settings.model)
+    folder = resolve_model(settings.model, load_progress.begin)
     invariant = settings.needs_batch_invariance
     operators = BatchInvariantOperators(settings.max_batched_tokens) if invariant else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
@@ -113,6 +114,7 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]
     parts = (*numerics_parts(loaded, settings.weights, padding), bits)
     if operators is None:
         return loaded, runner, Numerics(fingerprint(parts), batch_invariant=False)
+    load_progress.begin("measuring exactness")
     seen = probe(runner, loaded.vocabulary_size, loaded.max_positions, settings.max_batched_tokens)
     differing = (*operators.varying, *seen)
     if differing:
