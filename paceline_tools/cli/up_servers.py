@@ -36,14 +36,14 @@ ASK_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LocalPlan:
     """The servers of one `up`, by how they are called on the screen."""
 
     targets: dict[str, PlannedTarget]
     drafts: dict[str, PlannedDraft]
 
     @classmethod
-    def of(cls, up: UpOptions) -> "Plan":
+    def of(cls, up: UpOptions) -> "LocalPlan":
         """Raises InvalidArgument for flags that do not fit together."""
         targets = plan_targets(up.target, up.model_name)
         drafts = plan_drafts(up.draft, up.drafter, up.draft_weights) if up.draft_length else []
@@ -69,9 +69,9 @@ class Plan:
         return "orchestrator" in names and bool(names & self.targets.keys())
 
 
-def check(up: UpOptions) -> Plan:
+def check(up: UpOptions) -> LocalPlan:
     """What is to be started; raises what is wrong with it, before anything is."""
-    plan = Plan.of(up)
+    plan = LocalPlan.of(up)
     check_home()
     drafts = [one.model for one in plan.drafts.values() if DRAFTERS[one.drafter].needs_model]
     check_models([*(one.model for one in plan.targets.values()), *drafts])
@@ -113,7 +113,7 @@ async def up_running(
 
 async def tell_of_drafts(up: UpOptions, servers: Servers, log: ServerLog) -> None:
     """Say of each draft once whether it is used, and why not."""
-    watch = DraftWatch(Plan.of(up).pools)
+    watch = DraftWatch(LocalPlan.of(up).pools)
     async with Client(_address(up)) as client:
         while not watch.done:
             with contextlib.suppress(PacelineError):
@@ -124,7 +124,7 @@ async def tell_of_drafts(up: UpOptions, servers: Servers, log: ServerLog) -> Non
             await asyncio.sleep(ASK_SECONDS)
 
 
-async def _have_drafts(up: UpOptions, servers: Servers, plan: Plan) -> None:
+async def _have_drafts(up: UpOptions, servers: Servers, plan: LocalPlan) -> None:
     """Wait until all drafts are used; raises Unavailable for one that is not."""
     watch = DraftWatch(plan.pools)
     dying = asyncio.create_task(servers.died())
@@ -147,7 +147,7 @@ def _address(up: UpOptions) -> str:
     return join("127.0.0.1" if up.host == ANY_IPV4 else up.host, up.port)
 
 
-def _commands(up: UpOptions, plan: Plan, folder: Path) -> dict[str, list[str]]:
+def _commands(up: UpOptions, plan: LocalPlan, folder: Path) -> dict[str, list[str]]:
     """Arguments of each server; drafts and targets listen on unix sockets."""
     numbers = [f"--threads={up.threads}", f"--dtype={up.dtype}", f"--device={up.device}"]
     numbers += [f"--kv-tokens={up.kv_tokens}"]
