@@ -32,6 +32,7 @@ def test_what_is_right_is_sent_as_it_is() -> None:
 
 SAME: dict[str, tuple[Any, Any]] = {
     "stop": ("end", ("end",)),
+    "bad_words": ("no", ("no",)),
     "stop_token_ids": (np.array([1, 2]), (1, 2)),
     "output_token_ids": ([np.int64(1)], (1,)),
     "max_tokens": (np.int32(5), 5),

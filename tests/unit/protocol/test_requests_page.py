@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.settings import OrchestratorSettings
-from paceline.protocol import limits, sampling
+from paceline.protocol import constraint, limits, sampling
 from paceline.protocol.generation import GenerateRequest
 from paceline.protocol.sampling import Sampling
 
@@ -33,6 +33,7 @@ def test_every_field_has_a_row() -> None:
         ("stop", (limits.MAX_STOP_STRINGS, limits.MAX_STOP_CHARACTERS)),
         ("bad_words", (limits.MAX_BAD_WORDS, limits.MAX_BAD_WORD_CHARACTERS)),
         ("bad_words_token_ids", (sampling.MAX_BAD_WORDS, sampling.MAX_BAD_WORD_TOKENS)),
+        ("constraint", (constraint.MAX_CONSTRAINT_CHARACTERS, constraint.MAX_OPTIONS)),
         ("n", (limits.MAX_CHOICES,)),
         ("logprobs", (limits.MAX_LOGPROBS,)),
         ("prompt_logprobs", (limits.MAX_LOGPROBS,)),
