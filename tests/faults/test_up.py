@@ -213,7 +213,11 @@ async def test_every_line_is_json_and_names_its_server(port: int) -> None:
         "the environment has PACELINE_TARGET_TREADS, which is no setting; PACELINE_TARGET_THREADS "
         "may be meant"
     )
-    assert said[1] == f"ready at localhost:{port}; Ctrl-C stops"
+    assert said[1] == (
+        "starting orchestrator, target, draft small, draft lookup: models load, this may take "
+        "minutes"
+    )
+    assert said[2] == f"ready at localhost:{port}; Ctrl-C stops"
     assert sum("PACELINE_TARGET_TREADS" in line for line in started.lines) == 1
 
 
