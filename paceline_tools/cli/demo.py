@@ -62,7 +62,7 @@ class Demo(BaseModel):
             Client(f"127.0.0.1:{up.port}") as client,
         ):
             status.stop()
-            table = _table()
+            columns = {}
             for name, (prompt, temperature) in PROMPTS.items():
                 console.rule(name)
                 console.print(f"[dim]{prompt}[/]\n", highlight=False)
@@ -70,8 +70,8 @@ class Demo(BaseModel):
                     await self._answer(client, console, prompt, temperature, speculation)
                     for speculation in (Speculation.OFF, Speculation.AUTO)
                 ]
-                _compare(table, name, *results)
-            console.print(table)
+                columns[name] = _compare(*results)
+            console.print(comparison(columns))
 
     async def _answer(
         self,
@@ -96,27 +96,32 @@ class Demo(BaseModel):
         return await generation.result()
 
 
-def _table() -> Table:
+MEASURES = (
+    "off, tokens/s",
+    "on, tokens/s",
+    "speed-up",
+    "draft tokens accepted",
+    "accepted in a round",
+    "first token, off / on",
+    "same tokens",
+)
+
+
+def comparison(columns: dict[str, tuple[str, ...]]) -> Table:
+    """A row for each of MEASURES, a column for each prompt: it fits 80 characters."""
     table = Table(title="The target alone, and with its draft")
-    table.add_column("prompt")
-    for heading in (
-        "off tokens/s",
-        "on tokens/s",
-        "speed-up",
-        "accepted",
-        "per round",
-        "first token off / on",
-    ):
-        table.add_column(heading, justify="right")
-    table.add_column("same tokens")
+    table.add_column("speculation")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for measure, *values in zip(MEASURES, *columns.values(), strict=True):
+        table.add_row(measure, *values)
     return table
 
 
-def _compare(table: Table, name: str, off: Result, on: Result) -> None:
+def _compare(off: Result, on: Result) -> tuple[str, ...]:
     off_found, on_found = statistics(off.finished), statistics(on.finished)
     same = off.token_ids == on.token_ids
-    table.add_row(
-        name,
+    return (
         f"{off_found['tokens_per_s']:.1f}",
         f"{on_found['tokens_per_s']:.1f}",
         f"{on_found['tokens_per_s'] / max(off_found['tokens_per_s'], 1e-9):.2f}x",
