@@ -17,7 +17,7 @@ from paceline_tools.cli.flags import MOST_TOKENS
 from paceline_tools.cli.pull import pull
 from paceline_tools.cli.show import legend, show_delta, statistics
 from paceline_tools.cli.up_options import UpOptions
-from paceline_tools.cli.up_servers import up_running
+from paceline_tools.cli.up_servers import LocalPlan, check_addresses, up_running
 from paceline_tools.terminal import console
 
 PROMPTS = {
@@ -43,18 +43,23 @@ class Demo(BaseModel):
     def cli_cmd(self) -> None:
         """Run the command."""
         output = console()
+        check_addresses(self._up, LocalPlan.of(self._up))  # before what takes long
         for model in (self.target, self.draft):
             if model in CATALOG:
                 pull(model, output)
         asyncio.run(self._run(output))
 
-    async def _run(self, console: Console) -> None:
-        up = UpOptions(
+    @property
+    def _up(self) -> UpOptions:
+        return UpOptions(
             target=[self.target],
             draft=[self.draft],
             draft_length=self.draft_length,
             port=self.port,
         )
+
+    async def _run(self, console: Console) -> None:
+        up = self._up
         status = console.status("starting draft, target and orchestrator")
         status.start()
         async with (

@@ -75,13 +75,18 @@ def check(up: UpOptions) -> LocalPlan:
     check_home()
     drafts = [one.model for one in plan.drafts.values() if DRAFTERS[one.drafter].needs_model]
     check_models([*(one.model for one in plan.targets.values()), *drafts])
+    check_addresses(up, plan)
+    return plan
+
+
+def check_addresses(up: UpOptions, plan: LocalPlan) -> None:
+    """Raise what hinders the servers from listening."""
     ports = {up.port: ""}
     for at, name in enumerate(plan.names):
         ports[up.port + HEALTH_PORTS + at] = f"health of the {name}"
         ports[up.port + METRICS_PORTS + at] = f"metrics of the {name}"
     check_ports(up.host, ports, "--port, which moves all ports")
     check_writable(Path(tempfile.gettempdir()), "sockets are put", "TMPDIR")
-    return plan
 
 
 @contextlib.asynccontextmanager
