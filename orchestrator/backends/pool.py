@@ -114,8 +114,9 @@ class Pool:
                 self._resolved[name] = set(await resolve(name))
                 self._unresolved.pop(name, None)
             except Unavailable as error:  # those it stood for until now may well be alive
+                if self._unresolved.get(name) != str(error):  # once, not every RESOLVE_SECONDS
+                    _log.warning("name not resolved", name=name, reason=str(error))
                 self._unresolved[name] = str(error)
-                _log.warning("name not resolved", name=name, reason=str(error))
         found = set().union(*self._resolved.values())
         for address in sorted(found - self._replicas.keys()):
             self._replicas[address] = Replica(address, open_channel(address), service=self._service)

@@ -7,20 +7,19 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 
-EVENT = "loading"
 EVERY_SECONDS = 1.0
 """A step that is counted is told of so often, and when it is over."""
 
 
 def begin(step: str) -> None:
     """A step begins whose length nobody knows."""
-    _log.info(EVENT, step=step)
+    _log.info("loading", step=step)
 
 
 def counted(step: str, total: int, unit: str) -> Callable[[int], None]:
     """A step of so many units begins; what is returned is told of each that are done."""
     done, told = 0, time.monotonic()
-    _log.info(EVENT, step=step, done=0, total=total, unit=unit)
+    _log.info("loading", step=step, done=0, total=total, unit=unit)
 
     def advance(count: int) -> None:
         nonlocal done, told
@@ -28,6 +27,6 @@ def counted(step: str, total: int, unit: str) -> Callable[[int], None]:
         now = time.monotonic()
         if now - told >= EVERY_SECONDS or done == total:
             told = now
-            _log.info(EVENT, step=step, done=done, total=total, unit=unit)
+            _log.info("loading", step=step, done=done, total=total, unit=unit)
 
     return advance

@@ -4,10 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.backends import pool as module
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Replica
+from paceline.errors import Unavailable
 
 
 async def test_a_server_that_answers_nonsense_ends_no_watch(
@@ -38,3 +40,26 @@ async def test_a_server_that_answers_nonsense_ends_no_watch(
     assert not watching.done()
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_name_that_does_not_resolve_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    thrice = asyncio.Event()
+
+    async def resolve(name: str) -> list[str]:
+        asked.append(name)
+        if len(asked) == 3:
+            thrice.set()
+        raise Unavailable(f"{name} does not resolve: it is not known")
+
+    monkeypatch.setattr(module, "resolve", resolve)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(module, "RESOLVE_SECONDS", 0.001)
+    with capture_logs() as logs:
+        watching: asyncio.Task[Any] = asyncio.create_task(Pool(("nowhere:7071",)).watch())
+        async with asyncio.timeout(20):
+            await thrice.wait()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    [line] = [line for line in logs if line["event"] == "name not resolved"]
+    assert line["reason"] == "nowhere:7071 does not resolve: it is not known"
