@@ -169,18 +169,6 @@ async def test_a_deadline_and_a_client_that_goes_end_a_wait_at_once() -> None:
         assert len((await running).token_ids) == 400
 
 
-async def test_a_request_without_a_deadline_gets_that_of_the_settings() -> None:
-    async with (
-        servers.target("simulated:step_ms=50") as target,
-        servers.orchestrator([target.address], [], default_deadline_seconds=0.4) as client,
-    ):
-        with pytest.raises(DeadlineExceeded, match=r"the output was not whole after 0\.[34] s"):
-            await client.generate(request("a", 1000)).result()
-        with pytest.raises(DeadlineExceeded):
-            await client.generate(request("a", 1000), timeout=0.2).result()
-        assert len((await client.generate(request("a", 12), timeout=20).result()).token_ids) == 12
-
-
 async def test_choices_that_do_not_fit_together_take_turns() -> None:
     async with (
         servers.target(MODEL) as roomy,

@@ -83,10 +83,11 @@ class Admission(Generic[Session]):
 
     def full(self, claim: Claim, now: float) -> ResourceExhausted:
         """What a session is told that there is no room for now."""
-        pages, free = self._first_pages(claim), max(self._free(claim), 0)
-        return ResourceExhausted(
-            f"KV is full: {pages} pages needed, {free} free", self.queue.seconds(now)
-        )
+        pages, free = self._first_pages(claim), max(self._free(claim) - self._headroom, 0)
+        others = len(self.queue.sessions)
+        what = f"KV is full: {pages} pages needed, {free} free"
+        said = f"{what}, for which {others} others wait" if others else what
+        return ResourceExhausted(said, self.queue.seconds(now))
 
     def let_in(self, now: float) -> list[Session]:
         """Promise pages to those that wait, as far as there are some; returns who got some."""

@@ -129,6 +129,19 @@ def test_the_queue_is_bounded_and_says_how_long_it_takes() -> None:
     assert full.value.retry_after == pytest.approx(6.0)
 
 
+def test_who_may_not_wait_is_told_what_keeps_it_out() -> None:
+    pages = Pages(4)
+    pages.enter(1, 48), pages.enter(1, 16)
+    pages.enter(40, 48)
+    with pytest.raises(ResourceExhausted, match="1 pages needed, 2 free, for which 1 others wait"):
+        pages.enter(1, 16, waits=False)
+    pages = Pages(9)
+    for _ in range(8):
+        pages.enter(1, 32)
+    with pytest.raises(ResourceExhausted, match=r"1 pages needed, 0 free$"):
+        pages.enter(1, 16, waits=False)
+
+
 def test_streams_of_lost_servers_go_first_have_the_reserve_and_a_bound_of_their_own() -> None:
     pages = Pages(2, reserve=1)
     first = pages.enter(1, 16)
