@@ -8,23 +8,27 @@ from pathlib import Path
 
 import torch
 
+from paceline.engine.torch.architectures import read_config
 from paceline.engine.torch.loading import load_model
+from paceline.engine.torch.text_part import text_config
 from paceline.errors import FailedPrecondition
-from paceline.model_files.model_types import NOT_TRIED, SERVED, TABLE
+from paceline.model_files.model_types import NOT_TRIED, SERVED, SERVED_TEXT, TABLE
 from tests.tiny_architectures import MODEL_TYPES, NOT_BUILT, tiny_architecture
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+_RANK = {SERVED: 0, SERVED_TEXT: 1}
 BEGIN, END = "<!-- python -m tests.supported_models -->\n", "<!-- end -->\n"
 
 
 def outcome(model_type: str, folder: Path) -> str:
-    """SERVED, or in short why not. folder: an empty one; the model stays there."""
+    """SERVED, SERVED_TEXT, or in short why not. folder: an empty one; the model stays there."""
     tiny_architecture(model_type).save_pretrained(folder)
     try:
         load_model(folder, torch.float64)
     except FailedPrecondition as error:
         return reason(str(error))
-    return SERVED
+    config = read_config(folder)
+    return SERVED if text_config(config) is config else SERVED_TEXT
 
 
 def reason(error: str) -> str:
@@ -50,7 +54,7 @@ def tried() -> dict[str, list[str]]:
             continue
         with tempfile.TemporaryDirectory() as folder:
             by_outcome[outcome(model_type, Path(folder))].append(model_type)
-    order = sorted(by_outcome, key=lambda one: (one != SERVED, -len(by_outcome[one])))
+    order = sorted(by_outcome, key=lambda one: (_RANK.get(one, 2), -len(by_outcome[one])))
     return {one: by_outcome[one] for one in order}
 
 

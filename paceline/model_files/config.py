@@ -6,7 +6,13 @@ from typing import Any
 
 from paceline.errors import FailedPrecondition, listed, shown
 from paceline.model_files.json_files import AnyObject, Config, read_json
-from paceline.model_files.model_types import NOT_TRIED, SERVED, nearest_served, outcomes
+from paceline.model_files.model_types import (
+    NOT_TRIED,
+    SERVED,
+    SERVED_TEXT,
+    nearest_served,
+    outcomes,
+)
 
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 _DEQUANTIZED = {"mxfp4"}
@@ -123,7 +129,7 @@ def _refuse_model_type(folder: Path, config: Config) -> None:
     # By its name such a model mixes layers; one that names none but attention may be served.
     layers = {*(config.layer_types or ())}
     is_attention = bool(layers) and layers <= ATTENTION_LAYERS
-    if outcome == SERVED or outcome.startswith(NOT_TRIED) or is_attention:
+    if outcome in {SERVED, SERVED_TEXT} or outcome.startswith(NOT_TRIED) or is_attention:
         return
     raise FailedPrecondition(
         f"{folder} has model type {shown(name)}, which is not served: {outcome}; "

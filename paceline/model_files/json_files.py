@@ -40,14 +40,9 @@ class Config(_File):
 
 
 class GenerationConfig(_File):
-    """generation_config.json."""
+    """generation_config.json. A wrong value of sampling is no hindrance: it is left out."""
 
     eos_token_id: Ids = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
 
 
 class _TokenizerModel(_File):

@@ -8,13 +8,14 @@ from pathlib import Path
 TABLE = Path(__file__).with_name("model_types.json")
 """Model types by outcome. tests/supported_models.py writes it, and docs/models.md from it."""
 SERVED = "served"
+SERVED_TEXT = "served, its text part: prompts of text alone"
 NOT_TRIED = "not tried"
 _COMMON = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
 
 
 @functools.cache
 def outcomes() -> dict[str, str]:
-    """What becomes of each model type: SERVED, or in short why not."""
+    """What becomes of each model type: SERVED, SERVED_TEXT, or in short why not."""
     table: dict[str, list[str]] = json.loads(TABLE.read_text("utf-8"))
     return {name: outcome for outcome, names in table.items() for name in names}
 

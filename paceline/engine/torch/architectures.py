@@ -9,6 +9,7 @@ from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from paceline.engine.torch.attention import NAME
+from paceline.engine.torch.text_part import text_config
 from paceline.errors import FailedPrecondition, PacelineError, in_a_line
 
 ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
@@ -31,7 +32,7 @@ def refusing(config: Any, what: str) -> Iterator[None]:
 
 def _reason(config: Any, what: str, error: Exception) -> str:
     """What is wrong, in a line."""
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(text_config(config)), None)
     if error.args == (NAME,) or not getattr(kind, "_supports_attention_backend", True):
         return f"{what}: it attends by code of its own"
     if isinstance(error, KeyError):
@@ -66,11 +67,12 @@ def max_positions(config: Any) -> int:
 
 
 def _refuse_other_than_attention(config: Any) -> None:
-    layers = set(getattr(config, "layer_types", None) or ())
+    text = text_config(config)
+    layers = set(getattr(text, "layer_types", None) or ())
     other = layers - ATTENTION_LAYERS
-    recurrent = not hasattr(config, "num_attention_heads") or not hasattr(config, "vocab_size")
+    recurrent = not hasattr(text, "num_attention_heads") or not hasattr(text, "vocab_size")
     # Only classes that may be either have the field; others have it of a file that says all.
-    may_encode = hasattr(type(config), "is_decoder") and not config.is_decoder
+    may_encode = hasattr(type(text), "is_decoder") and not text.is_decoder
     encodes = config.is_encoder_decoder or may_encode
     if encodes or other or recurrent:
         kind = ", ".join(sorted(other)) or ("an encoder" if encodes else "another architecture")

@@ -20,6 +20,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.padding import Padding
 from paceline.engine.torch.query_limit import most_queries
+from paceline.engine.torch.softcap import capped_attention
 
 NAME = "paceline"
 """What transformers calls this attention."""
@@ -118,19 +119,21 @@ def attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     s_aux: Tensor | None = None,
+    softcap: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attend as transformers asks a registered function to, within `attending`.
 
     query: [1, heads, rows, dim]; key and value: [1, kv_heads, rows, dim]. s_aux: attention sinks,
-    [heads] (Xiao et al. 2023, as gpt-oss has them). Appends each span's keys and values to its
-    cache. Returns [1, rows, heads, dim]; rows of no span are zero. Raises NotImplementedError
-    naming what else a model asks for; it does so in its first forward pass already.
+    [heads] (Xiao et al. 2023, as gpt-oss has them). softcap: bounds the scores, as Gemma 2's are.
+    Appends each span's keys and values to its cache. Returns [1, rows, heads, dim]; rows of no
+    span are zero. Raises NotImplementedError naming what else a model asks for; it does so in its
+    first forward pass already.
     """
     _refuse_unknown({"attention_mask": attention_mask, **others})
     index: int = module.layer_idx  # type: ignore[assignment]
     spans = current_spans()
-    out = attend(index, query[0], key[0], value[0], spans, scaling, sliding_window, s_aux)
+    out = attend(index, query[0], key[0], value[0], spans, scaling, sliding_window, s_aux, softcap)
     return out[None], None
 
 
@@ -152,6 +155,7 @@ def attend(
     scaling: float | None,
     window: int | None,
     sinks: Tensor | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Attention of layer `index`, [heads, rows, dim] to [rows, heads, dim].
 
@@ -169,7 +173,7 @@ def attend(
         keys, values = layer.append(span.position, key[:, at], value[:, at])
         mask = span.mask(window, heads // key.shape[0], query, sinks)
         padding = span.cache.padding
-        out[at] = _attend(query[:, at], keys, values, mask, scaling, padding)
+        out[at] = _attend(query[:, at], keys, values, mask, scaling, padding, softcap)
     return out
 
 
@@ -180,6 +184,7 @@ def _attend(
     mask: Tensor | None,
     scaling: float | None,
     padding: Padding,
+    softcap: float | None = None,
 ) -> Tensor:
     """[heads, rows, dim] over [kv_heads, length, dim] to [rows, heads, dim].
 
@@ -189,6 +194,9 @@ def _attend(
     heads, rows, _ = query.shape
     folded = query.reshape(keys.shape[0], -1, query.shape[2])
     padded = _pad_rows(folded, padding)
+    if softcap is not None:
+        capped = _capped(padded, keys, values, mask, scaling, softcap, padding)
+        return capped[:, : folded.shape[1]].reshape(heads, rows, -1).transpose(0, 1)
     most = _most_queries(folded, values, heads // keys.shape[0], padding)
     if mask is not None:
         mask = mask[None, None] if mask.dim() == 2 else mask[None]
@@ -204,6 +212,34 @@ def _attend(
     ]
     whole = attended[0] if len(attended) == 1 else torch.cat(attended, dim=1)
     return whole[:, : folded.shape[1]].reshape(heads, rows, -1).transpose(0, 1)
+
+
+def _capped(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float,
+    padding: Padding,
+) -> Tensor:
+    """[kv_heads, rows, dim], capped: in pieces of one size where rows are to have the same bits."""
+    exact = padding.key_multiple > 1
+    most = padding.query_multiple if exact else query.shape[1]
+    block = padding.key_multiple if exact else keys.shape[1]
+    pieces = [
+        capped_attention(
+            query[:, at : at + most],
+            keys,
+            values,
+            None if mask is None else mask[at : at + most],
+            scaling,
+            softcap,
+            block,
+        )
+        for at in range(0, query.shape[1], most)
+    ]
+    return torch.cat(pieces, dim=1)
 
 
 def _most_queries(folded: Tensor, values: Tensor, groups: int, padding: Padding) -> int:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from paceline.engine.torch.attention import SpanRows, attend, attending
 from paceline.engine.torch.linear import Linear, MakeLinear
+from paceline.engine.torch.text_part import text_config
 
 ARCHITECTURES = {
     "LlamaForCausalLM",
@@ -23,12 +24,22 @@ ARCHITECTURES = {
     "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
 }
+BODIES = {
+    *("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model"),
+    *("Qwen2VLTextModel", "Qwen2_5_VLTextModel", "Qwen3VLTextModel"),
+}
+"""Decoders of the same computation within models that also see or hear. Of text alone the three
+position ids of a token are equal, so that their rotary embeddings are Qwen's own."""
 
 
 def knows(model: PreTrainedModel) -> bool:
     """Whether FusedModel computes what `model` does."""
-    config = model.config
-    return type(model).__name__ in ARCHITECTURES and config.hidden_act == "silu"
+    config = text_config(model.config)
+    if config is model.config:
+        known = type(model).__name__ in ARCHITECTURES
+    else:
+        known = type(model.get_decoder()).__name__ in BODIES
+    return known and config.hidden_act == "silu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +71,9 @@ class FusedModel:
 
         make_linear: makes a layer of a weight [out, in] and a bias [out] or None.
         """
-        config = model.config
-        body = model.model
+        config = text_config(model.config)
+        body: Any = model.get_decoder()
+        head: Any = model.get_output_embeddings()
         self._heads = config.num_attention_heads
         self._kv_heads = config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // self._heads
@@ -70,7 +82,7 @@ class FusedModel:
         self._embedding = body.embed_tokens.weight.detach()
         self._rotary = body.rotary_emb
         self._norm = body.norm.weight.detach()
-        self._head = make_linear(model.lm_head.weight.detach(), None)
+        self._head = make_linear(head.weight.detach(), None)
         self._layers = []
         for index, layer in enumerate(body.layers):
             self._layers.append(_layer(index, layer, config, make_linear))

@@ -57,13 +57,14 @@ def _wrong(name: str, value: Any) -> str:
     return ""
 
 
-def eos_token_ids(content: Mapping[str, Any], config: Any) -> tuple[int, ...]:
-    """The file's, else the model's own; one id or a list.
+def eos_token_ids(content: Mapping[str, Any], config: Any, text: Any) -> tuple[int, ...]:
+    """The file's, else those of the model's config, else of its text part's; one id or a list.
 
     Those that are no ids of the vocabulary are left out: no output would ever end with them.
     """
-    for found in (content.get("eos_token_id"), getattr(config, "eos_token_id", None)):
-        if ids := _in_vocabulary(found, config.vocab_size):
+    named = [getattr(one, "eos_token_id", None) for one in (config, text)]
+    for found in (content.get("eos_token_id"), *named):
+        if ids := _in_vocabulary(found, text.vocab_size):
             return ids
     return ()
 

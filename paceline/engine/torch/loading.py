@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from paceline.engine.load_progress import begin, counted
 from paceline.engine.torch import weights_progress
@@ -27,6 +27,8 @@ from paceline.engine.torch.generic import GenericModel
 from paceline.engine.torch.linear import CountedLinears, MakeLinear, make_linear, swap_linears
 from paceline.engine.torch.rotary import RopeLength, follow_sessions
 from paceline.engine.torch.runner import ForwardPass
+from paceline.engine.torch.text_part import loader_of, text_config
+from paceline.engine.torch.tokenizer_conversion import make_tokenizer
 from paceline.engine.torch.tokenizer_files import read_tokenizer, vocabulary_hash
 from paceline.engine.torch.weights import check_dtypes, check_weights
 from paceline.protocol.model import TokenizerFiles
@@ -71,15 +73,16 @@ def load_model(
     transformers computes it.
     """
     config = read_config(folder)
+    text = text_config(config)
     model = _read_model(folder, dtype, device, config)
     weights_hash, weight_bytes = _hash_weights(model), _weight_bytes(model)
     linears = CountedLinears(make_linear(weights))
     with refusing(config, "has a tokenizer that cannot be read"):
-        tokenizer = read_tokenizer(folder)
-        vocabulary = vocabulary_hash(tokenizer, config.vocab_size)
+        tokenizer = read_tokenizer(folder) or make_tokenizer(folder)
+        vocabulary = vocabulary_hash(tokenizer, text.vocab_size)
     with refusing(config, "has a generation_config.json that cannot be read"):
         generation = read_generation_config(folder)
-        ends = eos_token_ids(generation, config)
+        ends = eos_token_ids(generation, config, text)
     with refusing(config, "cannot be served"):
         begin("preparing")
         forward, rope_length = _checked_forward(model, config, linears, operators)
@@ -90,8 +93,8 @@ def load_model(
         device=model.device,
         weights_hash=weights_hash,
         vocabulary_hash=vocabulary,
-        vocabulary_size=config.vocab_size,
-        max_positions=max_positions(config),
+        vocabulary_size=text.vocab_size,
+        max_positions=max_positions(text),
         rope_length=rope_length,
         eos_token_ids=ends,
         default_sampling=default_sampling(generation),
@@ -107,7 +110,7 @@ def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> P
         if getattr(config, "quantization_config", None) is None:
             check_dtypes(folder)
         with weights_progress.told():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = loader_of(config).from_pretrained(
                 folder,
                 dtype=dtype,
                 attn_implementation=NAME,
@@ -128,7 +131,7 @@ def _checked_forward(
 ) -> tuple[ForwardPass, RopeLength]:
     """The model's forward pass, compared with that of transformers. config: as in its file."""
     reference = Reference.of(model)
-    rope_length = RopeLength(config)
+    rope_length = RopeLength(text_config(config))
     follow_sessions(model, rope_length)
     forward = _make_forward(model, make, operators)
     reference.check(forward, model.device, rope_length.of)

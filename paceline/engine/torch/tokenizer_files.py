@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,35 @@ from paceline.protocol.vocabulary import token_ids
 ADDITIONAL_TEMPLATES = "additional_chat_templates"
 
 
-def read_tokenizer(folder: Path) -> TokenizerFiles | None:
-    """The tokenizer's files; None where there is no tokenizer.json."""
+def read_tokenizer(
+    folder: Path, made: bytes | None = None, specials: Mapping[str, str] | None = None
+) -> TokenizerFiles | None:
+    """The tokenizer's files; None where there is no tokenizer.json.
+
+    made: what stands for the missing file, and `specials` for what the others do not name.
+    """
     path = folder / "tokenizer.json"
-    if not path.exists():
+    if made is None and not path.exists():
         return None
     templates = _templates(folder)
     return TokenizerFiles(
-        tokenizer_json=path.read_bytes(),
+        tokenizer_json=path.read_bytes() if made is None else made,
         chat_template=templates.pop("default", ""),
-        special_tokens=_special_tokens(folder),
+        special_tokens={**(specials or {}), **_special_tokens(folder)},
         named_templates=templates,
     )
 
 
 def _templates(folder: Path) -> dict[str, str]:
-    """Chat templates by name: those in files of their own, else tokenizer_config.json's."""
+    """Chat templates by name: those in files of their own, else those within JSON."""
     files = {path.stem: path for path in sorted((folder / ADDITIONAL_TEMPLATES).glob("*.jinja"))}
     if (default := folder / "chat_template.jinja").exists():
         files["default"] = default
     if files:
         return {name: path.read_text("utf-8") for name, path in files.items()}
     written = read_json(folder / "tokenizer_config.json").get("chat_template")
+    if not written:  # where older processors of images keep it
+        written = read_json(folder / "chat_template.json").get("chat_template")
     if isinstance(written, list):
         return {one["name"]: one["template"] for one in written}
     return dict(written) if isinstance(written, dict) else {"default": written or ""}

@@ -6,7 +6,9 @@ from typing import Any
 
 from safetensors import safe_open
 from torch import nn
+from transformers import PreTrainedModel
 
+from paceline.engine.torch.text_part import is_of_another_part
 from paceline.errors import FailedPrecondition
 
 _BUFFERS = re.compile(r"(inv_freq|masked_bias|position_ids|att(entio)?n\.bias|decoder\.version)$")
@@ -18,7 +20,7 @@ _NAMED = 3
 """Tensors that an error names; of the others it says how many."""
 
 
-def check_weights(model: nn.Module, info: dict[str, Any]) -> None:
+def check_weights(model: PreTrainedModel, info: dict[str, Any]) -> None:
     """Raise FailedPrecondition naming tensors that are missing, misshapen or without a place.
 
     info: what transformers says of loading. Tensors of modules that the model does not have, such
@@ -32,7 +34,9 @@ def check_weights(model: nn.Module, info: dict[str, Any]) -> None:
     homeless = [
         name
         for name in info["unexpected_keys"]
-        if _belongs(name, modules) and not _is_of_more(name, model)
+        if _belongs(name, modules)
+        and not _is_of_more(name, model)
+        and not is_of_another_part(name, model)
     ]
     for what, names in (
         ("lack tensors", sorted(info["missing_keys"])),

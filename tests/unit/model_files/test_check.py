@@ -261,9 +261,9 @@ BROKEN: dict[str, tuple[Break, str]] = {
         "{0}/config.json cannot be read: eos_token_id is '</s>'; it must be a valid integer",
     ),
     "generation_config: type": (
-        write("generation_config.json", '{"temperature": "hot"}'),
-        "{0}/generation_config.json cannot be read: temperature is 'hot'; it must be a valid "
-        "number",
+        write("generation_config.json", '{"eos_token_id": "</s>", "temperature": "hot"}'),
+        "{0}/generation_config.json cannot be read: eos_token_id is '</s>'; it must be a valid "
+        "integer",
     ),
     "generation_config: cut": (
         write("generation_config.json", "{"),

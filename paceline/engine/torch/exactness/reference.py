@@ -13,6 +13,7 @@ from paceline.engine.torch.architectures import max_positions
 from paceline.engine.torch.attention import NAME, noting_calls
 from paceline.engine.torch.padding import NO_PADDING
 from paceline.engine.torch.runner import ForwardPass, ModelRunner
+from paceline.engine.torch.text_part import text_config
 from paceline.errors import FailedPrecondition
 
 ROWS, PIECE = 48, 13
@@ -38,7 +39,7 @@ class Reference:
     @torch.inference_mode()
     def of(cls, model: PreTrainedModel) -> "Reference":
         """Computed with the model's own attention, before our forward pass takes its weights."""
-        config = model.config
+        config = text_config(model.config)
         rows = min(ROWS, max_positions(config))
         tokens = torch.randint(
             config.vocab_size, (1, rows), generator=torch.Generator().manual_seed(0)
@@ -50,11 +51,11 @@ class Reference:
             model.set_attn_implementation(NAME)
         if not logits.isfinite().all():
             raise FailedPrecondition(
-                f"model type {config.model_type!r} cannot be served: its weights give logits that "
-                "are no numbers"
+                f"model type {model.config.model_type!r} cannot be served: its weights give logits "
+                "that are no numbers"
             )
         ids = tuple(tokens[0].tolist())
-        return cls(config.model_type, model.dtype, ids, _centred(logits.cpu()))
+        return cls(model.config.model_type, model.dtype, ids, _centred(logits.cpu()))
 
     def check(
         self,

@@ -28,4 +28,4 @@ def test_ids_beyond_the_vocabulary_below_0_and_none_are_left_out(
 ) -> None:
     content = {} if generation == "absent" else {"eos_token_id": generation}
     config = SimpleNamespace(eos_token_id=own, vocab_size=100)
-    assert eos_token_ids(content, config) == expected
+    assert eos_token_ids(content, config, config) == expected
