@@ -4,12 +4,17 @@ import asyncio
 import contextlib
 import signal
 import sys
+from asyncio import FIRST_COMPLETED
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 from paceline import log
 from paceline.addresses import ANY_IPV4, join
 from paceline.errors import InvalidArgument, PacelineError
+from paceline_tools.cli.up_gateway import gateway_running
 from paceline_tools.cli.up_options import UpOptions
 from paceline_tools.cli.up_servers import tell_of_drafts, up_running
+from paceline_tools.local_servers import Servers
 from paceline_tools.server_log import ServerLog
 from paceline_tools.terminal import console
 
@@ -56,9 +61,30 @@ class Up(UpOptions):
             output.serving = True
             host = "localhost" if self.host in {"127.0.0.1", ANY_IPV4} else self.host
             output.say(f"ready at {join(host, self.port)}; Ctrl-C stops", style="bold")
-            telling = asyncio.create_task(tell_of_drafts(self, servers, output))
-            try:
+            async with _beside(tell_of_drafts(self, servers, output)):
+                if self.gateway:
+                    await self._with_gateway(servers, output)
                 await servers.died()
-            finally:
-                telling.cancel()
-                await asyncio.gather(telling, return_exceptions=True)
+
+    async def _with_gateway(self, servers: Servers, output: ServerLog) -> None:
+        """Until it or the servers end."""
+        async with (
+            _beside(servers.died()) as ended,
+            gateway_running(self.host, self.port, output) as gateway,
+            _beside(gateway.died()) as died,
+        ):
+            for line in await gateway.help():
+                output.say(line)
+            await asyncio.wait({died, ended}, return_when=FIRST_COMPLETED)
+            await (died if died.done() else ended)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
+    """Do it while the context lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -23,6 +23,7 @@ from paceline.settings import (
     LogLevel,
 )
 from paceline_tools.cli.options import ModelOptions
+from paceline_tools.cli.up_gateway import GATEWAY_METRICS_PORTS, GATEWAY_PORTS
 from paceline_tools.evaluation.candidates import Weights
 
 
@@ -81,6 +82,11 @@ class UpOptions(ModelOptions):
         le=65000,
         description=f"Port of the orchestrator; health and metrics are {HEALTH_PORTS} and "
         f"{METRICS_PORTS} above it, those of targets and drafts behind them.",
+    )
+    gateway: bool = Field(
+        False,
+        description="Start smg, an OpenAI-compatible gateway, in front; its port is "
+        f"{GATEWAY_PORTS} above the orchestrator's, its metrics {GATEWAY_METRICS_PORTS}.",
     )
     log_level: LogLevel = Field(DEFAULT_LOG_LEVEL, description="Least level that is logged.")
     log_format: log.Form = Field("auto", description=log.FORMS)

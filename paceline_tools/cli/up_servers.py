@@ -13,8 +13,13 @@ from orchestrator.settings import OrchestratorSettings
 from paceline.addresses import ANY_IPV4, join
 from paceline.client import Client
 from paceline.environment import unknown_variables, variables
-from paceline.errors import PacelineError, Unavailable
+from paceline.errors import InvalidArgument, PacelineError, Unavailable
 from paceline.settings import HEALTH_PORTS, METRICS_PORTS
+from paceline_tools.cli.up_gateway import (
+    GATEWAY_METRICS_PORTS,
+    GATEWAY_PORTS,
+    check_gateway,
+)
 from paceline_tools.cli.up_options import UpOptions
 from paceline_tools.draft_watch import DraftWatch
 from paceline_tools.local_plan import (
@@ -64,6 +69,12 @@ class LocalPlan:
             pools.setdefault(one.pool, []).append(name)
         return pools
 
+    def check_one_model(self) -> None:
+        """InvalidArgument where there are several: an orchestrator is of one to a gateway."""
+        names = sorted({one.served_as for one in self.targets.values()})
+        if len(names) > 1:
+            raise InvalidArgument.of("--gateway", "given", f"left out with {len(names)} models")
+
     def serves(self, names: set[str]) -> bool:
         """Whether these can answer a client."""
         return "orchestrator" in names and bool(names & self.targets.keys())
@@ -85,6 +96,11 @@ def check_addresses(up: UpOptions, plan: LocalPlan) -> None:
     for at, name in enumerate(plan.names):
         ports[up.port + HEALTH_PORTS + at] = f"health of the {name}"
         ports[up.port + METRICS_PORTS + at] = f"metrics of the {name}"
+    if up.gateway:
+        check_gateway()
+        plan.check_one_model()
+        ports[up.port + GATEWAY_PORTS] = "the gateway"
+        ports[up.port + GATEWAY_METRICS_PORTS] = "metrics of the gateway"
     check_ports(up.host, ports, "--port, which moves all ports")
     check_writable(Path(tempfile.gettempdir()), "sockets are put", "TMPDIR")
 

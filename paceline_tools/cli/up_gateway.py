@@ -1,0 +1,127 @@
+"""The gateway of `paceline up --gateway`: smg before the orchestrator, for OpenAI clients."""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import sys
+from collections.abc import AsyncIterator
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+
+from paceline.addresses import ANY_IPV4, join
+from paceline.errors import FailedPrecondition, Unavailable
+from paceline_tools.local_servers import end, ready_or_died
+from paceline_tools.server_log import ServerLog
+
+GATEWAY_PORTS, GATEWAY_METRICS_PORTS = 1000, 1200
+"""Ports of the gateway are so far above the orchestrator's."""
+READY_SECONDS = 60.0
+ASK_SECONDS, ANSWER_SECONDS = 0.2, 5.0
+EVERYWHERE = {"127.0.0.1", ANY_IPV4}
+
+
+def check_gateway() -> None:
+    """FailedPrecondition where the gateway is not installed."""
+    if importlib.util.find_spec("smg") is None:
+        raise FailedPrecondition(
+            "--gateway needs the gateway extra; run: pip install 'paceline[gateway]'"
+        )
+
+
+@contextlib.asynccontextmanager
+async def gateway_running(host: str, port: int, log: ServerLog) -> AsyncIterator["Gateway"]:
+    """The gateway, ready, before the orchestrator at host and port; stopped when it is left."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *_arguments(host, port),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    gateway = Gateway(process, host, port + GATEWAY_PORTS)
+    following = asyncio.create_task(gateway.follow(log))
+    try:
+        await ready_or_died(gateway.ready(), gateway.died(), "the gateway was", READY_SECONDS)
+        yield gateway
+    finally:
+        await end(process)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+def _arguments(host: str, port: int) -> list[str]:
+    """It looks at the orchestrator often, as both have just begun, and ends soon after it."""
+    return [
+        *("-m", "smg", "launch", "--host", host, "--port", str(port + GATEWAY_PORTS)),
+        *("--prometheus-host", host, "--prometheus-port", str(port + GATEWAY_METRICS_PORTS)),
+        *("--worker-urls", f"grpc://{join(host, port)}", "--policy", "round_robin"),
+        *("--worker-startup-check-interval", "1", "--health-check-interval-secs", "2"),
+        *("--health-success-threshold", "1", "--load-monitor-interval", "2"),
+        *("--shutdown-grace-period-secs", "2", "--log-level", "warn", "--log-json"),
+    ]
+
+
+class Gateway:
+    """The process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, host: str, port: int) -> None:
+        """Listens on host and port."""
+        self._process = process
+        self._host, self._port = "localhost" if host in EVERYWHERE else host, port
+
+    async def follow(self, log: ServerLog) -> None:
+        """Pass its log on, as that of a server."""
+        if self._process.stdout is not None:
+            async for line in self._process.stdout:
+                log.server_line("gateway", _event(line.decode(errors="replace").rstrip()))
+
+    async def ready(self) -> None:
+        """Wait until it has the orchestrator's model."""
+        while True:
+            if await asyncio.to_thread(self._models):
+                return
+            await asyncio.sleep(ASK_SECONDS)
+
+    def _models(self) -> list[str]:
+        """Models that it serves; none while it does not answer."""
+        connection = HTTPConnection(self._host, self._port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("GET", "/v1/models")
+            answer = connection.getresponse()
+            return [one["id"] for one in json.load(answer)["data"]] if answer.status == 200 else []
+        except (OSError, HTTPException):
+            return []
+        finally:
+            connection.close()
+
+    async def died(self) -> None:
+        """Wait until it ends; raises Unavailable saying how."""
+        code = await self._process.wait()
+        raise Unavailable(f"the gateway exited with {code}; its log is above")
+
+    async def help(self) -> list[str]:
+        """Lines that show how to ask it."""
+        [model] = await asyncio.to_thread(self._models)
+        url = f"http://{join(self._host, self._port)}/v1"
+        message = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
+        return [
+            f"OpenAI clients: {url}",
+            f"  curl {url}/chat/completions --json \\",
+            f"    '{message}'",
+            "  from openai import OpenAI",
+            f'  client = OpenAI(base_url="{url}", api_key="none")',
+            f'  print(client.responses.create(model="{model}", input="Hello").output_text)',
+        ]
+
+
+def _event(line: str) -> str:
+    """A line of its log in the form of our servers'."""
+    try:
+        said: dict[str, Any] = json.loads(line)
+        fields = dict(said["fields"])
+    except (ValueError, KeyError, TypeError):
+        return line
+    event = {"event": fields.pop("message", ""), "level": str(said.get("level", "info")).lower()}
+    return json.dumps({**event, "timestamp": said.get("timestamp", ""), **fields})
