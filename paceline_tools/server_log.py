@@ -47,12 +47,12 @@ class ServerLog:
         )
         self._tasks: dict[str, TaskID] = {}
 
-    def say(self, text: str, *, style: str = "", level: str = "info") -> None:
-        """A line of the command itself."""
+    def say(self, text: str, *, style: str = "", level: str = "info", whole: bool = False) -> None:
+        """A line of the command itself. whole: it is to be copied, and never broken."""
         if self.form == "json":
             self._write(log.line(text, level, server="up"))
         elif self.form == "console":
-            self.console.print(plain(text, style))
+            self.console.print(plain(text, style), soft_wrap=whole)
 
     def server_line(self, server: str, line: str) -> None:
         """A line of a server, as it was printed."""

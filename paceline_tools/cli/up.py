@@ -74,7 +74,7 @@ class Up(UpOptions):
             _beside(gateway.died()) as died,
         ):
             for line in await gateway.help():
-                output.say(line)
+                output.say(line, whole=True)
             await asyncio.wait({died, ended}, return_when=FIRST_COMPLETED)
             await (died if died.done() else ended)
 
