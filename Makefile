@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint format clean
+.PHONY: help venv demo test test-all lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +20,7 @@ $(STAMP): $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
-	$(PIP) --editable '.[engine,dev]'
+	$(PIP) --editable '.[engine,dev,docs]'
 	touch $@
 
 demo: venv  ## fetch the real pair, start three processes, and watch them answer
@@ -32,7 +32,7 @@ test: venv  ## run the quick tests, unit and contract, in three to four minutes
 test-all: venv  ## run all tests, one after the other, in a quarter of an hour
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: venv  ## check style, types, import rules, protos and Dockerfile
+lint: venv docs  ## check style, types, import rules, protos, Dockerfile and the docs' links
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --quiet --check
 	$(BIN)/mypy
@@ -40,9 +40,12 @@ lint: venv  ## check style, types, import rules, protos and Dockerfile
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
 	$(BIN)/hadolint deploy/Dockerfile
 
+docs: venv  ## build the site of the docs into site/, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: venv  ## mend style where that can be done by itself
 	$(BIN)/ruff check --quiet --fix
 	$(BIN)/ruff format --quiet
 
 clean:  ## remove what was made here; models pulled stay
-	rm -rf $(VENV) paceline/v1 dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) paceline/v1 dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
