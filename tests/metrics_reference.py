@@ -7,7 +7,6 @@ import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -19,8 +18,9 @@ from paceline.protocol.generation import FinishReason, GenerateRequest, Speculat
 from paceline.protocol.proposal import Drafter
 from paceline.rpc.process_metrics import process_registry
 from tests import servers
+from tests.reference_pages import DOCS, replaced, table
 
-PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+PAGE = DOCS / "metrics.md"
 SUFFIXES = {
     "counter": ("_total",),
     "histogram": ("_bucket", "_count", "_sum"),
@@ -29,7 +29,6 @@ SUFFIXES = {
 }
 """What is behind a family's name in the names of its series, by its type."""
 _OF_SERIES = {"le"}
-BEGIN, END = "<!-- python -m tests.metrics_reference -->\n", "<!-- end -->\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,29 +111,23 @@ def reasons() -> dict[str, str]:
 def tables(found: dict[str, list[Family]]) -> str:
     """All that the page has of them, below its introduction."""
     parts = [
-        _table(f"## {server}", ["metric", "type", "labels", "what"], map(_row, some))
+        table(f"## {server}", ["metric", "type", "labels", "what"], map(_row, some))
         for server, some in found.items()
     ]
     words = ([f"`{name}`", _code(values)] for name, values in words_of_labels().items())
     why = ([f"`{name}`", text] for name, text in reasons().items())
-    parts += [_table("## Words", ["label", "values"], words)]
-    parts += [_table("## Reasons", ["reason", "what"], why)]
+    parts += [table("## Words", ["label", "values"], words)]
+    parts += [table("## Reasons", ["reason", "what"], why)]
     return "\n".join(parts)
 
 
 def page(found: dict[str, list[Family]]) -> str:
     """The page as it is to be: its introduction stays."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    return f"{before}{BEGIN}{tables(found)}{END}{rest.partition(END)[2]}"
+    return replaced(PAGE, "tests.metrics_reference", tables(found))
 
 
 def _row(one: Family) -> list[str]:
     return [f"`{one.shown}`", one.kind, _code(one.labels), one.text]
-
-
-def _table(title: str, heading: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
 
 def _code(words: Iterable[str]) -> str:
