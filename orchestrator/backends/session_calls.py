@@ -142,11 +142,13 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         on_prompt_logprobs: Callable[[PromptLogprobs], None],
         room: Callable[[], Awaitable[None]] | None = None,
         on_waited: Callable[[], None] = lambda: None,
+        on_progress: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Begin the call, with a deadline in `seconds`.
 
         room: waits until there is room for more prompt logprobs; None where none are asked for.
         on_waited: told, before a verdict, that the session had no KV for a while.
+        on_progress: told each second without a verdict whether it still waits for KV.
         """
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
         types = target_pb2.VerifyRequest, target_pb2.VerifySharedRequest
@@ -161,6 +163,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         self._on_prompt_logprobs = on_prompt_logprobs
         self._room = room
         self._on_waited = on_waited
+        self._on_progress = on_progress
         self._progress = EngineProgress()
         self._asked = self._codec = 0.0
 
@@ -210,6 +213,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
     def _note(self, progress: session_pb2.Progress) -> None:
         """A sign of life, while an answer is due. Who waits for KV is owed no step."""
         self._signs.note(self._now())
+        self._on_progress(progress.waiting)
         if progress.waiting:
             self._progress.answer()
         elif self._progress.stands_still(progress.engine_steps):

@@ -51,6 +51,9 @@ class ResumableStream(Stream, Protocol):
     def interrupted(self) -> None:
         """The time until the next verdict does not count as a round."""
 
+    def waits(self, waiting: bool) -> None:
+        """Whether it waits for a target or for KV, until the next verdict."""
+
 
 class TargetLink:
     """A session on some target server; when that is lost, on another one with equal numerics.
@@ -104,6 +107,7 @@ class TargetLink:
         _log.warning("target lost", reason=str(error), output_tokens=output_tokens)
         self._stream.settle()
         self._stream.interrupted()
+        self._stream.waits(True)
         await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _follow_any(self) -> None:
@@ -148,7 +152,14 @@ class TargetLink:
         )
         seconds = self._deadline - asyncio.get_running_loop().time()
         room = stream.room if opening.prompt_logprobs is not None else None
-        call = TargetCall(replica, seconds, stream.emit_prompt_logprobs, room, stream.interrupted)
+        call = TargetCall(
+            replica,
+            seconds,
+            stream.emit_prompt_logprobs,
+            room,
+            stream.interrupted,
+            stream.waits,
+        )
         async with call as target:
             try:
                 with self._broken_by(replica):

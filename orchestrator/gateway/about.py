@@ -44,10 +44,11 @@ def server_info(calls: int, uptime_seconds: float) -> vllm.GetServerInfoResponse
 
 def loads(status: Status, targets: Sequence[Server], timestamp: str) -> vllm.GetLoadsResponse:
     """The orchestrator as one rank: its streams, and the fullest of its targets."""
-    running, waiting = status.totals.running, sum(one.load.queued for one in targets)
+    waiting = status.totals.waiting
+    running = status.totals.running - waiting
     used = sum(_tokens(one, one.load.kv_pages_used) for one in targets)
     total = sum(_tokens(one, one.load.kv_pages_total) for one in targets)
-    usage = max((_usage(one) for one in targets), default=0.0)
+    usage = max((one.load.kv_share for one in targets), default=0.0)
     load = vllm.SchedulerLoad(
         num_running_reqs=running,
         num_waiting_reqs=waiting,
@@ -66,8 +67,3 @@ def loads(status: Status, targets: Sequence[Server], timestamp: str) -> vllm.Get
 def _tokens(target: Server, pages: int) -> int:
     kv = target.model.kv if target.model is not None else None
     return pages * kv.page_tokens if kv is not None else 0
-
-
-def _usage(target: Server) -> float:
-    total = target.load.kv_pages_total
-    return target.load.kv_pages_used / total if total else 0.0

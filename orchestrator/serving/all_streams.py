@@ -35,11 +35,17 @@ class AllStreams:
                 del self.running[stream]
 
     @property
+    def waiting(self) -> int:
+        """Streams, of those that run, that wait for a target or for KV there."""
+        return sum(stream.statistics.waiting for stream in self.running.copy())
+
+    @property
     def totals(self) -> Totals:
         """So far."""
         all_counts = self._drafts.all_counts
         return Totals(
             running=len(self.running),
+            waiting=self.waiting,
             streams=self._streams,
             tokens=sum(counts.tokens for counts in all_counts),
             rounds=sum(counts.rounds for counts in all_counts),

@@ -138,6 +138,10 @@ class OutputStream:
         self.statistics.interrupted()
         self.on_interruption()
 
+    def waits(self, waiting: bool) -> None:
+        """Whether it waits for a target or for KV, until the next verdict."""
+        self.statistics.waiting = waiting
+
     @property
     def usage(self) -> Usage:
         """Tokens so far."""

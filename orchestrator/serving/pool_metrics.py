@@ -39,10 +39,31 @@ class StreamCollector(Collector):
             known | ready,
         )
         running = Counter(self._all_streams.running.copy().values())
+        yield from self._for_pickers()
         yield _by_model(
             "paceline_streams_running",
             "Streams that run: one for each choice of each request that was admitted.",
             known | running,
+        )
+
+    def _for_pickers(self) -> Iterator[Metric]:
+        """What a picker of endpoints goes by: without labels, for it reads one series of each."""
+        running, waiting = len(self._all_streams.running), self._all_streams.waiting
+        shares = (one.load.kv_share for one in self._targets.all if one.reachable)
+        yield GaugeMetricFamily(
+            "paceline_num_requests_running",
+            "Requests that a target works on: prompt or output. One with n choices is n.",
+            running - waiting,
+        )
+        yield GaugeMetricFamily(
+            "paceline_num_requests_waiting",
+            "Requests that wait for a target, or for KV there. One with n choices is n.",
+            waiting,
+        )
+        yield GaugeMetricFamily(
+            "paceline_kv_cache_usage_perc",
+            "Share of the KV promised, 0 to 1, of the target where it is largest.",
+            max(shares, default=0.0),
         )
 
 

@@ -46,6 +46,8 @@ class StreamStatistics:
         self.gaps: list[float] = []
         """Seconds from each verdict to the next."""
         self.seen = Seen()
+        self.waiting = True
+        """For a target, or for KV there: until the target says that it has begun."""
 
     def receive(self, drafter: Drafter, count: int) -> None:
         """Draft tokens came."""
@@ -91,7 +93,7 @@ class StreamStatistics:
                 self.round_seconds.append(wall)
                 self.overheads.append(_overhead(timed, wall - draft_wait))
         self._last_token = now
-        self._interrupted = False
+        self._interrupted = self.waiting = False
 
     def scored(self, timed: TimedVerdict) -> None:
         """The verdict came that ends a stream of no tokens."""

@@ -53,6 +53,11 @@ class Load:
     kv_pages_total: int = 0
     waiting: int = 0
 
+    @property
+    def kv_share(self) -> float:
+        """Of KV that is promised, 0 to 1."""
+        return self.kv_pages_used / self.kv_pages_total if self.kv_pages_total else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class CostModel:

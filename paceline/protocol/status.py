@@ -39,7 +39,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts since the orchestrator began, streams that still run included."""
+    """Counts since the orchestrator began, streams that still run included.
+
+    waiting: of those running, who wait for a target or for KV there.
+    """
 
     running: int = 0
     streams: int = 0
@@ -49,14 +52,15 @@ class Totals:
     drafted: int = 0
     verified: int = 0
     accepted: int = 0
+    waiting: int = 0
 
     def since(self, earlier: "Totals") -> "Totals":
-        """What came since `earlier`; running is as it is now."""
+        """What came since `earlier`; running and waiting are as they are now."""
         counts = {
             field.name: getattr(self, field.name) - getattr(earlier, field.name)
             for field in fields(self)
         }
-        return replace(Totals(**counts), running=self.running)
+        return replace(Totals(**counts), running=self.running, waiting=self.waiting)
 
     @property
     def acceptance_rate(self) -> float:

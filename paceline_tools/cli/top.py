@@ -21,8 +21,8 @@ from paceline_tools.terminal import console, plain
 _BARS = " ▁▂▃▄▅▆▇█"
 HISTORY = 40
 STREAMS = (
-    "tokens/step: output tokens of a target step. drafted, verified: draft tokens. accepted: of "
-    "those verified. target-only: steps without a proposal."
+    "waiting: for a target, or for KV there. tokens/step: output tokens of a target step. drafted, "
+    "verified: draft tokens. accepted: of those verified. target-only: steps without a proposal."
 )
 POOLS = (
     "ready: of its servers. streams: that have its drafts. by position: accepted, from the first "
@@ -30,8 +30,8 @@ POOLS = (
     "token ms: to the next draft token / to the first after a wrong one."
 )
 SERVERS = (
-    "sessions: streams it holds. queued: that wait for a step. batched: tokens of its last step. "
-    "KV: pages promised. RTT: from the orchestrator to it and back."
+    "sessions: streams that have KV. waiting: for KV. queued: for a step. batched: tokens of its "
+    "last step. KV: pages promised. RTT: from the orchestrator to it and back."
 )
 """What the columns are."""
 _STYLES = {
@@ -112,7 +112,8 @@ def view(
 def _streams(recent: status.Totals, seconds: float, speeds: list[float]) -> Grid:
     steps = recent.rounds + recent.target_only_steps
     cells = {
-        "running": str(recent.running),
+        "running": str(recent.running - recent.waiting),
+        "waiting": str(recent.waiting),
         "tokens/s" if seconds else "tokens": f"{recent.tokens / (seconds or 1.0):.0f}",
         "tokens/step": f"{recent.tokens / steps:.2f}" if steps else "",
         "drafted": str(recent.drafted),
@@ -188,7 +189,7 @@ def _waits(times: status.DraftPoolTimes) -> str:
 
 def _servers(found: status.Status) -> Grid:
     words = ("server", "address", "model", "state")
-    headings = (*words, "sessions", "queued", "batched", "KV", "RTT ms")
+    headings = (*words, "sessions", "waiting", "queued", "batched", "KV", "RTT ms")
     rows: list[tuple[Cell, ...]] = [
         (
             _named(server),
@@ -208,8 +209,9 @@ def _named(server: status.Server) -> str:
 
 
 def _load(load: Load) -> tuple[str, ...]:
-    kv = f"{load.kv_pages_used / load.kv_pages_total:.0%}" if load.kv_pages_total else ""
-    return str(load.sessions), str(load.queued), str(load.batched_tokens), kv
+    kv = f"{load.kv_share:.0%}" if load.kv_pages_total else ""
+    counts = load.sessions, load.waiting, load.queued, load.batched_tokens
+    return *map(str, counts), kv
 
 
 def _state(server: status.Server) -> Text:

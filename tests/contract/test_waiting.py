@@ -1,10 +1,15 @@
 """Streams wait for KV instead of being refused: bounded, in order, and nobody's tokens change."""
 
 import asyncio
+import dataclasses
 import time
 from pathlib import Path
 
+import grpc
 import pytest
+from prometheus_client import CollectorRegistry
+from smg_grpc_proto.generated import vllm_engine_pb2 as vllm
+from smg_grpc_proto.generated import vllm_engine_pb2_grpc
 
 from orchestrator.backends import target_failover
 from paceline.client import Client
@@ -22,6 +27,7 @@ from tests.tiny_models import tiny_model
 MODEL = "simulated:step_ms=0"
 STEADY = "simulated:step_ms=5"
 REQUESTS = 80
+LENGTHS = (("a", 400), ("b", 10), ("c", 10))
 PAGE = {"kv_tokens": 512, "kv_reserve_tokens": 0}
 
 
@@ -150,6 +156,36 @@ async def busy(target: servers.Server) -> None:
         return target.started.engine.steps > 3
 
     await servers.eventually(begun)
+
+
+async def test_gauges_for_pickers_are_what_runs_and_waits_and_how_full_kv_is(
+    folder: Path,
+) -> None:
+    """KV for one stream at a time; of two targets the fuller one tells."""
+    registry = CollectorRegistry()
+    async with (
+        servers.target(STEADY, **PAGE) as target,
+        servers.target(folder) as other,
+        servers.orchestrator([target.address, other.address], [], registry=registry) as client,
+        grpc.aio.insecure_channel(client.address) as channel,
+    ):
+        gateway = vllm_engine_pb2_grpc.VllmEngineStub(channel)
+
+        async def are(running: int, waiting: int, usage: float) -> bool:
+            names = "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"
+            found = tuple(registry.get_sample_value(f"paceline_{name}") for name in names)
+            [load] = (await gateway.GetLoads(vllm.GetLoadsRequest())).loads
+            told = load.num_running_reqs, load.num_waiting_reqs, load.token_usage
+            totals = (await client.status()).totals
+            shown = totals.running - totals.waiting, totals.waiting, usage
+            return found == told == shown == (running, waiting, usage)
+
+        await servers.eventually(lambda: are(0, 0, 0.0))
+        asked = [dataclasses.replace(request(*one), model="simulated") for one in LENGTHS]
+        streams = [asyncio.create_task(client.generate(one).result()) for one in asked]
+        await servers.eventually(lambda: are(1, 2, 1.0))
+        await asyncio.gather(*streams)
+        await servers.eventually(lambda: are(0, 0, 0.0))
 
 
 async def test_a_deadline_and_a_client_that_goes_end_a_wait_at_once() -> None:

@@ -28,13 +28,13 @@ REFUSED = (
     "failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:7070: Failed to "
     "connect to remote host: Connection refused"
 )
-TOTALS = Totals(200, 5000, 3000000, 400000, 60000, 2000000, 1000000, 750000)
+TOTALS = Totals(200, 5000, 3000000, 400000, 60000, 2000000, 1000000, 750000, waiting=37)
 
 
 def deployment() -> Status:
     assert TARGET.model is not None
     model = replace(TARGET.model, name="qwen2.5-coder-1.5b")
-    target = replace(TARGET, model=model, load=Load(12, 3, 256, 100, 400))
+    target = replace(TARGET, model=model, load=Load(12, 3, 256, 100, 400, 41))
     draft = replace(DRAFT, address=LONG, pool="small", model=target.model)
     lost = replace(LOST, reason=REFUSED, pool="large")
     bad = replace(BAD, reason="it did not pay: 0.93 times the target alone, and it was given up")
@@ -43,14 +43,27 @@ def deployment() -> Status:
 
 def test_status(width: int) -> None:
     text = screen(view(deployment(), TOTALS, 0.0, []), width)
-    assert "tokens/step: output tokens of a target step." in text
-    assert "sessions: streams it holds." in text
+    notes = " ".join(text.split())
+    assert "tokens/step: output tokens of a target step." in notes
+    assert "waiting: for a target, or for KV there." in notes
+    assert "sessions: streams that have KV. waiting: for KV. queued: for a step." in notes
     assert ("server       address" in text) == (width == 120)
     assert f"draft large 1.2.3.4:7072: {REFUSED[:30]}" in text
 
 
 def test_top(width: int) -> None:
     screen(view(deployment(), TOTALS, 1.0, [1.0, 2.0] * (HISTORY // 2)), width)
+
+
+def test_who_waits_is_shown_of_streams_and_of_each_server(width: int) -> None:
+    lines = screen(view(deployment(), TOTALS, 0.0, []), width).splitlines()
+    if width == 120:  # tables: numbers below their headings
+        streams, target = (line.split() for line in lines if " 37 " in line or " 41 " in line)
+        assert streams[:2] == ["163", "37"]
+        assert target[4:7] == ["12", "41", "3"]
+    else:
+        assert ["163", "37"] in [line.split()[:2] for line in lines]
+        assert "  waiting 41   queued 3   batched 256   KV 25%" in "\n".join(lines)
 
 
 def test_doctor(width: int) -> None:

@@ -172,6 +172,16 @@ async def test_a_session_that_had_no_kv_says_so_before_its_verdict() -> None:
                 assert told == expected
 
 
+async def test_each_sign_of_life_says_whether_the_session_waits_for_kv() -> None:
+    told: list[bool] = []
+    async with open_channel("unix:/nowhere") as channel:
+        replica = Replica("unix:/nowhere", channel, sessions=1)
+        call = TargetCall(replica, 1.0, lambda _: None, on_progress=told.append)
+        for waiting in (True, False):
+            call._note(session_pb2.Progress(waiting=waiting))
+        assert told == [True, False]
+
+
 async def test_prompt_logprobs_come_on_a_call_of_their_own_at_the_readers_pace() -> None:
     taken: list[int] = []
     events: list[str] = []

@@ -72,8 +72,11 @@ def test_nothing_yet_is_shown_as_nothing() -> None:
 
 
 def test_what_came_since_is_the_difference_and_what_runs_is_now() -> None:
-    earlier, now = Totals(3, 5, 100, 10, 20, 50, 40, 30), Totals(1, 6, 150, 15, 25, 80, 60, 44)
-    assert now.since(earlier) == Totals(1, 1, 50, 5, 5, 30, 20, 14)
+    earlier, now = (
+        Totals(3, 5, 100, 10, 20, 50, 40, 30, 2),
+        Totals(1, 6, 150, 15, 25, 80, 60, 44, 1),
+    )
+    assert now.since(earlier) == Totals(1, 1, 50, 5, 5, 30, 20, 14, 1)
     assert now.since(earlier).acceptance_rate == 0.7
 
 
