@@ -5,7 +5,7 @@ import atexit
 import contextlib
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -113,7 +113,7 @@ class SyncGeneration:
         """As Generation.cancel."""
         self._thread.call_soon(self._generation.cancel)
 
-    def __iter__(self) -> Iterator[Delta]:
+    def __iter__(self) -> Generator[Delta, None, None]:
         """Deltas as they come; leaving the loop early, by Ctrl-C too, cancels the rest."""
         with self._thread.held() as loop:
             steps = _Steps(self._generation)

@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from paceline.client import Client
+from paceline.client.addresses import orchestrators
 from paceline.errors import FailedPrecondition, PacelineError, Unavailable, Unimplemented
 from paceline.rpc.channels import open_channel
 from paceline.settings import ORCHESTRATOR_PORT
@@ -23,9 +24,12 @@ _HTTP = "http1.x server"
 
 
 @contextlib.asynccontextmanager
-async def asking(address: str) -> AsyncIterator[Client]:
-    """A client of the orchestrator; FailedPrecondition where something else answers there."""
-    async with Client(address) as client:
+async def asking(address: str, **how: Any) -> AsyncIterator[Client]:
+    """A client of the orchestrator; FailedPrecondition where something else answers there.
+
+    how: what else Client takes.
+    """
+    async with Client(address, **how) as client:
         try:
             yield client
         except (Unimplemented, Unavailable) as error:
@@ -47,7 +51,10 @@ async def answers_instead(address: str, error: PacelineError) -> str | None:
 
 async def _server_at(address: str) -> str:
     """What a server of ours is there, by the services whose health it tells."""
-    async with open_channel(address) as channel:
+    where = orchestrators(address)
+    if where.tls or len(where.targets) > 1:
+        return "is another gRPC server"
+    async with open_channel(where.targets[0]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         for service, what in _SERVICES.items():
             request = health_pb2.HealthCheckRequest(service=service)

@@ -30,7 +30,7 @@ class Talk(RequestOptions):
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  line editing and history, where there is any
         output = console()
-        with SyncClient(self.address) as client:
+        with SyncClient(self.address, timeout=self.timeout, ca=self.ca) as client:
             output.print(plain(self._served(client), "bold"), HELP, highlight=False)
             Conversation(self, client, output).run()
 
@@ -81,11 +81,12 @@ class Conversation:
         generation = self._client.generate(self._asking.asking(tuple(self.messages)))
         answer = []
         try:
-            for delta in generation:
-                show_delta(self._console, delta)
-                answer.append(delta.text)
+            with contextlib.closing(iter(generation)) as deltas:
+                for delta in deltas:
+                    answer.append(delta.text)
+                    show_delta(self._console, delta)
         except KeyboardInterrupt:
-            self._console.print(" [dim](stopped)[/]", end="")
+            self._console.print(" [dim](stopped)[/]", end="", highlight=False)
         except PacelineError as error:
             self._console.print(plain(str(error), "red"), soft_wrap=True)
         self._console.print()

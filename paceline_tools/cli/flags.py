@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from paceline.addresses import checked_target
+from paceline.client.addresses import orchestrators
 from paceline.errors import InvalidArgument
 from paceline.rpc.wire_ranges import INT32
 from paceline.settings import ORCHESTRATOR_PORT
@@ -38,13 +39,26 @@ def _address(value: str) -> str:
         raise PydanticCustomError("address", "{limit}", {"limit": limit}) from None
 
 
+def _orchestrators(value: str) -> str:
+    try:
+        return str(orchestrators(value))
+    except InvalidArgument as error:
+        limit = str(error).partition("; it ")[2]
+        raise PydanticCustomError("address", "{limit}", {"limit": limit}) from None
+
+
 MOST_TOKENS = INT32[-1]
 Finite = Annotated[float, AllowInfNan(False)]
 """A number, which nan and inf are not."""
 Text = Annotated[str, BeforeValidator(_word), AfterValidator(_encodable)]
 Address = Annotated[Text, AfterValidator(_address)]
 OrchestratorAddress = Annotated[
-    Address, Field(description="The orchestrator: host:port, [IPv6]:port or unix:/path.")
+    Text,
+    AfterValidator(_orchestrators),
+    Field(
+        description="The orchestrator: host, host:port or unix:/path; several with commas between "
+        "are asked in turn. grpcs:// in front means TLS."
+    ),
 ]
 ORCHESTRATOR = f"localhost:{ORCHESTRATOR_PORT}"
 """Where it is, unless told otherwise."""

@@ -59,7 +59,7 @@ class Generate(RequestOptions):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        async with asking(self.address) as client:
+        async with asking(self.address, timeout=self.timeout, ca=self.ca) as client:
             generation = client.generate(self.request())
             if self.json_:
                 print(json.dumps(as_json(await generation.result())))

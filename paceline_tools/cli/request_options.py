@@ -1,5 +1,6 @@
 """What generate and chat can both be told."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
@@ -14,6 +15,7 @@ from paceline.protocol.limits import (
     MAX_STOP_STRINGS,
 )
 from paceline.protocol.sampling import MAX_TEMPERATURE, Sampling
+from paceline.rpc.deadline import DEFAULT_SECONDS
 from paceline.rpc.wire_ranges import INT32, UINT32, UINT64
 from paceline_tools.cli.flags import MOST_TOKENS, ORCHESTRATOR, Finite, OrchestratorAddress, Text
 
@@ -100,6 +102,14 @@ class RequestOptions(BaseModel):
         None,
         description="Keeps the prompt's last tokens, so many; -1: as many as there is room for. "
         "Unless given: all, and a prompt that is too long is refused.",
+    )
+    timeout: Finite = Field(
+        DEFAULT_SECONDS, gt=0, description="Seconds for the whole output, tries again included."
+    )
+    ca: Path | None = Field(
+        None,
+        description="PEM file of certificates that sign an orchestrator's, behind grpcs://. Unless "
+        "given: the system's.",
     )
     speculation: Literal["off", "auto", "force"] = Field(
         "auto", description="off: the target alone; force: always wait for the draft."

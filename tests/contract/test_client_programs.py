@@ -233,7 +233,7 @@ async def test_leaving_a_stream_in_any_way_cancels_it(
                 break
             closed = iter(sync.generate(LONG))
             next(closed)
-            closed.close()  # type: ignore[attr-defined]
+            closed.close()
             collected = [iter(sync.generate(LONG))]
             next(collected[0])
             collected.append(collected)  # type: ignore[arg-type]

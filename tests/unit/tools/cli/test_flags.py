@@ -143,9 +143,11 @@ def test_a_chat_generates_something(capsys: pytest.CaptureFixture[str]) -> None:
         ("truncate-prompt-tokens", "x", "a valid integer"),
         ("model", "\udcff", "valid UTF-8"),
         ("speculation", "maybe", "'off', 'auto' or 'force'"),
-        ("address", "", "host:port, [IPv6]:port or unix:/path"),
-        ("address", "http://here:7070", "host:port, [IPv6]:port or unix:/path"),
-        ("address", "here:70700", "the port from 1 to 65535"),
+        ("address", "", "host or host:port, the port 7070 unless given"),
+        ("address", "ftp://here:7070", "all behind grpc:// or grpcs:// (TLS); or unix:/path"),
+        ("address", "here:70700", "host or host:port, the port 7070 unless given"),
+        ("timeout", "0", "greater than 0"),
+        ("timeout", "nan", "finite"),
     ],
 )
 def test_a_bad_value_ends_in_one_line_with_its_flag_and_limit(
@@ -167,7 +169,7 @@ def test_a_bad_value_ends_in_one_line_with_its_flag_and_limit(
         ["generate", "x", "--prompt-logprobs=21"],
         ["generate", "x", "--logprobs=21"],
         ["chat", "--system=\udc80"],
-        ["doctor", "--address=here"],
+        ["doctor", "--address=here:there"],
         ["status", "--address=[::1"],
         ["top", "--address="],
         ["up", "--port=65536"],
