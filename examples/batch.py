@@ -4,6 +4,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from paceline.client import SyncClient
+from paceline.errors import PacelineError
 from paceline.protocol.generation import GenerateRequest
 from paceline.protocol.sampling import Sampling
 
@@ -26,5 +27,8 @@ with (
         sure = sum(token.logprobs.logprob for token in result.choices[0].tokens if token.logprobs)
         return f"{prompt}{result.text}   (logprob {sure:.2f})"
 
-    for answer in pool.map(ask, PROMPTS):
-        print(answer)
+    try:
+        for answer in pool.map(ask, PROMPTS):
+            print(answer)
+    except PacelineError as error:  # as simulated targets have no logprobs
+        sys.exit(str(error))

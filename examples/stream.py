@@ -4,13 +4,13 @@ import asyncio
 import sys
 
 from paceline.client import Client
-from paceline.protocol.generation import ChatMessage, GenerateRequest
+from paceline.protocol.generation import GenerateRequest
 from paceline.protocol.sampling import Sampling
 
 
 async def main(address: str) -> None:
     request = GenerateRequest(
-        prompt=(ChatMessage("user", "Write a function that reverses a string."),),
+        prompt=[{"role": "user", "content": "Write a function that reverses a string."}],
         sampling=Sampling(temperature=0.7, top_p=0.95),
         max_tokens=64,
     )

@@ -19,7 +19,12 @@ from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
 
 _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
-_NOBODY = ("failed to connect", "connections to all backends failing", "DNS resolution failed")
+_NOBODY = (
+    "failed to connect",
+    "connections to all backends failing",
+    "DNS resolution failed",
+    "errors resolving",
+)
 """How gRPC begins what it says where there is no server."""
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 
 import grpc
@@ -74,7 +74,7 @@ class Generation:
         self._cancelled = True
         self._cancel()
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
+    async def __aiter__(self) -> AsyncGenerator[Delta, None]:
         """Deltas as they come; leaving the loop early cancels the rest."""
         while unfinished := [choice for choice in self._choices if choice.finished is None]:
             whole = self.started is None

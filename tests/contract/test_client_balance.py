@@ -7,14 +7,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from prometheus_client import CollectorRegistry
 
-import orchestrator.__main__ as orchestrator_main
-from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
 from paceline.client.connections import system_roots
 from paceline.errors import Unavailable
 from paceline.protocol.generation import GenerateRequest
+from paceline.v1 import generation_pb2, generation_pb2_grpc
 from tests import servers
 from tests.tiny_models import tiny_model
 
@@ -87,16 +85,21 @@ async def test_a_stream_goes_on_with_another_orchestrator(tmp_path: Path) -> Non
         assert tuple(tokens) == whole.token_ids
 
 
+class NoModels(generation_pb2_grpc.GenerationServiceServicer):
+    """An orchestrator behind TLS, as a proxy in front of one makes it."""
+
+    async def ListModels(
+        self, request: generation_pb2.ListModelsRequest, context: object
+    ) -> generation_pb2.ListModelsResponse:
+        return generation_pb2.ListModelsResponse()
+
+
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A key and its certificate for localhost, which signs itself."""
     key, signed = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"]
-        + ["/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key]
-        + ["-out", signed],
-        check=True,
-        capture_output=True,
-    )
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    names = f"-addext subjectAltName=DNS:localhost -keyout {key} -out {signed}"
+    subprocess.run([*make.split(), *names.split()], check=True, capture_output=True)
     return key, signed
 
 
@@ -104,12 +107,10 @@ async def test_tls_by_scheme_with_a_file_or_the_systems_certificates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, signed = certificate(tmp_path)
-    configured = OrchestratorSettings(target=["unix:/nowhere"], draft=[])
-    service = orchestrator_main.Orchestrator(configured, CollectorRegistry())
     server = grpc.aio.server()
+    generation_pb2_grpc.add_GenerationServiceServicer_to_server(NoModels(), server)  # type: ignore[abstract]
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), signed.read_bytes())])
     port = server.add_secure_port("localhost:0", credentials)
-    service.register(server)
     await server.start()
     async with Client(f"grpcs://localhost:{port}", ca=signed, retries=0) as client:
         assert await client.models() == []

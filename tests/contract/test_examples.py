@@ -1,11 +1,13 @@
 """The examples, run as a person would, against real servers."""
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -27,13 +29,15 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
         yield client.address
 
 
-async def output_of(*command: str, cwd: Path = EXAMPLES) -> str:
+async def output_of(
+    *command: str, cwd: Path = EXAMPLES, extra: Mapping[str, str] = MappingProxyType({})
+) -> str:
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8", **extra},
     )
     out, err = await asyncio.wait_for(process.communicate(), SECONDS)
     assert process.returncode == 0, err.decode()
@@ -47,8 +51,12 @@ EXPECTED = {
 }
 
 
+PROGRAMS = {"fastapi_app", "celery_app"}
+"""Run by tests of their own, where what they are written for is installed."""
+
+
 def test_every_example_is_run() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | PROGRAMS
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -73,3 +81,116 @@ async def test_node_example(address: str, tmp_path: Path) -> None:
     await output_of(npm, "install", "--no-audit", "--no-fund", "--silent", cwd=folder)
     output = await output_of("node", "stream.mjs", address, cwd=folder)
     assert "24 tokens, FINISH_REASON_LENGTH" in output or "FINISH_REASON_STOP" in output
+
+
+async def test_a_batch_says_what_a_simulated_target_does_not_give() -> None:
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        servers.orchestrator([target.address], []) as client,
+    ):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "batch.py", client.address),
+            cwd=EXAMPLES,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, err = await asyncio.wait_for(process.communicate(), SECONDS)
+    assert process.returncode == 1
+    assert err.decode() == "logprobs: this target gives no logprobs; leave the field out\n"
+
+
+async def test_the_notebook_runs_in_a_loop_cell_by_cell(address: str) -> None:
+    program = f"""
+import ast, asyncio, json, types
+cells = json.load(open({str(EXAMPLES / "notebook.ipynb")!r}))["cells"]
+async def kernel():
+    scope = {{}}
+    for cell in cells:
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile("".join(cell["source"]), cell["id"], "exec", flags)
+        if (waits := types.FunctionType(code, scope)()) is not None:
+            await waits
+asyncio.run(kernel())
+"""
+    with_address = {"PACELINE_ADDRESS": address}
+    assert "Usage(prompt_tokens=" in await output_of(
+        sys.executable, "-c", program, extra=with_address
+    )
+
+
+FASTAPI = """
+import asyncio, sys
+import httpx2 as httpx
+from fastapi_app import app, client
+
+BODY = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
+
+async def main():
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x", timeout=100) as web:
+        answers = await asyncio.gather(*(web.post("/generate", json=BODY) for _ in range(50)))
+        print({answer.status_code for answer in answers}, len(answers))
+        bad = await web.post("/generate", json={"messages": [{"content": "Hi"}]})
+        print(bad.status_code, bad.json()["detail"])
+    await client.close()
+
+for _ in range(2):  # a loop of its own each time
+    asyncio.run(main())
+"""
+
+
+async def test_fastapi_serves_fifty_requests_at_once(address: str) -> None:
+    needs("fastapi")
+    output = await output_of(
+        sys.executable, "-W", "ignore", "-c", FASTAPI, extra={"PACELINE_ADDRESS": address}
+    )
+    assert (
+        output == "{200} 50\n400 prompt[0] has no role; it must be one, as user or assistant\n" * 2
+    )
+
+
+CELERY = """
+import subprocess, sys
+from celery_app import app, ask
+if __name__ == "__main__":
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-c", "2", "-P", "prefork"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        answers = [ask.delay("Hi") for _ in range(6)]
+        found = [answer.get(timeout=100) for answer in answers]
+        print(len(found), any(": " in text[:30] and "Error" in text for text in found))
+    finally:
+        worker.terminate()
+        worker.wait()
+"""
+FILES = """
+broker_url = "filesystem://"
+result_backend = "file://{folder}"
+broker_transport_options = {{
+    "data_folder_in": "{folder}", "data_folder_out": "{folder}", "control_folder": "{folder}"}}
+"""
+
+
+async def test_celery_forks_workers_that_ask(address: str, tmp_path: Path) -> None:
+    needs("celery")
+    (tmp_path / "celeryconfig.py").write_text(FILES.format(folder=tmp_path))
+    program = "from celery_app import app\napp.config_from_object('celeryconfig')\n"
+    (tmp_path / "started.py").write_text(program)
+    source = CELERY.replace("celery_app", "started").replace(
+        "from started import app, ask", "from started import app\nfrom celery_app import ask"
+    )
+    where = {"PACELINE_ADDRESS": address, "PYTHONPATH": paths(tmp_path)}
+    where["CELERY_BROKER_URL"] = "filesystem://"
+    (tmp_path / "program.py").write_text(source)
+    output = await output_of(sys.executable, "program.py", cwd=tmp_path, extra=where)
+    assert output == "6 False\n"
+
+
+def paths(folder: Path) -> str:
+    return os.pathsep.join([str(folder), str(EXAMPLES), str(EXAMPLES.parent)])
+
+
+def needs(module: str) -> None:
+    """What development does without: a desk that has it runs the example."""
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"needs {module}")
