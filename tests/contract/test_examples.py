@@ -180,7 +180,7 @@ async def test_celery_forks_workers_that_ask(address: str, tmp_path: Path) -> No
         "from started import app, ask", "from started import app\nfrom celery_app import ask"
     )
     where = {"PACELINE_ADDRESS": address, "PYTHONPATH": paths(tmp_path)}
-    where["CELERY_BROKER_URL"] = "filesystem://"
+    where |= {"CELERY_BROKER_URL": "filesystem://", "PYTHONWARNINGS": "ignore"}  # theirs
     (tmp_path / "program.py").write_text(source)
     output = await output_of(sys.executable, "program.py", cwd=tmp_path, extra=where)
     assert output == "6 False\n"
