@@ -139,9 +139,9 @@ def read_roots(path: str | os.PathLike[str] | None) -> bytes | None:
     try:
         roots = Path(path).read_bytes()
     except (OSError, TypeError, ValueError):
-        raise InvalidArgument.of("ca", path, limit) from None
+        raise InvalidArgument.of("ca", str(path), limit) from None
     if b"-----BEGIN CERTIFICATE-----" not in roots:
-        raise InvalidArgument.of("ca", path, limit)
+        raise InvalidArgument.of("ca", str(path), limit)
     return roots
 
 

@@ -78,20 +78,21 @@ class Conversation:
     def turn(self, text: str) -> None:
         """Ask, and stream the answer. One that is stopped stays as far as it came."""
         self.messages.append(ChatMessage("user", text))
-        generation = self._client.generate(self._asking.asking(tuple(self.messages)))
-        answer = []
+        finished, answer = None, []
         try:
+            generation = self._client.generate(self._asking.asking(tuple(self.messages)))
             with contextlib.closing(iter(generation)) as deltas:
                 for delta in deltas:
                     answer.append(delta.text)
                     show_delta(self._console, delta)
+            finished = generation.finished
         except KeyboardInterrupt:
             self._console.print(" [dim](stopped)[/]", end="", highlight=False)
         except PacelineError as error:
             self._console.print(plain(str(error), "red"), soft_wrap=True)
         self._console.print()
-        if generation.finished is not None:
-            self._console.print(summary(generation.finished), highlight=False)
+        if finished is not None:
+            self._console.print(summary(finished), highlight=False)
         if answer:
             self.messages.append(ChatMessage("assistant", "".join(answer)))
         else:

@@ -42,10 +42,23 @@ TokenId = Annotated[int, Field(ge=0, le=UINT32[-1])]
 KeptTokens = Annotated[int, AfterValidator(_kept_tokens)]
 
 
-class RequestOptions(BaseModel):
-    """Flags of an output, but for its prompt."""
+class AskingOptions(BaseModel):
+    """Flags of who is asked, and for how long."""
 
     address: OrchestratorAddress = ORCHESTRATOR
+    timeout: Finite = Field(
+        DEFAULT_SECONDS, gt=0, description="Seconds for the whole output, tries again included."
+    )
+    ca: Path | None = Field(
+        None,
+        description="PEM file of certificates that sign an orchestrator's, behind grpcs://. Unless "
+        "given: the system's.",
+    )
+
+
+class RequestOptions(AskingOptions):
+    """Flags of an output, but for its prompt."""
+
     model: Text = Field("", description="Model to ask for. Unless given: the one that is served.")
     max_tokens: int | None = Field(
         None,
@@ -102,14 +115,6 @@ class RequestOptions(BaseModel):
         None,
         description="Keeps the prompt's last tokens, so many; -1: as many as there is room for. "
         "Unless given: all, and a prompt that is too long is refused.",
-    )
-    timeout: Finite = Field(
-        DEFAULT_SECONDS, gt=0, description="Seconds for the whole output, tries again included."
-    )
-    ca: Path | None = Field(
-        None,
-        description="PEM file of certificates that sign an orchestrator's, behind grpcs://. Unless "
-        "given: the system's.",
     )
     speculation: Literal["off", "auto", "force"] = Field(
         "auto", description="off: the target alone; force: always wait for the draft."
