@@ -117,7 +117,7 @@ WRONG = {
     "generate --top-p 0 hi": "--top-p is '0': Input should be greater than 0",
     "generate --top-p nan hi": "--top-p is 'nan': Input should be a finite number",
     "top --interval 0": "--interval is '0': Input should be greater than or equal to 0.1",
-    "status --address here": "--address is 'here': must be host:port",
+    "status --address here:there": "--address is 'here:there': must be host or host:port",
     "bench --prompts /nowhere": "--prompts is '/nowhere'; it must be a file that can be read",
     "bench --delays -1": "--delays is -1: Input should be greater than or equal to 0",
 }
