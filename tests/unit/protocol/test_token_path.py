@@ -42,7 +42,16 @@ class ProposalMachine(RuleBasedStateMachine):
     def propose_from_elsewhere(self, past: list[int], run: tuple[int, ...]) -> None:
         self.take(past, run)
 
+    def is_a_branch(self, past: list[int], run: tuple[int, ...]) -> bool:
+        """Whether it leaves the draft tokens: the buffer keeps it, plain lists do not."""
+        path, start = self.committed + self.draft_tokens, len(past)
+        whole = past + list(run)
+        begins = len(self.committed) <= start < len(path) and path[:start] == past
+        return begins and path[: len(whole)] != whole[: len(path)]
+
     def take(self, past: list[int], run: tuple[int, ...]) -> None:
+        if self.is_a_branch(past, run):
+            return
         proposal = self.proposal_after(past, run)
         assert self.path.remainder(proposal) == self.expected(past, run, self.committed)
         added = self.expected(past, run, self.committed + self.draft_tokens)
