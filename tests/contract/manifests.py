@@ -6,6 +6,8 @@ from typing import Any
 
 import kubernetes_validate
 
+from tests.contract.custom_resources import faults_of_custom, is_custom
+
 KUBERNETES = "1.34"
 UNITS = {"m": 1e-3, "": 1.0, "k": 1e3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 Object = dict[str, Any]
@@ -40,6 +42,9 @@ def containers(workload: Object) -> list[Object]:
 
 
 def _schema(item: Object) -> Iterator[str]:
+    if is_custom(item):
+        yield from faults_of_custom(item)
+        return
     try:
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
     except kubernetes_validate.SchemaNotFoundError:
@@ -55,11 +60,13 @@ def _workload(workload: Object, objects: list[Object]) -> Iterator[str]:
     if template["spec"].get("enableServiceLinks", True):
         yield "links to services are set into the environment"
     maps = {item["metadata"]["name"] for item in objects if item["kind"] == "ConfigMap"}
-    volumes = {volume["name"] for volume in template["spec"].get("volumes", ())}
+    volumes = {volume["name"]: volume for volume in template["spec"].get("volumes", ())}
+    mounted_maps = {one["configMap"]["name"] for one in volumes.values() if "configMap" in one}
+    yield from (f"no ConfigMap {name}" for name in sorted(mounted_maps - maps))
     for found in containers(workload):
         mounted = {mount["name"] for mount in found.get("volumeMounts", ())}
         yield from (f"no ConfigMap {name}" for name in sorted(_maps(found) - maps))
-        yield from (f"no volume {name}" for name in sorted(mounted - volumes))
+        yield from (f"no volume {name}" for name in sorted(mounted - volumes.keys()))
         yield from (f"no variable {name}" for name in sorted(_named(found) - _set(found, objects)))
         yield from _over_limit(found["resources"])
     ports = [port for found in containers(workload) for port in found.get("ports", ())]
@@ -69,7 +76,8 @@ def _workload(workload: Object, objects: list[Object]) -> Iterator[str]:
 
 def _named(container: Object) -> set[str]:
     """The variables that a command names as $(NAME); one that is not set would stay as it is."""
-    return set(re.findall(r"\$\((\w+)\)", " ".join(container.get("command", ()))))
+    words = (*container.get("command", ()), *container.get("args", ()))
+    return set(re.findall(r"\$\((\w+)\)", " ".join(words)))
 
 
 def _set(container: Object, objects: list[Object]) -> set[str]:
