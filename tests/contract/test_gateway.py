@@ -63,6 +63,12 @@ async def answers(stub: Any, request: Any) -> tuple[list[Any], list[Any]]:
     return chunks, completes
 
 
+async def read_on(call: Any) -> None:
+    """To its end: that comes behind what had come before."""
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
 async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         async for _ in call:
@@ -253,9 +259,8 @@ async def test_abort_frees_the_sessions_at_once(door: Door) -> None:
     call = stub.Generate(asked(temperature=0.0, ignore_eos=True, max_tokens=400))
     await call.read()
     await stub.Abort(vllm.AbortRequest(request_ids=["a"]))
-    with pytest.raises(grpc.aio.AioRpcError) as raised:  # behind what had come before
-        while await call.read() is not grpc.aio.EOF:
-            pass
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await read_on(call)
     code, details = raised.value.code(), raised.value.details()
     assert (code, details) == (grpc.StatusCode.CANCELLED, "the gateway aborted the call")
     await servers.nothing_is_left(target)
