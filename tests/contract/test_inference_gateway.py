@@ -67,8 +67,9 @@ class _PickerConfig(_Strict):
 @pytest.fixture(scope="module")
 def objects() -> list[Object]:
     kubectl = Path(sys.executable).parent / "kubectl"
-    command = [kubectl, "kustomize", str(OVERLAY)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [kubectl, "kustomize", OVERLAY], check=True, capture_output=True, text=True, timeout=60
+    )
     return list(yaml.safe_load_all(done.stdout))
 
 
