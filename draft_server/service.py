@@ -14,6 +14,7 @@ from draft_server.drafters.registry import DRAFTERS
 from draft_server.metrics import DraftMetrics
 from draft_server.prompt_lookup import RecentOutputs
 from draft_server.session import DraftStream
+from draft_server.traces import observing
 from paceline.best_effort import best_effort
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.sampling.matcher import Grammar
@@ -93,13 +94,14 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
             drafter.advance(advance)
             return advance.due_seconds
 
-        session = self._server.run_session(
-            request_iterator, context, stream.open, post, _together, _more_to_come
-        )
         try:
-            async with contextlib.aclosing(session):
-                async for value in session:
-                    yield self._response(value)
+            with observing(self._metrics.observe, post) as (observe, noted_post):
+                session = self._server.run_session(
+                    request_iterator, context, stream.open, noted_post, _together, _more_to_come
+                )
+                async with contextlib.aclosing(session):
+                    async for value in session:
+                        yield _response(value, observe)
         finally:
             stream.close()
 
@@ -119,15 +121,18 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         size = vocabulary.size if vocabulary else self._server.model.vocabulary_size
         return advance_from_proto(request.advance, size)
 
-    def _response(self, value: Opened | Together | Progress) -> draft_pb2.DraftResponse:
-        if isinstance(value, Opened):
-            return draft_pb2.DraftResponse(opened=opened_to_proto(value))
-        if isinstance(value, Progress):
-            return draft_pb2.DraftResponse(progress=progress_to_proto(value))
-        with best_effort("metrics"):
-            self._metrics.observe(value)
-        proposals = [proposal_to_proto(proposal) for proposal in value]
-        return draft_pb2.DraftResponse(proposals=draft_pb2.Proposals(proposals=proposals))
+
+def _response(
+    value: Opened | Together | Progress, observe: Callable[[Together], None]
+) -> draft_pb2.DraftResponse:
+    if isinstance(value, Opened):
+        return draft_pb2.DraftResponse(opened=opened_to_proto(value))
+    if isinstance(value, Progress):
+        return draft_pb2.DraftResponse(progress=progress_to_proto(value))
+    with best_effort("metrics"):
+        observe(value)
+    proposals = [proposal_to_proto(proposal) for proposal in value]
+    return draft_pb2.DraftResponse(proposals=draft_pb2.Proposals(proposals=proposals))
 
 
 def _together(proposals: list[Proposal]) -> list[Together]:

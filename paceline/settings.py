@@ -19,6 +19,7 @@ from paceline import log
 from paceline.addresses import LAST_PORT, is_host, join
 from paceline.command_line import BadUsage, command_line, describe
 from paceline.environment import Environment
+from paceline.tracing import start as tracing
 
 ORCHESTRATOR_PORT, TARGET_PORT, DRAFT_PORT = 7070, 7071, 7072
 """Where each kind of server takes calls, unless told otherwise."""
@@ -93,6 +94,11 @@ class ServerSettings(BaseSettings):
         prefix = cls.model_config.get("env_prefix", "")
         return f"--{name.replace('_', '-')} ({prefix}{name.upper()})"
 
+    @classmethod
+    def service_name(cls) -> str:
+        """What traces call the process unless OTEL_SERVICE_NAME says: paceline-target."""
+        return cls.model_config.get("env_prefix", "").strip("_").replace("_", "-").lower()
+
     @property
     def address(self) -> str:
         """Where calls are taken: host:port, [IPv6]:port, or unix:/path."""
@@ -123,7 +129,7 @@ def parse(kind: type[Settings], arguments: list[str] | None = None) -> Settings:
     As log lines where the process logs JSON.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    source = command_line(kind, examples={"": kind.examples}, epilog=STATUS)
+    source = command_line(kind, examples={"": kind.examples}, epilog=f"{tracing.HELP}\n\n{STATUS}")
     try:
         return CliApp.run(kind, cli_args=arguments, cli_settings_source=source)
     except (ValidationError, SettingsError, BadUsage) as error:

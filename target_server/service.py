@@ -21,6 +21,7 @@ from paceline.rpc.multiplex.service import SharedService
 from paceline.rpc.server import RpcServer
 from paceline.v1 import target_pb2, target_pb2_grpc
 from target_server.metrics import TargetMetrics
+from target_server.traces import observing
 from target_server.verification import Verification
 
 VERIFY = "/paceline.v1.TargetService/Verify"
@@ -57,16 +58,17 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         make = functools.partial(Verification, max_block_tokens=most)
         post = functools.partial(self._post, asked)
         session = self._server.run_session(request_iterator, context, make, post)
-        async with contextlib.aclosing(session):
-            async for value in session:
-                if not isinstance(value, Verdict):
-                    yield _response(value)
-                    continue
-                try:
-                    yield _verdict_response(value, asked)
-                finally:  # once it is on its way: no metric delays it
-                    with best_effort("metrics"):
-                        self._metrics.observe(value)
+        with observing(self._metrics.observe) as observe:
+            async with contextlib.aclosing(session):
+                async for value in session:
+                    if not isinstance(value, Verdict):
+                        yield _response(value)
+                        continue
+                    try:
+                        yield _verdict_response(value, asked)
+                    finally:  # once it is on its way: no metric delays it
+                        with best_effort("metrics"):
+                            observe(value)
 
     def VerifyShared(
         self,

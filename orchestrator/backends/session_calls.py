@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import grpc
@@ -15,7 +16,8 @@ from orchestrator.backends.server_contract import (
     SignsOfLife,
     TargetContract,
 )
-from paceline.errors import Unavailable
+from paceline.best_effort import best_effort
+from paceline.errors import PacelineError, Unavailable
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.session import Opened, Opening
@@ -31,6 +33,8 @@ from paceline.rpc.codec.verdict import (
 from paceline.rpc.multiplex.call import SharedCall
 from paceline.rpc.request_id import outgoing_metadata
 from paceline.rpc.status_codes import from_rpc_error
+from paceline.tracing.context import Metadata
+from paceline.tracing.span import TraceSpan, current, fail_with
 from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
 
 _ANY = 2**32
@@ -59,26 +63,37 @@ def _begin(
     share: Callable[[], SharedCall],
     *,
     much: bool = False,
+    trace: Metadata = (),
 ) -> Call:
     """A call for one session more on the replica.
 
     The first session has a call of its own, which takes a hop less on either side. Sessions that
     come while others are there share a call, where fewer messages count for more. alone: begins a
     call of its own. share: begins one to share. much: more is sent than may wait for one session
-    of many; it needs a call of its own, which holds up the server while nobody reads.
+    of many; it needs a call of its own, which holds up the server while nobody reads. trace: the
+    context of the session's span.
     """
     if much or not replica.sessions or not replica.takes_shared_calls:
-        return alone(timeout=seconds, metadata=outgoing_metadata())
+        return alone(timeout=seconds, metadata=outgoing_metadata() + trace)
     if replica.shared_call is None or replica.shared_call.ended:
         replica.shared_call = share()
     return replica.shared_call.join()
 
 
+def _span(method: str, replica: Replica) -> TraceSpan:
+    """Of a session on the replica."""
+    attributes = {
+        "rpc.system.name": "grpc", "rpc.method": method, "server.address": replica.address,
+    }  # fmt: skip
+    return current().begin(method, attributes, calls=True)
+
+
 class SessionCall(Generic[Request, Response]):
     """One session on one server. Leaving the context cancels it, which frees the session."""
 
-    def __init__(self, replica: Replica, call: Call, seconds: float) -> None:
-        """`call` has just begun, for so many seconds."""
+    def __init__(self, replica: Replica, call: Call, seconds: float, span: TraceSpan) -> None:
+        """`call` has just begun, for so many seconds. span: its own."""
+        self.span = span
         self._replica = replica
         self._call = call
         self._seconds = seconds
@@ -91,16 +106,32 @@ class SessionCall(Generic[Request, Response]):
         self._replica.sessions += 1
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         """Cancel the call."""
         self._silence.stop()
         self._replica.sessions -= 1
         self._call.cancel()
+        with best_effort("traces"):
+            fail_with(self.span, error)
+            self.span.end()
 
     async def _open(self, request: Any) -> Opened:
         request.open.timeout_seconds = self._seconds
+        if (context := self.span.context) is not None:
+            request.open.traceparent = context.traceparent
+            request.open.tracestate = context.tracestate
         await self._write(request)
-        response: Any = await self._read()
+        try:
+            response: Any = await self._read()
+        except PacelineError as error:  # with which the stream may go on elsewhere
+            fail_with(self.span, error)
+            raise
+        self.span.event("opened")
         if response.WhichOneof("message") != "opened":
             raise BrokenContract("it did not answer with opened")
         return opened_from_proto(response.opened)
@@ -150,6 +181,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         on_waited: told, before a verdict, that the session had no KV for a while.
         on_progress: told each second without a verdict whether it still waits for KV.
         """
+        span = _span("paceline.v1.TargetService/Verify", replica)
         stub = target_pb2_grpc.TargetServiceStub(replica.channel)
         types = target_pb2.VerifyRequest, target_pb2.VerifySharedRequest
         call = _begin(
@@ -158,8 +190,9 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
             stub.Verify,
             lambda: SharedCall(stub.VerifyShared(), *types),
             much=room is not None,
+            trace=span.metadata,
         )
-        super().__init__(replica, call, seconds)
+        super().__init__(replica, call, seconds, span)
         self._on_prompt_logprobs = on_prompt_logprobs
         self._room = room
         self._on_waited = on_waited
@@ -233,10 +266,17 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
     def __init__(self, replica: Replica, seconds: float, target_size: int = _ANY) -> None:
         """Begin the call, with a deadline in `seconds`. target_size: of the target's vocabulary."""
         self._target_size = target_size
+        span = _span("paceline.v1.DraftService/Draft", replica)
         stub = draft_pb2_grpc.DraftServiceStub(replica.channel)
         types = draft_pb2.DraftRequest, draft_pb2.DraftSharedRequest
-        call = _begin(replica, seconds, stub.Draft, lambda: SharedCall(stub.DraftShared(), *types))
-        super().__init__(replica, call, seconds)
+        call = _begin(
+            replica,
+            seconds,
+            stub.Draft,
+            lambda: SharedCall(stub.DraftShared(), *types),
+            trace=span.metadata,
+        )
+        super().__init__(replica, call, seconds, span)
 
     async def open(self, opening: Opening) -> Opened:
         """Open the session; raises what the server answers instead."""

@@ -13,6 +13,7 @@ from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.metrics import OrchestratorMetrics, outcome_of
 from orchestrator.serving.output import OutputStream
+from orchestrator.serving.traces import describe_outputs, stream_span
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
@@ -69,6 +70,7 @@ class ChoiceRunner:
             error = Internal(f"a bug ended the stream; request id {choices[0].opening.request_id}")
         finally:
             event_buffer.end(error)  # first: what follows may fail, and no client waits for it
+            describe_outputs(choices)
             for choice in choices:
                 ended = None if choice.ended else error
                 with best_effort("metrics"):
@@ -87,16 +89,20 @@ class ChoiceRunner:
         """The first choice goes ahead, so that the others find its prompt in KV."""
         first, *others = choices
 
+        async def traced(choice: OutputStream) -> None:
+            with stream_span(choice, speculation):
+                await self._generate(choice, speculation, model, seconds)
+
         async def follow(choice: OutputStream) -> None:
             await first.begun.wait()
-            await self._generate(choice, speculation, model, seconds)
+            await traced(choice)
             event_buffer.put(choice.finished())
 
         try:
             async with asyncio.TaskGroup() as tasks:
                 for choice in others:
                     tasks.create_task(follow(choice))
-                await self._generate(first, speculation, model, seconds)
+                await traced(first)
                 event_buffer.put(first.finished())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group

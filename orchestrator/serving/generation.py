@@ -27,6 +27,7 @@ from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.text.output_text import OutputText
 from orchestrator.serving.text.threads import TextThreads
 from orchestrator.serving.text.tokenizer import TargetTokenizer
+from orchestrator.serving.traces import describe_request
 from orchestrator.settings import OrchestratorSettings
 from paceline.errors import Aborted
 from paceline.protocol.generation import (
@@ -73,6 +74,7 @@ class Serving:
         check_request(request)
         event_buffer = EventBuffer()
         model, choices = await self._admit(request, request_id, event_buffer, seconds)
+        describe_request(request, request_id, model.name, choices)
         openings = [choice.opening for choice in choices]
         with self._known(openings, event_buffer):
             speculation = Speculation.OFF if request.max_tokens == 0 else request.speculation

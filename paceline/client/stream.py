@@ -14,6 +14,7 @@ from paceline.errors import Cancelled, PacelineError, Unavailable
 from paceline.protocol.generation import Delta, Finished, GenerateEvent, GenerateRequest, Started
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
 from paceline.rpc.codec.generation import event_from_proto, request_to_proto
+from paceline.tracing.context import callers_metadata
 from paceline.v1 import generation_pb2
 
 
@@ -52,6 +53,7 @@ class Generation:
         self._request = request
         self._message = request_to_proto(request)
         self._request_id = request_id
+        self._trace = callers_metadata()  # here, on the thread of whoever asks
         self._backoff = backoff
         self._choices = [_Received(index) for index in range(max(1, request.n))]
         self._prompt_logprobs: list[TokenLogprobs] = []
@@ -110,10 +112,10 @@ class Generation:
         self, request: generation_pb2.GenerateRequest
     ) -> AsyncGenerator[GenerateEvent, None]:
         """Events of one call; leaving early cancels it."""
-        metadata = (("x-request-id", self._request_id),) if self._request_id else ()
+        named = (("x-request-id", self._request_id),) if self._request_id else ()
         connection = self._connections.take()
         call = connection.generation.Generate(
-            request, timeout=self._backoff.remaining, metadata=metadata
+            request, timeout=self._backoff.remaining, metadata=named + self._trace
         )
         self._cancel = call.cancel
         try:

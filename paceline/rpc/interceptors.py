@@ -16,11 +16,18 @@ from paceline.best_effort import best_effort
 from paceline.errors import Internal, InvalidArgument, PacelineError
 from paceline.rpc import request_id
 from paceline.rpc.status_codes import code_of, message_of, trailing_metadata
+from paceline.tracing.span import TraceSpan, serve
 
 _log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
+
+_OWN_FAULTS = (
+    grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS,
+)  # fmt: skip
+"""OpenTelemetry's conventions count these as errors of a server; the others are its callers'."""
 
 _LATE_SECONDS = 0.1
 """A caller gives up at its deadline; here the call is cancelled some moments before or behind."""
@@ -108,17 +115,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, context: Context, method: str, *, is_session: bool
     ) -> AsyncIterator[None]:
         started = time.perf_counter()
-        code = grpc.StatusCode.CANCELLED
+        code, reason = grpc.StatusCode.CANCELLED, ""
+        span = serve(method, context.invocation_metadata() or ())
         try:
             given = request_id.adopt(_metadata(context).get(request_id.HEADER, ""))
-            structlog.contextvars.bind_contextvars(request_id=given, method=method)
+            structlog.contextvars.bind_contextvars(
+                request_id=given, method=method, **span.log_fields
+            )
             yield
             code = grpc.StatusCode.OK
         except PacelineError as error:
-            code = code_of(error)
+            code, reason = code_of(error), message_of(error)
             with best_effort("the log"):
-                _log.info("call failed", code=code.name, reason=message_of(error))
-            await context.abort(code, message_of(error), trailing_metadata(error))
+                _log.info("call failed", code=code.name, reason=reason)
+            await context.abort(code, reason, trailing_metadata(error))
         except (asyncio.CancelledError, GeneratorExit):
             code = self._code_of_cancelled(context, is_session=is_session)
             raise
@@ -131,6 +141,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             with best_effort("metrics"):
                 self._metrics.observe(method, code, time.perf_counter() - started)
+            with best_effort("traces"):
+                _end(span, code, reason)
 
     def _code_of_cancelled(self, context: Context, *, is_session: bool) -> grpc.StatusCode:
         """What the caller of a call that was cancelled sees, as far as can be told from here."""
@@ -141,6 +153,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return grpc.StatusCode.UNAVAILABLE
         # To cancel it is how an orchestrator closes a session: that is no failure.
         return grpc.StatusCode.OK if is_session else grpc.StatusCode.CANCELLED
+
+
+def _end(span: TraceSpan, code: grpc.StatusCode, reason: str) -> None:
+    """End a call's span, with what its caller was told."""
+    span.set({"rpc.response.status_code": code.name})
+    if code in _OWN_FAULTS:
+        span.fail(code.name, reason)
+    span.end()
 
 
 class _Undecodable:

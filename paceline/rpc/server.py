@@ -28,6 +28,7 @@ from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import server_options
 from paceline.rpc.process_metrics import process_registry
 from paceline.settings import ServerSettings
+from paceline.tracing import start as tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -157,6 +158,7 @@ def run_process(
     Where a signal came while `load` still ran on some thread, it is not waited for.
     """
     _begin_log(settings)
+    end_traces = tracing.start(settings.service_name())
     loaded = False
 
     async def load_for_good(registry: CollectorRegistry) -> Service:
@@ -182,6 +184,8 @@ def run_process(
         # Before calls are taken it can quote none, and whoever starts the server must know.
         _log.exception("stopped", reason=None if loaded else str(error))
         raise SystemExit(1) from None
+    finally:
+        end_traces()
     if not loaded:
         _exit_at_once()
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
 from paceline.engine.settings import EngineSettings
 from paceline.settings import ServerSettings
+from paceline.tracing.start import are_asked_for, hindrance
 from target_server.settings import TargetSettings
 from tests.contract.manifests import Object, containers, faults, quantity
 
@@ -43,6 +45,22 @@ def objects() -> list[Object]:
     kubectl = Path(sys.executable).parent / "kubectl"
     rendered = subprocess.run(
         [kubectl, "kustomize", BASE], check=True, capture_output=True, text=True, timeout=60
+    )
+    return list(yaml.safe_load_all(rendered.stdout))
+
+
+def overlay(folder: Path, component: str) -> list[Object]:
+    """What an overlay of the base and one component makes."""
+    shutil.copytree(BASE.parent, folder / "kustomize")
+    mine = folder / "kustomize" / "mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        f"resources: [../base]\ncomponents: [../components/{component}]\n"
+    )
+    kubectl = Path(sys.executable).parent / "kubectl"
+    rendered = subprocess.run(
+        [kubectl, "kustomize", mine], check=True, capture_output=True, text=True, timeout=60
     )
     return list(yaml.safe_load_all(rendered.stdout))
 
@@ -224,3 +242,21 @@ def test_images_run_as_the_user_and_with_the_torch_that_others_count_on(
     [torch] = re.findall(r"torch==[0-9.]+", DOCKERFILE)
     assert torch in PROJECT["optional-dependencies"]["engine"]
     assert "torch" not in STAGES["orchestrator"]
+
+
+def test_the_component_turns_traces_on_for_all_three(tmp_path: Path) -> None:
+    found = overlay(tmp_path, "traces")
+    assert faults(found) == []
+    environment = of(found, "ConfigMap")["traces"]["data"]
+    assert are_asked_for(environment)
+    assert hindrance(environment) == ""
+    deployments = of(found, "Deployment")
+    assert deployments.keys() == SETTINGS.keys()
+    for name, deployment in deployments.items():
+        maps = [one["configMapRef"]["name"] for one in container(deployment)["envFrom"]]
+        assert maps == [f"paceline-{name}", "paceline-traces"]
+
+
+def test_the_images_have_what_traces_need() -> None:
+    for stage in ("orchestrator", "engine"):
+        assert re.search(r"paceline-\*\.whl\)\[.*traces\]", STAGES[stage])

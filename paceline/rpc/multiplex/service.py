@@ -14,6 +14,7 @@ from paceline.rpc.deadline import DEFAULT_SECONDS, LONGEST_SECONDS
 from paceline.rpc.multiplex.call import Batches
 from paceline.rpc.request_id import HEADER
 from paceline.rpc.status_codes import closed_to_proto, code_of, trailing_metadata
+from paceline.tracing.context import TRACEPARENT, TRACESTATE
 from paceline.v1 import session_pb2
 
 _log = structlog.get_logger(__name__)
@@ -30,7 +31,7 @@ class SessionContext:
 
     def __init__(self, opening: session_pb2.Open) -> None:
         """Begin its time."""
-        self._request_id = opening.request_id
+        self._metadata = _metadata(opening)
         self._loop = asyncio.get_running_loop()
         given = opening.timeout_seconds
         seconds = given if 0 < given <= LONGEST_SECONDS else DEFAULT_SECONDS
@@ -43,7 +44,7 @@ class SessionContext:
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         """What a call of its own would carry."""
-        return ((HEADER, self._request_id),) if self._request_id else ()
+        return self._metadata
 
     def fail(self, error: PacelineError) -> None:
         """End with an error."""
@@ -58,6 +59,15 @@ class SessionContext:
         """What a servicer's context does: end with an error, at once."""
         self.closed = closed_to_proto(code, details, trailing)
         raise grpc.aio.AbortError
+
+
+def _metadata(opening: session_pb2.Open) -> tuple[tuple[str, str], ...]:
+    pairs = (
+        (HEADER, opening.request_id),
+        (TRACEPARENT, opening.traceparent),
+        (TRACESTATE, opening.tracestate),
+    )
+    return tuple((key, value) for key, value in pairs if value)
 
 
 @dataclass(eq=False)
