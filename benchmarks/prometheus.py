@@ -55,6 +55,21 @@ class Prometheus:
         value = float(result[0]["value"][1]) if result else math.nan
         return None if math.isnan(value) else value
 
+    async def over_time(
+        self, expression: str, start: float, end: float, step: float
+    ) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+        """Labels of each result, with (time, value) for each that is a number."""
+        asked = {"query": expression, "start": start, "end": end, "step": step}
+        query = urllib.parse.urlencode(asked)
+        result = (await self._get(f"/api/v1/query_range?{query}"))["data"]["result"]
+        found = [
+            (one["metric"], [(at, float(text)) for at, text in one["values"]]) for one in result
+        ]
+        return [
+            (labels, [(at, value) for at, value in values if math.isfinite(value)])
+            for labels, values in found
+        ]
+
     async def ready(self) -> None:
         """Wait until it answers."""
         while True:
@@ -80,10 +95,11 @@ def _read(url: str) -> bytes:
 
 @contextlib.asynccontextmanager
 async def prometheus(
-    port: int, targets: dict[str, int], factor: int = 1
+    port: int, targets: dict[str, int], factor: int = 1, scrape: str = SCRAPE
 ) -> AsyncIterator[Prometheus]:
-    """Prometheus at `port`, ready. targets: ports of metrics by job. factor: see faster.
+    """Prometheus at `port`, ready, which scrapes that often.
 
+    targets: ports of metrics by job. factor: see faster.
     Raises Unavailable when there is none to start, or it does not start.
     """
     program = shutil.which("prometheus")
@@ -92,13 +108,15 @@ async def prometheus(
     with tempfile.TemporaryDirectory(prefix="paceline-") as name:
         folder = Path(name)
         found = Prometheus(f"127.0.0.1:{port}")
-        async with _process(_arguments(program, folder, found.address, targets, factor)) as process:
+        async with _process(
+            _arguments(program, folder, found.address, targets, factor, scrape)
+        ) as process:
             await ready_or_died(found.ready(), _died(process), "prometheus was", READY_SECONDS)
             yield found
 
 
 def _arguments(
-    program: str, folder: Path, address: str, targets: dict[str, int], factor: int
+    program: str, folder: Path, address: str, targets: dict[str, int], factor: int, scrape: str
 ) -> list[str]:
     """Write what it needs into the folder; returns the command."""
     rules = folder / "alerts.yaml"
@@ -109,8 +127,8 @@ def _arguments(
     ]
     configuration = {
         "global": {
-            "scrape_interval": SCRAPE,
-            "scrape_timeout": SCRAPE,
+            "scrape_interval": scrape,
+            "scrape_timeout": scrape,
             "evaluation_interval": SCRAPE,
         },
         "rule_files": [str(rules)],

@@ -51,6 +51,9 @@ class ResumableStream(Stream, Protocol):
     def interrupted(self) -> None:
         """The time until the next verdict does not count as a round."""
 
+    def without_target(self, *, lost: bool) -> None:
+        """It waits for a target. lost: it had one."""
+
     def waits(self, waiting: bool) -> None:
         """Whether it waits for a target or for KV, until the next verdict."""
 
@@ -107,7 +110,7 @@ class TargetLink:
         _log.warning("target lost", reason=str(error), output_tokens=output_tokens)
         self._stream.settle()
         self._stream.interrupted()
-        self._stream.waits(True)
+        self._stream.without_target(lost=self._held_seconds > 0)
         await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _follow_any(self) -> None:

@@ -75,6 +75,9 @@ _COUNTERS = {
     "spec_decode_num_target_only_steps": (
         "Ordinary decode steps of streams on their target: no draft token was verified."
     ),
+    "target_losses": (
+        "Times that streams lost their target, and looked for another one that goes on with them."
+    ),
 }
 """What is counted of each model's streams, with its help text."""
 
@@ -197,6 +200,8 @@ def _observe_new(metrics: _ModelMetrics, statistics: StreamStatistics, prompt_to
     metrics.count("spec_decode_num_rounds", steps - seen.steps)
     metrics.count("spec_decode_num_target_only_steps", target_only - seen.target_only_steps)
     seen.tokens, seen.steps, seen.target_only_steps = tokens, steps, target_only
+    metrics.count("target_losses", statistics.target_losses - seen.target_losses)
+    seen.target_losses = statistics.target_losses
     gaps = statistics.gaps[seen.gaps :]
     metrics.observe("inter_token_latency_seconds", gaps)
     seen.gaps += len(gaps)

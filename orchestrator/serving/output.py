@@ -138,6 +138,11 @@ class OutputStream:
         self.statistics.interrupted()
         self.on_interruption()
 
+    def without_target(self, *, lost: bool) -> None:
+        """It waits for a target. lost: it had one."""
+        self.waits(True)
+        self.statistics.target_losses += lost
+
     def waits(self, waiting: bool) -> None:
         """Whether it waits for a target or for KV, until the next verdict."""
         self.statistics.waiting = waiting

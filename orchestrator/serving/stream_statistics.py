@@ -22,6 +22,7 @@ class Seen:
     target_only_steps: int = 0
     gaps: int = 0
     rounds: int = 0
+    target_losses: int = 0
 
 
 class StreamStatistics:
@@ -46,6 +47,8 @@ class StreamStatistics:
         self.gaps: list[float] = []
         """Seconds from each verdict to the next."""
         self.seen = Seen()
+        self.target_losses = 0
+        """Times that it lost its target, and looked for another one that goes on with it."""
         self.waiting = True
         """For a target, or for KV there: until the target says that it has begun."""
 
