@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests import servers
 from tests.collector import Collector, SentSpan, collecting
 from tests.contract.test_gateway import asked
 from tests.tiny_models import perturbed, tiny_model
+from tests.trace_picture import traced
 
 VERIFY, DRAFT = "paceline.v1.TargetService/Verify", "paceline.v1.DraftService/Draft"
 SERVER, CLIENT = 2, 3
@@ -317,3 +319,27 @@ async def test_a_collector_that_is_not_there_costs_one_line_and_no_wait(
         }
     ]
     assert not [one for one in caplog.records if one.name.startswith("opentelemetry")]
+
+
+async def test_three_processes_send_one_trace_each_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")  # put back at the end
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "")
+    with collecting() as collector:
+        spans = await traced(tmp_path, collector)
+    services = {"Verify": "paceline-target", "Draft": "paceline-draft"}
+    assert len({one.trace_id for one in spans}) == 1
+    assert sum(not one.parent_id for one in spans) == 1
+    known = {one.span_id for one in spans}
+    for span in spans:
+        assert not span.parent_id or span.parent_id in known
+        expected = services.get(span.name.rpartition("/")[2], "") if span.kind == SERVER else ""
+        assert span.service == (expected or span.service)
+    assert {one.service for one in spans} == {"paceline-orchestrator", *services.values()}
+    line = next(
+        line
+        for line in map(json.loads, (tmp_path / "orchestrator.log").read_text().splitlines())
+        if line["event"] == "stream finished"
+    )
+    assert line["trace_id"] == spans[0].trace_id
