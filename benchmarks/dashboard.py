@@ -54,7 +54,9 @@ WRONG_EVERY = 7
 """One call in so many asks for what no model can."""
 INTERVAL, STEP = "10s", 1.0
 """Of rates, and between the points of a line, in seconds."""
-COLUMNS, MANY = 3, 8
+COLUMNS = 3
+MANY, LONG = 8, 30
+"""Lines of a panel beyond which none is named, and letters of a name that stands alone."""
 UNITS = {
     "percentunit": (1.0, "share"),
     "ops": (1.0, "per second"),
@@ -188,7 +190,9 @@ def _draw(axes: Axes, panel: Panel, series: Series) -> None:
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=6, ncols=2 if len(series) <= MANY else 6, frameon=False)
+    if len(series) <= MANY:
+        wide = any(len(legend) > LONG for legend in series)
+        axes.legend(fontsize=6, ncols=1 if wide else 2, frameon=False)
 
 
 def main() -> None:
