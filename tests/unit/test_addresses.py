@@ -3,7 +3,6 @@
 import pytest
 
 from paceline.addresses import checked_target, join, split
-from paceline.client import Client
 from paceline.errors import InvalidArgument
 
 
@@ -73,4 +72,4 @@ def test_an_address_is_taken(address: str, taken: str) -> None:
 )
 def test_what_is_no_address_is_named_with_what_one_is(address: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^address is .*; it must be host:port, \[IPv6\]"):
-        Client(address)
+        checked_target(address)
