@@ -51,7 +51,7 @@ def draw(spans: list[SentSpan], path: Path) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks([])
     axes.set_xlabel("ms since the request came")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
+    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     axes.legend(handles, COLOURS, loc="lower right", fontsize=8)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
