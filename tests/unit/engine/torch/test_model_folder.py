@@ -8,6 +8,7 @@ from paceline.catalog import CATALOG, CONVERTER, model_folder, write_version
 from paceline.engine.torch import model_folder as module
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.errors import FailedPrecondition, NotFound, Unavailable
+from paceline.model_files import converted
 from tests.gguf_files import small_gguf
 from tests.hub import running_hub, use_hub
 from tests.model_folders import model_folder_of
@@ -73,7 +74,7 @@ def test_a_file_that_an_older_version_converted_is_converted_anew(
     gguf = tmp_path / "some.gguf"
     small_gguf(gguf)
     first = resolve_model(str(gguf))
-    monkeypatch.setattr(module, "CONVERTER", CONVERTER + 1)
+    monkeypatch.setattr(converted, "CONVERTER", CONVERTER + 1)
     assert resolve_model(str(gguf)) != first
 
 
