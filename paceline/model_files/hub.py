@@ -166,8 +166,8 @@ def _explained(name: HubName, endpoint: str) -> Iterator[None]:
         raise
     except errors.OfflineModeIsEnabled as error:
         raise Unavailable(
-            f"{name.id} is not here whole, and HF_HUB_OFFLINE is set: pull it where there is a "
-            "network, or unset HF_HUB_OFFLINE"
+            f"the hub is not asked for {name.id}, as HF_HUB_OFFLINE is set: pull it where there is "
+            "a network, or unset HF_HUB_OFFLINE"
         ) from error
     except errors.HfHubHTTPError as error:
         raise _refused(name, endpoint, error) from error

@@ -115,4 +115,4 @@ def _progress(console: Console) -> Progress:
         DownloadColumn(),
         TimeElapsedColumn(),
     )
-    return Progress(*columns, console=console, transient=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -153,8 +153,8 @@ def test_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert said("us/model", Unavailable) == (
-        "us/model is not here whole, and HF_HUB_OFFLINE is set: pull it where there is a network, "
-        "or unset HF_HUB_OFFLINE"
+        "the hub is not asked for us/model, as HF_HUB_OFFLINE is set: pull it where there is a "
+        "network, or unset HF_HUB_OFFLINE"
     )
     assert hub.asked == []
 

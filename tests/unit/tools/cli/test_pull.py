@@ -178,7 +178,7 @@ def lines(model: str) -> list[str]:
     """What pulling prints, where that is no terminal."""
     out = io.StringIO()
     cli.pull(model, Console(file=out, width=200))
-    return [line.strip() for line in out.getvalue().splitlines() if line.strip()]
+    return out.getvalue().splitlines()
 
 
 def test_a_folder_is_checked_where_it_is(mirror: Path, tmp_path: Path) -> None:
