@@ -39,6 +39,7 @@ def draw(spans: list[SentSpan], path: Path) -> None:
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
+    from matplotlib.patches import Rectangle
 
     rows = _in_order(spans, "")
     zero = spans[0].start

@@ -83,6 +83,7 @@ class TargetLink:
         self._deadline = deadline
         self._broken: dict[Replica, PacelineError] = {}
         self._held_seconds = 0.0
+        self._lost_at: int | None = None
 
     async def run(self) -> None:
         """Run rounds until the output ends; when a target is lost, go on with another.
@@ -107,7 +108,9 @@ class TargetLink:
     async def _pause(self, error: Unavailable) -> None:
         """Between two targets."""
         output_tokens = len(self._stream.output)
-        _log.warning("target lost", reason=str(error), output_tokens=output_tokens)
+        if output_tokens != self._lost_at:  # it is said once, however often another is looked for
+            _log.warning("target lost", reason=str(error), output_tokens=output_tokens)
+        self._lost_at = output_tokens
         self._stream.settle()
         self._stream.interrupted()
         self._stream.without_target(lost=self._held_seconds > 0)

@@ -13,12 +13,14 @@ import grpc
 
 from paceline.client import forks
 from paceline.client.addresses import Orchestrators
-from paceline.errors import InvalidArgument, PacelineError, Unavailable
+from paceline.errors import DeadlineExceeded, InvalidArgument, PacelineError, Unavailable
 from paceline.rpc.options import Options, channel_options
 from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
 
 _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+_BY_CLIENT = "Deadline Exceeded"
+"""So gRPC says that the deadline of a call passed here, before the server could say it."""
 _NOBODY = (
     "failed to connect",
     "connections to all backends failing",
@@ -46,6 +48,8 @@ class Connection:
         found = from_rpc_error(error)
         if isinstance(found, Unavailable) and str(found).startswith(_NOBODY):
             return Unavailable(f"nobody answers at {self.target}: {found}")
+        if isinstance(found, DeadlineExceeded) and _BY_CLIENT in str(found):
+            return DeadlineExceeded(f"{self.target} had not answered in full within the timeout")
         return found
 
     @property

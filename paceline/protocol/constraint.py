@@ -1,7 +1,10 @@
 """What an output is held to: structured output, as plain values."""
 
 import enum
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from paceline.errors import InvalidArgument
 
@@ -46,8 +49,9 @@ class Constraint:
             raise InvalidArgument.of(f"a string of sampling.constraint.{kind}", "", "not empty")
 
 
-def json_schema(text: str) -> Constraint:
-    """A JSON value that the schema describes."""
+def json_schema(schema: str | Mapping[str, Any]) -> Constraint:
+    """A JSON value that the schema describes; schema: as text, or as it was parsed."""
+    text = schema if isinstance(schema, str) else json.dumps(schema)
     return Constraint(ConstraintKind.JSON_SCHEMA, text)
 
 

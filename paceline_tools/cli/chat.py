@@ -2,12 +2,19 @@
 
 import asyncio
 import contextlib
+import sys
 
 from pydantic import Field
 from rich.console import Console
 
 from paceline.client import SyncClient
-from paceline.errors import FailedPrecondition, NotFound, PacelineError, Unavailable
+from paceline.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PacelineError,
+    Unavailable,
+)
 from paceline.protocol.generation import ChatMessage
 from paceline_tools.cli.asked import answers_instead
 from paceline_tools.cli.flags import Text
@@ -27,6 +34,8 @@ class Talk(RequestOptions):
 
     def cli_cmd(self) -> None:
         """Run the command."""
+        if sys.stdin is None:
+            raise InvalidArgument("standard input is closed; chat reads its turns from there")
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  line editing and history, where there is any
         output = console()

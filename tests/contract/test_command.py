@@ -242,6 +242,7 @@ FAILURES: list[tuple[list[str | bytes], dict[str, Any], int, str]] = [
     (["generate", "x", b"--stop=\xff"], {}, 2, "--stop is '\\udcff': must be valid UTF-8"),
     (["generate"], {"stdin": b"a\xff"}, 2, "standard input has byte 0xff at 1"),
     (["generate"], {"closed": 0}, 2, "standard input is closed"),
+    (["chat"], {"closed": 0}, 2, "standard input is closed; chat reads its turns from there"),
     (["generate", "hi"], {"closed": 1}, 2, "standard output is closed; give it a terminal"),
     (["generate", ""], {}, 2, "PROMPT is ''; it must be a text that is not empty"),
     (["--version"], {"full": 1}, 1, "No space left on device"),

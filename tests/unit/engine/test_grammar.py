@@ -169,3 +169,7 @@ def test_what_is_wrong_or_not_known_is_named_in_a_line(constraint: Constraint, s
 def test_a_model_without_text_has_no_grammars() -> None:
     with pytest.raises(FailedPrecondition, match=r"no tokenizer\.json"):
         Grammars(None, 4, ()).compile(CHOICE)
+
+
+def test_a_schema_may_come_as_it_was_parsed() -> None:
+    assert json_schema({"type": "integer"}) == json_schema('{"type": "integer"}')
