@@ -8,6 +8,7 @@ import ssl
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import grpc
 
@@ -47,7 +48,7 @@ class Connection:
         error.with_traceback(None)
         found = from_rpc_error(error)
         if isinstance(found, Unavailable) and str(found).startswith(_NOBODY):
-            return Unavailable(f"nobody answers at {self.target}: {found}")
+            return Unavailable(f"nobody answers at {self.target}: {unquote(str(found))}")
         if isinstance(found, DeadlineExceeded) and _BY_CLIENT in str(found):
             return DeadlineExceeded(f"{self.target} had not answered in full within the timeout")
         return found

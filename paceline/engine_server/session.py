@@ -49,7 +49,7 @@ class ServedSession(Generic[DecoderType]):
             has_room=self.outbox.has_room,
             waits=not opening.no_wait,
         )
-        _log.debug("session opened", resumes=resumes)
+        _log.info("session opened", resumes=resumes)
         return session
 
     def _joined_in(self) -> float:

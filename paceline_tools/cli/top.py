@@ -216,7 +216,8 @@ def _load(load: Load) -> tuple[str, ...]:
 
 def _state(server: status.Server) -> Text:
     if not server.reachable:
-        return Text("lost", style="red")
+        # One that never answered may load yet; why it does not is told below the table.
+        return Text("lost", style="red") if server.model else Text("absent", style="yellow")
     return Text("draining", style="yellow") if server.draining else Text("ready", style="green")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
 from http.client import HTTPConnection, HTTPException
@@ -18,6 +19,9 @@ GATEWAY_PORTS, GATEWAY_METRICS_PORTS = 1000, 1200
 """Ports of the gateway are so far above the orchestrator's."""
 READY_SECONDS = 60.0
 ASK_SECONDS, ANSWER_SECONDS = 0.2, 5.0
+_WORDS = re.compile(r"[A-Za-z]{3}")
+_LEVELS = {"WARN": "warning"}
+_PLACES = {"filename", "line_number"}
 EVERYWHERE = {"127.0.0.1", ANY_IPV4}
 
 
@@ -75,7 +79,9 @@ class Gateway:
         """Pass its log on, as that of a server."""
         if self._process.stdout is not None:
             async for line in self._process.stdout:
-                log.server_line("gateway", _event(line.decode(errors="replace").rstrip()))
+                text = line.decode(errors="replace").rstrip()
+                if _WORDS.search(text):  # its banner has none
+                    log.server_line("gateway", _event(text))
 
     async def ready(self) -> None:
         """Wait until it has the orchestrator's model."""
@@ -120,8 +126,11 @@ def _event(line: str) -> str:
     """A line of its log in the form of our servers'."""
     try:
         said: dict[str, Any] = json.loads(line)
-        fields = dict(said["fields"])
-    except (ValueError, KeyError, TypeError):
+        message, level = str(said.pop("message")), str(said.pop("level"))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return line
-    event = {"event": fields.pop("message", ""), "level": str(said.get("level", "info")).lower()}
-    return json.dumps({**event, "timestamp": said.get("timestamp", ""), **fields})
+    timestamp = str(said.pop("timestamp", "")).replace(" ", "T") + "Z"
+    event = {"event": message, "level": _LEVELS.get(level, level.lower())}
+    event |= {"logger": str(said.pop("target", "smg")), "timestamp": timestamp}
+    fields = {name: value for name, value in said.items() if name not in _PLACES}
+    return json.dumps({**event, **fields})
