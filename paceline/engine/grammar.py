@@ -121,6 +121,8 @@ class TokenMatcher:
             self._known = count
         self._ends = min(self._ends, max(0, count - self._known))
         del self._tokens[count:]
+        if count < self._expected[0]:  # the masks are of another output now
+            self._masks = []
 
     def expect(self, draft_tokens: tuple[int, ...]) -> None:
         """See Matcher."""

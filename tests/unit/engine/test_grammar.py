@@ -173,3 +173,12 @@ def test_a_model_without_text_has_no_grammars() -> None:
 
 def test_a_schema_may_come_as_it_was_parsed() -> None:
     assert json_schema({"type": "integer"}) == json_schema('{"type": "integer"}')
+
+
+def test_masks_that_were_looked_ahead_for_are_not_taken_behind_another_output() -> None:
+    matcher, (yes, no) = GRAMMARS.compile(CHOICE).matcher(), (ids("y")[0], ids("n")[0])
+    matcher.append(yes)
+    matcher.expect(())
+    matcher.truncate(0)
+    matcher.append(no)
+    assert allowed(matcher) == set(ids("o"))
