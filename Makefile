@@ -26,10 +26,10 @@ $(STAMP): $(SOURCES)
 demo: venv  ## fetch the real pair, start three processes, and watch them answer
 	$(BIN)/paceline demo
 
-test: venv  ## run the quick tests, unit and contract, in three to four minutes
+test: venv  ## run the quick tests, unit and contract, in eight minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not e2e" $(or $(PYTEST_ARGS),tests/unit tests/contract)
 
-test-all: venv  ## run all tests, one after the other, in a quarter of an hour
+test-all: venv  ## run all tests, one after the other
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: venv docs  ## check style, types, import rules, protos, Dockerfile and the docs' links
