@@ -1,8 +1,11 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import structlog
 import torch
 from hypothesis import settings
 
@@ -15,3 +18,16 @@ os.environ["TQDM_DISABLE"] = "1"
 def one_thread() -> None:
     """Tiny models are quicker on one thread than on two that wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_logger_is_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A logger kept by the first test that logs through it hides its lines from all later tests."""
+    configure = structlog.configure
+
+    def without_keeping(**settings: Any) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", without_keeping)
+    yield
+    structlog.reset_defaults()

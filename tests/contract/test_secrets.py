@@ -63,12 +63,9 @@ def logged(
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(sys, "stderr", written)
     log.configure("debug", request.param)
-    # A logger that is kept would be lost to tests after these that look at what is logged.
-    structlog.configure(cache_logger_on_first_use=False)
     yield written
     root.handlers[:], root.level = handlers, level
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
-    structlog.reset_defaults()
 
 
 def quoting(*arguments: Any, **named: Any) -> NoReturn:
