@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.serving.event_buffer import EventBuffer
-from orchestrator.serving.stream_statistics import StreamStatistics
+from orchestrator.serving.stream_statistics import StreamStatistics, TimedStep
 from orchestrator.serving.text.output_text import OutputText
 from orchestrator.speculation.estimates.counts import PoolCounts
 from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
@@ -23,6 +23,13 @@ class _Arrival:
 
     timed: TimedVerdict
     draft_wait: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedDelta(Delta):
+    """A delta, and the step it came of: for fronts that show how an output comes."""
+
+    step: TimedStep
 
 
 class OutputStream:
@@ -122,8 +129,10 @@ class OutputStream:
                 tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
             self._settled += len(tokens)
             kept = arrival.timed.head(len(tokens))
+            step = self.statistics.step(kept, arrival.draft_wait)
             self.statistics.observe(kept, arrival.draft_wait)
-            self._event_buffer.put(Delta(start, tuple(tokens), self._choice_index, offset))
+            delta = TimedDelta(start, tuple(tokens), self._choice_index, offset, step=step)
+            self._event_buffer.put(delta)
             self.begun.set()
 
     async def room(self) -> None:

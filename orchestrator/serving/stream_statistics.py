@@ -12,6 +12,23 @@ from paceline.protocol.proposal import Drafter
 from paceline.protocol.verdict import TimedVerdict
 
 
+@dataclass(frozen=True, slots=True)
+class TimedStep:
+    """The target's step behind a verdict; in seconds, times on the orchestrator's clock.
+
+    began_seconds: when it was asked for, or when the step before had come, if that was later.
+    arrived_seconds: when its verdict came. draft_wait_seconds: waited for draft tokens, before it
+    began. step_seconds: of the forward pass. verified, accepted: draft tokens.
+    """
+
+    began_seconds: float
+    arrived_seconds: float
+    draft_wait_seconds: float
+    step_seconds: float
+    verified: int
+    accepted: int
+
+
 @dataclass
 class Seen:
     """What the metrics have seen of a stream already, while it runs."""
@@ -79,6 +96,21 @@ class StreamStatistics:
     def interrupted(self) -> None:
         """The time until the next verdict is left out: no round took it."""
         self._interrupted = True
+
+    def step(self, timed: TimedVerdict, draft_wait: float) -> TimedStep:
+        """The step of a verdict that came, and is not observed yet.
+
+        One that was asked for while another ran begins when that ends.
+        """
+        verdict = timed.verdict
+        return TimedStep(
+            max(timed.asked_seconds, self._last_token),
+            timed.arrived_seconds,
+            draft_wait,
+            verdict.step_seconds,
+            verdict.verified,
+            verdict.accepted,
+        )
 
     def observe(self, timed: TimedVerdict, draft_wait: float) -> None:
         """A verdict came, of a round that had waited `draft_wait` for its draft."""

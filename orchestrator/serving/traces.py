@@ -124,19 +124,17 @@ class TracedStatistics(StreamStatistics):
         vars(self).update(vars(so_far))
         self._span = span
         self._steps = 0
-        self._free_at = self._arrived
 
     def observe(self, timed: TimedVerdict, draft_wait: float) -> None:
         """See StreamStatistics."""
-        super().observe(timed, draft_wait)
         if self._steps < FIRST_STEPS:
             with best_effort("traces"):
                 self._note(timed, draft_wait)
+        super().observe(timed, draft_wait)
 
     def _note(self, timed: TimedVerdict, draft_wait: float) -> None:
-        """A step that was asked for while another ran begins when that ends."""
         verdict = timed.verdict
-        began = max(timed.asked_seconds, self._free_at)
+        began = self.step(timed, draft_wait).began_seconds
         if draft_wait > 0:
             counts = {"paceline.draft_tokens": verdict.verified}
             self._span.step("wait", began - draft_wait, began, counts)
@@ -154,5 +152,4 @@ class TracedStatistics(StreamStatistics):
                 "paceline.waited_seconds": verdict.waited_seconds,
             },
         )
-        self._free_at = timed.arrived_seconds
         self._steps += 1
