@@ -3,13 +3,17 @@
 from paceline import interrupts  # noqa: F401  # isort: skip  before what takes long
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
+import structlog
 from prometheus_client import CollectorRegistry
 from smg_grpc_proto.generated import vllm_engine_pb2_grpc
 
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.gateway.service import VllmEngine
+from orchestrator.page.front import Page
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.generation import Serving
@@ -29,6 +33,8 @@ NAMES = (
 )  # fmt: skip
 TARGET_SERVICE = "paceline.v1.TargetService"
 
+_log = structlog.get_logger(__name__)
+
 
 class Orchestrator:
     """The service, with the pools it draws on."""
@@ -44,9 +50,11 @@ class Orchestrator:
         serving = Serving(settings, models, runner)
         self._service = GenerationService(serving)
         self._status = StatusService(targets, drafts, streams)
-        self._gateway = VllmEngine(
-            serving, lambda: report(targets, drafts, streams), self.hindrance
-        )
+        status = partial(report, targets, drafts, streams)
+        self._gateway = VllmEngine(serving, status, self.hindrance)
+        self._page = Page(serving, status, self.hindrance)
+        self._settings = settings
+        self._hurry: Callable[[], asyncio.Event] = asyncio.Event
         watches = (
             targets.watch(),
             *(pool.watch() for pool in drafts.pools),
@@ -55,11 +63,19 @@ class Orchestrator:
         )
         self._watchers = [asyncio.create_task(watch) for watch in watches]
 
+    async def listen(self) -> None:
+        """Take requests for the page, where it has a port; raises Unavailable where it is taken."""
+        if self._settings.page_port:
+            port = await self._page.start(self._settings.host, self._settings.page_port)
+            _log.info("page listening", port=port)
+
     def register(self, server: RpcServer) -> None:
         """Add the servicers."""
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(self._service, server.grpc)
         status_pb2_grpc.add_StatusServiceServicer_to_server(self._status, server.grpc)
         vllm_engine_pb2_grpc.add_VllmEngineServicer_to_server(self._gateway, server.grpc)
+        self._page.calls = server.calls
+        self._hurry = lambda: server.hurry
 
     def alive(self) -> bool:
         """Whether all pools are still watched. Without any target it stays alive."""
@@ -72,10 +88,12 @@ class Orchestrator:
         return self._readiness.hindrance(usable=models.usable, why=models.hindrances, now=now)
 
     def drain(self) -> None:
-        """Nothing to tell: gRPC refuses new calls."""
+        """The page takes no new requests; gRPC does so by itself."""
+        self._page.drain()
 
     async def close(self) -> None:
-        """Stop watching."""
+        """End the page's streams, and stop watching."""
+        await self._page.close(self._settings.drain_seconds, self._hurry())
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
@@ -86,7 +104,9 @@ def main() -> None:
     settings = parse(OrchestratorSettings)
 
     async def load(registry: CollectorRegistry) -> Orchestrator:
-        return Orchestrator(settings, registry)
+        orchestrator = Orchestrator(settings, registry)
+        await orchestrator.listen()
+        return orchestrator
 
     run_process(settings, NAMES, load, public=True)
 

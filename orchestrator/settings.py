@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from paceline.addresses import FORM, checked
+from paceline.addresses import FORM, LAST_PORT, checked
 from paceline.errors import InvalidArgument
 from paceline.rpc.deadline import DEFAULT_SECONDS
 from paceline.rpc.wire_ranges import INT32
@@ -134,6 +134,13 @@ class OrchestratorSettings(ServerSettings):
     port: Port = ORCHESTRATOR_PORT
     health_port: HealthPort = ORCHESTRATOR_PORT + HEALTH_PORTS
     metrics_port: MetricsPort = ORCHESTRATOR_PORT + METRICS_PORTS
+    page_port: int = Field(
+        0,
+        ge=0,
+        le=LAST_PORT,
+        description="Port of a page to look at in a browser: tokens by origin, rounds, speed. "
+        "0: none.",
+    )
     target: Addresses = Field(
         [f"localhost:{TARGET_PORT}"],
         min_length=1,
@@ -187,6 +194,11 @@ class OrchestratorSettings(ServerSettings):
         description="Sampling that a request leaves open: as the model's own "
         "generation_config.json has it, or none: neutral.",
     )
+
+    @property
+    def other_ports(self) -> dict[str, str]:
+        """See ServerSettings."""
+        return {**super().other_ports, "page_port": "the page"}
 
     @model_validator(mode="after")
     def _has_lengths_that_fit(self) -> Self:

@@ -23,8 +23,8 @@ from paceline.tracing import start as tracing
 
 ORCHESTRATOR_PORT, TARGET_PORT, DRAFT_PORT = 7070, 7071, 7072
 """Where each kind of server takes calls, unless told otherwise."""
-HEALTH_PORTS, METRICS_PORTS = 100, 200
-"""So far above its port for calls are the others of a server."""
+HEALTH_PORTS, METRICS_PORTS, PAGE_PORTS = 100, 200, 300
+"""So far above its port for calls are the others of a server, and, of `up`, the page."""
 Port = Annotated[
     int, Field(ge=0, le=LAST_PORT, description="Port for calls; 0 takes any free one.")
 ]
@@ -79,14 +79,19 @@ class ServerSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _has_ports_of_its_own(self) -> Self:
-        ports = {"--port": 0 if self.socket else self.port, "--health-port": self.health_port}
-        ports["--metrics-port"] = self.metrics_port
+        ports = {"--port": 0 if self.socket else self.port}
+        ports |= {f"--{name.replace('_', '-')}": getattr(self, name) for name in self.other_ports}
         for flag, port in ports.items():
             twice = [other for other, its in ports.items() if its == port != 0 and other != flag]
             if twice:
                 other = twice[0]
                 raise _wrong(f"{flag} is {port}; it must be another port than {other} has")
         return self
+
+    @property
+    def other_ports(self) -> dict[str, str]:
+        """What listens beside calls, by the field that has its port; 0 is none of anybody's."""
+        return {"health_port": "health", "metrics_port": "metrics"}
 
     @classmethod
     def setting(cls, name: str) -> str:

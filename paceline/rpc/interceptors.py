@@ -5,7 +5,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import structlog
@@ -59,6 +59,19 @@ class RpcMetrics:
         self._seconds.labels(method).observe(seconds)
 
 
+class CallContext(Protocol):
+    """What a call says of itself: gRPC's context, or that of a front beside it."""
+
+    def invocation_metadata(self) -> Any:
+        """Names in small letters and values; None where there are none."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline; None without one."""
+
+    async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Any = ()) -> Any:
+        """End the call: raises."""
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handlers of package paceline; a servicer just raises PacelineError."""
 
@@ -92,7 +105,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
             is_session = isinstance(request, AsyncIterator)
-            async with self._call(context, method, is_session=is_session):
+            async with self.call(context, method, is_session=is_session):
                 if is_session:
                     structlog.contextvars.bind_contextvars(session=uuid.uuid4().hex[:12])
                 responses = behavior(_checked(request), context)
@@ -105,15 +118,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, behavior: Any, method: str) -> Any:
         async def handle(request: Any, context: Context) -> Any:
-            async with self._call(context, method, is_session=False):
+            async with self.call(context, method, is_session=False):
                 return await behavior(_checked(request), context)
 
         return handle
 
     @contextlib.asynccontextmanager
-    async def _call(
-        self, context: Context, method: str, *, is_session: bool
+    async def call(
+        self, context: CallContext, method: str, *, is_session: bool
     ) -> AsyncIterator[None]:
+        """What happens around a call; errors end in the context's abort."""
         started = time.perf_counter()
         code, reason = grpc.StatusCode.CANCELLED, ""
         span = serve(method, context.invocation_metadata() or ())
@@ -144,7 +158,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with best_effort("traces"):
                 _end(span, code, reason)
 
-    def _code_of_cancelled(self, context: Context, *, is_session: bool) -> grpc.StatusCode:
+    def _code_of_cancelled(self, context: CallContext, *, is_session: bool) -> grpc.StatusCode:
         """What the caller of a call that was cancelled sees, as far as can be told from here."""
         left = context.time_remaining()
         if left is not None and left < _LATE_SECONDS:
@@ -193,5 +207,5 @@ async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield _checked(request)
 
 
-def _metadata(context: Context) -> dict[str, str | bytes]:
+def _metadata(context: CallContext) -> dict[str, str | bytes]:
     return dict(context.invocation_metadata() or ())

@@ -200,12 +200,9 @@ def _begin_log(settings: ServerSettings) -> None:
 
 def check_addresses(settings: ServerSettings) -> None:
     """Raise what hinders listening, naming the setting, before anything is loaded."""
-    check_port(
-        settings.host, settings.health_port, settings.setting("health_port"), purpose="health"
-    )
-    check_port(
-        settings.host, settings.metrics_port, settings.setting("metrics_port"), purpose="metrics"
-    )
+    for name, purpose in settings.other_ports.items():
+        port = getattr(settings, name)
+        check_port(settings.host, port, settings.setting(name), purpose=purpose)
     if settings.socket is None:
         check_port(settings.host, settings.port, settings.setting("port"))
     else:

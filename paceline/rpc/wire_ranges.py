@@ -13,8 +13,19 @@ UINT32, UINT64, INT32 = range(2**32), range(2**64), range(-(2**31), 2**31)
 
 def unsendable(request: GenerateRequest) -> InvalidArgument:
     """The first field of `request` that does not fit its message, the value and the limit."""
+    other = InvalidArgument("a field of the request has a value of another type")
+    return next(iter(_request_errors(request)), other)
+
+
+def check_sendable(request: GenerateRequest) -> None:
+    """Raise what `unsendable` says where something does not fit: for fronts without messages."""
+    for error in _request_errors(request):
+        raise error
+
+
+def _request_errors(request: GenerateRequest) -> list[InvalidArgument]:
     sampling = request.sampling
-    wrong = [
+    return [
         *_prompt_errors(request.prompt),
         *_text_errors("model", [request.model]),
         *_text_errors("fingerprint", [request.fingerprint]),
@@ -44,7 +55,6 @@ def unsendable(request: GenerateRequest) -> InvalidArgument:
         *_number_errors("a token id in output_token_ids", request.output_token_ids, UINT32),
         *_number_errors("a token id in stop_token_ids", request.stop_token_ids, UINT32),
     ]
-    return next(iter(wrong), InvalidArgument("a field of the request has a value of another type"))
 
 
 def unsendable_prompt(prompt: Prompt) -> InvalidArgument:

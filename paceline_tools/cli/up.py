@@ -11,6 +11,7 @@ from typing import Any
 from paceline import log
 from paceline.addresses import ANY_IPV4, join
 from paceline.errors import InvalidArgument, PacelineError
+from paceline.settings import PAGE_PORTS
 from paceline_tools.cli.up_gateway import gateway_running
 from paceline_tools.cli.up_options import UpOptions
 from paceline_tools.cli.up_servers import tell_of_drafts, up_running
@@ -61,6 +62,8 @@ class Up(UpOptions):
             output.serving = True
             host = "localhost" if self.host in {"127.0.0.1", ANY_IPV4} else self.host
             output.say(f"ready at {join(host, self.port)}; Ctrl-C stops", style="bold")
+            if self.page:
+                output.say(f"page: http://{join(host, self.port + PAGE_PORTS)}/", whole=True)
             async with _beside(tell_of_drafts(self, servers, output)):
                 if self.gateway:
                     await self._with_gateway(servers, output)

@@ -19,6 +19,7 @@ from paceline.settings import (
     HEALTH_PORTS,
     METRICS_PORTS,
     ORCHESTRATOR_PORT,
+    PAGE_PORTS,
     Host,
     LogLevel,
 )
@@ -87,6 +88,11 @@ class UpOptions(ModelOptions):
         False,
         description="Start smg, an OpenAI-compatible gateway, in front; its port is "
         f"{GATEWAY_PORTS} above the orchestrator's, its metrics {GATEWAY_METRICS_PORTS}.",
+    )
+    page: bool = Field(
+        False,
+        description="Serve a page to look at in a browser: tokens by origin, rounds, off and on "
+        f"side by side; its port is {PAGE_PORTS} above the orchestrator's.",
     )
     log_level: LogLevel = Field(DEFAULT_LOG_LEVEL, description="Least level that is logged.")
     log_format: log.Form = Field("auto", description=log.FORMS)

@@ -14,7 +14,7 @@ from paceline.addresses import ANY_IPV4, join
 from paceline.client import Client
 from paceline.environment import unknown_variables, variables
 from paceline.errors import InvalidArgument, PacelineError, Unavailable
-from paceline.settings import HEALTH_PORTS, METRICS_PORTS
+from paceline.settings import HEALTH_PORTS, METRICS_PORTS, PAGE_PORTS
 from paceline_tools.cli.up_gateway import (
     GATEWAY_METRICS_PORTS,
     GATEWAY_PORTS,
@@ -96,6 +96,8 @@ def check_addresses(up: UpOptions, plan: LocalPlan) -> None:
     for at, name in enumerate(plan.names):
         ports[up.port + HEALTH_PORTS + at] = f"health of the {name}"
         ports[up.port + METRICS_PORTS + at] = f"metrics of the {name}"
+    if up.page:
+        ports[up.port + PAGE_PORTS] = "the page"
     if up.gateway:
         check_gateway()
         plan.check_one_model()
@@ -185,8 +187,9 @@ def _commands(up: UpOptions, plan: LocalPlan, folder: Path) -> dict[str, list[st
     targets = [f"unix:{folder / str(at[name])}" for name in plan.targets]
     drafts = [f"{one.pool}=unix:{folder / str(at[name])}" for name, one in plan.drafts.items()]
     lengths = [f"--draft-length={up.draft_length}", *_max_length(up)]
+    page = [f"--page-port={up.port + PAGE_PORTS}"] if up.page else []
     commands["orchestrator"] = orchestrator_of(
-        up.port, targets, drafts, [*lengths, *_common(up, 0)]
+        up.port, targets, drafts, [*lengths, *page, *_common(up, 0)]
     )
     return commands
 
