@@ -94,6 +94,7 @@ async def orchestrator_alone(
     configured = OrchestratorSettings(target=list(target), draft=list(draft), **settings)
     service = orchestrator_main.Orchestrator(configured, registry)
     names = orchestrator_main.NAMES
+    await service.listen()
     async with (
         serving(ANY_PORT, service, names, registry=registry, public=True) as server,
         Client(f"127.0.0.1:{server.port}", retries=0) as client,

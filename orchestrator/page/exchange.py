@@ -12,13 +12,14 @@ from typing import Any
 import h11
 
 MOST_HEADER_BYTES = 16 * 1024
+"""What is longer is refused where it has not come whole in one read."""
 READ_SECONDS = 10.0
 """How long a request may take to arrive."""
 STALLED_SECONDS = 30.0
 """How long a browser may leave unread what was sent to it."""
 _LINGER_SECONDS = 1.0
 """What is closed while a client still sends may lose the answer on its way."""
-_READ_BYTES = 64 * 1024
+_READ_BYTES = 16 * 1024
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -62,19 +62,21 @@ class WebServer:
         await asyncio.gather(*running, hurried, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Never raises: what asyncio makes of that is no log line of ours."""
         exchange = Exchange(reader, writer, self._headers)
         full = len(self._connections) >= MOST_CONNECTIONS
-        task = asyncio.create_task(self._refuse_full(exchange) if full else self._serve(exchange))
+        task = asyncio.create_task(self._exchange(exchange, full=full))
         self._connections.add(task)
-        try:
-            with best_effort("the page"), contextlib.suppress(ConnectionError, TimeoutError):
-                await task
-        finally:
-            self._connections.discard(task)
-            writer.close()
+        await asyncio.gather(task, return_exceptions=True)
+        self._connections.discard(task)
+        writer.close()
 
-    async def _refuse_full(self, exchange: Exchange) -> None:
-        await exchange.refuse(503, f"{MOST_CONNECTIONS} connections are open, the limit")
+    async def _exchange(self, exchange: Exchange, *, full: bool) -> None:
+        with best_effort("the page"), contextlib.suppress(ConnectionError, TimeoutError):
+            if full:
+                await exchange.refuse(503, f"{MOST_CONNECTIONS} connections are open, the limit")
+            else:
+                await self._serve(exchange)
 
     async def _serve(self, exchange: Exchange) -> None:
         """Read a request, and answer it as long as there is a client."""

@@ -27,6 +27,7 @@ from paceline_tools.draft_watch import ADVICE
 from tests.contract.test_vocabularies import renamed
 from tests.servers import WAIT_SECONDS, eventually
 from tests.tiny_models import tiny_model
+from tests.web import request, send
 
 COMMAND = [sys.executable, "-m", "paceline_tools.cli", "up"]
 SLOW, QUICK = "simulated:step_ms=2", "simulated:step_ms=0.5,acceptance=0.9"
@@ -49,7 +50,7 @@ def port() -> int:
         with contextlib.ExitStack() as stack:
             first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             port = int(first.getsockname()[1])
-            beside = [port + above + at for above in (100, 200) for at in range(5)]
+            beside = [port + above + at for above in (100, 200, 300) for at in range(5)]
             try:
                 for one in beside:
                     stack.enter_context(socket.create_server(("127.0.0.1", one)))
@@ -187,15 +188,31 @@ async def test_a_port_that_is_taken_is_named_and_the_first_one_serves_on(port: i
         (100, "health of the orchestrator"),
         (201, "metrics of the target"),
         (102, "health of the draft a"),
+        (300, "the page"),
     ],
 )
 async def test_so_is_each_port_behind_it(port: int, above: int, what: str) -> None:
+    flags = (f"--target={SLOW}", f"--draft=a={QUICK}", "--page")
     with socket.create_server(("127.0.0.1", port + above)):
-        async with up(f"--target={SLOW}", f"--draft=a={QUICK}", f"--port={port}") as started:
+        async with up(*flags, f"--port={port}") as started:
             assert await started.process.wait() == 1
     [event] = started.events()
     assert event["reason"].startswith(f"cannot listen on 127.0.0.1:{port + above} for {what}: ")
     assert event["reason"].endswith("end it, or choose another --port, which moves all ports")
+
+
+async def test_its_page_is_where_it_says_and_nowhere_unless_it_is_asked_for(port: int) -> None:
+    flags = (f"--target={SLOW}", "--draft=none", f"--port={port}")
+    async with up(*flags, "--page") as started:
+        said = await started.says(lambda event: event["event"].startswith("page: "))
+        assert said["event"] == f"page: http://localhost:{port + 300}/"
+        answer = await send(port + 300, request("GET", "/"))
+        assert answer.status == 200
+        assert "<title>Paceline</title>" in answer.text
+    async with up(*flags) as started:
+        await started.says(lambda event: event["event"].startswith("ready at"))
+        with pytest.raises(ConnectionRefusedError):
+            await send(port + 300, request("GET", "/"))
 
 
 async def test_every_line_is_json_and_names_its_server(port: int) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from orchestrator.serving import event_buffer as module
 from orchestrator.serving.event_buffer import EventBuffer
-from orchestrator.serving.output import OutputStream, ScoredPrompt
+from orchestrator.serving.output import OutputStream, ScoredPrompt, TimedDelta
+from orchestrator.serving.stream_statistics import TimedStep
 from orchestrator.serving.text.output_text import OutputText
 from paceline.errors import ResourceExhausted, Unavailable
 from paceline.protocol.generation import Delta, Finished, FinishReason, Usage
@@ -87,6 +88,16 @@ async def test_what_ended_the_output_stays_in_its_text_where_that_is_asked_for(
     assert finished.finish_reason is FinishReason.STOP
     assert finished.stop_string == stop_string
     assert (finished.stop_token_id is None) == (stop_string is not None)
+
+
+async def test_a_delta_has_the_step_that_it_came_of_without_what_a_stop_string_took_back() -> None:
+    stream, event_buffer = make_stream(max_tokens=20, stop=("cd",))
+    stream.waited(0.25)
+    verdict = Verdict(2, TOKENIZER.encode("abcdef"), 5, 5, step_seconds=0.5)
+    emit(stream, TimedVerdict(verdict, arrived_seconds=2.0, asked_seconds=1.0))
+    [delta] = await deltas_of(event_buffer)
+    assert isinstance(delta, TimedDelta)
+    assert delta.step == TimedStep(1.0, 2.0, 0.25, 0.5, 4, 4)
 
 
 async def test_a_stop_string_takes_back_what_is_behind_it_and_counts_none_of_it() -> None:

@@ -1,0 +1,140 @@
+"""The page in a real browser, before real processes, started as a person starts them."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser import Window, executable, window
+from tests.e2e.test_small_model import PORT, up
+from tests.web import request, send
+
+pytestmark = pytest.mark.e2e
+TOKENS = 96
+TARGET = "simulated:step_ms=15"
+DRAFT = "simulated:step_ms=2,acceptance=0.8"
+HARMFUL = "</div><img src=x onerror=\"console.log('harm')\"><script>console.log('harm')</script>"
+COLOUR = "(node) => getComputedStyle(node).borderBottomColor"
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> AsyncIterator[str]:
+    executable()  # nothing is started without one
+    log = tmp_path / "up.log"
+    async with up(log, "--page", f"--target={TARGET}", f"--draft={DRAFT}"):
+        found = re.search(r"page: (http://\S+/)", log.read_text())
+        assert found, log.read_text()
+        yield found[1]
+
+
+async def compared(opened: Window) -> None:
+    await opened.ask(prompt="hello", max_tokens=str(TOKENS), runs="off, then on (forced)", seed="5")
+    await opened.done()
+    assert await opened.text("#error") == ""
+    assert f"the same {TOKENS} tokens" in await opened.text("#outcome")
+
+
+async def test_off_and_on_side_by_side_with_origins_rounds_and_acceptance(url: str) -> None:
+    async with window(url) as opened:
+        await compared(opened)
+        off, on = [await opened.text(f"#pane-{side} .text") for side in ("off", "on")]
+        assert off == on
+        assert len(off) == TOKENS  # of a simulated model each token is a letter
+        origins = await opened.counts("#pane-on .text span", "data-origin")
+        assert set(origins) == {"accepted", "recovered", "bonus", "target-only"}
+        assert sum(origins.values()) == TOKENS
+        only = await opened.counts("#pane-off .text span", "data-origin")
+        assert only == {"target-only": TOKENS}
+        legend = {}
+        for origin in origins:
+            legend[origin] = int(await opened.text(f"#origins [data-origin={origin}] output"))
+        assert legend == origins
+        # Every token is in the timeline again, above what its step took.
+        lane = "#lane-on rect"
+        assert await opened.counts(f"{lane}[data-origin]", "data-origin") == origins
+        kinds = await opened.counts(f"{lane}[data-kind]", "data-kind")
+        assert {"prefill", "draft", "verify", "wait"} <= set(kinds)
+        assert set(await opened.counts("#lane-off rect[data-kind]", "data-kind")) <= {
+            "prefill", "decode", "wait",
+        }  # fmt: skip
+        steps = int((await opened.text("#outcome")).split(" steps of")[0].split()[-1])
+        assert steps < TOKENS
+        assert sum(kinds.get(kind, 0) for kind in ("prefill", "verify", "decode")) == steps
+        bars = await opened.page.locator("#positions li b").all_text_contents()
+        assert len(bars) == 4  # forced: as many draft tokens as --draft-length says
+        assert all(re.fullmatch(r"\d+ %", bar) for bar in bars)
+        colours = {
+            await opened.page.locator(f"#pane-on [data-origin={origin}]").first.evaluate(COLOUR)
+            for origin in origins
+        }
+        assert len(colours) == 4
+        assert opened.console == []
+
+
+async def test_what_ran_is_shown_again_at_its_own_speed(url: str) -> None:
+    async with window(url) as opened:
+        await compared(opened)
+        whole = await opened.text("#pane-on .text")
+        await opened.page.click("#replay")
+        assert await opened.page.get_attribute("body", "data-state") == "replaying"
+        await opened.done()
+        assert await opened.text("#pane-off .text") == whole
+        assert await opened.text("#pane-on .text") == whole
+        assert await opened.page.locator("#lane-on rect[data-origin]").count() == TOKENS
+
+
+async def test_the_strip_says_what_is_served_and_how_the_pool_stands(url: str) -> None:
+    async with window(url) as opened:
+        await opened.page.wait_for_selector("#strip b")
+        said = await opened.text("#strip")
+        assert said.startswith("simulated")
+        assert "1 of 1 targets" in said
+        assert "draft in use" in said
+
+
+async def test_a_wrong_field_is_said_in_words_and_stop_ends_a_stream(url: str) -> None:
+    async with window(url) as opened:
+        await opened.ask(prompt="hello", max_tokens="many")
+        await opened.done()
+        said = "invalid_argument: max_tokens is 'many'; it must be a whole number"
+        assert await opened.text("#error") == said
+        opened.console.clear()  # browsers note an answer of 400 there
+        await opened.ask(prompt="hello", max_tokens="30000", runs="off")
+        await opened.page.wait_for_selector("#pane-off .text span")
+        await opened.page.click("#stop")
+        await opened.done()
+        assert await opened.page.is_hidden("#error")
+        status = await send(PORT + 300, request("GET", "/status"))
+        assert json.loads(status.body)["running"] == 0
+        assert opened.console == []
+
+
+async def test_what_a_model_says_is_text_and_never_markup(url: str) -> None:
+    step = {"began": 0, "arrived": 1, "draft_wait": 0, "forward": 1, "verified": 0, "accepted": 0}
+    token = {"id": 1, "origin": "target-only", "text": HARMFUL}
+    finished = {"tokens_per_second": 0, "output_tokens": 1}
+    lines = [{"delta": {"index": 0, "tokens": [token], "step": step}}, {"finished": finished}]
+    body = "\n".join(map(json.dumps, lines)) + "\n"
+    async with window(url) as opened:
+        await opened.page.route(
+            "**/generate",
+            lambda route: route.fulfill(body=body, content_type="application/x-ndjson"),
+        )
+        await opened.page.route("**/status", lambda route: route.fulfill(status=500, body=HARMFUL))
+        await opened.ask(prompt="hello", runs="off")
+        await opened.done()
+        assert await opened.text("#pane-off .text") == HARMFUL
+        assert await opened.page.locator("img").count() == 0
+        assert "harm" not in " ".join(opened.console)
+
+
+@pytest.mark.parametrize("width", [400, 900, 1600])
+async def test_a_window_of_any_width_has_all_of_it_without_scrolling_aside(
+    url: str, width: int
+) -> None:
+    async with window(url, width=width) as opened:
+        await compared(opened)
+        wide: int = await opened.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width
