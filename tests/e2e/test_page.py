@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser import Window, executable, window
 from tests.e2e.test_small_model import PORT, up
+from tests.servers import eventually
 from tests.web import request, send
 
 pytestmark = pytest.mark.e2e
@@ -106,8 +107,12 @@ async def test_a_wrong_field_is_said_in_words_and_stop_ends_a_stream(url: str) -
         await opened.page.click("#stop")
         await opened.done()
         assert await opened.page.is_hidden("#error")
-        status = await send(PORT + 300, request("GET", "/status"))
-        assert json.loads(status.body)["running"] == 0
+
+        async def freed() -> bool:
+            status = await send(PORT + 300, request("GET", "/status"))
+            return bool(json.loads(status.body)["running"] == 0)
+
+        await eventually(freed)
         assert opened.console == []
 
 
