@@ -31,10 +31,12 @@ NOISE_MIN, NOISE_MAX = -3.14, 22.88
 """Bounds of gumbel()."""
 NOISE_SPAN = 26.1
 """More than the noise spans: an id whose scaled logit is further below the best cannot win."""
-_NEAR = 10.0
-_LARGE = 1e9
+NEAR = 10.0
+"""How far below the best an id is near it: one beyond wins only with a hash up to FAR_HASH."""
+FAR_HASH = np.uint32(-math.expm1(-math.exp(-(NEAR + NOISE_MIN))) * 2**32)
+LARGE = 1e9
+"""Scaled logits beyond it lose the noise in rounding."""
 _FACTORS, _LARGEST_FACTOR = (1e-6, 1e6), 1e260
-_FAR_HASH = np.uint32(-math.expm1(-math.exp(-(_NEAR + NOISE_MIN))) * 2**32)
 
 
 def pick(row: Row, params: SamplingParams, seed: int, history: History, stop: Iterable[int]) -> int:
@@ -71,7 +73,7 @@ def _two_best(row: Row) -> tuple[int, float, int | None]:
     others = [int(part.argmax()) + start for part, start in parts if part.size]
     second = max(others, key=row.__getitem__, default=best)
     margin = float(row[best]) - float(row[second])
-    return (best, margin, second) if margin <= _NEAR and others else (best, NOISE_SPAN, None)
+    return (best, margin, second) if margin <= NEAR and others else (best, NOISE_SPAN, None)
 
 
 def noisy_scores(
@@ -84,11 +86,11 @@ def noisy_scores(
     row = _finite_best(penalize(row, params, history, stop), params, history, stop)
     best = row.max()
     if params.greedy:
-        ids = np.flatnonzero(row >= best - _NEAR)
+        ids = np.flatnonzero(row >= best - NEAR)
         return ids, row[ids].astype(np.float64)
     ids = np.flatnonzero(row >= best - NOISE_SPAN * params.temperature)
     scores = row[ids].astype(np.float64)
-    if abs(float(best)) > _LARGE * params.temperature:  # the noise would be lost in rounding
+    if abs(float(best)) > LARGE * params.temperature:  # the noise would be lost in rounding
         scores -= best
     scores /= params.temperature
     if params.filters:
@@ -97,7 +99,7 @@ def noisy_scores(
     hashes = noise_hash(seed, len(history), ids)
     # An id far below the best wins only with a large noise, that is a small hash: the
     # logarithms are needed for few of a large vocabulary.
-    contend = (scores >= scores.max() - _NEAR) | (hashes <= _FAR_HASH)
+    contend = (scores >= scores.max() - NEAR) | (hashes <= FAR_HASH)
     return ids[contend], scores[contend] + gumbel(hashes[contend])
 
 
@@ -186,18 +188,30 @@ def _without_bad_words(row: Row, params: SamplingParams, history: History) -> Ro
 
 
 def _penalize_seen(row: Row, ids: Ids, factor: float) -> Row:
-    """Repetition penalty. `row` itself is changed; for a factor beyond _FACTORS, a float64 copy."""
-    least, most = _FACTORS
-    if not least <= factor <= most:
+    """Repetition penalty. `row` itself is changed; for a wide factor, a float64 copy."""
+    if is_wide(factor):
         row = row.astype(np.float64)
-        # Larger ones change nothing: penalized logits are already out of reach of all others.
-        factor = min(max(factor, 1 / _LARGEST_FACTOR), _LARGEST_FACTOR)
+    factor = clipped_factor(factor)
     values = row[ids]
     with np.errstate(over="ignore"):
         changed = np.where(values > 0, values / factor, values * factor)
     limits = np.finfo(row.dtype)  # what was finite stays finite
     row[ids] = np.where(np.isfinite(values), changed.clip(limits.min, limits.max), changed)
     return row
+
+
+def is_wide(factor: float) -> bool:
+    """Whether a repetition penalty needs float64."""
+    least, most = _FACTORS
+    return not least <= factor <= most
+
+
+def clipped_factor(factor: float) -> float:
+    """A repetition penalty within bounds beyond which larger ones change nothing.
+
+    Penalized logits are already out of reach of all others.
+    """
+    return min(max(factor, 1 / _LARGEST_FACTOR), _LARGEST_FACTOR)
 
 
 def apply_filters(scores: Scores, params: SamplingParams) -> Ids:
