@@ -5,10 +5,11 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from paceline.engine.interfaces import Logits, Span, StepReport
+from paceline.engine.interfaces import Logits, Rows, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.logprobs import token_logprobs
 from paceline.engine.sampling.matcher import Grammar
+from paceline.engine.sampling.requests import Pick, PickRequest
 from paceline.engine.sampling.sampler import pick
 from paceline.errors import Internal, PacelineError
 from paceline.protocol.session import Opening
@@ -20,19 +21,20 @@ PROMPT_LOGPROB_TOKENS = 32
 
 
 def verify(
-    logits: Logits, draft_tokens: tuple[int, ...], opening: Opening, history: History
+    rows: Rows, draft_tokens: tuple[int, ...], opening: Opening, history: History
 ) -> list[int]:
     """The tokens that a block decides: accepted draft tokens, then one of the target's own.
 
-    logits: [len(draft_tokens) + 1, vocabulary]; row i is for the position of draft_tokens[i]. A
+    rows: len(draft_tokens) + 1 of them, logits or picks; row i is for the position of
+    draft_tokens[i]. A
     draft token is accepted exactly when it is the target's own pick there; the first that is not is
     replaced by that pick. After all of them comes a bonus token. Nothing comes after a stop token.
     `history` grows by the result. Raises Internal where no token that may come has a number.
     """
     decided: list[int] = []
-    for index, row in enumerate(logits):
-        token = pick(row, opening.sampling, opening.seed, history, opening.stop_token_ids)
-        if not row[token] > -math.inf:
+    for index, row in enumerate(rows):
+        token, is_number = _pick(row, opening, history)
+        if not is_number:
             raise Internal(f"the model's logits at position {len(history)} are no numbers")
         decided.append(token)
         history.append(token)
@@ -40,6 +42,21 @@ def verify(
         if rejected or token in opening.stop_token_ids:
             break
     return decided
+
+
+def _pick(row: Logits | Pick, opening: Opening, history: History) -> tuple[int, bool]:
+    """The sampler's token, and whether its logit is a number."""
+    if isinstance(row, Pick):
+        return row.token, row.is_number
+    token = pick(row, opening.sampling, opening.seed, history, opening.stop_token_ids)
+    return token, bool(row[token] > -math.inf)
+
+
+def _logprobs(row: Logits | Pick, token: int, count: int) -> TokenLogprobs:
+    """Of `token`, which a pick is, and of the `count` best ones."""
+    if isinstance(row, Pick):
+        return row.logprobs or TokenLogprobs(math.nan)
+    return token_logprobs(row, token, count)
 
 
 class Verification:
@@ -101,23 +118,23 @@ class Verification:
         self._history.expect(draft_tokens)
         start = min(cached, len(self._path) - 1)
         tokens = (*self._path.tokens[start:], *draft_tokens)
-        return Span(start, tokens, 1 + len(draft_tokens))
+        return Span(start, tokens, 1 + len(draft_tokens), lambda: self._picks(draft_tokens))
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         """Decide the block's tokens and deliver the verdict."""
         self._waited += report.waited_seconds
         end = span.position + len(span.token_ids)
         if end <= self._last_of_prompt:
             self._told = end
-            self._deliver(self._prompt_logprobs(end - len(logits), logits))
+            self._deliver(self._prompt_logprobs(end - len(rows), rows))
             return
         draft_tokens = span.token_ids[len(span.token_ids) - (span.logit_rows - 1) :]
         position = len(self._path)
-        decided = verify(logits, draft_tokens, self._opening, self._history)
+        decided = verify(rows, draft_tokens, self._opening, self._history)
         self._path.extend(decided)
         self._steps -= 1
         self._asked = Verify()
-        logprobs = self._logprobs(logits, decided)
+        logprobs = self._logprobs(rows, decided)
         self._deliver(self._verdict(position, tuple(decided), draft_tokens, logprobs, report))
         self._cached, self._waited = 0, 0.0
 
@@ -143,13 +160,21 @@ class Verification:
         tokens = self._opening.prompt_token_ids[cached:end]
         return Span(cached, tokens, end - self._told)
 
-    def _prompt_logprobs(self, position: int, logits: Logits) -> PromptLogprobs:
-        """Of the tokens behind `position` and on, of which `logits` are the rows before."""
+    def _picks(self, draft_tokens: tuple[int, ...]) -> PickRequest:
+        """What to pick behind the committed tokens, and behind each of the draft tokens."""
+        opening = self._opening
+        stop, logprobs = opening.stop_token_ids, opening.logprobs
+        return PickRequest.of(
+            opening.sampling, opening.seed, stop, self._history, draft_tokens, logprobs
+        )
+
+    def _prompt_logprobs(self, position: int, rows: Rows) -> PromptLogprobs:
+        """Of the tokens behind `position` and on, of which `rows` are the logits before."""
         count = self._opening.prompt_logprobs or 0
         start = position + 1
-        following = self._opening.prompt_token_ids[start : start + len(logits)]
-        pairs = zip(logits, following, strict=True)
-        return PromptLogprobs(start, tuple(token_logprobs(*pair, count) for pair in pairs))
+        following = self._opening.prompt_token_ids[start : start + len(rows)]
+        pairs = zip(rows, following, strict=True)
+        return PromptLogprobs(start, tuple(_logprobs(*pair, count) for pair in pairs))
 
     def _verdict(
         self,
@@ -176,12 +201,12 @@ class Verification:
             waited_seconds=self._waited,
         )
 
-    def _logprobs(self, logits: Logits, decided: list[int]) -> tuple[TokenLogprobs, ...]:
+    def _logprobs(self, rows: Rows, decided: list[int]) -> tuple[TokenLogprobs, ...]:
         count = self._opening.logprobs
         if count is None:
             return ()
-        pairs = zip(logits, decided, strict=False)
-        return tuple(token_logprobs(row, token, count) for row, token in pairs)
+        pairs = zip(rows, decided, strict=False)
+        return tuple(_logprobs(row, token, count) for row, token in pairs)
 
     def _read_inbox(self) -> None:
         while self._inbox:

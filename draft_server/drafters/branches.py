@@ -13,7 +13,7 @@ from draft_server.branched_path import MAX_BRANCHES, BranchEnd
 from draft_server.drafters.base import DraftContext
 from draft_server.drafters.sampling import DraftSampler
 from draft_server.run_ahead import RunAhead
-from paceline.engine.interfaces import Logits, OpenSession, Span, StepReport
+from paceline.engine.interfaces import OpenSession, Rows, Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
 from paceline.protocol.limits import MAX_PRIORITY
 
@@ -58,7 +58,7 @@ class BranchDrafter:
             return None
         tokens = ahead.tokens_to(self.end)
         start = min(cached, self._follow(tokens), len(tokens) - 1)
-        return Span(start, self._sampler.model_ids(tokens[start:]), 1)
+        return self._sampler.span(start, tokens, self._history)
 
     def _follow(self, tokens: list[int]) -> int:
         """Turn to `tokens`; returns how many leading ones are as before."""
@@ -71,14 +71,14 @@ class BranchDrafter:
             self._history.append(token)
         return same
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         """Draft the next token, unless the path has left the branch."""
         ahead, end = self._ahead, self.end
         ahead.observe_cost(report.cost_model)
         ahead.apply()
         if end is None or not ahead.holds(end):
             return
-        token = self._sampler.pick(logits[0], self._history)
+        token = self._sampler.pick(rows[0], self._history)
         if proposal := ahead.grow(end, token):
             self._deliver(proposal)
         self.end = end.behind(token.id)

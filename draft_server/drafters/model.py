@@ -4,7 +4,7 @@ from draft_server.drafters.base import DraftContext, StreamDrafter
 from draft_server.drafters.branches import BranchSessions
 from draft_server.drafters.sampling import DraftSampler
 from draft_server.run_ahead import RunAhead
-from paceline.engine.interfaces import Logits, Span, StepReport
+from paceline.engine.interfaces import Rows, Span, StepReport
 from paceline.errors import PacelineError
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
@@ -48,9 +48,9 @@ class ModelDrafter(StreamDrafter):
         start = min(cached, self._same, len(tokens) - 1)
         self._same = len(tokens)
         self._history.expect()
-        return Span(start, self._sampler.model_ids(tokens[start:]), 1)
+        return self._sampler.span(start, tokens, self._history)
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         """Draft the next token, unless the path has left the one it follows."""
         end = span.position + len(span.token_ids)
         self._prompt_is_cached = True
@@ -58,7 +58,7 @@ class ModelDrafter(StreamDrafter):
         self._catch_up()
         if self._same < end or len(self.ahead.tokens) > end:
             return
-        token = self._sampler.pick(logits[0], self._history)
+        token = self._sampler.pick(rows[0], self._history)
         self._history.append(token.id)
         self._hand_out(self.ahead.propose((token,)))
 

@@ -3,7 +3,7 @@
 from draft_server.drafters.base import DraftContext, StreamDrafter
 from draft_server.prompt_lookup import KEY_TOKENS
 from draft_server.run_ahead import RunAhead
-from paceline.engine.interfaces import Logits, Span, StepReport
+from paceline.engine.interfaces import Rows, Span, StepReport
 from paceline.errors import Internal, PacelineError
 from paceline.protocol.advance import Advance
 
@@ -43,7 +43,7 @@ class NgramDrafter(StreamDrafter):
                 break
         return None
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         """Never called."""
         raise Internal("lookup asks for no step")
 

@@ -7,11 +7,12 @@ Engine, OpenSession, StartedEngine: what draft and target servers work on.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paceline.engine.sampling.requests import Pick, PickRequest
 from paceline.errors import PacelineError
 from paceline.protocol.model import KVSize, ModelInfo, TokenizerFiles
 from paceline.protocol.session import CostModel, Load
@@ -20,6 +21,8 @@ PAGE_TOKENS = 512
 """Tokens in a page of KV, the unit in which KV is promised."""
 Logits = NDArray[np.floating]
 """Raw logits, [rows, vocabulary], float32 or, for a float64 model, float64."""
+Rows = Logits | Sequence[Pick]
+"""What a span's last rows gave: logits, or what was picked from them on the model's device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,14 @@ class Span:
     """Tokens of one session to run in one step.
 
     position: of the first of token_ids; the cache drops what it has from there on.
-    logit_rows: of how many last tokens logits are wanted; 0 for a piece of a prompt.
+    logit_rows: of how many last tokens logits are wanted; 0 for a piece of a prompt. picks: says
+    what to pick from these rows, where a device can; asked on the worker while it computes.
     """
 
     position: int
     token_ids: tuple[int, ...]
     logit_rows: int
+    picks: Callable[[], PickRequest] | None = field(default=None, compare=False)
 
     def head(self, rows: int) -> "Span":
         """The first `rows` tokens, fewer than all, as a piece that needs no logits."""
@@ -76,6 +81,14 @@ class Runner(Protocol):
         """
 
 
+@runtime_checkable
+class PickingRunner(Runner, Protocol):
+    """A runner that picks tokens where the logits are, so that these need not leave the device."""
+
+    def forward_and_pick(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Rows]:
+        """As forward; of a span that says what to pick, the picks instead of its logits."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """What a decoder is told of the step that computed its span. seconds: of the forward pass.
@@ -105,8 +118,11 @@ class Decoder(Protocol):
         where that is short: `cached` is then 0, or what others have of the same tokens.
         """
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
-        """Take the logits of the span that plan asked for."""
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
+        """Take what the rows of the span that plan asked for gave.
+
+        Picks only where the span said what to pick.
+        """
 
     def kept(self, cached: int) -> Sequence[int]:
         """The leading tokens whose KV is right, when `cached` tokens are in KV."""

@@ -9,7 +9,7 @@ import structlog
 from paceline.best_effort import best_effort
 from paceline.engine.core.prefixes import MIN_TOKENS, Prefix, TokenArray, as_array
 from paceline.engine.core.waiting import Claim
-from paceline.engine.interfaces import Decoder, KVCache, Logits, Span, StepReport
+from paceline.engine.interfaces import Decoder, KVCache, Rows, Span, StepReport
 from paceline.errors import Internal, PacelineError
 from paceline.protocol.model import KVSize
 
@@ -73,8 +73,8 @@ class EngineSession:
             return None
         return span
 
-    def commit(self, span: Span, rows: Logits, report: StepReport) -> None:
-        """Hand the decoder the logits of the span that it wanted."""
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
+        """Hand the decoder what the rows of the span that it wanted gave."""
         if self.waited_seconds:
             report = dataclasses.replace(report, waited_seconds=self.waited_seconds)
             self.waited_seconds = 0.0

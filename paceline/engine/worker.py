@@ -17,7 +17,7 @@ from paceline.engine.core.batching import max_block_tokens
 from paceline.engine.core.prefixes import PrefixCache, as_array
 from paceline.engine.core.scheduler import Scheduler, Step
 from paceline.engine.core.waiting import Claim, WaitingLimits
-from paceline.engine.interfaces import Decoder, Logits, Runner, Span, StepReport
+from paceline.engine.interfaces import Decoder, PickingRunner, Rows, Runner, Span, StepReport
 from paceline.engine.metrics import EngineMetrics, EngineWatcher
 from paceline.engine.session import EngineSession
 from paceline.engine.settings import EngineSettings
@@ -51,6 +51,7 @@ class EngineWorker:
         were computed: a session that may wait then is promised all its KV at once.
         """
         self._runner = runner
+        self._run = runner.forward_and_pick if isinstance(runner, PickingRunner) else runner.forward
         self._watcher = watcher or EngineWatcher()
         kv = KVSize(runner.page_tokens, kv_pages, reserve_pages)
         grows = preempts or waiting is None
@@ -189,18 +190,18 @@ class EngineWorker:
             self._end_of_step()  # decoders may have delivered while they planned
             return False
         started = time.perf_counter()
-        logits = self._forward(step)
-        if logits is not None:
-            self._commit(step, logits, started, time.perf_counter())
+        rows = self._forward(step)
+        if rows is not None:
+            self._commit(step, rows, started, time.perf_counter())
         return True
 
-    def _forward(self, step: Step[EngineSession]) -> list[Logits] | None:
-        """Logits of each span; None where the forward pass failed, and with it the sessions."""
+    def _forward(self, step: Step[EngineSession]) -> Sequence[Rows] | None:
+        """Rows of each span; None where the forward pass failed, and with it the sessions."""
         try:
-            logits = self._runner.forward([(session.cache, span) for session, span in step.spans])
-            if len(logits) == len(step.spans):
-                return logits
-            raise ValueError(f"logits of {len(logits)} spans")
+            rows = self._run([(session.cache, span) for session, span in step.spans])
+            if len(rows) == len(step.spans):
+                return rows
+            raise ValueError(f"logits of {len(rows)} spans")
         except Exception:
             _log.exception("forward pass failed", sessions=len(step.spans))
             self._check_runner()
@@ -218,9 +219,9 @@ class EngineWorker:
             self.after_step()
 
     def _commit(
-        self, step: Step[EngineSession], logits: list[Logits], started: float, ended: float
+        self, step: Step[EngineSession], given: Sequence[Rows], started: float, ended: float
     ) -> None:
-        """Measure the step and give the sessions their logits."""
+        """Measure the step and give the sessions their rows."""
         measured = self._scheduler.end(step, started, ended)
         report = StepReport(
             measured.seconds,
@@ -228,7 +229,7 @@ class EngineWorker:
             self._scheduler.statistics.cost_model,
             lambda: time.perf_counter() - ended,
         )
-        for (session, span), rows in zip(step.spans, logits, strict=True):
+        for (session, span), rows in zip(step.spans, given, strict=True):
             if session not in step.pieces:
                 self._answer(session, span, rows, report)
         self._end_of_step()
@@ -237,7 +238,7 @@ class EngineWorker:
         with self._changed:
             self._admission.served([session for session, _ in step.spans])
 
-    def _answer(self, session: EngineSession, span: Span, rows: Logits, report: StepReport) -> None:
+    def _answer(self, session: EngineSession, span: Span, rows: Rows, report: StepReport) -> None:
         gather = self._scheduler.gather
         with self._changed:  # first, as it may ask as soon as it is told
             gather.answered(session, time.perf_counter())

@@ -4,7 +4,7 @@ A row's tokens before it are those of the stream and the draft tokens before it 
 they mean for its logits is known before these are computed. So all rows are picked at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,7 @@ class PickRequest:
         cls,
         params: SamplingParams,
         seed: int,
-        stop: Sequence[int],
+        stop: Collection[int],
         history: History,
         draft_tokens: Sequence[int] = (),
         logprobs: int | None = None,

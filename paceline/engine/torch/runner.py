@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span
+from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Rows, Span
 from paceline.engine.torch.attention import SpanRows
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.padding import Padding
+from paceline.engine.torch.sampling.spans import picked_spans, split
 
 ForwardPass = Callable[[Tensor, Tensor, Sequence[SpanRows], Tensor], Tensor]
 """Tokens [rows], positions [rows], where spans lie, rows wanted: logits [wanted, vocabulary]."""
@@ -25,11 +26,15 @@ class ModelRunner:
         device: torch.device,
         padding: Padding,
         rope_length: Callable[[int], int] = lambda _: 0,
+        *,
+        picks: bool = False,
     ) -> None:
         """Run `forward`, whose weights lie on `device`.
 
-        rope_length: of a session's maximum length, see paceline.engine.torch.rotary.
+        rope_length: of a session's maximum length, see paceline.engine.torch.rotary. picks: whether
+        tokens are picked on the device.
         """
+        self._picks = picks
         self._reach = rope_length
         self._forward = forward
         self._device = device
@@ -42,6 +47,18 @@ class ModelRunner:
     @torch.inference_mode()
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
         """See paceline.engine.interfaces.Runner."""
+        return split(self._logits(batch), [span.logit_rows for _, span in batch])
+
+    @torch.inference_mode()
+    def forward_and_pick(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Rows]:
+        """See paceline.engine.interfaces.PickingRunner."""
+        logits, spans = self._logits(batch), [span for _, span in batch]
+        if self._picks:
+            return picked_spans(logits, spans)
+        return [*split(logits, [span.logit_rows for span in spans])]
+
+    def _logits(self, batch: Sequence[tuple[KVCache, Span]]) -> Tensor:
+        """Logits of all rows that are wanted, [rows, vocabulary], on the device."""
         rows, tokens, positions = _flatten(batch)
         wanted = [
             row
@@ -53,7 +70,7 @@ class ModelRunner:
         )[: len(wanted)]
         for span_rows in rows:
             span_rows.cache.extend(span_rows.stop - span_rows.start)
-        return _split(logits, [span.logit_rows for _, span in batch])
+        return logits
 
     def _tensor(self, values: list[int]) -> Tensor:
         """`values`, with zeros appended for rows that nobody reads."""
@@ -77,11 +94,3 @@ def _flatten(
         positions += range(span.position, span.position + len(span.token_ids))
         rows.append(SpanRows(cache, span.position, start, len(tokens)))
     return rows, tokens, positions
-
-
-def _split(logits: Tensor, counts: list[int]) -> list[Logits]:
-    """Rows of each span, as numpy's float32 or float64."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    array = wide.cpu().numpy()
-    ends = [sum(counts[: index + 1]) for index in range(len(counts))]
-    return [array[end - count : end] for end, count in zip(ends, counts, strict=True)]

@@ -109,7 +109,10 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]
     operators = BatchInvariantOperators(settings.max_batched_tokens) if invariant else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
     padding = batch_invariant(dtype, settings.max_batched_tokens) if invariant else NO_PADDING
-    runner = ModelRunner(loaded.forward, loaded.device, padding, loaded.rope_length.of)
+    runner = ModelRunner(
+        *(loaded.forward, loaded.device, padding, loaded.rope_length.of),
+        picks=picks_on(loaded.device),
+    )
     bits = first_bits(runner, loaded.vocabulary_size)
     parts = (*numerics_parts(loaded, settings.weights, padding), bits)
     if operators is None:
@@ -121,6 +124,11 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]
         _refuse(settings, loaded, differing)
     name = fingerprint((*parts, operators.numerics))
     return loaded, runner, Numerics(name, batch_invariant=not differing)
+
+
+def picks_on(device: torch.device) -> bool:
+    """Whether tokens are picked where the logits are. On the CPU numpy is quicker."""
+    return device.type != "cpu"
 
 
 def numerics_parts(loaded: LoadedModel, weights: str, padding: Padding) -> tuple[str, ...]:

@@ -4,12 +4,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paceline.engine.core import scheduler as module
 from paceline.engine.core.step_start import StepStart
 from paceline.engine.core.step_statistics import StepMeasurement
-from paceline.engine.interfaces import KVCache, Logits, Span, StepReport
+from paceline.engine.interfaces import KVCache, Logits, Rows, Span, StepReport
 from paceline.engine.metrics import EngineWatcher
 from paceline.engine.worker import EngineWorker
 from paceline.errors import Internal, PacelineError, ResourceExhausted, Unavailable
@@ -39,10 +40,11 @@ class Recording:
         start = min(cached, len(self.tokens) - 1)
         return Span(start, tuple(self.tokens[start:]), 1)
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
-        self.rows.append(logits[0])
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
+        assert isinstance(rows, np.ndarray)
+        self.rows.append(rows[0])
         self.reports.append(report)
-        self.tokens.append(int(logits[0].argmax()))
+        self.tokens.append(int(rows[0].argmax()))
         self.steps -= 1
         if self.steps == 0:
             self.done.set()
@@ -184,9 +186,9 @@ class Noting(Recording):
     def plan(self, cached: int) -> Span | None:
         return Span(0, (1,) * 8, 8) if self.steps else None
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         self.order.append(self.name)
-        super().commit(span, logits, report)
+        super().commit(span, rows, report)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ class Buggy(Recording):
             raise ZeroDivisionError
         return super().plan(cached)
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         raise ZeroDivisionError
 
 
@@ -320,9 +322,9 @@ class Thinking(Recording):
     def plan(self, cached: int) -> Span | None:
         return super().plan(cached) if self.asked else None
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         self.asked = False
-        super().commit(span, logits, report)
+        super().commit(span, rows, report)
         self.answered.release()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from paceline.engine.interfaces import KVCache, Logits, Span, StepReport
+from paceline.engine.interfaces import KVCache, Logits, Rows, Span, StepReport
 from paceline.engine.metrics import EngineWatcher
 from paceline.engine.worker import EngineWorker
 from paceline.errors import PacelineError, Unavailable
@@ -93,11 +93,11 @@ class Careless(Recording):
         self._fail_at("kept")
         return super().kept(cached)
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         self.armed = True
         if self.where == "fail":
             raise ZeroDivisionError
-        super().commit(span, logits, report)
+        super().commit(span, rows, report)
 
     def fail(self, error: PacelineError) -> None:
         super().fail(error)

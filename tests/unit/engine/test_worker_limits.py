@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from paceline.engine.interfaces import Logits, Span, StepReport
+from paceline.engine.interfaces import Rows, Span, StepReport
 from paceline.engine.worker import EngineWorker
 from paceline.errors import Internal, InvalidArgument, ResourceExhausted
 from tests.table_model import TableRunner
@@ -54,10 +54,10 @@ class Blocked(Recording):
         start = min(cached, len(self.tokens) - self.logit_rows)
         return Span(start, tuple(self.tokens[start:]), self.logit_rows)
 
-    def commit(self, span: Span, logits: Logits, report: StepReport) -> None:
+    def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         """Notes, on the worker's thread, whether the prompts were still waiting."""
         self.was_first = not any(prompt.done.is_set() for prompt in self.prompts)
-        super().commit(span, logits, report)
+        super().commit(span, rows, report)
 
 
 @pytest.mark.parametrize(("rows", "logit_rows"), [(48, 48), (64, 40), (95, 48)])

@@ -78,16 +78,15 @@ def _repeat(work: Tensor, rows: Sequence[AskedRow]) -> None:
 def _subtract_counts(work: Tensor, rows: Sequence[AskedRow]) -> None:
     _change(
         work,
-        (
-            (
-                row.output_ids,
-                request.params.presence_penalty
-                + request.params.frequency_penalty * row.output_counts,
-            )
-            for request, row in rows
-        ),
+        ((row.output_ids, _of_counts(request, row)) for request, row in rows),
         lambda values, numbers: values.double() - numbers,
     )
+
+
+def _of_counts(request: PickRequest, row: RowHistory) -> NDArray[np.float64]:
+    params = request.params
+    penalties: NDArray[np.float64] = params.frequency_penalty * row.output_counts.astype(np.float64)
+    return params.presence_penalty + penalties
 
 
 def _add_bias(work: Tensor, rows: Sequence[AskedRow]) -> None:
