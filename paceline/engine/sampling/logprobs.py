@@ -5,12 +5,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from paceline.engine.interfaces import Logits
-from paceline.engine.sampling.sampler import finite
+from paceline.engine.sampling.sampler import Row, finite
 from paceline.protocol.verdict import TokenLogprob, TokenLogprobs
 
 
-def token_logprobs(row: Logits, token: int, count: int) -> TokenLogprobs:
+def token_logprobs(row: Row, token: int, count: int) -> TokenLogprobs:
     """Of `token`, and of the `count` best ones, from a row [vocabulary]; computed in float64.
 
     The best come first, ties by id. Where no token has a number all are equal, as in the sampler.
