@@ -56,6 +56,9 @@ class DraftedStream(Protocol):
     def received(self, drafter: Drafter, count: int) -> None:
         """Draft tokens came."""
 
+    def verified(self, draft_tokens: tuple[DraftToken, ...]) -> None:
+        """The verdict that came last is of these."""
+
     def count_in(self, counts: PoolCounts) -> None:
         """Count the stream there from now on."""
 
@@ -120,7 +123,11 @@ class DraftLink:
 
     def advance(self, verdict: TimedVerdict) -> tuple[DraftToken, ...]:
         """See orchestrator.round_loop."""
-        return self._session.advance(verdict) if self._session is not None else ()
+        if self._session is None:
+            return ()
+        draft_tokens = self._session.advance(verdict)
+        self._stream.verified(draft_tokens)
+        return draft_tokens
 
     def is_short_of(self, plan: Plan) -> bool:
         """Whether a draft token is to come that the plan would wait for."""

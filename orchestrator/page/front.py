@@ -10,7 +10,7 @@ import grpc
 
 from orchestrator.page.exchange import Body, Refused, WebRequest, WebResponse
 from orchestrator.page.messages import error_line, event_line, request_of, status_json
-from orchestrator.page.security import HEADERS, JSON, check_host, check_post
+from orchestrator.page.security import HEADERS, JSON, check_host, check_post, names_of
 from orchestrator.page.web_server import WebServer
 from orchestrator.serving.generation import Serving
 from paceline.protocol.status import Status
@@ -54,12 +54,12 @@ class Page:
             for path, (name, kind) in _FILES.items()
         }
         self.calls: CallInterceptor | None = None
-        self._host = ""
+        self._names: frozenset[str] = frozenset()
         self._server = WebServer(self._handle, HEADERS, MAX_MESSAGE_BYTES)
 
     async def start(self, host: str, port: int) -> int:
         """See WebServer."""
-        self._host = host
+        self._names = names_of(host)
         return await self._server.start(host, port)
 
     def drain(self) -> None:
@@ -71,7 +71,7 @@ class Page:
         await self._server.close(seconds, hurry)
 
     async def _handle(self, request: WebRequest) -> Body:
-        check_host(request.headers, self._host)
+        check_host(request.headers, self._names)
         wanted = _METHODS.get(request.path)
         if wanted is None:
             raise Refused(404, f"there is no {request.path[:80]!r} here")

@@ -21,7 +21,9 @@ from paceline.protocol.generation import (
     Model,
     Speculation,
     Started,
+    Token,
 )
+from paceline.protocol.proposal import Drafter
 from paceline.protocol.sampling import Sampling
 from paceline.protocol.status import DraftPoolStatus, Role, Status
 from paceline.rpc.wire_ranges import check_sendable
@@ -32,21 +34,27 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "model": ((str,), "text"),
     "speculation": ((str,), "text"),
     "max_tokens": ((int,), "a whole number"),
+    "system": ((str,), "text"),
     "temperature": ((int, float), "a number"),
+    "top_p": ((int, float), "a number"),
+    "top_k": ((int,), "a whole number"),
+    "min_p": ((int, float), "a number"),
     "seed": ((int, str), "a whole number"),
     "cache_salt": ((str,), "text"),
 }
 """Fields of a request, and what each may be. A seed may be text: JavaScript's end at 2**53."""
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+NGRAM = "ngram"
+"""The page's own word for accepted tokens of prompt lookup."""
 
 
 def request_of(body: bytes) -> GenerateRequest:
     """What is asked for; raises InvalidArgument naming the first field that is wrong."""
     asked = _fields(body)
-    prompt = asked.get("prompt", "")
     request = GenerateRequest(
-        (ChatMessage("user", prompt),) if asked.get("chat", False) and prompt else prompt,
+        _prompt(asked),
         model=asked.get("model", ""),
-        sampling=Sampling(temperature=asked.get("temperature")),
+        sampling=Sampling(**{name: asked.get(name) for name in _SAMPLING}),
         seed=_seed(asked.get("seed")),
         max_tokens=asked.get("max_tokens"),
         speculation=_speculation(asked.get("speculation", Speculation.AUTO.value)),
@@ -54,6 +62,15 @@ def request_of(body: bytes) -> GenerateRequest:
     )
     check_sendable(request)
     return request
+
+
+def _prompt(asked: Mapping[str, Any]) -> str | tuple[ChatMessage, ...]:
+    """Text, or the messages of a chat; text where it is empty, which is refused as that."""
+    prompt: str = asked.get("prompt", "")
+    if not (asked.get("chat", False) and prompt):
+        return prompt
+    said = {"system": asked.get("system", ""), "user": prompt}
+    return tuple(ChatMessage(role, content) for role, content in said.items() if content)
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -127,9 +144,14 @@ def _started(started: Started) -> dict[str, object]:
 
 def _delta(delta: TimedDelta, began: float) -> dict[str, object]:
     tokens = [
-        {"id": token.id, "origin": token.origin.value, "text": token.text} for token in delta.tokens
+        {"id": token.id, "origin": _origin(index, token, delta.step), "text": token.text}
+        for index, token in enumerate(delta.tokens)
     ]
     return {"index": delta.token_index, "tokens": tokens, "step": _step(delta.step, began)}
+
+
+def _origin(index: int, token: Token, step: TimedStep) -> str:
+    return NGRAM if step.drafter(index, token.id) is Drafter.NGRAM else token.origin.value
 
 
 def _step(step: TimedStep, began: float) -> dict[str, object]:

@@ -6,8 +6,8 @@ const STATUS_MS = 2000;
 const STEP_PIXELS = 7;
 const MOST_PIXELS = 16000;
 const TOKENS_HIGH = 60;
-const BAR_TOP = 68;
-const BAR_HIGH = 32;
+const BAR_BOTTOM = 100;
+const BARS = { draft: 22, wait: 9, prefill: 32, verify: 32, decode: 32 }; // heights: colour is not all
 
 const $ = (id) => document.getElementById(id);
 let running = null;
@@ -31,6 +31,16 @@ const show = (node, shown) => { node.hidden = !shown; };
 const percent = (share) => `${Math.round(100 * share)} %`;
 const milliseconds = (seconds) => `${(1000 * seconds).toFixed(seconds < 0.1 ? 1 : 0)} ms`;
 
+// What the time of a step went to, in order, and when it began.
+function partsOf(step, number) {
+  const first = number === 1;
+  const begin = first ? 0 : step.began - step.draft_wait;
+  const kind = first ? "prefill" : step.verified ? "verify" : "decode";
+  const forward = Math.min(step.forward, step.arrived - step.began);
+  const wait = Math.max(0, step.arrived - begin - forward - step.draft_wait);
+  return { begin, parts: [["draft", step.draft_wait], ["wait", wait], [kind, forward]] };
+}
+
 // A stream and the column that shows it.
 class Side {
   constructor(name) {
@@ -53,7 +63,7 @@ class Side {
 
   rewind() {
     this.shown = 0;
-    this.counts = { accepted: 0, recovered: 0, bonus: 0, "target-only": 0 };
+    this.counts = { accepted: 0, ngram: 0, recovered: 0, bonus: 0, "target-only": 0 };
     this.pane.querySelector(".text").textContent = "";
   }
 
@@ -99,6 +109,7 @@ class Side {
     };
     add("tokens per second", speed ? speed.toFixed(1) : "–");
     add("first token", seen.length ? milliseconds(seen[0].step.arrived) : "–");
+    add("time", seen.length ? milliseconds(seen.at(-1).step.arrived) : "–");
     add("tokens", `${tokens}`);
     add("steps", `${seen.length}`);
     if (this.name === "on") {
@@ -109,12 +120,7 @@ class Side {
 
   // A step: its tokens as a stack, and below it where its time went.
   draw(step, tokens, number) {
-    const first = number === 1;
-    const begin = first ? 0 : step.began - step.draft_wait;
-    const kind = first ? "prefill" : step.verified ? "verify" : "decode";
-    const forward = Math.min(step.forward, step.arrived - step.began);
-    const wait = Math.max(0, step.arrived - begin - forward - step.draft_wait);
-    const parts = [["draft", step.draft_wait], ["wait", wait], [kind, forward]];
+    const { begin, parts } = partsOf(step, number);
     const group = svgElement("g", {}, this.svg);
     const verdict = step.verified ? `; ${step.accepted} of ${step.verified} draft tokens accepted` : "";
     const times = parts.filter(([, seconds]) => seconds > 0)
@@ -123,7 +129,8 @@ class Side {
     let x = begin;
     for (const [name, seconds] of parts) {
       if (seconds > 0) {
-        svgElement("rect", { x, y: BAR_TOP, width: seconds, height: BAR_HIGH, "data-kind": name }, group);
+        const height = BARS[name];
+        svgElement("rect", { x, y: BAR_BOTTOM - height, width: seconds, height, "data-kind": name }, group);
       }
       x += seconds;
     }
@@ -149,20 +156,32 @@ function asked(speculation) {
   return {
     prompt: $("prompt").value,
     chat: $("chat").checked,
+    system: $("system").value,
     model: $("model").value,
     speculation,
     max_tokens: number("max_tokens"),
     temperature: number("temperature"),
+    top_p: number("top_p"),
+    top_k: number("top_k"),
+    min_p: number("min_p"),
     seed: $("seed").value.trim() || null,
     cache_salt: `page ${Math.random()}`, // so that no run finds the prompt of another one in KV
   };
+}
+
+const SILENT = "the orchestrator does not answer";
+const BROKEN = "the connection broke before the output was whole";
+
+// What browsers call a network error, each in its own words; being stopped is none.
+function inWords(message) {
+  return (error) => { throw error.name === "AbortError" ? error : new Error(message); };
 }
 
 async function* linesOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch(inWords(BROKEN));
     if (done) break;
     const lines = (rest + value).split("\n");
     rest = lines.pop();
@@ -172,17 +191,18 @@ async function* linesOf(response) {
 
 async function stream(side, body, signal) {
   const headers = { "Content-Type": "application/json" };
-  const response = await fetch("generate", { method: "POST", headers, body: JSON.stringify(body), signal });
+  const response = await fetch("generate", { method: "POST", headers, body: JSON.stringify(body), signal })
+    .catch(inWords(SILENT));
   const kind = response.headers.get("Content-Type") || "";
   if (!kind.includes("json")) throw new Error((await response.text()).trim());
   for await (const line of linesOf(response)) {
-    if (line.error) throw new Error(`${line.error.kind}: ${line.error.message}`);
+    if (line.error) throw new Error(line.error.message);
     if (line.started) begun(line.started);
     if (line.delta) side.take(line.delta);
     if (line.finished) side.finished = line.finished;
     later();
   }
-  if (!side.finished) throw new Error("the connection broke before the output was whole");
+  if (!side.finished) throw new Error(BROKEN);
 }
 
 // A seed that the server chose is that of the other run, too.
@@ -194,7 +214,8 @@ async function run() {
   const words = $("runs").value.split(" ");
   const wanted = words.map((word) => [word === "off" ? both.off : both.on, word]);
   for (const side of Object.values(both)) side.clear();
-  for (const name of ["outcome", "error", "positions", "replay"]) show($(name), false);
+  for (const name of ["outcome", "error", "positions", "replay", "steps"]) show($(name), false);
+  for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
   for (const side of Object.values(both)) {
     const used = wanted.some(([one]) => one === side);
     show(side.pane, used);
@@ -210,23 +231,40 @@ async function run() {
     }
     if (wanted.length === 2) compare();
   } catch (error) {
-    if (error.name !== "AbortError") fail(error.message);
+    if (error.name === "AbortError") stopped();
+    else fail(error.message);
   } finally {
     running = null;
     working(false);
     update();
+    table();
   }
 }
 
+// Run and Stop take turns; so does what the keyboard points at.
 function working(busy) {
-  $("run").disabled = busy;
+  const pointed = [$("run"), $("stop")].includes(document.activeElement);
+  show($("run"), !busy);
   show($("stop"), busy);
+  if (pointed) $(busy ? "stop" : "run").focus();
   document.body.dataset.state = busy ? "running" : "idle";
 }
 
 function fail(message) {
   $("error").textContent = message;
   show($("error"), true);
+  const field = $(/^(?:sampling\.)?(\w+) is /.exec(message)?.[1] ?? "");
+  if (!field?.matches("#ask :is(input, textarea)")) return;
+  field.closest("details")?.setAttribute("open", "");
+  field.setAttribute("aria-invalid", "true");
+  field.focus();
+}
+
+function stopped() {
+  const side = both.on.deltas.length ? both.on : both.off;
+  $("outcome").classList.remove("bad");
+  $("outcome").textContent = `Stopped after ${side.ids.length} tokens.`;
+  show($("outcome"), true);
 }
 
 function compare() {
@@ -307,6 +345,20 @@ function axis(end) {
   }
 }
 
+function table() {
+  const body = document.querySelector("#steps tbody");
+  body.textContent = "";
+  for (const side of Object.values(both)) {
+    side.deltas.forEach(({ step, tokens }, index) => {
+      const row = element("tr", null, {}, body);
+      const [draft, wait, pass] = partsOf(step, index + 1).parts.map(([, seconds]) => milliseconds(seconds));
+      const cells = [side.name, index + 1, tokens.length, step.accepted, step.verified, draft, pass, wait];
+      for (const cell of cells) element("td", `${cell}`, {}, row);
+    });
+  }
+  show($("steps"), body.childElementCount > 0);
+}
+
 function positions() {
   const steps = both.on.deltas.map((delta) => delta.step);
   const longest = Math.max(0, ...steps.map((step) => step.verified));
@@ -333,7 +385,7 @@ async function look() {
     if (!response.ok) throw new Error(await response.text());
     strip(await response.json());
   } catch {
-    $("strip").textContent = "the orchestrator does not answer";
+    $("strip").textContent = SILENT;
   }
 }
 
@@ -385,6 +437,9 @@ $("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
 });
 $("stop").addEventListener("click", () => running?.abort());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") running?.abort();
+});
 $("replay").addEventListener("click", replay);
 window.addEventListener("resize", later);
 document.body.dataset.state = "idle";

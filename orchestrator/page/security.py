@@ -2,11 +2,13 @@
 
 Browsers carry requests of any page to any address, this machine's included. A page of somebody
 else's is told by Origin, which browsers put into every POST; one whose name was made to stand for
-this machine (DNS rebinding) by Host, as far as it can be known which names are ours. Answers say
-that nobody may read, frame or sniff them, and that the page runs no script but its own.
+this machine (DNS rebinding) by Host: an address is no name, and of names only this machine's own
+are taken. Answers say that nobody may read, frame or sniff them, and that the page runs no script
+but its own.
 """
 
 import ipaddress
+import socket
 from collections.abc import Mapping
 
 from orchestrator.page.exchange import Headers, Refused
@@ -28,21 +30,29 @@ HEADERS: Headers = (
 """Of every response."""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether who listens there, or asks for it, means this machine alone."""
-    bare = without_brackets(host)
-    try:
-        return ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        return bare.lower() == "localhost"
+def names_of(listens: str) -> frozenset[str]:
+    """Names by which a page that listens there may be asked for, beside any address."""
+    return frozenset(name.lower() for name in ("localhost", listens, socket.gethostname()))
 
 
-def check_host(headers: Mapping[str, str], listens: str) -> None:
-    """Refused where the page is this machine's alone, and was asked for by another name."""
+def check_host(headers: Mapping[str, str], names: frozenset[str]) -> None:
+    """Refused where the page was asked for by a name that is not one of ours."""
     named = headers.get("host", "")
     host = named if named.endswith("]") or ":" not in named else split(named)[0]
-    if is_loopback(listens) and not is_loopback(host):
-        raise Refused(421, f"Host is {named!r}; it must be localhost: the page is not for others")
+    if host.lower() not in names and not _is_address(without_brackets(host)):
+        raise Refused(421, f"Host is {named!r}; it must be an address or {_one_of(names)}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _one_of(names: frozenset[str]) -> str:
+    return ", ".join(sorted(name for name in names if not _is_address(without_brackets(name))))
 
 
 def check_post(headers: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from paceline.addresses import ANY_IPV4, join, without_brackets
 from paceline.best_effort import best_effort
 from paceline.errors import Unavailable
 
-MOST_CONNECTIONS = 64
+MOST_CONNECTIONS = 32
 """A browser opens six; what is over this is refused with 503."""
 
 Handler = Callable[[WebRequest], Body]

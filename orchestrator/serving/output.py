@@ -12,17 +12,18 @@ from orchestrator.serving.text.output_text import OutputText
 from orchestrator.speculation.estimates.counts import PoolCounts
 from paceline.protocol.generation import Delta, Finished, FinishReason, Token, Usage
 from paceline.protocol.model import ModelInfo
-from paceline.protocol.proposal import Drafter
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import PromptLogprobs, TimedVerdict, Verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Arrival:
-    """A verdict that came, and how long the round had waited for its draft."""
+    """A verdict that came, how long the round had waited for its draft, and what was verified."""
 
     timed: TimedVerdict
     draft_wait: float
+    draft_tokens: tuple[DraftToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,11 @@ class OutputStream:
         """Draft tokens came."""
         self.statistics.receive(drafter, count)
 
+    def verified(self, draft_tokens: tuple[DraftToken, ...]) -> None:
+        """The verdict that was emitted last is of these."""
+        if self._arrivals:
+            self._arrivals[-1].draft_tokens = draft_tokens
+
     def count_in(self, counts: PoolCounts) -> None:
         """What the stream does is counted there, too, from now on."""
         self.statistics.pool_counts = counts
@@ -129,7 +135,7 @@ class OutputStream:
                 tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
             self._settled += len(tokens)
             kept = arrival.timed.head(len(tokens))
-            step = self.statistics.step(kept, arrival.draft_wait)
+            step = self.statistics.step(kept, arrival.draft_wait, arrival.draft_tokens)
             self.statistics.observe(kept, arrival.draft_wait)
             delta = TimedDelta(start, tuple(tokens), self._choice_index, offset, step=step)
             self._event_buffer.put(delta)

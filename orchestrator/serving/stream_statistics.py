@@ -8,7 +8,7 @@ from statistics import median
 
 from orchestrator.speculation.estimates.counts import Counts, PoolCounts
 from paceline.protocol.generation import Overhead, Statistics
-from paceline.protocol.proposal import Drafter
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.verdict import TimedVerdict
 
 
@@ -18,7 +18,8 @@ class TimedStep:
 
     began_seconds: when it was asked for, or when the step before had come, if that was later.
     arrived_seconds: when its verdict came. draft_wait_seconds: waited for draft tokens, before it
-    began. step_seconds: of the forward pass. verified, accepted: draft tokens.
+    began. step_seconds: of the forward pass. verified, accepted: how many draft tokens;
+    draft_tokens: these, as far as who drafted them is still known.
     """
 
     began_seconds: float
@@ -27,6 +28,14 @@ class TimedStep:
     step_seconds: float
     verified: int
     accepted: int
+    draft_tokens: tuple[DraftToken, ...] = ()
+
+    def drafter(self, index: int, token_id: int) -> Drafter | None:
+        """Who drafted the token of that index in its delta; None: the target, or not known."""
+        if index >= min(self.accepted, len(self.draft_tokens)):
+            return None
+        draft_token = self.draft_tokens[index]
+        return draft_token.drafter if draft_token.id == token_id else None
 
 
 @dataclass
@@ -97,7 +106,9 @@ class StreamStatistics:
         """The time until the next verdict is left out: no round took it."""
         self._interrupted = True
 
-    def step(self, timed: TimedVerdict, draft_wait: float) -> TimedStep:
+    def step(
+        self, timed: TimedVerdict, draft_wait: float, draft_tokens: tuple[DraftToken, ...] = ()
+    ) -> TimedStep:
         """The step of a verdict that came, and is not observed yet.
 
         One that was asked for while another ran begins when that ends.
@@ -110,6 +121,7 @@ class StreamStatistics:
             verdict.step_seconds,
             verdict.verified,
             verdict.accepted,
+            draft_tokens,
         )
 
     def observe(self, timed: TimedVerdict, draft_wait: float) -> None:

@@ -190,7 +190,13 @@ async def test_who_goes_leaves_nothing_behind(door: Door) -> None:
         ("POST", "/", {}, 405, "the method is POST; it must be GET"),
         ("GET", "/generate", {}, 405, "the method is GET; it must be POST"),
         ("OPTIONS", "/generate", {}, 405, "the method is OPTIONS; it must be POST"),
-        ("GET", "/", {"host": "rebound.example"}, 421, "Host is 'rebound.example'; it must be lo"),
+        (
+            "GET",
+            "/",
+            {"host": "rebound.example"},
+            421,
+            "Host is 'rebound.example'; it must be an address or ",
+        ),
         ("POST", "/generate", {"content_type": "text/plain"}, 415, "Content-Type is 'text/plain'"),
         (
             "POST",

@@ -22,6 +22,7 @@ from paceline.protocol.generation import (
     Usage,
 )
 from paceline.protocol.model import Machine
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.sampling import Sampling
 from paceline.protocol.status import DraftPoolStatus, PoolState, Speedup, Status, Totals
 from paceline.protocol.verdict import Origin, PromptLogprobs
@@ -41,13 +42,16 @@ def test_every_field_arrives() -> None:
         speculation="force",
         max_tokens=5,
         temperature=0.5,
+        top_p=0.9,
+        top_k=40,
+        min_p=0.1,
         seed=str(LONG),
         cache_salt="s",
     )
     assert request == GenerateRequest(
         "say",
         model="tiny",
-        sampling=Sampling(temperature=0.5),
+        sampling=Sampling(temperature=0.5, top_p=0.9, top_k=40, min_p=0.1),
         seed=LONG,
         max_tokens=5,
         speculation=Speculation.FORCE,
@@ -60,6 +64,11 @@ def test_what_is_left_out_or_null_is_the_servers_to_choose() -> None:
         "say"
     )
     assert asked(prompt="say", chat=True).prompt == (ChatMessage("user", "say"),)
+    assert asked(prompt="say", chat=True, system="be brief").prompt == (
+        ChatMessage("system", "be brief"),
+        ChatMessage("user", "say"),
+    )
+    assert asked(prompt="say", system="be brief").prompt == "say"
     assert asked(chat=True).prompt == ""  # which is refused as an empty prompt
 
 
@@ -73,7 +82,7 @@ def test_what_is_left_out_or_null_is_the_servers_to_choose() -> None:
         (
             b'{"top": 1}',
             "a field of the body is 'top'; it must be one of prompt, chat, model, speculation, "
-            "max_tokens, temperature, seed, cache_salt",
+            "max_tokens, system, temperature, top_p, top_k, min_p, seed, cache_salt",
         ),
         (b'{"prompt": 1}', "prompt is 1; it must be text"),
         (b'{"chat": 1}', "chat is 1; it must be true or false"),
@@ -146,6 +155,26 @@ def test_a_stream_is_a_line_an_event_with_times_from_its_beginning() -> None:
     )
     assert third["finished"]["statistics"]["rounds"] == 1
     assert event_line(PromptLogprobs(1, ()), 0.0) == b""
+
+
+def test_an_accepted_token_of_prompt_lookup_is_told_from_a_models() -> None:
+    drafted = (
+        DraftToken(4),
+        DraftToken(5, drafter=Drafter.NGRAM),
+        DraftToken(6, 0.0, Drafter.NGRAM),
+    )
+    step = TimedStep(0.0, 1.0, 0.0, 0.5, 3, 2, drafted)
+    origins = (Origin.ACCEPTED, Origin.ACCEPTED, Origin.RECOVERED)
+    tokens = tuple(map(Token, (4, 5, 6), origins, "abc"))
+    told = json.loads(event_line(TimedDelta(0, tokens, step=step), 0.0))["delta"]["tokens"]
+    assert [token["origin"] for token in told] == ["accepted", "ngram", "recovered"]
+
+
+def test_of_a_token_that_is_not_the_drafted_one_it_is_not_known_who_drafted_it() -> None:
+    step = TimedStep(0.0, 1.0, 0.0, 0.5, 2, 2, (DraftToken(9, drafter=Drafter.NGRAM),))
+    assert step.drafter(0, 9) is Drafter.NGRAM
+    assert step.drafter(0, 4) is None  # of another draft, which the stream has left
+    assert step.drafter(1, 9) is None
 
 
 @pytest.mark.parametrize("high", [1.5, float("inf")])

@@ -13,6 +13,7 @@ from orchestrator.serving.stream_statistics import TimedStep
 from orchestrator.serving.text.output_text import OutputText
 from paceline.errors import ResourceExhausted, Unavailable
 from paceline.protocol.generation import Delta, Finished, FinishReason, Usage
+from paceline.protocol.proposal import DraftToken
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import Origin, PromptLogprobs, TimedVerdict, TokenLogprobs, Verdict
@@ -94,10 +95,13 @@ async def test_a_delta_has_the_step_that_it_came_of_without_what_a_stop_string_t
     stream, event_buffer = make_stream(max_tokens=20, stop=("cd",))
     stream.waited(0.25)
     verdict = Verdict(2, TOKENIZER.encode("abcdef"), 5, 5, step_seconds=0.5)
-    emit(stream, TimedVerdict(verdict, arrived_seconds=2.0, asked_seconds=1.0))
+    stream.emit(TimedVerdict(verdict, arrived_seconds=2.0, asked_seconds=1.0))
+    drafted = tuple(map(DraftToken, verdict.token_ids[:5]))
+    stream.verified(drafted)
+    stream.settle()
     [delta] = await deltas_of(event_buffer)
     assert isinstance(delta, TimedDelta)
-    assert delta.step == TimedStep(1.0, 2.0, 0.25, 0.5, 4, 4)
+    assert delta.step == TimedStep(1.0, 2.0, 0.25, 0.5, 4, 4, drafted)
 
 
 async def test_a_stop_string_takes_back_what_is_behind_it_and_counts_none_of_it() -> None:
