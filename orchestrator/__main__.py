@@ -66,8 +66,8 @@ class Orchestrator:
     async def listen(self) -> None:
         """Take requests for the page, where it has a port; raises Unavailable where it is taken."""
         if self._settings.page_port:
-            port = await self._page.start(self._settings.host, self._settings.page_port)
-            _log.info("page listening", port=port)
+            port = await self._page.start(self._settings.page_host, self._settings.page_port)
+            _log.info("page listening", address=self._settings.page_host, port=port)
 
     def register(self, server: RpcServer) -> None:
         """Add the servicers."""

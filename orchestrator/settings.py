@@ -19,6 +19,7 @@ from paceline.settings import (
     ORCHESTRATOR_PORT,
     TARGET_PORT,
     HealthPort,
+    Host,
     MetricsPort,
     Port,
     ServerSettings,
@@ -141,6 +142,10 @@ class OrchestratorSettings(ServerSettings):
         description="Port of a page to look at in a browser: tokens by origin, rounds, speed. "
         "0: none.",
     )
+    page_host: Host = Field(
+        "127.0.0.1",
+        description="Address to listen on, for the page. Whoever reaches it may ask for tokens.",
+    )
     target: Addresses = Field(
         [f"localhost:{TARGET_PORT}"],
         min_length=1,
@@ -196,9 +201,9 @@ class OrchestratorSettings(ServerSettings):
     )
 
     @property
-    def other_ports(self) -> dict[str, str]:
+    def other_ports(self) -> dict[str, tuple[str, str]]:
         """See ServerSettings."""
-        return {**super().other_ports, "page_port": "the page"}
+        return {**super().other_ports, "page_port": ("the page", self.page_host)}
 
     @model_validator(mode="after")
     def _has_lengths_that_fit(self) -> Self:

@@ -89,9 +89,9 @@ class ServerSettings(BaseSettings):
         return self
 
     @property
-    def other_ports(self) -> dict[str, str]:
-        """What listens beside calls, by the field that has its port; 0 is none of anybody's."""
-        return {"health_port": "health", "metrics_port": "metrics"}
+    def other_ports(self) -> dict[str, tuple[str, str]]:
+        """What listens beside calls, and where, by the field of its port; 0 is none of anybody's."""
+        return {"health_port": ("health", self.host), "metrics_port": ("metrics", self.host)}
 
     @classmethod
     def setting(cls, name: str) -> str:

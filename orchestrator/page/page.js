@@ -30,6 +30,7 @@ function svgElement(name, attributes, parent) {
 const show = (node, shown) => { node.hidden = !shown; };
 const percent = (share) => `${Math.round(100 * share)} %`;
 const milliseconds = (seconds) => `${(1000 * seconds).toFixed(seconds < 0.1 ? 1 : 0)} ms`;
+const duration = (seconds) => (seconds < 1 ? milliseconds(seconds) : `${seconds.toFixed(2)} s`);
 
 // What the time of a step went to, in order, and when it began.
 function partsOf(step, number) {
@@ -108,8 +109,8 @@ class Side {
       element("dd", value, {}, pair);
     };
     add("tokens per second", speed ? speed.toFixed(1) : "–");
-    add("first token", seen.length ? milliseconds(seen[0].step.arrived) : "–");
-    add("time", seen.length ? milliseconds(seen.at(-1).step.arrived) : "–");
+    add("first token", seen.length ? duration(seen[0].step.arrived) : "–");
+    add("time", seen.length ? duration(seen.at(-1).step.arrived) : "–");
     add("tokens", `${tokens}`);
     add("steps", `${seen.length}`);
     if (this.name === "on") {
@@ -238,6 +239,7 @@ async function run() {
     working(false);
     update();
     table();
+    look();
   }
 }
 

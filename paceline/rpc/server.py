@@ -200,9 +200,8 @@ def _begin_log(settings: ServerSettings) -> None:
 
 def check_addresses(settings: ServerSettings) -> None:
     """Raise what hinders listening, naming the setting, before anything is loaded."""
-    for name, purpose in settings.other_ports.items():
-        port = getattr(settings, name)
-        check_port(settings.host, port, settings.setting(name), purpose=purpose)
+    for name, (purpose, host) in settings.other_ports.items():
+        check_port(host, getattr(settings, name), settings.setting(name), purpose=purpose)
     if settings.socket is None:
         check_port(settings.host, settings.port, settings.setting("port"))
     else:

@@ -187,7 +187,7 @@ def _commands(up: UpOptions, plan: LocalPlan, folder: Path) -> dict[str, list[st
     targets = [f"unix:{folder / str(at[name])}" for name in plan.targets]
     drafts = [f"{one.pool}=unix:{folder / str(at[name])}" for name, one in plan.drafts.items()]
     lengths = [f"--draft-length={up.draft_length}", *_max_length(up)]
-    page = [f"--page-port={up.port + PAGE_PORTS}"] if up.page else []
+    page = [f"--page-port={up.port + PAGE_PORTS}", f"--page-host={up.host}"] if up.page else []
     commands["orchestrator"] = orchestrator_of(
         up.port, targets, drafts, [*lengths, *page, *_common(up, 0)]
     )

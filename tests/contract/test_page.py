@@ -52,7 +52,7 @@ def free_port() -> int:
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
     door = Door(free_port(), CollectorRegistry())
-    settings: dict[str, Any] = {"host": "127.0.0.1", "page_port": door.port, "drain_seconds": 0}
+    settings: dict[str, Any] = {"page_port": door.port, "drain_seconds": 0}
     async with (
         servers.target("simulated:step_ms=2") as door.target,
         servers.draft("simulated:step_ms=1,acceptance=0.8", drafter="model") as draft,
@@ -153,7 +153,7 @@ async def test_what_cannot_be_asked_is_refused_by_name(
 
 async def test_a_deadline_ends_a_stream_with_a_line_that_says_so() -> None:
     port = free_port()
-    settings: dict[str, Any] = {"host": "127.0.0.1", "page_port": port, "drain_seconds": 0}
+    settings: dict[str, Any] = {"page_port": port, "drain_seconds": 0}
     async with (
         servers.target("simulated:step_ms=50") as target,
         servers.orchestrator(
@@ -237,7 +237,7 @@ async def test_the_strip_says_how_it_stands(door: Door) -> None:
 
 async def test_before_there_is_a_target_the_strip_says_what_is_missing() -> None:
     port = free_port()
-    settings: dict[str, Any] = {"host": "127.0.0.1", "page_port": port, "drain_seconds": 0}
+    settings: dict[str, Any] = {"page_port": port, "drain_seconds": 0}
     async with servers.orchestrator_alone(["unix:/nowhere"], **settings):
         door = Door(port, CollectorRegistry())
         told = json.loads((await door.get("/status")).body)
@@ -250,12 +250,16 @@ async def test_before_there_is_a_target_the_strip_says_what_is_missing() -> None
         }
 
 
+def test_it_is_off_and_this_machines_alone_unless_told_otherwise() -> None:
+    settings = OrchestratorSettings()
+    assert (settings.page_port, settings.page_host) == (0, "127.0.0.1")
+    assert settings.host == "0.0.0.0"  # noqa: S104  which the page does not follow
+
+
 def test_a_port_that_is_taken_is_refused_before_anything_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        settings = OrchestratorSettings(
-            host="127.0.0.1", port=0, health_port=0, metrics_port=0, page_port=port
-        )
+        settings = OrchestratorSettings(port=0, health_port=0, metrics_port=0, page_port=port)
         with pytest.raises(Unavailable) as raised:
             check_addresses(settings)
     said = str(raised.value)

@@ -1,12 +1,16 @@
 """The page in a real browser, before real processes, started as a person starts them."""
 
+import contextlib
 import json
 import re
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from tests import servers
 from tests.browser import Window, executable, window
 from tests.e2e.test_small_model import PORT, up
 from tests.servers import eventually
@@ -17,7 +21,38 @@ TOKENS = 96
 TARGET = "simulated:step_ms=15"
 DRAFT = "simulated:step_ms=2,acceptance=0.8"
 HARMFUL = "</div><img src=x onerror=\"console.log('harm')\"><script>console.log('harm')</script>"
+# Texts whose contrast is under 4.5, as WCAG 2 counts it, on the colours behind them.
+FAINT = """() => {
+    const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const behind = (node) => (node ? [...behind(node.parentElement), getComputedStyle(node).backgroundColor] : []);
+    const mixed = (colours) => {
+        paint.clearRect(0, 0, 1, 1);
+        for (const colour of ["#fff", ...colours]) { paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1); }
+        return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const light = (colour) => colour.map((one) => one / 255)
+        .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
+    const faint = new Set();
+    for (const node of document.querySelectorAll("body *:not(option)")) {
+        const own = [...node.childNodes].some((one) => one.nodeType === 3 && one.data.trim());
+        if (!(own || node.value) || !node.checkVisibility() || node.closest("svg")) continue;
+        const colours = behind(node);
+        const [low, high] = [light(mixed(colours)), light(mixed([...colours, getComputedStyle(node).color]))]
+            .sort((one, other) => one - other);
+        const ratio = (high + 0.05) / (low + 0.05);
+        if (ratio < 4.5) faint.add(`${node.tagName} ${node.className} ${node.id} ${ratio.toFixed(2)}`);
+    }
+    return [...faint];
+}"""
+LINE_STYLE = "(node) => getComputedStyle(node, '::before').borderBottomStyle"
 COLOUR = "(node) => getComputedStyle(node).borderBottomColor"
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 @pytest.fixture
@@ -101,12 +136,15 @@ async def test_a_wrong_field_is_said_in_words_and_stop_ends_a_stream(url: str) -
         await opened.done()
         said = "max_tokens is 'many'; it must be a whole number"
         assert await opened.text("#error") == said
+        assert await opened.page.evaluate("document.activeElement.id") == "max_tokens"
+        assert await opened.page.get_attribute("#max_tokens", "aria-invalid") == "true"
         opened.console.clear()  # browsers note an answer of 400 there
         await opened.ask(prompt="hello", max_tokens="30000", runs="off")
         await opened.page.wait_for_selector("#pane-off .text span")
         await opened.page.click("#stop")
         await opened.done()
         assert await opened.page.is_hidden("#error")
+        assert await opened.page.get_attribute("#max_tokens", "aria-invalid") is None
 
         async def freed() -> bool:
             status = await send(PORT + 300, request("GET", "/status"))
@@ -135,11 +173,95 @@ async def test_what_a_model_says_is_text_and_never_markup(url: str) -> None:
         assert "harm" not in " ".join(opened.console)
 
 
-@pytest.mark.parametrize("width", [400, 900, 1600])
+@pytest.mark.parametrize("width", [320, 400, 900, 1600])
 async def test_a_window_of_any_width_has_all_of_it_without_scrolling_aside(
     url: str, width: int
 ) -> None:
     async with window(url, width=width) as opened:
         await compared(opened)
+        await opened.page.click("#more summary")
+        await opened.page.click("#steps summary")
         wide: int = await opened.page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_all_text_has_contrast_and_every_field_a_label(
+    url: str, scheme: Literal["light", "dark"]
+) -> None:
+    async with window(url, color_scheme=scheme) as opened:
+        await compared(opened)
+        await opened.page.click("#more summary")
+        await opened.page.click("#steps summary")
+        faint: list[str] = await opened.page.evaluate(FAINT)
+        assert faint == []
+        nameless = "[...document.querySelectorAll('input, select, textarea')].filter((one) => !one.labels.length).length"
+        assert await opened.page.evaluate(nameless) == 0
+        styles = {
+            await opened.page.locator(f"#origins [data-origin={origin}]").evaluate(LINE_STYLE)
+            for origin in ("accepted", "ngram", "recovered", "bonus", "target-only")
+        }
+        assert styles == {"solid", "double", "dashed", "dotted", "none"}  # told without colours
+
+
+async def test_all_of_it_is_done_with_the_keyboard(url: str) -> None:
+    async with window(url) as opened:
+        await opened.page.fill("#max_tokens", "30000")
+        await opened.page.focus("#prompt")
+        await opened.page.keyboard.press("Control+Enter")
+        await opened.page.wait_for_selector("#pane-off .text span")
+        await opened.page.keyboard.press("Escape")
+        await opened.done()
+        assert re.fullmatch(r"Stopped after \d+ tokens\.", await opened.text("#outcome"))
+        await opened.page.fill("#max_tokens", "8")
+        await opened.page.focus("#run")
+        await opened.page.keyboard.press("Enter")
+        await opened.page.wait_for_selector(
+            "#stop:focus"
+        )  # takes the place of Run, and gives it back
+        await opened.done()
+        assert await opened.page.evaluate("document.activeElement.id") == "run"
+
+
+async def test_steps_are_also_a_table(url: str) -> None:
+    async with window(url) as opened:
+        await compared(opened)
+        await opened.page.click("#steps summary")
+        rows = await opened.page.locator("#steps tbody tr").all_inner_texts()
+        cells = [row.split("\t") for row in rows]
+        assert sum(int(row[2]) for row in cells if row[0] == "off") == TOKENS
+        assert sum(int(row[2]) for row in cells if row[0] == "on") == TOKENS
+        assert sum(int(row[3]) for row in cells) == int(
+            await opened.text("#origins [data-origin=accepted] output")
+        )
+
+
+async def test_prompt_lookup_has_a_colour_of_its_own(tmp_path: Path) -> None:
+    executable()
+    log = tmp_path / "up.log"
+    async with up(log, "--page", f"--target={TARGET}", "--draft=lookup=ngram"):
+        async with window(f"http://localhost:{PORT + 300}/") as opened:
+            await opened.ask(prompt="hello", max_tokens="400", runs="on (forced)")
+            await opened.done()
+            origins = await opened.counts("#pane-on .text span", "data-origin")
+            assert origins["ngram"] > 0
+            assert "accepted" not in origins
+
+
+async def test_without_a_target_and_without_an_orchestrator_it_says_so_in_words(
+    unused_port: int,
+) -> None:
+    executable()
+    port = unused_port
+    async with contextlib.AsyncExitStack() as stack:
+        async with servers.orchestrator_alone(["unix:/nowhere"], page_port=port, drain_seconds=0):
+            opened = await stack.enter_async_context(window(f"http://localhost:{port}/"))
+            await opened.page.wait_for_function(
+                "document.querySelector('#strip').textContent.startsWith('no target can be used')"
+            )
+            await opened.ask(prompt="hello", runs="on")
+            await opened.done()
+            assert await opened.text("#error") == "no target is reachable"
+        await opened.ask(prompt="hello", runs="on")
+        await opened.done()
+        assert await opened.text("#error") == "the orchestrator does not answer"

@@ -7,7 +7,6 @@ import pytest
 from orchestrator.page.exchange import Refused
 from orchestrator.page.security import check_host, check_post, names_of
 
-
 NAMES = frozenset({"localhost", "box"})
 
 
@@ -43,7 +42,7 @@ def test_a_name_that_was_made_to_mean_this_machine_is_refused(host: str) -> None
 
 
 def test_an_address_to_listen_at_is_no_name_to_offer() -> None:
-    with pytest.raises(Refused, match="it must be an address or localhost$"):
+    with pytest.raises(Refused, match=r"it must be an address or localhost$"):
         check_host({"host": "evil"}, frozenset({"localhost", "0.0.0.0"}))  # noqa: S104
 
 
