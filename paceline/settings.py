@@ -90,7 +90,7 @@ class ServerSettings(BaseSettings):
 
     @property
     def other_ports(self) -> dict[str, tuple[str, str]]:
-        """What listens beside calls, and where, by the field of its port; 0 is none of anybody's."""
+        """What listens beside calls, and where, by its port's field; 0 is none of anybody's."""
         return {"health_port": ("health", self.host), "metrics_port": ("metrics", self.host)}
 
     @classmethod

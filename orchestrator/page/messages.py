@@ -51,10 +51,11 @@ NGRAM = "ngram"
 def request_of(body: bytes) -> GenerateRequest:
     """What is asked for; raises InvalidArgument naming the first field that is wrong."""
     asked = _fields(body)
+    sampling: dict[str, Any] = {name: asked.get(name) for name in _SAMPLING}
     request = GenerateRequest(
         _prompt(asked),
         model=asked.get("model", ""),
-        sampling=Sampling(**{name: asked.get(name) for name in _SAMPLING}),
+        sampling=Sampling(**sampling),
         seed=_seed(asked.get("seed")),
         max_tokens=asked.get("max_tokens"),
         speculation=_speculation(asked.get("speculation", Speculation.AUTO.value)),

@@ -21,30 +21,7 @@ TOKENS = 96
 TARGET = "simulated:step_ms=15"
 DRAFT = "simulated:step_ms=2,acceptance=0.8"
 HARMFUL = "</div><img src=x onerror=\"console.log('harm')\"><script>console.log('harm')</script>"
-# Texts whose contrast is under 4.5, as WCAG 2 counts it, on the colours behind them.
-FAINT = """() => {
-    const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    const behind = (node) => (node ? [...behind(node.parentElement), getComputedStyle(node).backgroundColor] : []);
-    const mixed = (colours) => {
-        paint.clearRect(0, 0, 1, 1);
-        for (const colour of ["#fff", ...colours]) { paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1); }
-        return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
-    };
-    const light = (colour) => colour.map((one) => one / 255)
-        .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4))
-        .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
-    const faint = new Set();
-    for (const node of document.querySelectorAll("body *:not(option)")) {
-        const own = [...node.childNodes].some((one) => one.nodeType === 3 && one.data.trim());
-        if (!(own || node.value) || !node.checkVisibility() || node.closest("svg")) continue;
-        const colours = behind(node);
-        const [low, high] = [light(mixed(colours)), light(mixed([...colours, getComputedStyle(node).color]))]
-            .sort((one, other) => one - other);
-        const ratio = (high + 0.05) / (low + 0.05);
-        if (ratio < 4.5) faint.add(`${node.tagName} ${node.className} ${node.id} ${ratio.toFixed(2)}`);
-    }
-    return [...faint];
-}"""
+FAINT = (Path(__file__).parent / "contrast.js").read_text()
 LINE_STYLE = "(node) => getComputedStyle(node, '::before').borderBottomStyle"
 COLOUR = "(node) => getComputedStyle(node).borderBottomColor"
 
@@ -195,7 +172,8 @@ async def test_all_text_has_contrast_and_every_field_a_label(
         await opened.page.click("#steps summary")
         faint: list[str] = await opened.page.evaluate(FAINT)
         assert faint == []
-        nameless = "[...document.querySelectorAll('input, select, textarea')].filter((one) => !one.labels.length).length"
+        fields = "[...document.querySelectorAll('input, select, textarea')]"
+        nameless = f"{fields}.filter((one) => !one.labels.length).length"
         assert await opened.page.evaluate(nameless) == 0
         styles = {
             await opened.page.locator(f"#origins [data-origin={origin}]").evaluate(LINE_STYLE)
@@ -239,13 +217,15 @@ async def test_steps_are_also_a_table(url: str) -> None:
 async def test_prompt_lookup_has_a_colour_of_its_own(tmp_path: Path) -> None:
     executable()
     log = tmp_path / "up.log"
-    async with up(log, "--page", f"--target={TARGET}", "--draft=lookup=ngram"):
-        async with window(f"http://localhost:{PORT + 300}/") as opened:
-            await opened.ask(prompt="hello", max_tokens="400", runs="on (forced)")
-            await opened.done()
-            origins = await opened.counts("#pane-on .text span", "data-origin")
-            assert origins["ngram"] > 0
-            assert "accepted" not in origins
+    async with (
+        up(log, "--page", f"--target={TARGET}", "--draft=lookup=ngram"),
+        window(f"http://localhost:{PORT + 300}/") as opened,
+    ):
+        await opened.ask(prompt="hello", max_tokens="400", runs="on (forced)")
+        await opened.done()
+        origins = await opened.counts("#pane-on .text span", "data-origin")
+        assert origins["ngram"] > 0
+        assert "accepted" not in origins
 
 
 async def test_without_a_target_and_without_an_orchestrator_it_says_so_in_words(
