@@ -115,20 +115,20 @@ def event_line(event: GenerateEvent, began: float) -> bytes:
     """A line for an event; none for what the page does not show. began: when the request came."""
     match event:
         case Started():
-            return line("started", _started(event))
+            return _json_line("started", _started(event))
         case TimedDelta():
-            return line("delta", _delta(event, began))
+            return _json_line("delta", _delta(event, began))
         case Finished():
-            return line("finished", _finished(event))
+            return _json_line("finished", _finished(event))
     return b""
 
 
 def error_line(kind: str, message: str) -> bytes:
     """A line for what ended a stream early."""
-    return line("error", {"kind": kind, "message": message})
+    return _json_line("error", {"kind": kind, "message": message})
 
 
-def line(name: str, value: object) -> bytes:
+def _json_line(name: str, value: object) -> bytes:
     """One line: an object of one name."""
     return json.dumps({name: value}).encode() + b"\n"
 
