@@ -23,6 +23,7 @@ from paceline.best_effort import best_effort
 from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
 from paceline.protocol.generation import Speculation
 from paceline.protocol.model import ModelInfo
+from paceline.rpc.deadline import LATE_SECONDS
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ class ChoiceRunner:
         seconds: float,
     ) -> None:
         """Fill the event buffer, and end it whatever happens; within `seconds`."""
+        deadline = asyncio.get_running_loop().time() + seconds
         error: PacelineError | None = Cancelled("the client has gone")
         try:
             async with asyncio.timeout(seconds):
@@ -61,7 +63,11 @@ class ChoiceRunner:
                     await self._run_all(choices, speculation, model, event_buffer, seconds)
             error = None
         except TimeoutError:
-            error = DeadlineExceeded(f"the output was not whole after {seconds:.1f} s")
+            error = _too_late(seconds)
+        except asyncio.CancelledError:
+            if asyncio.get_running_loop().time() > deadline - LATE_SECONDS:
+                error = _too_late(seconds)  # its deadline came here before our own timer
+            raise
         except PacelineError as raised:
             error = raised
         except Exception:
@@ -149,6 +155,10 @@ class ChoiceRunner:
             )
 
         return PoolPacer(make, DraftMeasurements(self._drafts.target), self._drafts.none)
+
+
+def _too_late(seconds: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the output was not whole after {max(0.0, seconds):.1f} s")
 
 
 async def _ended(drafting: "asyncio.Task[None]") -> None:

@@ -71,10 +71,12 @@ class Serving:
         """
         request_id = adopt(request_id)
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        deadline = asyncio.get_running_loop().time() + seconds
         check_request(request)
         event_buffer = EventBuffer()
         model, choices = await self._admit(request, request_id, event_buffer, seconds)
         describe_request(request, request_id, model.name, choices)
+        seconds = deadline - asyncio.get_running_loop().time()  # what reading the prompt has left
         openings = [choice.opening for choice in choices]
         with self._known(openings, event_buffer):
             speculation = Speculation.OFF if request.max_tokens == 0 else request.speculation

@@ -11,6 +11,9 @@ LONGEST_SECONDS = 1000 * DEFAULT_SECONDS
 MARGIN_SECONDS = 0.05
 """Kept back at each hop, so that the answer still reaches the caller in time."""
 
+LATE_SECONDS = 0.1
+"""A caller gives up at its deadline; here the call is cancelled some moments before or behind."""
+
 
 class TimedContext(Protocol):
     """A servicer's context."""

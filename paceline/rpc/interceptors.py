@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from paceline.best_effort import best_effort
 from paceline.errors import Internal, InvalidArgument, PacelineError
 from paceline.rpc import request_id
+from paceline.rpc.deadline import LATE_SECONDS
 from paceline.rpc.status_codes import code_of, message_of, trailing_metadata
 from paceline.tracing.span import TraceSpan, serve
 
@@ -28,9 +29,6 @@ _OWN_FAULTS = (
     grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS,
 )  # fmt: skip
 """OpenTelemetry's conventions count these as errors of a server; the others are its callers'."""
-
-_LATE_SECONDS = 0.1
-"""A caller gives up at its deadline; here the call is cancelled some moments before or behind."""
 
 
 class RpcMetrics:
@@ -161,7 +159,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _code_of_cancelled(self, context: CallContext, *, is_session: bool) -> grpc.StatusCode:
         """What the caller of a call that was cancelled sees, as far as can be told from here."""
         left = context.time_remaining()
-        if left is not None and left < _LATE_SECONDS:
+        if left is not None and left < LATE_SECONDS:
             return grpc.StatusCode.DEADLINE_EXCEEDED
         if self.stopping:
             return grpc.StatusCode.UNAVAILABLE

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from orchestrator.serving.generation import Serving
 from paceline.client import Client
 from paceline.errors import DeadlineExceeded
 from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.rpc import deadline
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from tests import servers
 from tests.servers import codes, eventually
@@ -65,6 +68,60 @@ async def test_sessions_that_their_orchestrator_closes_end_well() -> None:
         with pytest.raises(DeadlineExceeded):
             await client.generate(request(), timeout=0.5).result()
         assert codes(registry, GENERATE)["DEADLINE_EXCEEDED"] == 1
+
+
+def outcomes(registry: CollectorRegistry) -> dict[str, float]:
+    """Streams that have ended, by outcome."""
+    return {
+        sample.labels["outcome"]: sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "paceline_streams_total"
+    }
+
+
+async def counted_as(
+    client: Client, registry: CollectorRegistry, timeout: float
+) -> dict[str, float]:
+    """How a stream is counted whose client gives it so many seconds."""
+    with pytest.raises(DeadlineExceeded):
+        await client.generate(request(), timeout=timeout).result()
+
+    async def counted() -> bool:
+        return bool(outcomes(registry))
+
+    await eventually(counted)
+    return outcomes(registry)
+
+
+@pytest.mark.parametrize("margin", [deadline.MARGIN_SECONDS, -0.05])
+async def test_a_clients_deadline_is_no_client_that_went(
+    margin: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever comes first: the server's timer, or that the client gives up."""
+    monkeypatch.setattr(deadline, "MARGIN_SECONDS", margin)
+    registry = CollectorRegistry()
+    async with (
+        servers.target(SLOW) as target,
+        servers.orchestrator([target.address], [], registry=registry) as client,
+    ):
+        assert await counted_as(client, registry, 0.5) == {"deadline_exceeded": 1.0}
+
+
+async def test_nor_where_its_prompt_took_long_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    admit = Serving._admit
+
+    async def slowly(*given: Any) -> Any:
+        await asyncio.sleep(0.4)
+        return await admit(*given)
+
+    monkeypatch.setattr(Serving, "_admit", slowly)
+    registry = CollectorRegistry()
+    async with (
+        servers.target(SLOW) as target,
+        servers.orchestrator([target.address], [], registry=registry) as client,
+    ):
+        assert await counted_as(client, registry, 0.8) == {"deadline_exceeded": 1.0}
 
 
 async def test_sessions_that_their_server_cuts_off_do_not() -> None:
