@@ -3,12 +3,14 @@
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 import grpc
 
 from paceline.client.addresses import orchestrators
 from paceline.client.connections import Connection, Connections, read_roots
+from paceline.client.fields import RequestFields, request_with
+from paceline.client.misuse import AsyncOnly
 from paceline.client.request import (
     as_boolean,
     as_number,
@@ -40,11 +42,11 @@ RETRIES = 6
 Answer = TypeVar("Answer")
 
 
-class Client:
+class Client(AsyncOnly):
     """A client of one or more orchestrators, which calls go round among.
 
         async with Client("localhost:7070") as client:
-            async for delta in client.generate("def quicksort("):
+            async for delta in client.generate("def quicksort(", max_tokens=64):
                 print(delta.text, end="")
 
     One made at module level serves every event loop and every forked process: each has
@@ -100,22 +102,27 @@ class Client:
 
     def generate(
         self,
-        request: GenerateRequest | Prompt,
+        prompt: GenerateRequest | Prompt | None = None,
         *,
         timeout: float | None = None,
         request_id: str | None = None,
+        **fields: Unpack[RequestFields],
     ) -> Generation:
-        """Ask for an output; a prompt alone is a request with defaults.
+        """Ask for an output of a prompt, or of a request.
 
         timeout: seconds for the whole output; the client's when not given.
-        request_id: what the request is called in logs; one is made when not given. Raises
-        InvalidArgument, before anything is sent, for what has a wrong type or fits no message.
+        request_id: what the request is called in logs; one is made when not given.
+        fields: those of GenerateRequest and of Sampling by name, as max_tokens=4 and
+        temperature=0; what is not named is as in the request, or has its default. Raises
+        InvalidArgument, before anything is sent, for an unknown name, and for what has a wrong
+        type or fits no message.
         """
         if request_id is not None and as_text("request_id", request_id):
             checked(request_id)
+        request = as_request(request_with(prompt, fields))
         seconds = self._timeout if timeout is None else checked_timeout(timeout)
         backoff = Backoff(self._retries, seconds)
-        return Generation(self._connections, as_request(request), request_id or None, backoff)
+        return Generation(self._connections, request, request_id or None, backoff)
 
     async def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:
         """The token ids that generate would use for `prompt`."""

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import grpc
 
+from paceline.client import misuse
 from paceline.client.connections import Connections
 from paceline.client.result import Choice, Result
 from paceline.client.retry import Backoff
-from paceline.errors import Cancelled, PacelineError, Unavailable
+from paceline.errors import Cancelled, FailedPrecondition, PacelineError, Unavailable
 from paceline.protocol.generation import Delta, Finished, GenerateEvent, GenerateRequest, Started
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
 from paceline.rpc.codec.generation import event_from_proto, request_to_proto
@@ -31,8 +33,11 @@ class _Received:
         return tuple(token.id for delta in self.deltas for token in delta.tokens)
 
 
-class Generation:
-    """Outputs under way: iterate over their deltas. What came beside them stays here.
+_CANCELLED = "the stream was cancelled, or its client closed"
+
+
+class Generation(misuse.ReadByAsyncFor):
+    """Outputs under way: iterate over their deltas, once. What came beside them stays here.
 
     When the connection breaks each choice goes on from the tokens it has: those that are
     not finished one after another, as outputs of their own.
@@ -59,7 +64,16 @@ class Generation:
         self._prompt_logprobs: list[TokenLogprobs] = []
         self._cancel: Callable[[], object] = bool
         self._cancelled = False
+        self._read = False
         self.started: Started | None = None
+
+    async def __aenter__(self) -> Self:
+        """Nothing to wait for."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel what has not come yet."""
+        self.cancel()
 
     @property
     def finished(self) -> Finished | None:
@@ -77,7 +91,11 @@ class Generation:
         self._cancel()
 
     async def __aiter__(self) -> AsyncGenerator[Delta, None]:
-        """Deltas as they come; leaving the loop early cancels the rest."""
+        """Deltas as they come; leaving the loop early cancels the rest.
+
+        They are read once: FailedPrecondition for who would read them again.
+        """
+        self._begin()
         while unfinished := [choice for choice in self._choices if choice.finished is None]:
             whole = self.started is None
             request = self._message if whole else request_to_proto(self._rest_of(unfinished[0]))
@@ -94,11 +112,13 @@ class Generation:
                 if self._cancelled:
                     raise
                 await self._backoff.pause(error)
+                self._check_wanted()
 
     async def result(self) -> Result:
-        """Wait for the whole output."""
-        async for _ in self:
-            pass
+        """Wait for the whole output; of one that was read to its end it is there already."""
+        if any(choice.finished is None for choice in self._choices):
+            async for _ in self:
+                pass
         choices = [
             Choice(tuple(choice.deltas), choice.finished)
             for choice in self._choices
@@ -107,6 +127,20 @@ class Generation:
         if self.started is None:
             raise Unavailable("the stream ended before it was finished")
         return Result(self.started, tuple(choices), self.prompt_logprobs)
+
+    def _begin(self) -> None:
+        """Take the deltas for who asks for them; nobody else has them."""
+        if self._read:
+            raise FailedPrecondition(
+                "a generation is read once, and this one was, or is being read: "
+                "ask generate again, or keep what result() gave"
+            )
+        self._check_wanted()
+        self._read = True
+
+    def _check_wanted(self) -> None:
+        if self._cancelled:
+            raise Cancelled(_CANCELLED)
 
     async def _call(
         self, request: generation_pb2.GenerateRequest
@@ -126,7 +160,7 @@ class Generation:
         except asyncio.CancelledError:
             if _is_cancelled_itself():
                 raise
-            raise Cancelled("the stream was cancelled, or its client closed") from None
+            raise Cancelled(_CANCELLED) from None
         finally:
             call.cancel()
             self._connections.done()

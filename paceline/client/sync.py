@@ -7,9 +7,11 @@ import os
 import weakref
 from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
+from paceline.client import misuse
 from paceline.client.client import RETRIES, Client
+from paceline.client.fields import RequestFields
 from paceline.client.loop_thread import LoopThread
 from paceline.client.result import Result
 from paceline.client.stream import Generation
@@ -18,11 +20,11 @@ from paceline.protocol.status import Status
 from paceline.rpc.deadline import DEFAULT_SECONDS
 
 
-class SyncClient:
+class SyncClient(misuse.SyncOnly):
     """A client of one or more orchestrators; as Client, without async.
 
     with SyncClient("localhost:7070") as client:
-        for delta in client.generate("def quicksort("):
+        for delta in client.generate("def quicksort(", max_tokens=64):
             print(delta.text, end="")
 
     Any thread may call it, one with a running event loop, as in a notebook, too.
@@ -61,13 +63,14 @@ class SyncClient:
 
     def generate(
         self,
-        request: GenerateRequest | Prompt,
+        prompt: GenerateRequest | Prompt | None = None,
         *,
         timeout: float | None = None,
         request_id: str | None = None,
+        **fields: Unpack[RequestFields],
     ) -> "SyncGeneration":
         """As Client.generate."""
-        generation = self._client.generate(request, timeout=timeout, request_id=request_id)
+        generation = self._client.generate(prompt, timeout=timeout, request_id=request_id, **fields)
         return SyncGeneration(generation, self._thread)
 
     def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:
@@ -91,13 +94,21 @@ class SyncClient:
         return self._thread.run(self._client.status())
 
 
-class SyncGeneration:
+class SyncGeneration(misuse.ReadByFor):
     """As Generation, without async."""
 
     def __init__(self, generation: Generation, thread: LoopThread) -> None:
         """Runs on the client's loop."""
         self._generation = generation
         self._thread = thread
+
+    def __enter__(self) -> Self:
+        """Nothing to wait for."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Cancel what has not come yet."""
+        self.cancel()
 
     @property
     def started(self) -> Started | None:

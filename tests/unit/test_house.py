@@ -19,8 +19,8 @@ FILES = [
 MOST_LINES = 400
 MOST_FIELDS = 15
 MEDIAN_LINES, P90_LINES = 6, 17
-MIRRORS = {"GenerateRequest"}
-"""Values that mirror a message of the wire, field for field."""
+MIRRORS = {"GenerateRequest", "RequestFields"}
+"""Values that mirror messages of the wire, field for field."""
 
 
 def _nodes(kind: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[tuple[Path, ast.AST]]:
