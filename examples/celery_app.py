@@ -9,7 +9,6 @@ from celery import Celery
 
 from paceline.client import SyncClient
 from paceline.errors import PacelineError
-from paceline.protocol.generation import GenerateRequest
 
 client = SyncClient(os.environ.get("PACELINE_ADDRESS", "localhost:7070"), timeout=120)
 app = Celery("paceline_example", broker=os.environ.get("CELERY_BROKER_URL", "redis://localhost"))
@@ -18,8 +17,8 @@ app = Celery("paceline_example", broker=os.environ.get("CELERY_BROKER_URL", "red
 @app.task
 def ask(question: str) -> str:
     """The answer, or why there is none."""
-    request = GenerateRequest([{"role": "user", "content": question}], max_tokens=64)
+    messages = [{"role": "user", "content": question}]
     try:
-        return client.generate(request).result().text
+        return client.generate(messages, max_tokens=64).result().text
     except PacelineError as error:
         return f"{type(error).__name__}: {error}"

@@ -4,18 +4,14 @@ import asyncio
 import sys
 
 from paceline.client import Client
-from paceline.protocol.generation import GenerateRequest
-from paceline.protocol.sampling import Sampling
 
 
 async def main(address: str) -> None:
-    request = GenerateRequest(
-        prompt=[{"role": "user", "content": "Write a function that reverses a string."}],
-        sampling=Sampling(temperature=0.7, top_p=0.95),
-        max_tokens=64,
-    )
+    messages = [{"role": "user", "content": "Write a function that reverses a string."}]
     async with Client(address) as client:
-        generation = client.generate(request, timeout=120)
+        generation = client.generate(
+            messages, max_tokens=64, temperature=0.7, top_p=0.95, timeout=120
+        )
         async for delta in generation:
             print(delta.text, end="", flush=True)
         print()

@@ -48,12 +48,14 @@ async def test_the_code_of_the_client_page_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = (DOCS / "client.md").read_text()
-    first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(compile(second, "client.md", "exec"), {})  # noqa: S102 - our own page
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
     async with (
         servers.target("simulated:step_ms=1") as target,
         servers.orchestrator([target.address], []) as client,
     ):
-        here = first.replace('"localhost"', repr(client.address))
-        await asyncio.to_thread(exec, compile(here, "client.md", "exec"), {})
-    assert capsys.readouterr().out
+        for block in blocks:
+            here = block.replace('"localhost"', repr(client.address))
+            code = compile(here, "client.md", "exec")
+            await asyncio.to_thread(exec, code, {"__name__": "__main__"})
+    assert capsys.readouterr().out.count("\n") >= 2
