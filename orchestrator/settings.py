@@ -25,6 +25,8 @@ from paceline.settings import (
     ServerSettings,
 )
 
+NO_DRAFT = "none"
+"""In the place of draft servers: there are none, as on `paceline up`."""
 DEFAULT_POOL = "draft"
 """Name of the draft pool of addresses that stand behind no name."""
 DRAFT_LENGTH, MAX_DRAFT_LENGTH = 4, 16
@@ -43,6 +45,8 @@ def is_pool_name(text: str) -> bool:
 
 
 def _split(value: object) -> object:
+    if value is None:  # as the settings library reads the word None
+        return []
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
@@ -58,6 +62,11 @@ def _pools(value: object) -> object:
     parts = _split(value)
     if not isinstance(parts, Iterable) or isinstance(parts, dict):
         return value
+    words = [str(part).lower() for part in parts]
+    if words == [NO_DRAFT]:
+        return {}
+    if NO_DRAFT in words:
+        raise _wrong(f"{NO_DRAFT} must be given alone")
     groups: list[tuple[str, list[str]]] = []
     for part in parts:
         name, address = _named(part)
@@ -154,9 +163,10 @@ class OrchestratorSettings(ServerSettings):
     )
     draft: Pools = Field(
         {DEFAULT_POOL: [f"localhost:{DRAFT_PORT}"]},
-        description="Draft servers, likewise. They need not be there. NAME=ADDRESS,ADDRESS names "
-        f"a pool of equal ones, addresses before any name are the pool {DEFAULT_POOL!r}; give "
-        "several, the preferred one first, again or behind commas, to have them compared.",
+        description="Draft servers, likewise; none: the target alone. They need not be there. "
+        "NAME=ADDRESS,ADDRESS names a pool of equal ones, addresses before any name are the pool "
+        f"{DEFAULT_POOL!r}; give several, the preferred one first, again or behind commas, to "
+        "have them compared.",
     )
     draft_length: int = Field(
         DRAFT_LENGTH,

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource
 
 from paceline.errors import InvalidArgument, shown
+from paceline.limits import told
 
 WIDTH = 80
 """No line of help is longer."""
@@ -231,17 +232,17 @@ def describe(
 
 
 def _problem(problem: dict[str, Any], kind: type[BaseModel], flags: Collection[str] | None) -> str:
-    message = str(problem["msg"]).removeprefix("Value error, ")
     path = [part for part in problem["loc"] if isinstance(part, str)]
     if (field := field_at(kind, path)) is None:
-        return message
+        return str(problem["msg"]).removeprefix("Value error, ")
     name = next(name for at, name in enumerate(path) if field_at(kind, path[: at + 1]))
     flag = name.upper() if is_positional(field) else "--" + name.replace("_", "-")
     if problem["type"] == "missing":
         return f"{flag} is missing"
     variable = f"{kind.model_config.get('env_prefix', '')}{name}".upper()
     by = f" (of {variable})" if _comes_from(variable, flag, flags) else ""
-    return f"{flag} is {shown(problem['input'])}{by}: {message}"
+    metadata = () if isinstance(problem["loc"][-1], int) else field.metadata
+    return f"{flag} is {shown(problem['input'])}{by}{told(problem, metadata)}"
 
 
 def _comes_from(variable: str, flag: str, flags: Collection[str] | None) -> bool:

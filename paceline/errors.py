@@ -57,6 +57,10 @@ class FailedPrecondition(PacelineError):
     """Fingerprint, vocabulary or required feature do not fit this server."""
 
 
+BAD_INPUT = (InvalidArgument, NotFound, FailedPrecondition)
+"""What starting again does not mend: of a process, exit status 2."""
+
+
 class ResourceExhausted(PacelineError):
     """Full: KV, sessions, or the buffer of a client that does not read."""
 

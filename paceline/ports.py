@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,11 +18,17 @@ _ASK_SECONDS = 0.5
 _PRIVILEGED = 1024
 
 
-def check_port(host: str, port: int, setting: str, *, purpose: str = "") -> None:
+Who = Callable[[str, int], str]
+"""Who of ours listens at a host and port, in words; empty where none does."""
+
+
+def check_port(
+    host: str, port: int, setting: str, *, purpose: str = "", who: Who = lambda *_: ""
+) -> None:
     """Raise Unavailable when nobody could listen there now, naming the setting that moves it.
 
-    purpose: what listens, beside calls. Raises InvalidArgument where the host is none of this
-    machine's. Port 0, any free one, is never taken.
+    purpose: what listens, beside calls. who: asked where the port is taken. Raises InvalidArgument
+    where the host is none of this machine's. Port 0, any free one, is never taken.
     """
     try:
         found = socket.getaddrinfo(without_brackets(host), port, type=socket.SOCK_STREAM)
@@ -31,24 +38,29 @@ def check_port(host: str, port: int, setting: str, *, purpose: str = "") -> None
         raise InvalidArgument.of("--host", host, limit) from None
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as sock:
-            _bind(sock, address, host, port, setting, purpose)
+            if (failed := _bound(sock, address)) is not None:
+                ours = who(host, port) if failed.errno == errno.EADDRINUSE else ""
+                raise _refusal(failed, host, port, setting, purpose, ours)
 
 
-def _bind(
-    sock: socket.socket, address: object, host: str, port: int, setting: str, purpose: str
-) -> None:
+def _bound(sock: socket.socket, address: object) -> OSError | None:
+    """Why it cannot be bound there; None where it could."""
     if os.name == "posix":  # what a server that has ended left behind does not count
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(address)  # type: ignore[arg-type]  # of whichever family it is
     except OSError as error:
-        raise _refusal(error, host, port, setting, purpose) from None
+        return error
+    return None
 
 
-def _refusal(error: OSError, host: str, port: int, setting: str, purpose: str) -> PacelineError:
+def _refusal(
+    error: OSError, host: str, port: int, setting: str, purpose: str, ours: str
+) -> PacelineError:
     what = f"cannot listen on {join(host, port)}{f' for {purpose}' if purpose else ''}"
     if error.errno == errno.EADDRINUSE:
-        return Unavailable(f"{what}: {_listener(port)} does; end it, or choose another {setting}")
+        there = f"{ours} ({_process(port)})" if ours else _process(port)
+        return Unavailable(f"{what}: {there} does; end it, or choose another {setting}")
     if error.errno == errno.EACCES and port < _PRIVILEGED:
         why = f"ports below {_PRIVILEGED} take rights that this user has not"
         return Unavailable(f"{what}: {why}; choose another {setting}")
@@ -57,14 +69,14 @@ def _refusal(error: OSError, host: str, port: int, setting: str, purpose: str) -
     return Unavailable(f"{what}: {error.strerror}; choose another {setting}")
 
 
-def _listener(port: int) -> str:
-    """Who listens there, as far as this user may know."""
+def _process(port: int) -> str:
+    """The process that listens there, as far as this user may know."""
     with contextlib.suppress(psutil.Error, OSError):
         for found in psutil.net_connections("tcp"):
             listens = found.status == psutil.CONN_LISTEN and found.laddr[1:] == (port,)
             if listens and found.pid:
                 return f"process {found.pid} ({_command(found.pid)})"
-    return "another program"
+    return "another process"
 
 
 def _command(pid: int) -> str:

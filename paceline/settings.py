@@ -124,8 +124,8 @@ class ServerSettings(BaseSettings):
 
 Settings = TypeVar("Settings", bound=ServerSettings)
 STATUS = """exit status:
-  0 stopped, as SIGTERM or SIGINT asked; 1 it failed; 2 a flag, a variable or a
-  setting cannot be right"""
+  0 stopped, as SIGTERM or SIGINT asked; 1 it failed; 2 a flag, a variable, a
+  model or a file cannot be right; 130 SIGINT came while its code was loaded"""
 
 
 def parse(kind: type[Settings], arguments: list[str] | None = None) -> Settings:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from draft_server.drafters.registry import DRAFTERS, MODEL, DrafterName
-from orchestrator.settings import DEFAULT_POOL, is_pool_name
+from orchestrator.settings import DEFAULT_POOL, NO_DRAFT, is_pool_name
 from paceline.engine.simulated import PREFIX, is_simulated
 from paceline.errors import InvalidArgument
 from paceline_tools.evaluation.candidates import WEIGHTS, Weights, parse_candidate
 
-NO_DRAFT = "none"
 _NAMED = re.compile(r"(\w[\w.-]*)=(.*)")
 
 

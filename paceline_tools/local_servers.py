@@ -13,7 +13,7 @@ from rich.console import Console
 
 from paceline.addresses import join
 from paceline.client import Client
-from paceline.errors import Unavailable
+from paceline.errors import InvalidArgument, Unavailable
 from paceline_tools.server_log import ServerLog, parsed
 
 READY_SECONDS = 600.0
@@ -22,6 +22,8 @@ STOP_SECONDS = 10.0
 """A process that has not ended this long after SIGTERM is killed."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 LINE_BYTES = 1024 * 1024
+BAD_INPUT_STATUS = 2
+"""Exit status of a server whose settings, model or files cannot be right."""
 SPIN_COUNT = "10000"
 """How long OpenMP's workers spin, about 0.1 ms: long enough to bridge two operators, short enough
 to leave the cores to the model whose turn is next."""
@@ -96,14 +98,20 @@ class Servers:
     ended: dict[str, str] = field(default_factory=dict)
 
     async def died(self) -> None:
-        """Wait until too few are left; raises Unavailable saying which ended and why."""
+        """Wait until too few are left; raises saying which ended and why.
+
+        InvalidArgument where its exit status says that what it was given cannot be right, else
+        Unavailable.
+        """
         while self._enough():
             running = [one for name, one in self.followers.items() if name not in self.ended]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for name, follower in self.followers.items():
                 if follower.done() and name not in self.ended:
                     self.ended[name] = follower.result()
-        raise Unavailable(list(self.ended.values())[-1])
+        name, how = list(self.ended.items())[-1]
+        codes = {one.name: one.process.returncode for one in self.processes}
+        raise (InvalidArgument if codes[name] == BAD_INPUT_STATUS else Unavailable)(how)
 
     def _enough(self) -> bool:
         return self.serves(self.followers.keys() - self.ended.keys())

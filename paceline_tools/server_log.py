@@ -25,6 +25,8 @@ _SAID_AGAIN = {"listening", "stopped"}
 """Events that the command tells in words of its own, for people."""
 _AT_START = {"not ready"}
 """Events that are no news before the servers are ready."""
+_OF_STREAMS = frozenset({"stream paced", "stream finished"})
+"""Events of each stream: noise on a terminal unless a log level is asked for."""
 _SAID_ONCE = "unknown variable"
 """An event that it tells for all."""
 
@@ -32,9 +34,13 @@ _SAID_ONCE = "unknown variable"
 class ServerLog:
     """Where lines of servers go, and what the command says itself. form: none shows neither."""
 
-    def __init__(self, console: Console, form: Form) -> None:
-        """Lines go to standard error, or where `console` writes."""
+    def __init__(self, console: Console, form: Form, *, quiet: bool = False) -> None:
+        """Lines go to standard error, or where `console` writes.
+
+        quiet: for people without those of each stream.
+        """
         self.form = form
+        self._hidden = _OF_STREAMS if quiet else frozenset[str]()
         self.console = console
         self.addresses: dict[str, str] = {}
         self.serving = False
@@ -75,7 +81,7 @@ class ServerLog:
             self._advance(server, event)
             return
         self.finish(server)
-        if name not in (_SAID_AGAIN if self.serving else _SAID_AGAIN | _AT_START):
+        if name not in self._hidden | (_SAID_AGAIN if self.serving else _SAID_AGAIN | _AT_START):
             self.console.print(self._row(server, event))
 
     def _row(self, server: str, event: Mapping[str, Any]) -> Table:

@@ -1,29 +1,62 @@
 """What can be known to be wrong before servers are started: in milliseconds, and without torch."""
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from paceline.catalog import home, is_model
 from paceline.engine.simulated import SimulatedModel, is_simulated
-from paceline.errors import FailedPrecondition
+from paceline.errors import (
+    BAD_INPUT,
+    FailedPrecondition,
+    InvalidArgument,
+    PacelineError,
+    Unavailable,
+)
 from paceline.model_files.check import check_model
 from paceline.model_files.converted import converted_folder
 from paceline.model_files.gguf_header import bf16_bytes
 from paceline.model_files.room import check_room
 from paceline.ports import check_port
+from paceline_tools.listener import listener
 
 _HUB_FOLDERS = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
 
 
-def check_models(models: Iterable[str]) -> None:
-    """Raise what is wrong with the first of these that cannot be served; see check_model."""
-    for model in dict.fromkeys(models):
-        if is_simulated(model):
-            SimulatedModel.parse(model)
-        else:
-            _check_files(model)
+class Mistakes:
+    """What is wrong, all of it, before it is raised."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._found: list[PacelineError] = []
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note what is raised, and go on behind the block."""
+        try:
+            yield
+        except PacelineError as error:
+            self._found.append(error)
+
+    def tell(self) -> None:
+        """Raise what was noted: a line for each mistake, as bad input if any of them is."""
+        if not self._found:
+            return
+        bad = [one for one in self._found if isinstance(one, BAD_INPUT)]
+        if len(self._found) == 1:
+            raise self._found[0]
+        lines = "\n".join(dict.fromkeys(map(str, self._found)))
+        raise (InvalidArgument if bad else Unavailable)(lines) from None
+
+
+def check_serving(model: str) -> None:
+    """Raise what is wrong with a model that cannot be served; see check_model."""
+    if is_simulated(model):
+        SimulatedModel.parse(model)
+    else:
+        _check_files(model)
 
 
 def _check_files(model: str) -> None:
@@ -74,7 +107,7 @@ def _existing(folder: Path) -> Path:
 def check_ports(host: str, ports: Mapping[int, str], setting: str) -> None:
     """Raise what hinders listening on any of these. ports: what each is for."""
     for port, purpose in ports.items():
-        check_port(host, port, setting, purpose=purpose)
+        check_port(host, port, setting, purpose=purpose, who=listener)
 
 
 def check_home() -> None:

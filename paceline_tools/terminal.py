@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from grpc import RpcError
 from rich.console import Console
 from rich.text import Text
 
-from paceline.errors import InvalidArgument
+from paceline.errors import BAD_INPUT, InvalidArgument, PacelineError
 
 _KEPT = "\n\t"
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in _KEPT}
@@ -19,6 +20,16 @@ _CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(128, 160), 65533)
 
 class BadInput(InvalidArgument):
     """What was typed or piped in cannot be right."""
+
+
+def is_bad_input(error: PacelineError | None) -> bool:
+    """Whether it was found here: what a server found wrong comes from an answer of gRPC's."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RpcError):
+            return False
+        found = found.__cause__
+    return isinstance(error, BAD_INPUT)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue, RootModel, ValidationError
 
 from paceline.errors import FailedPrecondition, shown
+from paceline.limits import told
 
 _LFS = b"version https://git-lfs"
 _AGAIN = "fetch the file again"
@@ -111,5 +112,4 @@ def _reason(error: ValidationError) -> str:
         return "it must hold an object"
     if problem["type"] == "missing":
         return f"{'.'.join(names)} is missing"
-    wanted = said.removeprefix("Input should be ")
-    return f"{'.'.join(names)} is {shown(problem['input'])}; it must be {wanted}"
+    return f"{'.'.join(names)} is {shown(problem['input'])}{told(problem)}"

@@ -21,7 +21,7 @@ from paceline import log, raw_output, temporary_folders
 from paceline.addresses import ANY_IPV4, join, without_brackets
 from paceline.best_effort import best_effort
 from paceline.environment import unknown_variables, variables
-from paceline.errors import Internal, PacelineError, Unavailable, in_a_line
+from paceline.errors import BAD_INPUT, Internal, PacelineError, Unavailable, in_a_line
 from paceline.ports import check_port, check_socket
 from paceline.rpc.event_loop import EventLoop
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
@@ -153,7 +153,9 @@ async def serving(
 def run_process(
     settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool
 ) -> None:
-    """Run a process to its end; what stops it is logged, with exit status 1.
+    """Run a process to its end; what stops it is logged, with exit status 1 or 2.
+
+    2 where it never served, as what it was given cannot be right.
 
     Where a signal came while `load` still ran on some thread, it is not waited for.
     """
@@ -176,7 +178,7 @@ def run_process(
             runner.run(run(settings, names, load_for_good, public=public))
     except PacelineError as error:
         _log.error("stopped", reason=str(error))
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(error, BAD_INPUT) and not loaded else 1) from None
     except Exception as error:
         if not loaded and isinstance(error, OSError) and error.strerror:  # of a file or the network
             _log.error("stopped", reason=in_a_line(error, kind=False))
@@ -244,7 +246,8 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
             drain_seconds=settings.drain_seconds,
             check=check,
         ) as server:
-            _log.info("listening", address=settings.address, port=server.port)
+            port = None if settings.socket else server.port
+            _log.info("listening", address=settings.address, port=port)
             await _watch(service, stop)
             _log.info("draining", seconds=settings.drain_seconds)
             server.hurry = _stop_on_signals()

@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 
-from grpc import RpcError
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from paceline import __version__
 from paceline.command_line import command_line, describe
-from paceline.errors import InvalidArgument, PacelineError
+from paceline.errors import PacelineError
 from paceline_tools.cli.bench import Bench
 from paceline_tools.cli.chat import Talk
 from paceline_tools.cli.demo import Demo
@@ -30,7 +29,7 @@ from paceline_tools.cli.pull import Pull
 from paceline_tools.cli.simulate import Simulate
 from paceline_tools.cli.top import ShowStatus, Top
 from paceline_tools.cli.up import Up
-from paceline_tools.terminal import console, flush, plain, prepare_streams
+from paceline_tools.terminal import console, flush, is_bad_input, plain, prepare_streams
 
 
 class Paceline(BaseSettings):
@@ -74,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValidationError, SettingsError) as error:
         _fail(describe(error, Paceline), 2)
     except PacelineError as error:
-        _fail(str(error), 2 if _is_bad_input(error) else 1)
+        _fail(str(error), 2 if is_bad_input(error) else 1)
     except BrokenPipeError:  # who read has seen enough
         raise SystemExit(1) from None
     except OSError as error:
@@ -92,11 +91,6 @@ def _run(arguments: list[str]) -> None:
     CliApp.run(Paceline, cli_args=arguments or ["--help"], cli_settings_source=source)
 
 
-def _is_bad_input(error: PacelineError) -> bool:
-    """Whether it was found here: what a server found wrong comes from an answer of gRPC's."""
-    return isinstance(error, InvalidArgument) and not isinstance(error.__cause__, RpcError)
-
-
 def _reason(error: OSError) -> str:
     """What cannot be read or written, and why."""
     why = error.strerror or str(error)
@@ -105,6 +99,8 @@ def _reason(error: OSError) -> str:
 
 def _fail(message: str, status: int) -> None:
     with contextlib.suppress(OSError):  # there is nobody left to tell
-        line = Text.assemble(("paceline:", "red"), " ", plain(message))
-        console(stderr=True).print(line, soft_wrap=True)
+        for one in message.splitlines():
+            # Of a server that ended, its last words are indented: they belong to what is above.
+            prefix = ("  ", "") if one.startswith(" ") else ("paceline: ", "red")
+            console(stderr=True).print(Text.assemble(prefix, plain(one.strip())), soft_wrap=True)
     raise SystemExit(status)

@@ -4,23 +4,18 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from paceline.client import Client
 from paceline.client.addresses import orchestrators
 from paceline.errors import FailedPrecondition, PacelineError, Unavailable, Unimplemented
-from paceline.rpc.channels import open_channel
 from paceline.settings import ORCHESTRATOR_PORT
+from paceline_tools.listener import http_at, orchestrator_near, role_at
 
-ASK_SECONDS = 5.0
-_SERVICES = {
-    "paceline.v1.GenerationService": "is the health port of an orchestrator",
-    "paceline.v1.TargetService": "is a target server",
-    "paceline.v1.DraftService": "is a draft server",
+_ROLES = {
+    "orchestrator": "is the health port of an orchestrator",
+    "target server": "is a target server",
+    "draft server": "is a draft server",
 }
-_HTTP = "http1.x server"
-"""gRPC says so of a server that speaks no HTTP/2."""
+_ASKED = f"; the orchestrator is asked, usually at port {ORCHESTRATOR_PORT}"
 
 
 @contextlib.asynccontextmanager
@@ -40,25 +35,16 @@ async def asking(address: str, **how: Any) -> AsyncIterator[Client]:
 
 async def answers_instead(address: str, error: PacelineError) -> str | None:
     """What answers at an address that is no orchestrator's; None where that is not why it fails."""
-    if isinstance(error, Unimplemented):
-        what = await _server_at(address)
-    elif _HTTP in str(error):
-        what = "speaks HTTP/1 and no gRPC, as metrics ports do"
-    else:
-        return None
-    return f"{address} {what}; the orchestrator is asked, usually at port {ORCHESTRATOR_PORT}"
-
-
-async def _server_at(address: str) -> str:
-    """What a server of ours is there, by the services whose health it tells."""
     where = orchestrators(address)
     if where.tls or len(where.targets) > 1:
-        return "is another gRPC server"
-    async with open_channel(where.targets[0]) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        for service, what in _SERVICES.items():
-            request = health_pb2.HealthCheckRequest(service=service)
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await stub.Check(request, timeout=ASK_SECONDS)
-                return what
-    return "is another gRPC server"
+        other = isinstance(error, Unimplemented)
+        return f"{address} is another gRPC server{_ASKED}" if other else None
+    [target] = where.targets
+    if isinstance(error, Unimplemented):
+        what = _ROLES.get(await role_at(target), "is another gRPC server")
+    elif http := await http_at(target):
+        what = f"speaks {http}, and no gRPC"
+    else:
+        return None
+    near = await orchestrator_near(target)
+    return f"{address} {what}{f'; the orchestrator is at {near}' if near else _ASKED}"

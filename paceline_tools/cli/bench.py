@@ -17,7 +17,6 @@ from draft_server.drafters.registry import DEFAULT, DRAFTERS, DrafterName
 from orchestrator.settings import DRAFT_LENGTH
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
-from paceline.ports import check_port
 from paceline.protocol.generation import Speculation
 from paceline_tools.bench.delayed_wire import delayed
 from paceline_tools.bench.report import TARGET_ONLY, Report, Speed
@@ -36,6 +35,7 @@ from paceline_tools.server_commands import (
     orchestrator_command,
     target_command,
 )
+from paceline_tools.start_checks import check_ports
 from paceline_tools.terminal import check_outputs, console
 
 SPEEDS = (
@@ -116,7 +116,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
             models["--draft"] = self.draft
         check_models(models)
         for server in self._servers:
-            check_port("127.0.0.1", server.port, "--port")
+            check_ports("127.0.0.1", {server.port: ""}, "--port")
 
     def _sweep(self, output: Console) -> None:
         loads = asyncio.run(self._load(console(stderr=True)))

@@ -17,7 +17,6 @@ from rich.text import Text
 from paceline import __version__
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.log import configure
-from paceline.ports import check_port
 from paceline_tools.cli.as_typed import as_typed
 from paceline_tools.cli.checks import check_matplotlib, check_models
 from paceline_tools.cli.flags import Finite
@@ -33,6 +32,7 @@ from paceline_tools.evaluation.setting import Setting
 from paceline_tools.evaluation.tables import all_tables
 from paceline_tools.grid import Grid
 from paceline_tools.progress import progress
+from paceline_tools.start_checks import check_ports
 from paceline_tools.terminal import check_outputs, console, plain
 
 DO_NOT_USE_STATUS, NOT_TRIED_STATUS = 3, 4
@@ -119,7 +119,7 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         )
         candidates = {f"--candidate {one.name}": one.model for one in task.candidates if one.model}
         check_models({"--target": task.target, **candidates})
-        check_port("127.0.0.1", task.port, "--port")
+        check_ports("127.0.0.1", {task.port: ""}, "--port")
         return task
 
     def _gathered(self, task: Task, console: Console) -> list[Gathered]:

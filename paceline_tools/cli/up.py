@@ -10,14 +10,14 @@ from typing import Any
 
 from paceline import log
 from paceline.addresses import ANY_IPV4, join
-from paceline.errors import InvalidArgument, PacelineError
+from paceline.errors import PacelineError
 from paceline.settings import PAGE_PORTS
 from paceline_tools.cli.up_gateway import gateway_running
 from paceline_tools.cli.up_options import UpOptions
 from paceline_tools.cli.up_servers import tell_of_drafts, up_running
 from paceline_tools.local_servers import Servers
 from paceline_tools.server_log import ServerLog
-from paceline_tools.terminal import console
+from paceline_tools.terminal import console, is_bad_input
 
 
 class Up(UpOptions):
@@ -25,14 +25,16 @@ class Up(UpOptions):
 
     def cli_cmd(self) -> None:
         """Run the command."""
+        quiet = "log_level" not in self.model_fields_set
         form = log.form(self.log_format)
         try:
-            asyncio.run(self._run(ServerLog(console(stderr=True), form)))
+            asyncio.run(self._run(ServerLog(console(stderr=True), form, quiet=quiet)))
         except PacelineError as error:
-            if form == "console":
+            if self.log_format != "json":
                 raise
-            sys.stderr.write(log.line("stopped", "error", reason=str(error), server="up"))
-            raise SystemExit(2 if isinstance(error, InvalidArgument) else 1) from None
+            for reason in str(error).splitlines():
+                sys.stderr.write(log.line("stopped", "error", reason=reason, server="up"))
+            raise SystemExit(2 if is_bad_input(error) else 1) from None
 
     async def _run(self, output: ServerLog) -> None:
         """Until a signal. One that comes before it serves is its exit status."""

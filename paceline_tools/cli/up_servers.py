@@ -32,7 +32,13 @@ from paceline_tools.local_plan import (
 from paceline_tools.local_servers import Servers, answers, running
 from paceline_tools.server_commands import draft_command, orchestrator_of, target_command
 from paceline_tools.server_log import ServerLog
-from paceline_tools.start_checks import check_home, check_models, check_ports, check_writable
+from paceline_tools.start_checks import (
+    Mistakes,
+    check_home,
+    check_ports,
+    check_serving,
+    check_writable,
+)
 from paceline_tools.terminal import console
 from target_server.settings import TargetSettings
 
@@ -81,12 +87,17 @@ class LocalPlan:
 
 
 def check(up: UpOptions) -> LocalPlan:
-    """What is to be started; raises what is wrong with it, before anything is."""
-    plan = LocalPlan.of(up)
-    check_home()
+    """What is to be started; raises all that is wrong with it, before anything is."""
+    plan, mistakes = LocalPlan.of(up), Mistakes()
+    with mistakes.noted():
+        check_home()
     drafts = [one.model for one in plan.drafts.values() if DRAFTERS[one.drafter].needs_model]
-    check_models([*(one.model for one in plan.targets.values()), *drafts])
-    check_addresses(up, plan)
+    for model in dict.fromkeys([*(one.model for one in plan.targets.values()), *drafts]):
+        with mistakes.noted():
+            check_serving(model)
+    with mistakes.noted():
+        check_addresses(up, plan)
+    mistakes.tell()
     return plan
 
 

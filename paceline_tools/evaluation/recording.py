@@ -13,7 +13,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from draft_server.drafters.registry import DrafterName
-from paceline.errors import InvalidArgument
+from paceline.errors import InvalidArgument, shown
+from paceline.limits import told
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline_tools.evaluation.candidates import DraftCandidate, Weights
 from paceline_tools.evaluation.setting import USUAL_DTYPE
@@ -200,9 +201,10 @@ def load_recordings(path: Path) -> tuple[Recording, ...]:
     except OSError as error:
         raise InvalidArgument(f"{path} has no recordings: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
+        first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidArgument(f"{path} has no recordings: {where}: {first['msg']}") from error
+        what = f"{where} is {shown(first['input'])}{told(first)}" if where else str(first["msg"])
+        raise InvalidArgument(f"{path} has no recordings: {what}") from error
 
 
 def _sign(token: DraftToken | None, true_id: int) -> str:

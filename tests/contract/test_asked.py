@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from paceline.client import Client
 from paceline.errors import FailedPrecondition
@@ -12,6 +13,7 @@ from paceline_tools.cli.app import main
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.doctor import examine
 from paceline_tools.cli.findings import Level
+from paceline_tools.listener import near
 from tests import servers
 
 ASKED = "; the orchestrator is asked, usually at port 7070"
@@ -78,4 +80,26 @@ async def test_a_metrics_port_speaks_no_grpc(http: str) -> None:
     with pytest.raises(FailedPrecondition) as told:
         async with asking(http) as client:
             await client.status()
-    assert str(told.value) == f"{http} speaks HTTP/1 and no gRPC, as metrics ports do{ASKED}"
+    assert str(told.value) == f"{http} speaks HTTP, and no gRPC{ASKED}"
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+async def test_a_metrics_port_is_named_as_that(name: str) -> None:
+    registry = CollectorRegistry()
+    Counter("paceline_streams", "Streams.", registry=registry)
+    server, _ = start_http_server(0, "127.0.0.1", registry)
+    address = f"{name}:{server.server_port}"
+    try:
+        with pytest.raises(FailedPrecondition) as told:
+            async with asking(address) as client:
+                await client.status()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert str(told.value) == f"{address} speaks HTTP (metrics of Paceline), and no gRPC{ASKED}"
+
+
+def test_where_the_orchestrator_may_be_is_behind_the_ports_that_lie_above_it() -> None:
+    assert list(near("here:7270")) == ["here:7070", "here:7170", "here:7070"]
+    assert list(near("[::1]:80")) == ["[::1]:7070"]
+    assert list(near("unix:/x")) == []

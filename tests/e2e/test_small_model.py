@@ -104,7 +104,7 @@ async def test_three_processes_answer_with_the_targets_own_tokens(
         assert (await generate("2+2=", "--raw", "--max-tokens=1"))["finish_reason"] == "length"
         status, _, err = await paceline("generate", "x", f"--address=localhost:{PORT}", "--top-p=0")
         assert status == 2
-        assert "--top-p is '0': Input should be greater than 0" in err
+        assert "--top-p is '0'; it must be more than 0 and at most 1" in err
         status, out, _ = await paceline(
             "generate", f"--address=localhost:{PORT}", "--max-tokens=4", stdin="Say hi."
         )

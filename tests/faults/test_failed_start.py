@@ -85,6 +85,6 @@ def test_a_model_that_cannot_be_served_is_one_line(
         process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         lines = map(json.loads, (process.stdout + process.stderr).splitlines())
         [said] = [line for line in lines if line["event"] != "loading"]
-        assert (process.returncode, said["event"]) == (1, "stopped")
+        assert (process.returncode, said["event"]) == (2, "stopped")
         assert said["reason"].startswith(reason)
         assert "exception" not in said

@@ -94,8 +94,7 @@ def test_bad_settings_are_json_too() -> None:
         [lines_of("unknown flag --prt; did you mean --port?")],
     )
     bad = "PACELINE_ORCHESTRATOR_LOOKAHEAD"
-    limit = "Input should be a valid integer, unable to parse string as an integer"
-    said = f"--lookahead is 'x' (of {bad}): {limit}"
+    said = f"--lookahead is 'x' (of {bad}); it must be a whole number from 0 to 256"
     assert run(**{bad: "x"}) == (2, [lines_of(said)])
 
 
@@ -120,7 +119,7 @@ def test_for_people_they_are_not() -> None:
     command = [sys.executable, "-m", "orchestrator", "--log-format=console", "--port=x"]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert process.returncode == 2
-    said = "--port is 'x': Input should be a valid integer, unable to parse string as an integer\n"
+    said = "--port is 'x'; it must be a whole number from 0 to 65535\n"
     assert (process.stdout, process.stderr) == ("", said)
 
 

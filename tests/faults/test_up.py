@@ -131,15 +131,15 @@ def says_of_itself(event: dict[str, Any]) -> bool:
 @pytest.mark.parametrize(
     ("flags", "status", "said"),
     [
-        (["--target=qwen2.5-coder-1.5"], 1, "no model is called 'qwen2.5-coder-1.5'; did you mean"),
-        (["--target=./nope"], 1, "'./nope' does not exist"),
+        (["--target=qwen2.5-coder-1.5"], 2, "no model is called 'qwen2.5-coder-1.5'; did you mean"),
+        (["--target=./nope"], 2, "'./nope' does not exist"),
         (["--target=simulated:stp_ms=2"], 2, "simulated:stp_ms is '2'; it must be one of step_ms"),
         (["--target=simulated", "--draft=a=simulated:seed=x"], 2, "simulated:seed is 'x'"),
         (["--target=simulated", "--draft=m", "--draft=n"], 2, "two drafts are called 'draft'"),
-        (["--device=gpu"], 2, "--device is 'gpu': it must be cpu, cuda, mps or xpu, or one"),
-        (["--kv-tokens=100"], 2, "--kv-tokens is '100': Input should be greater than or equal to"),
-        (["--port=70000"], 2, "--port is '70000': Input should be less than or equal to 65000"),
-        (["--host=here:1"], 2, "--host is 'here:1': must be a name or an address to listen on"),
+        (["--device=gpu"], 2, "--device is 'gpu'; it must be cpu, cuda, mps or xpu, or one"),
+        (["--kv-tokens=100"], 2, "--kv-tokens is '100'; it must be from 4608 to 1099511627776"),
+        (["--port=70000"], 2, "--port is '70000'; it must be from 1 to 65000"),
+        (["--host=here:1"], 2, "--host is 'here:1'; it must be a name or an address to listen on"),
         (
             ["--draft-length=20", "--max-draft-length=16"],
             2,
@@ -170,12 +170,13 @@ async def test_a_port_that_is_taken_is_named_and_the_first_one_serves_on(port: i
     async with up(*flags) as first:
         await first.says(lambda event: event["event"].startswith("ready at"))
         taken = first.child("orchestrator").pid
-        async with up(*flags) as second:
+        async with up(*flags, "--log-format=json") as second:
             assert await second.process.wait() == 1
         [event] = second.events()
         assert (event["event"], event["server"], event["level"]) == ("stopped", "up", "error")
         assert event["reason"] == (
-            f"cannot listen on 127.0.0.1:{port}: process {taken} (python orchestrator) does; "
+            f"cannot listen on 127.0.0.1:{port}: an orchestrator of Paceline, which serves "
+            f"simulated (process {taken} (python orchestrator)) does; "
             "end it, or choose another --port, which moves all ports"
         ).replace("(python ", f"({psutil.Process(taken).name()} ")
         async with Client(f"127.0.0.1:{port}") as client:
@@ -196,9 +197,23 @@ async def test_so_is_each_port_behind_it(port: int, above: int, what: str) -> No
     with socket.create_server(("127.0.0.1", port + above)):
         async with up(*flags, f"--port={port}") as started:
             assert await started.process.wait() == 1
-    [event] = started.events()
-    assert event["reason"].startswith(f"cannot listen on 127.0.0.1:{port + above} for {what}: ")
-    assert event["reason"].endswith("end it, or choose another --port, which moves all ports")
+    [line] = started.lines  # plain, as JSON was not asked for
+    assert line.startswith(f"paceline: cannot listen on 127.0.0.1:{port + above} for {what}: ")
+    assert line.endswith("end it, or choose another --port, which moves all ports")
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    flags = ["--target=./nope", "--draft=simulated:x=1", "--host=nowhere.invalid"]
+    process = subprocess.run(
+        [*COMMAND, *flags], capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
+    )
+    lines = process.stderr.splitlines()
+    assert process.returncode == 2
+    assert [line.split()[:2] for line in lines] == [
+        ["paceline:", "'./nope'"],
+        ["paceline:", "simulated:x"],
+        ["paceline:", "--host"],
+    ]
 
 
 async def test_its_page_is_where_it_says_and_nowhere_unless_it_is_asked_for(port: int) -> None:

@@ -114,12 +114,12 @@ WRONG = {
     "top --interval": "--interval needs a value",
     "generate --raw=3": "--raw takes no value, and has '3'",
     "generate ''": "PROMPT is ''; it must be a text that is not empty",
-    "generate --top-p 0 hi": "--top-p is '0': Input should be greater than 0",
-    "generate --top-p nan hi": "--top-p is 'nan': Input should be a finite number",
-    "top --interval 0": "--interval is '0': Input should be greater than or equal to 0.1",
-    "status --address here:there": "--address is 'here:there': must be host or host:port",
+    "generate --top-p 0 hi": "--top-p is '0'; it must be more than 0 and at most 1",
+    "generate --top-p nan hi": "--top-p is 'nan'; it must be a number more than 0 and at most 1",
+    "top --interval 0": "--interval is '0'; it must be from 0.1 to 60",
+    "status --address here:there": "--address is 'here:there'; it must be host or host:port",
     "bench --prompts /nowhere": "--prompts is '/nowhere'; it must be a file that can be read",
-    "bench --delays -1": "--delays is -1: Input should be greater than or equal to 0",
+    "bench --delays -1": "--delays is -1; it must be at least 0",
 }
 
 

@@ -19,7 +19,13 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     settings = parse(OrchestratorSettings, ["--draft-length=3"])
     assert settings.draft == {"draft": ["a:1", "b:2"]}
     assert settings.draft_length == 3
-    assert parse(OrchestratorSettings, ["--draft="]).draft == {}
+
+
+@pytest.mark.parametrize("nothing", ["", ",", "none", "None"])
+def test_an_orchestrator_may_have_no_draft(nothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse(OrchestratorSettings, [f"--draft={nothing}"]).draft == {}
+    monkeypatch.setenv("PACELINE_ORCHESTRATOR_DRAFT", nothing)
+    assert parse(OrchestratorSettings, []).draft == {}
 
 
 @pytest.mark.parametrize(
@@ -48,8 +54,8 @@ def test_draft_pools_have_names_and_an_order(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--draft-length=99"], "--draft-length is '99': Input should be less than or equal to 32"),
-        (["--target="], "--target is []: List should have at least 1 item"),
+        (["--draft-length=99"], "--draft-length is '99'; it must be from 0 to 32"),
+        (["--target="], "--target is []; it must be at least one"),
         (
             ["--draft==a:1"],
             "--draft is '=a:1': the name '' must be a small letter, then at most 62",
@@ -59,11 +65,12 @@ def test_draft_pools_have_names_and_an_order(
         (["--draft=x=a:1", "--draft=x=b:1"], "the name 'x' must stand for one pool"),
         (["--draft=a:1,draft=b:1"], "the name 'draft' must stand for one pool"),
         (["--draft=x=a:1,y=a:1"], "the address 'a:1' must be in one pool, not x and y"),
+        (["--draft=none,a:1"], "--draft is 'none,a:1': none must be given alone"),
         (["--draft=x="], "the address '' must be host:port, [IPv6]:port or unix:/path"),
         (["--target=http://host:7071"], "--target is 'http://host:7071': the address"),
         (["--target=a:1,host:99999"], "the address 'host:99999' must be host:port, [IPv6]:port"),
         (["--draft=here"], "the address 'here' must be host:port, [IPv6]:port or unix:/path"),
-        (["--port=x"], "--port is 'x': Input should be a valid integer"),
+        (["--port=x"], "--port is 'x'; it must be a whole number from 0 to 65535"),
     ],
 )
 def test_a_bad_setting_is_named_with_its_limit(
@@ -113,22 +120,22 @@ def test_a_missing_setting_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         (
             OrchestratorSettings,
             ["--drain-seconds=inf"],
-            "--drain-seconds is 'inf': Input should be less than or equal to 86400",
+            "--drain-seconds is 'inf'; it must be from 0 to 86400",
         ),
         (
             OrchestratorSettings,
             ["--draft-wait-seconds=nan"],
-            "--draft-wait-seconds is 'nan': Input should be less than or equal to 3600",
+            "--draft-wait-seconds is 'nan'; it must be from 0 to 3600",
         ),
         (
             OrchestratorSettings,
             ["--log-format=xml"],
-            "--log-format is 'xml': Input should be 'auto', 'json' or 'console'",
+            "--log-format is 'xml'; it must be one of auto, json, console",
         ),
         (
             TargetSettings,
             ["--model=x", "--threads=99999"],
-            "--threads is '99999': Input should be less than or equal to 4096",
+            "--threads is '99999'; it must be from 1 to 4096",
         ),
     ],
 )
@@ -180,10 +187,13 @@ def test_a_socket_takes_the_place_of_host_and_port() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--kv-tokens=2048"], "--kv-tokens is '2048': it must be at least 4608, a page of 512"),
+        (["--kv-tokens=2048"], "--kv-tokens is '2048'; it must be at least 4608, a page of 512"),
         (["--kv-tokens=4096"], "beyond --kv-reserve-tokens, 4096"),
-        (["--kv-reserve-tokens=70000"], "--kv-tokens is 65536: it must be at least 70144"),
-        (["--kv-tokens=511", "--kv-reserve-tokens=0"], "--kv-tokens is '511': Input should be"),
+        (["--kv-reserve-tokens=70000"], "--kv-tokens is 65536; it must be at least 70144"),
+        (
+            ["--kv-tokens=511", "--kv-reserve-tokens=0"],
+            "--kv-tokens is '511'; it must be from 512 to 1099511627776",
+        ),
         (["--kv-tokens=1023", "--kv-reserve-tokens=512"], "it must be at least 1024, a page"),
     ],
 )
@@ -221,7 +231,10 @@ def test_a_server_listens_on_ipv6(host: str, address: str) -> None:
 def test_a_host_is_no_address(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(OrchestratorSettings, [f"--host={host}"])
-    assert f"--host is {host!r}: " in capsys.readouterr().err
+    assert (
+        f"--host is {host!r}; it must be a name or an address to listen on"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -246,11 +246,11 @@ BROKEN: dict[str, tuple[Break, str]] = {
     ),
     "config: type of model_type": (
         config(model_type=3),
-        "{0}/config.json cannot be read: model_type is 3; it must be a valid string",
+        "{0}/config.json cannot be read: model_type is 3; it must be a text",
     ),
     "config: type of a size": (
         config(hidden_size="2"),
-        "{0}/config.json cannot be read: hidden_size is '2'; it must be a valid integer",
+        "{0}/config.json cannot be read: hidden_size is '2'; it must be a whole number",
     ),
     "config: no layers": (
         config(num_hidden_layers=0),
@@ -258,12 +258,12 @@ BROKEN: dict[str, tuple[Break, str]] = {
     ),
     "config: end token": (
         config(eos_token_id="</s>"),  # noqa: S106  no secret
-        "{0}/config.json cannot be read: eos_token_id is '</s>'; it must be a valid integer",
+        "{0}/config.json cannot be read: eos_token_id is '</s>'; it must be a whole number",
     ),
     "generation_config: type": (
         write("generation_config.json", '{"eos_token_id": "</s>", "temperature": "hot"}'),
-        "{0}/generation_config.json cannot be read: eos_token_id is '</s>'; it must be a valid "
-        "integer",
+        "{0}/generation_config.json cannot be read: eos_token_id is '</s>'; it must be a whole "
+        "number",
     ),
     "generation_config: cut": (
         write("generation_config.json", "{"),

