@@ -1,0 +1,253 @@
+"""What faults cost: servers of every role are killed, stopped and cut off under running streams.
+
+python -m benchmarks.chaos --minutes 30, or make chaos MINUTES=30: two targets, two drafts and two
+orchestrators, around simulated models, each behind a wire. Every fault strikes every server equally
+often, in a random order, one at a time, while the other one of its role is whole. It prints what
+the clients saw: texts that differ, streams that failed, and the longest time without a token.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.chaos_servers import ENDS, Fault, Server, servers
+from paceline.client import Client
+from paceline.errors import PacelineError
+from paceline.protocol.generation import GenerateRequest, Speculation
+
+TARGET = "simulated:step_ms={step_ms},token_ms=0.05"
+DRAFT = "simulated:step_ms=1,acceptance=0.8"
+REQUESTS = 12
+FAULT_SECONDS = 2.0
+"""How long a server stands still, or is cut off."""
+PAUSE_SECONDS = 1.0
+"""Between the end of a fault and the next one, and at least from one to the next."""
+
+
+@dataclass
+class Gaps:
+    """Times without a token, and what they were due to."""
+
+    fault: str = "none"
+    since: float = 0.0
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def begin(self, fault: str) -> None:
+        """From now on gaps are due to this."""
+        self.fault, self.since = fault, time.monotonic()
+        self.seconds.setdefault(fault, []).append(0.0)
+
+    def add(self, began: float, ended: float) -> None:
+        """A stream had no token between these moments; it counts where a fault fell into it."""
+        if began <= self.since <= ended or ended - began > PAUSE_SECONDS:
+            found = self.seconds.setdefault(self.fault, [0.0])
+            found[-1] = max(found[-1], ended - began)
+
+
+@dataclass
+class Seen:
+    """What clients saw."""
+
+    gaps: Gaps = field(default_factory=Gaps)
+    streams: int = 0
+    differing: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    ends: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def request(number: int, tokens: int) -> GenerateRequest:
+    """One of the requests, always the same."""
+    return GenerateRequest(
+        f"request {number % REQUESTS}",
+        max_tokens=tokens,
+        ignore_eos=True,
+        seed=number % REQUESTS,
+        speculation=Speculation.AUTO if number % 4 else Speculation.OFF,
+    )
+
+
+async def stream(client: Client, asked: GenerateRequest, expected: tuple[int, ...], seen: Seen) -> None:
+    """One stream, looked at as its client sees it."""
+    tokens: list[int] = []
+    last = time.monotonic()
+    try:
+        async for delta in client.generate(asked, timeout=120.0):
+            now = time.monotonic()
+            seen.gaps.add(last, now)
+            last = now
+            tokens += [token.id for token in delta.tokens]
+    except PacelineError as error:
+        seen.failures[f"{type(error).__name__}: {error}"[:160]] += 1
+        return
+    finally:
+        seen.streams += 1
+    seen.differing += tuple(tokens) != expected
+
+
+async def stream_on(client: Client, first: int, tokens: int, expected: list[tuple[int, ...]], seen: Seen) -> None:
+    """One stream after another."""
+    for number in itertools.count(first):
+        if seen.ends.is_set():
+            return
+        await stream(client, request(number, tokens), expected[number % REQUESTS], seen)
+
+
+def wheel(drawn: random.Random) -> Iterator[tuple[str, int, Fault]]:
+    """Who has which fault: all of them, in a random order, again and again."""
+    every = list(itertools.product(("target", "draft", "orchestrator"), (0, 1), Fault))
+    while True:
+        yield from drawn.sample(every, len(every))
+
+
+async def strike(
+    made: dict[str, list[Server]], seen: Seen, minutes: float, drawn: random.Random
+) -> Counter[tuple[str, Fault]]:
+    """Have faults for so long; returns how many of each.
+
+    In the second half no first server of a role is ended: memory is measured of those.
+    """
+    began, struck = time.monotonic(), Counter[tuple[str, Fault]]()
+    recovering: dict[str, asyncio.Task[None]] = {}
+    for role, index, fault in wheel(drawn):
+        passed = time.monotonic() - began
+        if passed > 60 * minutes:
+            break
+        if passed > 30 * minutes and fault in ENDS:
+            index = 1
+        if role in recovering:
+            await recovering.pop(role)
+        seen.gaps.begin(f"{role}: {fault.value}")
+        suffering = made[role][index].suffer(fault, FAULT_SECONDS)
+        recovering[role] = asyncio.create_task(suffering)
+        struck[role, fault] += 1
+        await asyncio.sleep(drawn.uniform(1.0, 2.0) * PAUSE_SECONDS)
+        if fault not in ENDS:
+            await recovering.pop(role)
+            await asyncio.sleep(PAUSE_SECONDS)
+    await asyncio.gather(*recovering.values())
+    return struck
+
+
+async def measure(made: dict[str, list[Server]]) -> None:
+    """Look at the memory of all processes, each second."""
+    while True:
+        for server in itertools.chain.from_iterable(made.values()):
+            server.measure(time.monotonic())
+        await asyncio.sleep(1.0)
+
+
+def slope(server: Server, since: float) -> float | None:
+    """Least squares of its memory since then, in MB a minute; None where it is too young."""
+    found = [(when, size) for when, size in server.memory if when >= since]
+    if len(found) < 30:
+        return None
+    mean = sum(when for when, _ in found) / len(found)
+    middle = sum(size for _, size in found) / len(found)
+    above = sum((when - mean) * (size - middle) for when, size in found)
+    below = sum((when - mean) ** 2 for when, _ in found)
+    return 60 * above / below / 1e6
+
+
+async def left_over(made: dict[str, list[Server]]) -> tuple[int, int]:
+    """Sessions and pages held by drafts and targets once no stream runs; a moment is allowed."""
+    some = [*made["target"], *made["draft"]]
+    found = [(0, 0)]
+    for _ in range(50):
+        found = [await one.left_over() for one in some]
+        if not any(map(any, found)):
+            break
+        await asyncio.sleep(0.1)
+    return sum(sessions for sessions, _ in found), sum(pages for _, pages in found)
+
+
+def report(console: Console, struck: Counter[tuple[str, Fault]], seen: Seen) -> None:
+    """Print a line for each fault, and what was seen in all."""
+    table = Table("fault", "times", "median stall", "worst stall", title="seconds without a token")
+    for (role, fault), times in sorted(struck.items(), key=lambda one: (one[0][0], one[0][1].value)):
+        stalls = sorted(seen.gaps.seconds.get(f"{role}: {fault.value}", [0.0]))
+        middle = stalls[len(stalls) // 2]
+        table.add_row(f"{role}: {fault.value}", str(times), f"{middle:.2f}", f"{stalls[-1]:.2f}")
+    console.print(table)
+    ended = Counter[str]()
+    for (role, fault), times in struck.items():
+        ended[role] += times * (fault in {*ENDS, Fault.STOP})
+    by_role = ", ".join(f"{role} {count}" for role, count in sorted(ended.items()))
+    console.print(f"kills, terminations and stops: {ended.total()} ({by_role})")
+    console.print(f"streams: {seen.streams}, differing texts: {seen.differing}")
+    console.print(f"failed streams: {seen.failures.total()}")
+    for failure, count in seen.failures.most_common(8):
+        console.print(f"  {count} x {failure}", highlight=False, markup=False)
+
+
+async def run(options: argparse.Namespace) -> bool:
+    """Have faults, and say what came of them; returns whether nothing was lost."""
+    console, drawn, seen = Console(), random.Random(options.seed), Seen()  # noqa: S311  no secret
+    with contextlib.ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="paceline-")
+        folder = options.folder or stack.enter_context(temporary)
+        console.print(f"seed {options.seed}", highlight=False)
+        target = TARGET.format(step_ms=options.step_ms)
+        async with servers(Path(folder), target, DRAFT) as made:
+            addresses = ",".join(one.wire.address for one in made["orchestrator"])
+            async with Client(addresses) as client:
+                asked = [request(number, options.tokens) for number in range(REQUESTS)]
+                alone = await asyncio.gather(*(client.generate(one).result() for one in asked))
+                expected = [one.token_ids for one in alone]
+                measuring = asyncio.create_task(measure(made))
+                streams = [
+                    asyncio.create_task(stream_on(client, first, options.tokens, expected, seen))
+                    for first in range(options.streams)
+                ]
+                struck = await strike(made, seen, options.minutes, drawn)
+                halfway = time.monotonic() - 30 * options.minutes
+                seen.ends.set()
+                await asyncio.gather(*streams)
+            sessions, pages = await left_over(made)
+            measuring.cancel()
+            report(console, struck, seen)
+            console.print(f"left over: {sessions} sessions, {pages} pages of KV")
+            for role, (first, _) in made.items():
+                found = slope(first, halfway)
+                said = "too short to say" if found is None else f"{found:+.2f} MB a minute"
+                console.print(f"memory of {role} over the second half: {said}")
+    return not (seen.differing or seen.failures or sessions or pages)
+
+
+async def ended_in_order(whole: Coroutine[None, None, bool]) -> bool:
+    """Have SIGTERM do what Ctrl-C does: no server is left behind."""
+    task = asyncio.ensure_future(whole)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
+def main() -> None:
+    """Parse the command line and run; exit status 1 where something was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--streams", type=int, default=10)
+    parser.add_argument("--tokens", type=int, default=300)
+    parser.add_argument("--step-ms", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--folder", help="Where the servers log, to be kept.")
+    try:
+        whole = asyncio.run(ended_in_order(run(parser.parse_args())))
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
+    sys.exit(not whole)
+
+
+if __name__ == "__main__":
+    main()
