@@ -31,7 +31,9 @@ from paceline.protocol.generation import GenerateRequest, Speculation
 TARGET = "simulated:step_ms={step_ms},token_ms=0.05"
 DRAFT = "simulated:step_ms=1,acceptance=0.8"
 REQUESTS = 12
-FAULT_SECONDS = 2.0
+OF_PROCESSES = (*ENDS, Fault.STOP)
+OF_WIRES = tuple(fault for fault in Fault if fault not in OF_PROCESSES)
+FAULT_SECONDS = 3.0
 """How long a server stands still, or is cut off."""
 PAUSE_SECONDS = 1.0
 """Between the end of a fault and the next one, and at least from one to the next."""
@@ -79,7 +81,9 @@ def request(number: int, tokens: int) -> GenerateRequest:
     )
 
 
-async def stream(client: Client, asked: GenerateRequest, expected: tuple[int, ...], seen: Seen) -> None:
+async def stream(
+    client: Client, asked: GenerateRequest, expected: tuple[int, ...], seen: Seen
+) -> None:
     """One stream, looked at as its client sees it."""
     tokens: list[int] = []
     last = time.monotonic()
@@ -97,7 +101,9 @@ async def stream(client: Client, asked: GenerateRequest, expected: tuple[int, ..
     seen.differing += tuple(tokens) != expected
 
 
-async def stream_on(client: Client, first: int, tokens: int, expected: list[tuple[int, ...]], seen: Seen) -> None:
+async def stream_on(
+    client: Client, first: int, tokens: int, expected: list[tuple[int, ...]], seen: Seen
+) -> None:
     """One stream after another."""
     for number in itertools.count(first):
         if seen.ends.is_set():
@@ -106,10 +112,11 @@ async def stream_on(client: Client, first: int, tokens: int, expected: list[tupl
 
 
 def wheel(drawn: random.Random) -> Iterator[tuple[str, int, Fault]]:
-    """Who has which fault: all of them, in a random order, again and again."""
-    every = list(itertools.product(("target", "draft", "orchestrator"), (0, 1), Fault))
-    while True:
-        yield from drawn.sample(every, len(every))
+    """Who has which fault: everyone all that processes have and one that wires have, in turn."""
+    everyone = list(itertools.product(("target", "draft", "orchestrator"), (0, 1)))
+    for of_wire in itertools.cycle(OF_WIRES):
+        faults = [(*who, fault) for who in everyone for fault in (*OF_PROCESSES, of_wire)]
+        yield from drawn.sample(faults, len(faults))
 
 
 async def strike(
@@ -121,12 +128,11 @@ async def strike(
     """
     began, struck = time.monotonic(), Counter[tuple[str, Fault]]()
     recovering: dict[str, asyncio.Task[None]] = {}
-    for role, index, fault in wheel(drawn):
+    for role, drawn_index, fault in wheel(drawn):
         passed = time.monotonic() - began
         if passed > 60 * minutes:
             break
-        if passed > 30 * minutes and fault in ENDS:
-            index = 1
+        index = 1 if passed > 30 * minutes and fault in ENDS else drawn_index
         if role in recovering:
             await recovering.pop(role)
         seen.gaps.begin(f"{role}: {fault.value}")
@@ -176,14 +182,16 @@ async def left_over(made: dict[str, list[Server]]) -> tuple[int, int]:
 def report(console: Console, struck: Counter[tuple[str, Fault]], seen: Seen) -> None:
     """Print a line for each fault, and what was seen in all."""
     table = Table("fault", "times", "median stall", "worst stall", title="seconds without a token")
-    for (role, fault), times in sorted(struck.items(), key=lambda one: (one[0][0], one[0][1].value)):
+    for (role, fault), times in sorted(
+        struck.items(), key=lambda one: (one[0][0], one[0][1].value)
+    ):
         stalls = sorted(seen.gaps.seconds.get(f"{role}: {fault.value}", [0.0]))
         middle = stalls[len(stalls) // 2]
         table.add_row(f"{role}: {fault.value}", str(times), f"{middle:.2f}", f"{stalls[-1]:.2f}")
     console.print(table)
     ended = Counter[str]()
     for (role, fault), times in struck.items():
-        ended[role] += times * (fault in {*ENDS, Fault.STOP})
+        ended[role] += times * (fault in OF_PROCESSES)
     by_role = ", ".join(f"{role} {count}" for role, count in sorted(ended.items()))
     console.print(f"kills, terminations and stops: {ended.total()} ({by_role})")
     console.print(f"streams: {seen.streams}, differing texts: {seen.differing}")

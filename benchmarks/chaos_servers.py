@@ -1,4 +1,4 @@
-"""Servers that are killed, stopped and cut off: each behind a faulty wire, started anew after it."""
+"""Servers that are killed, stopped and cut off: each behind a faulty wire, and started anew."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -82,14 +83,15 @@ class Server:
     async def ready(self) -> None:
         """Wait until it serves."""
         async with asyncio.timeout(READY_SECONDS):
-            while not await self._serves():
+            while not await self._serves():  # noqa: ASYNC110 - another process has no event
                 await asyncio.sleep(0.05)
 
     async def _serves(self) -> bool:
         async with open_channel(f"unix:{self.socket}") as channel:
             request = health_pb2.HealthCheckRequest(service=SERVICES[self.role])
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             try:
-                answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=1.0)
+                answer = await stub.Check(request, timeout=1.0)
             except Exception:
                 return False
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,5 +1,6 @@
 """One draft or target server: what it serves, and whether it answers."""
 
+import asyncio
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from orchestrator.backends.liveness import ServerWatch
 from orchestrator.backends.tokenizer_fetch import fetch_files
 from paceline.errors import InvalidArgument
 from paceline.protocol.features import SHARED_CALLS
@@ -29,8 +31,14 @@ POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
 NOT_ASKED = "it was not asked yet"
 """Why a server that is new is not reachable."""
+ANSWER_SECONDS, MOST_ANSWER_SECONDS = 0.3, 2.0
+"""A server that is asked whether it is alive has three times as long as its answers took of late,
+within these."""
+_LOOKS = 3
 MISSES = 3
 """A server that is late so often in a row is lost; one that cannot be reached is lost at once."""
+
+_NOTHING_SAID = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +55,28 @@ class ReplicaHealth:
 
     misses: how often in a row it did not answer in time. reason: why it does not answer; empty
     while it does. draining: it is about to stop. retired: its name stands for it no longer.
+    answer_seconds: how long its answers take, the longest of late.
     """
 
     misses: int = MISSES
     reason: str = NOT_ASKED
     draining: bool = False
     retired: bool = False
+    answer_seconds: float = 0.0
 
     @property
     def reachable(self) -> bool:
         """Whether it answers; it may be late now and then."""
         return self.misses < MISSES
 
-    def answer(self, *, draining: bool) -> None:
-        """It answered."""
+    def answer(self, seconds: float, *, draining: bool) -> None:
+        """It answered, in so many seconds."""
         self.misses, self.reason, self.draining = 0, "", draining
+        self.answer_seconds = max(seconds, self.answer_seconds / _FORGET)
+
+    def doubt(self, reason: str) -> None:
+        """A session was lost, or it does not answer now: until it does others are preferred."""
+        self.misses, self.reason = max(1, self.misses), reason
 
     def miss(self, reason: str, *, late: bool) -> None:
         """It did not. late: it may yet."""
@@ -90,6 +105,11 @@ class Replica:
     vocabulary: str = ""  # what it has of a target's, where that is not all
     wrong_vocabulary: bool = False  # too little of any target's: it is not used
     service: str = ""
+    watch: ServerWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Its sessions are watched together."""
+        self.watch = ServerWatch(self.answers)
 
     @property
     def blamed(self) -> bool:
@@ -138,7 +158,7 @@ class Replica:
         self._take_machine(machine_from_proto(answer.machine), asked, took)
         self.load = load_from_proto(answer.load)
         self._take_model(self._checked(model_info_from_proto(answer.model)))
-        self.health.answer(draining=answer.draining)
+        self.health.answer(took, draining=answer.draining)
 
     def _take_machine(self, machine: Machine, asked: float, took: float) -> None:
         """Learn the round trip and how far its clock is off. asked: by the clock here."""
@@ -190,6 +210,32 @@ class Replica:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
         return await stub.GetModelInfo(request, timeout=POLL_SECONDS)
+
+    async def answers(self) -> bool:
+        """Whether it says anything when asked; where it does not it is in doubt.
+
+        It has as long as a few looks take: what came while the event loop stood still is read.
+        """
+        longest = 3 * self.health.answer_seconds
+        seconds = max(ANSWER_SECONDS, min(longest, MOST_ANSWER_SECONDS))
+        asking = asyncio.create_task(self._says_something(2 * seconds))
+        try:
+            for _ in range(_LOOKS):
+                await asyncio.wait({asking}, timeout=seconds / _LOOKS)
+            alive = asking.done() and asking.result()
+        finally:
+            asking.cancel()
+        if not alive:
+            self.health.doubt(f"it did not answer in {seconds:.1f} s")
+        return alive
+
+    async def _says_something(self, seconds: float) -> bool:
+        stub = model_pb2_grpc.ModelServiceStub(self.channel)
+        try:
+            await stub.GetModelInfo(model_pb2.GetModelInfoRequest(), timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            return error.code() not in _NOTHING_SAID
+        return True
 
     def _not_answered(self, error: grpc.aio.AioRpcError) -> None:
         known, reason = self.reachable, error.details() or error.code().name

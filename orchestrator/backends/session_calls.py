@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import grpc
 
+from orchestrator.backends import liveness
 from orchestrator.backends.liveness import EngineProgress, SilenceWatch
 from orchestrator.backends.replica import Replica
 from orchestrator.backends.server_contract import (
@@ -32,7 +33,7 @@ from paceline.rpc.codec.verdict import (
 )
 from paceline.rpc.multiplex.call import SharedCall
 from paceline.rpc.request_id import outgoing_metadata
-from paceline.rpc.status_codes import from_rpc_error
+from paceline.rpc.status_codes import from_rpc_error, is_cancelled_itself
 from paceline.tracing.context import Metadata
 from paceline.tracing.span import TraceSpan, current, fail_with
 from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
@@ -91,19 +92,31 @@ def _span(method: str, replica: Replica) -> TraceSpan:
 class SessionCall(Generic[Request, Response]):
     """One session on one server. Leaving the context cancels it, which frees the session."""
 
-    def __init__(self, replica: Replica, call: Call, seconds: float, span: TraceSpan) -> None:
-        """`call` has just begun, for so many seconds. span: its own."""
+    def __init__(
+        self,
+        replica: Replica,
+        call: Call,
+        seconds: float,
+        span: TraceSpan,
+        *,
+        answers: bool = False,
+    ) -> None:
+        """`call` has just begun, for so many seconds. span: its own.
+
+        answers: as of SilenceWatch.
+        """
         self.span = span
         self._replica = replica
         self._call = call
         self._seconds = seconds
         self._now = asyncio.get_running_loop().time
         self._signs = SignsOfLife(self._now())
-        self._silence = SilenceWatch(call)
+        self.silence = SilenceWatch(call, answers=answers)
 
     async def __aenter__(self) -> Self:
         """Count the session."""
         self._replica.sessions += 1
+        self._replica.watch.add(self.silence)
         return self
 
     async def __aexit__(
@@ -113,7 +126,7 @@ class SessionCall(Generic[Request, Response]):
         traceback: TracebackType | None,
     ) -> None:
         """Cancel the call."""
-        self._silence.stop()
+        self._replica.watch.remove(self.silence)
         self._replica.sessions -= 1
         self._call.cancel()
         with best_effort("traces"):
@@ -147,20 +160,32 @@ class SessionCall(Generic[Request, Response]):
             await self._call.write(request)
 
     async def _read(self) -> Response:
-        self._silence.reading()
+        self._check_silence()
+        self.silence.reading()
         try:
             response: Any = await self._call.read()
         except asyncio.CancelledError:
-            if not self._silence.silent:
+            if is_cancelled_itself():
                 raise
-            raise Unavailable(f"the server at {self._replica.address} is silent") from None
+            self._check_silence()
+            raise self._ended() from None
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
         finally:
-            self._silence.read()
+            self.silence.read()
         if response is grpc.aio.EOF:
-            raise Unavailable(f"the server at {self._replica.address} ended the call")
+            raise self._ended()
+        if response is None:  # so gRPC says it
+            raise BrokenContract("what it says cannot be decoded")
         return response  # type: ignore[no-any-return]
+
+    def _check_silence(self) -> None:
+        """Raise Unavailable where nothing more is expected of the server."""
+        if self.silence.silent:
+            raise Unavailable(f"the server at {self._replica.address} is silent")
+
+    def _ended(self) -> Unavailable:
+        return Unavailable(f"the server at {self._replica.address} ended the call")
 
 
 class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse]):
@@ -192,7 +217,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
             much=room is not None,
             trace=span.metadata,
         )
-        super().__init__(replica, call, seconds, span)
+        super().__init__(replica, call, seconds, span, answers=True)
         self._on_prompt_logprobs = on_prompt_logprobs
         self._room = room
         self._on_waited = on_waited
@@ -205,6 +230,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         self._contract = TargetContract(opening, self._vocabulary_size)
         opened = await self._open(target_pb2.VerifyRequest(open=opening_to_proto(opening)))
         self._contract.check_opened(opened)
+        self.silence.answered()
         return opened
 
     async def ask(self, verify: Verify) -> None:
@@ -226,6 +252,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
             kind = response.WhichOneof("message")
             if kind == "verdict":
                 arrived = self._now()
+                self.silence.answered()
                 verdict = self._checked(response.verdict)
                 codec = self._codec + self._now() - arrived
                 if verdict.waited_seconds:
@@ -235,6 +262,7 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
             elif kind == "prompt_logprobs":
                 piece = prompt_logprobs_from_proto(response.prompt_logprobs)
                 self._contract.check_prompt_logprobs(piece)
+                self.silence.answered()
                 self._on_prompt_logprobs(piece)
                 if self._room is not None:
                     await self._room()
@@ -249,8 +277,13 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         self._on_progress(progress.waiting)
         if progress.waiting:
             self._progress.answer()
-        elif self._progress.stands_still(progress.engine_steps):
+            self.silence.rest()
+            return
+        still = self._progress.still_seconds(progress.engine_steps)
+        if still > liveness.STANDSTILL_SECONDS:
             raise Unavailable(f"the engine at {self._replica.address} stands still")
+        if still > liveness.DOUBTED_STANDSTILL_SECONDS:
+            self.silence.doubt_engine()
 
     def _checked(self, message: target_pb2.Verdict) -> Verdict:
         sizes = len(message.token_ids), message.verified, message.accepted, len(message.logprobs)

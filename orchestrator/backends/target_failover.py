@@ -10,11 +10,14 @@ import structlog
 
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Replica
+from orchestrator.backends.second_target import SecondTarget
 from orchestrator.backends.server_contract import BrokenContract
 from orchestrator.backends.session_calls import TargetCall
-from orchestrator.round_loop import Draft, Stream, rounds
+from orchestrator.round_loop import Draft, Stream, Target, rounds
 from orchestrator.speculation.pacing.pacer import Pacer
 from paceline.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
     Internal,
     InvalidArgument,
     PacelineError,
@@ -30,6 +33,8 @@ _log = structlog.get_logger(__name__)
 FAILOVER_SECONDS = 30.0
 """A stream that gets no token for so long, while no target has it, is given up."""
 _PAUSE_SECONDS = 0.2
+_OF_STREAM = (DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted)
+"""What a target says of a stream; another one would say the same, or is asked for it."""
 
 
 class ResumableStream(Stream, Protocol):
@@ -82,8 +87,10 @@ class TargetLink:
         self._stream = stream
         self._deadline = deadline
         self._broken: dict[Replica, PacelineError] = {}
+        self._failed: tuple[Replica, int] | None = None
         self._held_seconds = 0.0
         self._lost_at: int | None = None
+        self._second = SecondTarget(self._other, self._call, self._rest)
 
     async def run(self) -> None:
         """Run rounds until the output ends; when a target is lost, go on with another.
@@ -91,6 +98,12 @@ class TargetLink:
         Raises Unavailable after FAILOVER_SECONDS without a token, those left out in which a target
         had the stream wait for KV.
         """
+        try:
+            await self._run()
+        finally:
+            self._second.drop()
+
+    async def _run(self) -> None:
         now = asyncio.get_running_loop().time
         give_up = now() + FAILOVER_SECONDS
         while self._stream.remaining:
@@ -106,7 +119,7 @@ class TargetLink:
                 await self._pause(error)
 
     async def _pause(self, error: Unavailable) -> None:
-        """Between two targets."""
+        """Between two targets, where there is none that the stream can be opened on at once."""
         output_tokens = len(self._stream.output)
         if output_tokens != self._lost_at:  # it is said once, however often another is looked for
             _log.warning("target lost", reason=str(error), output_tokens=output_tokens)
@@ -114,7 +127,18 @@ class TargetLink:
         self._stream.settle()
         self._stream.interrupted()
         self._stream.without_target(lost=self._held_seconds > 0)
-        await asyncio.sleep(_PAUSE_SECONDS)
+        if not (self._second.is_there or self._others_are_there):
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    @property
+    def _others_are_there(self) -> bool:
+        """Whether a target that is not in doubt could take the stream."""
+        fits = (one for one in self._targets.ready if one not in self._broken and self._fits(one))
+        return any(one.health.misses == 0 for one in fits)
+
+    def _fits(self, replica: Replica) -> bool:
+        model = replica.model
+        return model is not None and model.fingerprint == self._opening.fingerprint
 
     async def _follow_any(self) -> None:
         """Run rounds with the first target that takes the stream.
@@ -122,8 +146,11 @@ class TargetLink:
         One that has KV for it now comes before one where it has to wait. If none takes it, raises
         the refusal of the last target that is only full, else the last one. If the stream has
         begun, or a target that is away may take it, raises Unavailable instead: the stream waits.
-        A target that breaks the contract counts as lost, and is not asked again.
+        A target that breaks the contract counts as lost, and is not asked again. One that has
+        answered beside a silent one comes before all.
         """
+        if await self._follow_second():
+            return
         refused, full = dict(self._broken), dict[Replica, PacelineError]()
         waits = self._alike == 1
         while True:
@@ -138,27 +165,42 @@ class TargetLink:
             error = await self._try(replica, waits=waits)
             if error is None:
                 return
-            (refused if waits or isinstance(error, InvalidArgument) else full)[replica] = error
+            is_full = isinstance(error, ResourceExhausted)
+            (full if is_full and not waits else refused)[replica] = error
+
+    async def _follow_second(self) -> bool:
+        """Go on with the target that has answered beside a silent one; False where none has."""
+        position = len(self._opening.prompt_token_ids) + len(self._stream.output)
+        begun = self._second.take(position)
+        if begun is None:
+            return False
+        async with begun.ends:
+            self._second.watch(begun.call, begun.replica)
+            await self._follow(begun, begun.replica)
+        return True
 
     @property
     def _alike(self) -> int:
         """Targets that are ready and serve the model."""
-        fingerprint = self._opening.fingerprint
-        models = [replica.model for replica in self._targets.ready]
-        return sum(model is not None and model.fingerprint == fingerprint for model in models)
+        return sum(map(self._fits, self._targets.ready))
 
     def _pick(self, refused: Mapping[Replica, PacelineError]) -> Replica:
         return _pick(self._targets, self._opening, refused, begun=self._stream.generated > 0)
 
-    async def _try(self, replica: Replica, *, waits: bool) -> PacelineError | None:
-        """Run rounds with a target; returns its refusal, where it has no KV for the stream."""
+    def _other(self, silent: Replica) -> Replica:
+        """A target that is not the silent one."""
+        return self._pick({**self._broken, silent: Unavailable(f"{silent.address} is silent")})
+
+    def _rest(self, *, waits: bool = True) -> Opening:
+        """The stream as it is now."""
+        output = self._stream.output
+        return dataclasses.replace(self._opening, output_token_ids=output, no_wait=not waits)
+
+    def _call(self, replica: Replica) -> TargetCall:
         stream = self._stream
-        opening = dataclasses.replace(
-            self._opening, output_token_ids=stream.output, no_wait=not waits
-        )
         seconds = self._deadline - asyncio.get_running_loop().time()
-        room = stream.room if opening.prompt_logprobs is not None else None
-        call = TargetCall(
+        room = stream.room if self._opening.prompt_logprobs is not None else None
+        return TargetCall(
             replica,
             seconds,
             stream.emit_prompt_logprobs,
@@ -166,35 +208,53 @@ class TargetLink:
             stream.interrupted,
             stream.waits,
         )
-        async with call as target:
+
+    async def _try(self, replica: Replica, *, waits: bool) -> PacelineError | None:
+        """Run rounds with a target; returns its refusal, where it has no KV for the stream."""
+        async with self._call(replica) as target:
+            self._second.watch(target, replica)
             try:
-                with self._broken_by(replica):
-                    await target.open(opening)
-            except (InvalidArgument, ResourceExhausted) as error:
+                with self._lost_by(replica):
+                    await target.open(self._rest(waits=waits))
+            except (InvalidArgument, FailedPrecondition, ResourceExhausted) as error:
                 return error
             await self._follow(target, replica)
         return None
 
-    async def _follow(self, target: TargetCall, replica: Replica) -> None:
+    async def _follow(self, target: Target, replica: Replica) -> None:
         """Run rounds with a target that has the stream."""
         if replica.model is not None:
             self._stream.on_target(replica.model)
         now = asyncio.get_running_loop().time
         began = now()
         try:
-            with self._broken_by(replica):
+            with self._lost_by(replica):
                 await rounds(target, self._draft, self._pacer, self._stream)
         finally:
             self._held_seconds = now() - began
 
     @contextlib.contextmanager
-    def _broken_by(self, replica: Replica) -> Iterator[None]:
-        """A target that breaks the contract counts as lost."""
+    def _lost_by(self, replica: Replica) -> Iterator[None]:
+        """Whatever ends a session, but the stream's own fault, is a target lost.
+
+        One that breaks the contract, or fails twice without a token between, is not asked again.
+        """
         try:
             yield
-        except BrokenContract as error:
-            reason = f"the target at {replica.address} broke the contract: {error}"
-            self._broken[replica] = Internal(reason)
+        except Unavailable as error:
+            replica.health.doubt(str(error))
+            raise
+        except _OF_STREAM:
+            raise
+        except PacelineError as error:
+            reason = f"the target at {replica.address} failed: {error}"
+            if isinstance(error, BrokenContract):
+                reason = f"the target at {replica.address} broke the contract: {error}"
+            failed = replica, len(self._stream.output)
+            if isinstance(error, BrokenContract) or failed == self._failed:
+                self._broken[replica] = Internal(reason)
+            self._failed = failed
+            replica.health.doubt(reason)
             raise Unavailable(reason) from error
 
 

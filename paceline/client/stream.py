@@ -16,6 +16,7 @@ from paceline.errors import Cancelled, FailedPrecondition, PacelineError, Unavai
 from paceline.protocol.generation import Delta, Finished, GenerateEvent, GenerateRequest, Started
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
 from paceline.rpc.codec.generation import event_from_proto, request_to_proto
+from paceline.rpc.status_codes import is_cancelled_itself
 from paceline.tracing.context import callers_metadata
 from paceline.v1 import generation_pb2
 
@@ -158,7 +159,7 @@ class Generation(misuse.ReadByAsyncFor):
         except grpc.aio.AioRpcError as error:
             raise connection.error(error) from error
         except asyncio.CancelledError:
-            if _is_cancelled_itself():
+            if is_cancelled_itself():
                 raise
             raise Cancelled(_CANCELLED) from None
         finally:
@@ -207,12 +208,6 @@ class Generation(misuse.ReadByAsyncFor):
     def _check_finished(self, choices: list[_Received]) -> None:
         if any(choice.finished is None for choice in choices):
             raise Unavailable("the stream ended before it was finished")
-
-
-def _is_cancelled_itself() -> bool:
-    """Whether somebody cancels the task that runs, not the call in it."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _whole(finished: Finished, choice: _Received) -> Finished:

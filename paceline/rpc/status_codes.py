@@ -1,5 +1,6 @@
 """The one place where errors become gRPC status codes, and status codes errors."""
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from urllib.parse import quote
@@ -30,6 +31,10 @@ _CODES: dict[type[PacelineError], grpc.StatusCode] = {
 MESSAGE_BYTES = 2048
 """Of an error's message, as it travels: in metadata, of which there may be 8 KiB, twice."""
 _UNQUOTED = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+_LOST = frozenset((grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED, grpc.StatusCode.DATA_LOSS))
+"""What gRPC makes of a peer that is gone, and no server of ours says."""
+_LOST_WORDS = ("Internal error from Core", "RST_STREAM", "Stream removed", "Socket closed")
+"""How it says so with INTERNAL: a message could not be sent any more, or a stream was reset."""
 _DETAILS = "grpc-status-details-bin"
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _ERRORS = {code: kind for kind, code in _CODES.items()}
@@ -83,12 +88,27 @@ def rpc_error_of(closed: session_pb2.Closed) -> grpc.aio.AioRpcError | None:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PacelineError:
-    """The error that the server raised, as far as its status tells."""
+    """The error that the server raised, as far as its status tells; Unavailable if it is gone."""
     kind = _ERRORS.get(error.code(), errors.Internal)
     message = message_of(error.details() or error.code().name)
+    if is_of_lost_peer(error):
+        return errors.Unavailable(message)
     if kind is ResourceExhausted:
         return ResourceExhausted(message, _retry_after(error))
     return kind(message)
+
+
+def is_of_lost_peer(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC made the status here, of a peer that died or of a connection that broke."""
+    said = error.details() or ""
+    internal = error.code() is grpc.StatusCode.INTERNAL
+    return error.code() in _LOST or (internal and any(words in said for words in _LOST_WORDS))
+
+
+def is_cancelled_itself() -> bool:
+    """Whether somebody cancels the task that runs, not the call in it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _retry_after(error: grpc.aio.AioRpcError) -> float | None:

@@ -23,7 +23,7 @@ def test_sampling_that_no_request_could_ask_for_is_left_out_and_said_once(
     wrong = replace(MODEL, default_sampling=Sampling(temperature=float("nan"), top_k=3))
     with structlog.testing.capture_logs() as logs:
         assert replica._checked(wrong) == MODEL
-        replica.health.answer(draining=False)
+        replica.health.answer(0.001, draining=False)
         assert replica._checked(wrong) == MODEL
     [log] = logs
     assert log["event"] == "a server's default sampling is left out"
