@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint docs format clean
+.PHONY: help venv demo test test-all chaos lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,9 @@ test: venv  ## run the quick tests, unit and contract, in eight minutes on two c
 
 test-all: venv  ## run all tests, one after the other
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: venv  ## kill, stop and cut off servers under running streams for MINUTES=30
+	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30)
 
 lint: venv docs  ## check style, types, import rules, protos, Dockerfile and the docs' links
 	$(BIN)/ruff check --quiet

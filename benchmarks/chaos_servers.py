@@ -159,7 +159,9 @@ async def servers(
         async def make(role: str, command: Sequence[str]) -> None:
             made[role] = []
             for number in (1, 2):
-                wire = await stack.enter_async_context(faulty(folder / f"{role}-{number}.sock"))
+                wire = await stack.enter_async_context(
+                    faulty(f"unix:{folder}/{role}-{number}.sock")
+                )
                 server = Server(role, number, [*command, drain], folder, wire)
                 await server.start()
                 stack.push_async_callback(server.end)

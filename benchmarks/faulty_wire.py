@@ -1,4 +1,4 @@
-"""A wire that fails on request: bytes between two sockets, until it closes, stalls or cuts them.
+"""A wire that fails on request: bytes between two addresses, until it closes, stalls or cuts them.
 
 What stalls takes bytes and passes none on, as a network does whose packets vanish: neither end is
 told. To the server it is `up`, from it `down`.
@@ -10,7 +10,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 _CHUNK = 65536
 _RESET = struct.pack("ii", 1, 0)
@@ -26,10 +25,10 @@ class _Direction:
 
 
 class FaultyWire:
-    """Connections to an address of this machine, passed on to a unix socket."""
+    """Connections to an address of this machine, passed on to another one."""
 
-    def __init__(self, forward: Path) -> None:
-        """Pass on to `forward`; belongs to the running event loop."""
+    def __init__(self, forward: str) -> None:
+        """Pass on to host:port or unix:/path; belongs to the running event loop."""
         self._forward = forward
         self._up, self._down = _Direction(), _Direction()
         self._ends: set[asyncio.StreamWriter] = set()
@@ -86,7 +85,7 @@ class FaultyWire:
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there, back = await asyncio.open_unix_connection(str(self._forward))
+            there, back = await _connected(self._forward)
         except OSError:  # as a machine that is there, and the server is not
             _reset(writer)
             return
@@ -127,6 +126,13 @@ class FaultyWire:
             await way.passes.wait()  # packets that say goodbye vanish, too
 
 
+async def _connected(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.startswith("unix:"):
+        return await asyncio.open_unix_connection(address.removeprefix("unix:"))
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
 def _reset(end: asyncio.StreamWriter) -> None:
     """Close at once, as the system does for a process that was killed."""
     found = end.get_extra_info("socket")
@@ -138,8 +144,8 @@ def _reset(end: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def faulty(forward: Path, port: int = 0) -> AsyncIterator[FaultyWire]:
-    """A wire to a unix socket, while the context lasts."""
+async def faulty(forward: str, port: int = 0) -> AsyncIterator[FaultyWire]:
+    """A wire to host:port or unix:/path, while the context lasts."""
     wire = FaultyWire(forward)
     await wire.listen(port)
     try:

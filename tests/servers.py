@@ -18,6 +18,7 @@ from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.start import start
+from paceline.protocol.status import Role
 from paceline.rpc.server import serving
 from target_server.service import TargetServer
 from target_server.settings import TargetSettings
@@ -117,6 +118,16 @@ async def has_drafts(client: Client, count: int) -> None:
 
     async def found() -> bool:
         return any(model.drafts == count for model in await client.models())
+
+    await eventually(found)
+
+
+async def has_targets(client: Client, count: int) -> None:
+    """Wait until the orchestrator has so many targets."""
+
+    async def found() -> bool:
+        targets = (await client.status()).of(Role.TARGET)
+        return sum(one.reachable for one in targets) == count
 
     await eventually(found)
 

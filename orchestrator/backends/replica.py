@@ -31,9 +31,9 @@ POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
 NOT_ASKED = "it was not asked yet"
 """Why a server that is new is not reachable."""
-ANSWER_SECONDS, MOST_ANSWER_SECONDS = 0.3, 2.0
-"""A server that is asked whether it is alive has three times as long as its answers took of late,
-within these."""
+ANSWER_SECONDS, MOST_ANSWER_SECONDS = 0.3, 1.0
+"""A server that is asked whether it is alive has twice as long as its answers took of late, within
+these."""
 _LOOKS = 3
 MISSES = 3
 """A server that is late so often in a row is lost; one that cannot be reached is lost at once."""
@@ -72,7 +72,7 @@ class ReplicaHealth:
     def answer(self, seconds: float, *, draining: bool) -> None:
         """It answered, in so many seconds."""
         self.misses, self.reason, self.draining = 0, "", draining
-        self.answer_seconds = max(seconds, self.answer_seconds / _FORGET)
+        self.answer_seconds = max(seconds, self.answer_seconds / 2)
 
     def doubt(self, reason: str) -> None:
         """A session was lost, or it does not answer now: until it does others are preferred."""
@@ -216,7 +216,7 @@ class Replica:
 
         It has as long as a few looks take: what came while the event loop stood still is read.
         """
-        longest = 3 * self.health.answer_seconds
+        longest = 2 * self.health.answer_seconds
         seconds = max(ANSWER_SECONDS, min(longest, MOST_ANSWER_SECONDS))
         asking = asyncio.create_task(self._says_something(2 * seconds))
         try:
