@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.page.front import METHOD
 from orchestrator.settings import OrchestratorSettings
 from paceline.errors import Unavailable
-from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.sampling import Sampling
 from paceline.rpc.options import MAX_MESSAGE_BYTES
 from paceline.rpc.server import check_addresses
@@ -104,6 +104,34 @@ async def test_its_tokens_are_those_of_our_own_door(door: Door, word: str) -> No
     for before, after in itertools.pairwise(steps):
         assert before["arrived"] <= after["began"] <= after["arrived"]
         assert after["forward"] > 0
+
+
+async def test_tokens_of_prompt_lookup_are_told_from_those_of_a_model() -> None:
+    port = free_port()
+    async with (
+        servers.target("simulated:step_ms=2") as target,
+        servers.draft(None, drafter="ngram") as draft,
+        servers.orchestrator([target.address], [draft.address], page_port=port, drain_seconds=0),
+    ):
+        *lines, last = (
+            await Door(port, CollectorRegistry()).ask(max_tokens=400, speculation="force")
+        ).lines
+        tokens = [token for line in lines[1:] for token in line["delta"]["tokens"]]
+        origins = [token["origin"] for token in tokens]
+        assert origins.count("ngram") == last["finished"]["statistics"]["accepted"] > 0
+        assert "accepted" not in origins
+
+
+async def test_a_chat_is_the_same_messages_as_at_our_own_door(door: Door) -> None:
+    said = (ChatMessage("system", "be brief"), ChatMessage("user", "say"))
+    asked = GenerateRequest(
+        said, sampling=Sampling(temperature=0.7, top_k=5), seed=3, max_tokens=TOKENS
+    )
+    own = await door.client.generate(asked).result()
+    answer = await door.ask(chat=True, system="be brief", temperature=0.7, top_k=5, seed=3)
+    _, *deltas, _ = answer.lines
+    ids = [token["id"] for line in deltas for token in line["delta"]["tokens"]]
+    assert tuple(ids) == own.token_ids
 
 
 async def test_a_stream_is_logged_counted_and_named_as_a_call_is(door: Door) -> None:
