@@ -24,6 +24,7 @@ from orchestrator.serving.service import GenerationService
 from orchestrator.serving.status_report import report
 from orchestrator.serving.status_service import StatusService
 from orchestrator.settings import OrchestratorSettings
+from paceline.addresses import join
 from paceline.rpc.server import RpcServer, run_process
 from paceline.settings import parse
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
@@ -66,8 +67,9 @@ class Orchestrator:
     async def listen(self) -> None:
         """Take requests for the page, where it has a port; raises Unavailable where it is taken."""
         if self._settings.page_port:
-            port = await self._page.start(self._settings.page_host, self._settings.page_port)
-            _log.info("page listening", address=self._settings.page_host, port=port)
+            host = self._settings.page_host
+            port = await self._page.start(host, self._settings.page_port)
+            _log.info("page listening", address=join(host, port), port=port)
 
     def register(self, server: RpcServer) -> None:
         """Add the servicers."""

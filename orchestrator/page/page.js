@@ -152,7 +152,7 @@ const both = { off: new Side("off"), on: new Side("on") };
 function asked(speculation) {
   const number = (id) => {
     const value = $(id).value.trim();
-    return value === "" ? null : Number.isNaN(Number(value)) ? value : Number(value);
+    return value === "" ? null : Number.isFinite(Number(value)) ? Number(value) : value;
   };
   return {
     prompt: $("prompt").value,
