@@ -115,6 +115,7 @@ async def test_a_wrong_field_is_said_in_words_and_stop_ends_a_stream(url: str) -
         assert await opened.text("#error") == said
         assert await opened.page.evaluate("document.activeElement.id") == "max_tokens"
         assert await opened.page.get_attribute("#max_tokens", "aria-invalid") == "true"
+        await opened.page.click("#more summary")
         await opened.ask(max_tokens="9", top_k="1e999")
         await opened.done()
         assert await opened.text("#error") == "top_k is '1e999'; it must be a whole number"
