@@ -19,7 +19,7 @@ from paceline.best_effort import best_effort
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.sampling.matcher import Grammar
 from paceline.engine_server.server import EngineServer
-from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from paceline.protocol.advance import Advance
 from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.proposal import Proposal, joined
@@ -55,7 +55,7 @@ class DraftServer(EngineServer):
             return None
         try:
             return await super().grammar(opening)
-        except (InvalidArgument, FailedPrecondition) as error:
+        except (InvalidArgument, FailedPrecondition, ResourceExhausted) as error:
             _log.info("drafting without the constraint", reason=str(error))
             return None
 

@@ -4,24 +4,37 @@ llguidance was chosen over xgrammar: it needs neither torch nor a compiler, and 
 padded vocabulary that stand for no token; docs/decisions/structured-output.md has both measured.
 """
 
-import json
+import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, StructTag
-from llguidance.gbnf_to_lark import gbnf_to_lark
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
+from paceline.engine.bounded_threads import BoundedThreads
+from paceline.engine.grammar_source import grammar_source, wrong
 from paceline.engine.sampling.matcher import Mask
-from paceline.errors import FailedPrecondition, InvalidArgument, in_a_line
-from paceline.protocol.constraint import Constraint, ConstraintKind
+from paceline.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, in_a_line
+from paceline.protocol.constraint import Constraint
 
-_WHITESPACE = r"[\x20\x0A\x0D\x09]{1,20}"
-"""Between the parts of JSON: bounded, as a model may write blanks without end."""
+COMPILE_SECONDS = 20.0
+"""For a constraint to be compiled: a tokenizer's first use, some seconds, is in it."""
+MASK_SECONDS = 2.0
+"""For the masks of one step: so long may a constraint stall it, once; then its stream ends."""
 _CACHED = 64
-_masks = ThreadPoolExecutor(1, "masks")
+_MAX_WAITING = 64
+_LIMITS = LLParserLimits(
+    initial_lexer_fuel=1_000_000,
+    step_lexer_fuel=200_000,
+    step_max_items=50_000,
+    max_lexer_states=50_000,
+    max_grammar_size=200_000,
+)
+"""Those of llguidance, with a fifth of its states and less than half its size."""
+_masks = BoundedThreads("masks", 1)
 
 
 class Grammars:
@@ -36,21 +49,41 @@ class Grammars:
         self._eos = list(eos_token_ids)
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
+        self._threads = ThreadPoolExecutor(2, "grammars")
+        self._waiting = 0
+        self._too_slow: deque[Constraint] = deque(maxlen=_CACHED)
         self.compile = lru_cache(_CACHED)(self._compile)
         """The grammar of a constraint; see _compile."""
+
+    async def compiled(self, constraint: Constraint) -> "TokenGrammar":
+        """As compile, on a thread, for COMPILE_SECONDS; ResourceExhausted where others wait."""
+        if constraint in self._too_slow:
+            raise _slow(constraint)
+        if self._waiting >= _MAX_WAITING:
+            raise ResourceExhausted(f"{self._waiting} constraints wait to be compiled")
+        self._waiting += 1
+        compiling = self._threads.submit(self.compile, constraint)
+        try:
+            async with asyncio.timeout(COMPILE_SECONDS):
+                return await asyncio.shield(asyncio.wrap_future(compiling))
+        except TimeoutError:
+            if compiling.cancel():
+                raise ResourceExhausted("constraints of others are being compiled") from None
+            self._too_slow.append(constraint)
+            raise _slow(constraint) from None
+        finally:
+            compiling.cancel()  # if it has not begun
+            self._waiting -= 1
 
     def _compile(self, constraint: Constraint) -> "TokenGrammar":
         """InvalidArgument says what is wrong with it, FailedPrecondition that there is no text."""
         tokenizer = self._loaded()
-        name = f"sampling.constraint.{constraint.kind.value}"
-        try:
-            source = _SOURCES[constraint.kind](constraint)
-        except (ValueError, KeyError, TypeError, AssertionError) as error:
-            raise InvalidArgument(f"{name}: {in_a_line(error, kind=False)}") from error
-        matcher = LLMatcher(tokenizer, source, log_level=0, limits=LLParserLimits())
-        if wrong := matcher.get_error():
-            raise InvalidArgument(f"{name}: {_in_a_line(wrong)}")
-        return TokenGrammar(matcher, self._size, self._eos)
+        matcher = LLMatcher(tokenizer, grammar_source(constraint), log_level=0, limits=_LIMITS)
+        if reason := matcher.get_error():
+            raise wrong(constraint, reason)
+        grammar = TokenGrammar(matcher, constraint, self._size, self._eos)
+        grammar.check()
+        return grammar
 
     def _loaded(self) -> LLTokenizer:
         if self._file is None:
@@ -61,6 +94,11 @@ class Grammars:
             if self._tokenizer is None:
                 self._tokenizer = _tokenizer(self._file, self._size, self._eos)
         return self._tokenizer
+
+
+def _slow(constraint: Constraint) -> InvalidArgument:
+    reason = f"it takes more than {COMPILE_SECONDS:g} s to compile; make it simpler"
+    return wrong(constraint, reason)
 
 
 def _tokenizer(file: bytes, size: int, eos: list[int]) -> LLTokenizer:
@@ -76,29 +114,41 @@ def _tokenizer(file: bytes, size: int, eos: list[int]) -> LLTokenizer:
 class TokenGrammar:
     """A compiled constraint; a matcher for each stream."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary_size: int, eos: list[int]) -> None:
+    def __init__(
+        self, matcher: LLMatcher, constraint: Constraint, vocabulary_size: int, eos: list[int]
+    ) -> None:
         """`matcher` stands at the beginning, and stays there."""
         self._matcher = matcher
+        self._constraint = constraint
         self._size = vocabulary_size
         self._eos = eos
 
     def matcher(self) -> "TokenMatcher":
         """One at the beginning of an output."""
-        return TokenMatcher(self._matcher.deep_copy(), self._size, self._eos)
+        return TokenMatcher(self._matcher.deep_copy(), self._constraint, self._size, self._eos)
+
+    def check(self) -> None:
+        """InvalidArgument where not even a first token can be found."""
+        self.matcher().compute()
 
 
 class TokenMatcher:
     """The Matcher of one stream: leading tokens that the grammar knows, and others behind them."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary_size: int, eos: list[int]) -> None:
+    def __init__(
+        self, matcher: LLMatcher, constraint: Constraint, vocabulary_size: int, eos: list[int]
+    ) -> None:
         """`matcher` is its own."""
         self._matcher = matcher
+        self._constraint = constraint
         self._words = -(-vocabulary_size // 32)
         self._size = vocabulary_size
         self._eos = eos
         self._known = self._ends = 0  # of its leading tokens: in the grammar; EOS behind its end
         self._tokens: list[int] = []
+        self._look: Callable[[], list[Mask]] = partial(self._look_ahead, ())
         self._coming: Future[list[Mask]] | None = None
+        self._failed: InvalidArgument | None = None
         self._expected: tuple[int, tuple[int, ...]] = (0, ())
         self._masks: list[Mask] = []
 
@@ -129,17 +179,18 @@ class TokenMatcher:
         self._settle()
         self._expected = len(self._tokens), draft_tokens
         if self._follows:
-            self._coming = _masks.submit(self._look_ahead, draft_tokens)
+            self._look = partial(self._look_ahead, draft_tokens)
+            self._coming = _masks.submit(self._look)
 
     def _look_ahead(self, draft_tokens: tuple[int, ...]) -> list[Mask]:
         """Masks before each of them and behind the last, up to one that leaves the grammar."""
-        masks, taken = [self._compute()], 0
+        masks, taken = [self.compute()], 0
         for token in draft_tokens:
             if not self._matcher.validate_tokens([token]):
                 break
             self._matcher.consume_token(token)
             taken += 1
-            masks.append(self._compute())
+            masks.append(self.compute())
         if taken:
             self._matcher.rollback(taken)
         return masks
@@ -155,7 +206,11 @@ class TokenMatcher:
             tuple(self._tokens[start:]) == draft_tokens[:behind]
         ):
             return self._masks[behind]
-        return self._compute()
+        self._look = partial(self._look_ahead, ())
+        self._coming = _masks.submit(self._look)
+        self._expected = len(self._tokens), ()
+        self._settle()
+        return self._masks[0]
 
     @property
     def _follows(self) -> bool:
@@ -163,68 +218,33 @@ class TokenMatcher:
         return self._known + self._ends == len(self._tokens)
 
     def _settle(self) -> None:
-        """Only one thread may ask the grammar at a time."""
-        if self._coming is not None:
-            self._masks, self._coming = self._coming.result(), None
+        """Only one thread may ask the grammar at a time.
 
-    def _compute(self) -> Mask:
+        InvalidArgument, now and ever after, where that cannot be followed or takes too long.
+        """
+        if self._failed:
+            raise self._failed
+        if self._coming is None:
+            return
+        coming, self._coming = self._coming, None
+        try:
+            self._masks = _masks.result(coming, self._look, MASK_SECONDS)
+        except InvalidArgument as error:
+            self._failed = error
+            raise
+        except TimeoutError as error:
+            reason = f"its next tokens take more than {MASK_SECONDS:g} s to find; make it simpler"
+            self._failed = wrong(self._constraint, reason)
+            raise self._failed from error
+
+    def compute(self) -> Mask:
+        """Which ids may come next, of an output in the grammar; InvalidArgument as of mask."""
         words = np.zeros(self._words, np.int32)
         if not self._matcher.is_stopped():
             self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         mask = np.unpackbits(words.view(np.uint8), count=self._size, bitorder="little").view(bool)
         if self._matcher.is_error():
-            reason = _in_a_line(self._matcher.get_error())
-            raise InvalidArgument(f"sampling.constraint: the output cannot be held to it: {reason}")
+            raise wrong(self._constraint, self._matcher.get_error())
         if not mask.any():  # the output is whole
             mask[self._eos] = True
         return mask
-
-
-def _in_a_line(said: str) -> str:
-    """What the library says, without the state of its parser."""
-    return in_a_line(ValueError(said.partition("<state>")[0]), kind=False)
-
-
-def _json_schema(constraint: Constraint) -> str:
-    return LLMatcher.grammar_from_json_schema(
-        constraint.text, overrides={"whitespace_pattern": _WHITESPACE}
-    )
-
-
-def _regex(constraint: Constraint) -> str:
-    return LLMatcher.grammar_from_regex(constraint.text)
-
-
-def _choice(constraint: Constraint) -> str:
-    return LLMatcher.grammar_from_lark("start: " + " | ".join(map(json.dumps, constraint.options)))
-
-
-def _grammar(constraint: Constraint) -> str:
-    """Lark, or the EBNF of llama.cpp and vLLM, which has ::= in its rules."""
-    text = gbnf_to_lark(constraint.text) if "::=" in constraint.text else constraint.text
-    return LLMatcher.grammar_from_lark(text)
-
-
-def _structural_tag(constraint: Constraint) -> str:
-    """JSON of triggers and structures, as vLLM takes it."""
-    said = json.loads(constraint.text)
-    triggers = said["triggers"]
-    tags = [
-        StructTag(
-            trigger=next(one for one in triggers if tag["begin"].startswith(one)),
-            begin=tag["begin"],
-            grammar=tag["schema"],
-            end=tag["end"],
-        )
-        for tag in said["structures"]
-    ]
-    return StructTag.to_grammar(tags)
-
-
-_SOURCES: dict[ConstraintKind, Callable[[Constraint], str]] = {
-    ConstraintKind.JSON_SCHEMA: _json_schema,
-    ConstraintKind.REGEX: _regex,
-    ConstraintKind.CHOICE: _choice,
-    ConstraintKind.GRAMMAR: _grammar,
-    ConstraintKind.STRUCTURAL_TAG: _structural_tag,
-}

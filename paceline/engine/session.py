@@ -63,6 +63,9 @@ class EngineSession:
             span = self.decoder.plan(self.cache.length)
             if span is not None:
                 self.cache.truncate(span.position)
+        except PacelineError as error:
+            self.fail(error)
+            return None
         except Exception:
             _log.exception("a decoder failed to plan")
             self.fail(Internal("planning the step failed"))

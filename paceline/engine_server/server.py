@@ -118,12 +118,13 @@ class EngineServer(ABC):
     async def grammar(self, opening: Opening) -> Grammar | None:
         """What its output is held to, if anything.
 
-        InvalidArgument where that has no meaning, FailedPrecondition where tokens have no text.
+        InvalidArgument where that has no meaning, FailedPrecondition where tokens have no text,
+        ResourceExhausted where too many are being compiled.
         """
         constraint = opening.sampling.constraint
         if constraint is None:
             return None
-        return await asyncio.to_thread(self._grammars.compile, constraint)
+        return await self._grammars.compiled(constraint)
 
     async def _opening(
         self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
