@@ -26,6 +26,8 @@ MASK_SECONDS = 2.0
 """For the masks of one step: so long may a constraint stall it, once; then its stream ends."""
 _CACHED = 64
 _MAX_WAITING = 64
+_TRIED = 3
+"""Tokens of an output that are looked for when a constraint is compiled."""
 _LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=200_000,
@@ -128,8 +130,13 @@ class TokenGrammar:
         return TokenMatcher(self._matcher.deep_copy(), self._constraint, self._size, self._eos)
 
     def check(self) -> None:
-        """InvalidArgument where not even a first token can be found."""
-        self.matcher().compute()
+        """InvalidArgument where not even the first tokens can be found: what is too large is."""
+        matcher = self.matcher()
+        for _ in range(_TRIED):
+            token = int(matcher.compute().argmax())
+            if token in self._eos:
+                return
+            matcher.append(token)
 
 
 class TokenMatcher:

@@ -52,14 +52,16 @@ def wrong(constraint: Constraint, reason: str) -> InvalidArgument:
 
 
 def _place(constraint: Constraint, reason: str) -> str:
-    """JSON pointer to the keyword that `reason` speaks of; empty where it speaks of none."""
+    """JSON pointer to the keyword that `reason` speaks of; empty where it speaks of none.
+
+    One that is not in the schema is in what it refers to, as the schema of schemas.
+    """
     keyword = _keyword(reason)
-    if not keyword:
-        return ""
     value = reason.partition("Unknown format: ")[2]
-    for pointer, schema in _schemas(json.loads(constraint.text)):
-        if keyword in schema and (not value or schema[keyword] == value):
-            return f"{pointer}/{keyword}"
+    for sought in (keyword, "$ref", "$schema") if keyword else ():
+        for pointer, schema in _schemas(json.loads(constraint.text)):
+            if sought in schema and (sought != "format" or schema[sought] == value):
+                return f"{pointer}/{sought}"
     return ""
 
 

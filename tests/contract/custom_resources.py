@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 
 CRDS = [json.loads(path.read_text()) for path in (Path(__file__).parent / "crds").glob("*.json")]
 SCHEMAS = {(one["apiVersion"], one["kind"]): one["schema"] for one in CRDS}
