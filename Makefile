@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all chaos lint docs format clean
+.PHONY: help venv demo test test-all e2e chaos lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 SOURCES := $(shell find protos -name '*.proto') protos/build_hook.py pyproject.toml
 
 help:  ## say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## set up .venv with all that the rest needs
 
@@ -29,8 +29,12 @@ demo: venv  ## fetch the real pair, start three processes, and watch them answer
 test: venv  ## run the quick tests, unit and contract, in eight minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not e2e" $(or $(PYTEST_ARGS),tests/unit tests/contract)
 
-test-all: venv  ## run all tests, one after the other
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test-all: venv  ## run all tests but those of e2e, one after the other
+	$(BIN)/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+
+e2e: venv  ## run the tests with real models, through OpenAI's client and the gateway, too
+	$(PIP) --editable '.[engine,dev,e2e]'
+	$(BIN)/python -m pytest -m e2e $(or $(PYTEST_ARGS),tests/e2e)
 
 chaos: venv  ## kill, stop and cut off servers under running streams for MINUTES=30
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30)

@@ -1,0 +1,104 @@
+"""The real smg gateway, in front of orchestrators that run as processes of their own."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paceline.addresses import join
+
+HOST = "127.0.0.1"
+READY_SECONDS, ASK_SECONDS = 240.0, 0.1
+
+
+@dataclass
+class Orchestrator:
+    """One that listens on a port, as a gateway speaks to no socket."""
+
+    popen: subprocess.Popen[bytes]
+    port: int
+
+    @property
+    def address(self) -> str:
+        """Of its door for gateways and of our own."""
+        return join(HOST, self.port)
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def ended(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kills them, when the context is left."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+@contextlib.contextmanager
+def orchestrator(
+    folder: Path, name: str, targets: Sequence[str], drafts: Sequence[str], *flags: str
+) -> Iterator[Orchestrator]:
+    """One over these addresses."""
+    port = free_port()
+    command = [sys.executable, "-m", "orchestrator", f"--port={port}", f"--host={HOST}"]
+    command += [f"--target={','.join(targets)}", f"--draft={','.join(drafts)}"]
+    command += ["--health-port=0", "--metrics-port=0", *flags]
+    with (folder / f"{name}.log").open("wb") as output:
+        popen = subprocess.Popen(command, stderr=output, start_new_session=True)
+    with ended(popen):
+        yield Orchestrator(popen, port)
+
+
+@contextlib.contextmanager
+def gateway(folder: Path, name: str, orchestrators: Sequence[Orchestrator]) -> Iterator[str]:
+    """smg in front of them, ready; gives its OpenAI address."""
+    port, metrics = free_port(), free_port()
+    command = [
+        *(sys.executable, "-m", "smg", "launch", "--host", HOST, "--port", str(port)),
+        *("--prometheus-host", HOST, "--prometheus-port", str(metrics)),
+        *("--worker-urls", *(f"grpc://{one.address}" for one in orchestrators)),
+        *("--policy", "round_robin", "--worker-startup-check-interval", "1"),
+        *("--health-check-interval-secs", "2", "--health-success-threshold", "1"),
+        *("--load-monitor-interval", "2", "--shutdown-grace-period-secs", "1"),
+    ]
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        popen = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    with ended(popen):
+        until_ready(port, [*(one.popen for one in orchestrators), popen], log)
+        yield f"http://{join(HOST, port)}/v1"
+
+
+def until_ready(port: int, processes: Sequence[subprocess.Popen[bytes]], log: Path) -> None:
+    """Wait until all workers are healthy; asserts that all processes live."""
+    count, end = len(processes) - 1, time.monotonic() + READY_SECONDS
+    while healthy(port) < count:
+        assert all(one.poll() is None for one in processes), log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(ASK_SECONDS)
+
+
+def healthy(port: int) -> int:
+    """How many workers the gateway at a port takes for healthy."""
+    try:
+        with urllib.request.urlopen(f"http://{join(HOST, port)}/workers", timeout=5) as answer:
+            workers: list[dict[str, Any]] = json.load(answer)["workers"]
+    except (OSError, ValueError, KeyError):
+        return 0
+    return sum(bool(one["is_healthy"]) for one in workers)
