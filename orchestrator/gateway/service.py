@@ -14,6 +14,7 @@ from orchestrator.gateway.requests import request_from_vllm
 from orchestrator.gateway.responses import Responses
 from orchestrator.gateway.running import RunningCalls
 from orchestrator.gateway.tokenizer_archive import archive, chunks
+from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.generation import Serving
 from paceline.errors import Unavailable, Unimplemented
 from paceline.protocol.status import Role, Status
@@ -46,8 +47,11 @@ class VllmEngine(vllm_engine_pb2_grpc.VllmEngineServicer):
         asked = request_from_vllm(request, model.max_positions)
         responses = Responses(stream=request.stream)
         request_id = request.request_id or current_request_id()
-        events = self._serving.generate(asked, seconds=seconds, request_id=request_id)
-        with self._running.run((context.peer(), request.request_id)):
+        event_buffer = EventBuffer()
+        events = self._serving.generate(
+            asked, seconds=seconds, request_id=request_id, event_buffer=event_buffer
+        )
+        with self._running.run((context.peer(), request.request_id), event_buffer):
             async with contextlib.aclosing(events):
                 async for event in events:
                     for response in responses.of(event):

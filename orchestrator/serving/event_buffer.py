@@ -22,6 +22,8 @@ class EventBuffer:
         self._queue: asyncio.Queue[GenerateEvent | PacelineError | None] = asyncio.Queue()
         self._waiting = 0
         self._drained = asyncio.Event()
+        self._filler: asyncio.Task[None] | None = None
+        self._aborted = False
 
     def put(self, event: GenerateEvent) -> None:
         """Add an event; never waits."""
@@ -31,6 +33,25 @@ class EventBuffer:
     def end(self, error: PacelineError | None = None) -> None:
         """Nothing more comes: the output is whole, or `error` says why it is not."""
         self._queue.put_nowait(error)
+
+    def filled_by(self, task: "asyncio.Task[None]") -> None:
+        """Abort cancels it."""
+        self._filler = task
+        if self._aborted:
+            task.cancel()
+
+    def abort(self, error: PacelineError) -> None:
+        """Raise `error` to the reader next, before what waits; cancel the task that fills it.
+
+        The task that reads is gRPC's and must not be cancelled instead: where that happens while
+        gRPC writes, gRPC takes the client for gone, and the client waits for ever for a status.
+        """
+        self._aborted = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(error)
+        if self._filler is not None:
+            self._filler.cancel()
 
     @property
     def has_room(self) -> bool:

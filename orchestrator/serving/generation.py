@@ -62,18 +62,24 @@ class Serving:
         self._running: dict[tuple[object, ...], EventBuffer] = {}
 
     async def generate(
-        self, request: GenerateRequest, *, seconds: float, request_id: str = ""
+        self,
+        request: GenerateRequest,
+        *,
+        seconds: float,
+        request_id: str = "",
+        event_buffer: EventBuffer | None = None,
     ) -> AsyncGenerator[GenerateEvent, None]:
         """Started, deltas, and Finished for each choice; closing the iterator cancels the rest.
 
         seconds: for the whole output, DeadlineExceeded after them. request_id: names the request
-        in logs, here and on the servers; one is made when it is empty.
+        in logs, here and on the servers; one is made when it is empty. event_buffer: an empty one,
+        of a caller that may abort it.
         """
         request_id = adopt(request_id)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         deadline = asyncio.get_running_loop().time() + seconds
         check_request(request)
-        event_buffer = EventBuffer()
+        event_buffer = event_buffer or EventBuffer()
         model, choices = await self._admit(request, request_id, event_buffer, seconds)
         describe_request(request, request_id, model.name, choices)
         seconds = deadline - asyncio.get_running_loop().time()  # what reading the prompt has left
@@ -83,6 +89,7 @@ class Serving:
             run = asyncio.create_task(
                 self._runner.run(choices, speculation, model, event_buffer, seconds)
             )
+            event_buffer.filled_by(run)
             try:
                 yield started(openings, request, model)
                 async for event in event_buffer.events():
@@ -151,7 +158,7 @@ class Serving:
         keys = [(one.request_id, one.seed, one.prompt_token_ids) for one in openings]
         older = self._running.get(keys[0]) if openings[0].output_token_ids else None
         if older is not None:
-            older.end(Aborted("the stream was resumed by another call"))
+            older.abort(Aborted("the stream was resumed by another call"))
         self._running.update(dict.fromkeys(keys, event_buffer))
         try:
             yield

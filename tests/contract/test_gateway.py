@@ -1,5 +1,6 @@
 """The door for gateways, with the stubs that gateways have: equal to our own door to the token."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -264,6 +265,26 @@ async def test_abort_frees_the_sessions_at_once(door: Door) -> None:
     code, details = raised.value.code(), raised.value.details()
     assert (code, details) == (grpc.StatusCode.CANCELLED, "the gateway aborted the call")
     await servers.nothing_is_left(target)
+
+
+async def test_abort_of_a_call_that_waits_for_its_client_to_read_ends_it_with_a_status(
+    door: Door,
+) -> None:
+    """Its output is whole, and far more than the connection holds that nobody reads from."""
+    _, client, target = door
+    fields: dict[str, Any] = {"temperature": 1.0, "ignore_eos": True, "max_tokens": 400}
+    narrow = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 16_384))
+    async with grpc.aio.insecure_channel(client.address, options=narrow) as channel:
+        stub = vllm_engine_pb2_grpc.VllmEngineStub(channel)
+        call = stub.Generate(asked(logprobs=20, n=4, **fields))
+        await call.read()
+        await servers.nothing_is_left(target)
+        await stub.Abort(vllm.AbortRequest(request_ids=["a"]))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async with asyncio.timeout(60):
+                await read_on(call)
+    code, details = raised.value.code(), raised.value.details()
+    assert (code, details) == (grpc.StatusCode.CANCELLED, "the gateway aborted the call")
 
 
 async def test_abort_ends_no_call_of_another_with_the_same_id(door: Door) -> None:

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.generation import Serving
 from orchestrator.serving.service import GenerationService
 from orchestrator.settings import OrchestratorSettings
@@ -19,7 +20,12 @@ class Noting(Serving):
     seconds = 0.0
 
     async def generate(
-        self, request: GenerateRequest, *, seconds: float, request_id: str = ""
+        self,
+        request: GenerateRequest,
+        *,
+        seconds: float,
+        request_id: str = "",
+        event_buffer: EventBuffer | None = None,
     ) -> Any:
         self.seconds = seconds
         return

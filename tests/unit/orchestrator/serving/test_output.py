@@ -242,3 +242,21 @@ async def test_what_is_held_back_comes_in_its_order_when_the_output_ends() -> No
     [delta] = await deltas_of(event_buffer)
     assert delta.text == "n\ufffd"
     assert stream.finished().finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_an_aborted_buffer_raises_before_what_waits_and_stops_who_fills_it(
+    *, begun: bool
+) -> None:
+    stream, event_buffer = make_stream()
+    emit(stream, Verdict(1, TOKENIZER.encode("a")))
+    filler = asyncio.create_task(asyncio.sleep(600))
+    if begun:
+        event_buffer.filled_by(filler)
+    event_buffer.abort(Unavailable("x"))
+    if not begun:
+        event_buffer.filled_by(filler)
+    with pytest.raises(Unavailable, match="x"):
+        await anext(event_buffer.events())
+    with pytest.raises(asyncio.CancelledError):
+        await filler
