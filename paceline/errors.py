@@ -13,7 +13,10 @@ def shown(value: object) -> str:
     """`value` for a message: as Python writes it, cut where it is long."""
     if isinstance(value, str | bytes):
         value = value[: SHOWN_CHARACTERS + 1]
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # its class's own, which a message must outlive
+        text = object.__repr__(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 

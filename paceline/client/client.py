@@ -28,7 +28,7 @@ from paceline.protocol.status import Status
 from paceline.rpc.codec.generation import (
     detokenize_to_proto,
     model_from_proto,
-    prompt_to_proto,
+    tokenize_to_proto,
 )
 from paceline.rpc.codec.status import status_from_proto
 from paceline.rpc.deadline import DEFAULT_SECONDS
@@ -126,9 +126,7 @@ class Client(AsyncOnly):
 
     async def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:
         """The token ids that generate would use for `prompt`."""
-        request = generation_pb2.TokenizeRequest(
-            model=as_text("model", model), prompt=prompt_to_proto(as_prompt(prompt))
-        )
+        request = tokenize_to_proto(as_prompt(prompt), as_text("model", model))
         answer = await self._call(lambda to: to.generation.Tokenize(request, timeout=CALL_SECONDS))
         return tuple(answer.token_ids)
 

@@ -144,10 +144,14 @@ def read_roots(path: str | os.PathLike[str] | None) -> bytes | None:
     try:
         roots = Path(path).read_bytes()
     except (OSError, TypeError, ValueError):
-        raise InvalidArgument.of("ca", str(path), limit) from None
+        raise InvalidArgument.of("ca", _as_text(path), limit) from None
     if b"-----BEGIN CERTIFICATE-----" not in roots:
-        raise InvalidArgument.of("ca", str(path), limit)
+        raise InvalidArgument.of("ca", _as_text(path), limit)
     return roots
+
+
+def _as_text(path: object) -> object:
+    return str(path) if isinstance(path, os.PathLike) else path
 
 
 def system_roots() -> bytes | None:

@@ -24,7 +24,7 @@ def as_chat(chat: Chat, field: str = "prompt") -> Chat:
     return Chat(
         messages=tuple(
             _message(f"{field}[{index}]", message)
-            for index, message in enumerate(_listed(f"{field}.messages", chat.messages))
+            for index, message in enumerate(items_of(f"{field}.messages", chat.messages, "a list"))
         ),
         tools=_objects(f"{field}.tools", chat.tools),
         chat_template_kwargs=_object(f"{field}.chat_template_kwargs", chat.chat_template_kwargs),
@@ -103,14 +103,20 @@ def _flag(field: str, value: object, *others: object) -> bool | None:
     raise InvalidArgument.of(field, value, "True or False")
 
 
-def _listed(field: str, value: object) -> list[Any]:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise InvalidArgument(f"{field} is {kind_of(value)}; it must be a list")
-    return list(value)
+def items_of(field: str, value: Any, limit: str) -> tuple[Any, ...]:
+    """What a list, array or generator has; one that fails while it is read is somebody's code."""
+    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+        raise InvalidArgument(f"{field} is {kind_of(value)}; it must be {limit}")
+    try:
+        return tuple(value)
+    except Exception as error:
+        raise InvalidArgument(
+            f"{field} raised {type(error).__name__} as it was read; it must be {limit}"
+        ) from error
 
 
 def _objects(field: str, value: object) -> tuple[JsonObject, ...]:
-    objects = _listed(field, value)
+    objects = items_of(field, value, "a list")
     return tuple(_object(f"{field}[{index}]", one) for index, one in enumerate(objects))
 
 

@@ -14,7 +14,17 @@ class NotInGeneration(FailedPrecondition, AttributeError):
     """What only the whole output has; an AttributeError too, so that hasattr says no."""
 
 
-class AsyncOnly:
+class NotPickled:
+    """What is of its process: connections, a thread."""
+
+    def __reduce__(self) -> NoReturn:
+        raise FailedPrecondition(
+            "neither a client nor its generation can be pickled or copied: "
+            "make a client in each process, from its address"
+        )
+
+
+class AsyncOnly(NotPickled):
     """A client that is entered by async with."""
 
     def __enter__(self) -> NoReturn:
@@ -24,7 +34,7 @@ class AsyncOnly:
         """Nothing was entered."""
 
 
-class SyncOnly:
+class SyncOnly(NotPickled):
     """A client that is entered by with."""
 
     async def __aenter__(self) -> NoReturn:

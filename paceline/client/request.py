@@ -7,16 +7,17 @@ libraries are Python's, messages as dicts are messages. Texts are never quoted.
 import enum
 import operator
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from paceline.client.messages import as_chat, is_message, kind_of
-from paceline.errors import InvalidArgument
+from paceline.client.messages import as_chat, is_message, items_of, kind_of
+from paceline.errors import InvalidArgument, shown
 from paceline.protocol.constraint import Constraint
 from paceline.protocol.features import needed_of_orchestrator
 from paceline.protocol.generation import Chat, GenerateRequest, Prompt
+from paceline.protocol.limits import MAX_CHOICES
 from paceline.protocol.sampling import Sampling
 
 PROMPT = "text, token ids or a list of messages"
@@ -31,6 +32,8 @@ def as_request(given: GenerateRequest | Prompt) -> GenerateRequest:
     """
     request = given if isinstance(given, GenerateRequest) else GenerateRequest(given)
     request = replace(request, **_checked(request, _REQUEST, ""))
+    if request.n > MAX_CHOICES:  # before room is made for them
+        raise InvalidArgument.of("n", request.n, f"from 1 to {MAX_CHOICES}")
     needed = dict.fromkeys((*request.required_features, *needed_of_orchestrator(request)))
     return replace(request, required_features=tuple(needed))
 
@@ -39,9 +42,7 @@ def as_prompt(value: Any, field: str = "prompt") -> Prompt:
     """Text, token ids or a conversation, as given or as lists, arrays and dicts of other code."""
     if isinstance(value, str | Chat):
         return str(value) if isinstance(value, str) else as_chat(value, field)
-    if isinstance(value, bytes | bytearray | Mapping) or not isinstance(value, Iterable):
-        raise _of_type(field, value, PROMPT)
-    parts = list(value)
+    parts = items_of(field, value, PROMPT)
     if any(isinstance(part, str) for part in parts):
         raise InvalidArgument(f"{field} is a list of texts; it must be one prompt: {PROMPT}")
     if any(map(is_message, parts)):
@@ -62,7 +63,7 @@ def as_whole(field: str, value: Any) -> int:
         raise InvalidArgument.of(field, value, "a whole number")
     try:
         return operator.index(value)
-    except TypeError:
+    except Exception:
         raise InvalidArgument.of(field, value, "a whole number") from None
 
 
@@ -72,7 +73,7 @@ def as_number(field: str, value: Any) -> float:
         raise InvalidArgument.of(field, value, "a number")
     try:
         return float(value)
-    except OverflowError:
+    except Exception:
         raise InvalidArgument.of(field, value, "a number that a double holds") from None
 
 
@@ -88,9 +89,7 @@ def _texts(field: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     limit = "text or a list of texts"
-    if isinstance(value, bytes | bytearray | Mapping) or not isinstance(value, Iterable):
-        raise _of_type(field, value, limit)
-    texts = tuple(value)
+    texts = items_of(field, value, limit)
     for text in texts:
         if not isinstance(text, str):
             raise InvalidArgument(f"{field} has a value {kind_of(text)}; it must be {limit}")
@@ -99,25 +98,22 @@ def _texts(field: str, value: Any) -> tuple[str, ...]:
 
 def as_wholes(field: str, value: Any) -> tuple[int, ...]:
     """Whole numbers, of any list or array."""
-    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
-        raise _of_type(field, value, "a list of whole numbers")
-    numbers = tuple(value)
+    numbers = items_of(field, value, "a list of whole numbers")
     if set(map(type, numbers)) <= {int}:  # a long prompt is looked at once
         return numbers
     return tuple(as_whole(field, number) for number in numbers)
 
 
 def _lists_of_wholes(field: str, value: Any) -> tuple[tuple[int, ...], ...]:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise _of_type(field, value, "a list of lists of whole numbers")
-    return tuple(as_wholes(f"{field}[{index}]", one) for index, one in enumerate(value))
+    lists = items_of(field, value, "a list of lists of whole numbers")
+    return tuple(as_wholes(f"{field}[{index}]", one) for index, one in enumerate(lists))
 
 
 def _bias(field: str, value: Any) -> dict[int, float]:
     if not isinstance(value, Mapping):
         raise _of_type(field, value, "a mapping of token ids to numbers")
     return {
-        as_whole(f"a token id in {field}", token): as_number(f"{field}[{token}]", bias)
+        as_whole(f"a token id in {field}", token): as_number(f"{field}[{shown(token)}]", bias)
         for token, bias in value.items()
     }
 
@@ -138,7 +134,7 @@ def _member(kind: type[enum.Enum]) -> _Check:
     def check(field: str, value: Any) -> enum.Enum:
         try:
             return kind(value)
-        except ValueError:
+        except Exception:
             limit = f"one of {', '.join(repr(one.value) for one in kind)}"
             raise InvalidArgument.of(field, value, limit) from None
 

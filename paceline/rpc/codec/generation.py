@@ -162,6 +162,16 @@ def request_from_proto(message: pb.GenerateRequest) -> GenerateRequest:
     )
 
 
+def tokenize_to_proto(prompt: Prompt, model: str) -> pb.TokenizeRequest:
+    """paceline.v1.TokenizeRequest; InvalidArgument for what it cannot carry."""
+    message = pb.TokenizeRequest(prompt=prompt_to_proto(prompt))
+    try:
+        message.model = model
+    except _CANNOT_CARRY:
+        raise unsendable_ids((), model) from None
+    return message
+
+
 def detokenize_to_proto(
     token_ids: Sequence[int], model: str, *, skip_special_tokens: bool
 ) -> pb.DetokenizeRequest:

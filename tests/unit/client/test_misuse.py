@@ -1,5 +1,7 @@
 """Async used as sync and the other way round, and a generation as its result: what is said."""
 
+import copy
+import pickle
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -39,6 +41,18 @@ MISUSED: dict[str, list[Callable[[], object]]] = {
         lambda: sync.generate("x").choices
     ],
 }
+
+
+PROCESS = (
+    "neither a client nor its generation can be pickled or copied: "
+    "make a client in each process, from its address"
+)
+MISUSED[PROCESS] = [
+    lambda: pickle.dumps(client),
+    lambda: pickle.dumps(sync.generate("x")),
+    lambda: copy.deepcopy(sync),
+    lambda: copy.copy(client.generate("x")),
+]
 
 
 @pytest.mark.parametrize("said", MISUSED)

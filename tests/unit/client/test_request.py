@@ -1,7 +1,7 @@
 """What a caller gives is what is sent, or the field of a wrong type is named."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -79,6 +79,24 @@ def test_messages_are_taken_as_openai_has_them() -> None:
     )
 
 
+def failing() -> Iterator[int]:
+    yield 1
+    raise KeyError("tulips")
+
+
+class Hostile:
+    """Fails whatever is done with it."""
+
+    def __index__(self) -> int:
+        raise KeyError("tulips")
+
+    def __repr__(self) -> str:
+        raise KeyError("tulips")
+
+
+HOSTILE: Any = Hostile()
+
+
 def a_chat(**given: Any) -> Callable[[], GenerateRequest]:
     return lambda: GenerateRequest(Chat(**{"messages": [USER], **given}))
 
@@ -144,6 +162,16 @@ WRONG = {
     f"prompt is a list of texts; it must be one prompt: {PROMPTS}": field(prompt=["tulips", "b"]),
     f"a token id in prompt is 1.5; {WHOLE}": field(prompt=[1, 1.5]),
     "prompt[1] is of type int; it must be a message, as the others": field(prompt=[USER, 5]),
+    f"prompt raised KeyError as it was read; it must be {PROMPTS}": field(prompt=failing()),
+    f"prompt raised TypeError as it was read; it must be {PROMPTS}": field(prompt=np.array(1)),
+    f"stop raised KeyError as it was read; {TEXTS}": field(stop=failing()),
+    "prompt.tools raised KeyError as it was read; it must be a list": a_chat(tools=failing()),
+    "max_tokens is <tests.unit.client.test_request.Hostile object at 0x": field(max_tokens=HOSTILE),
+    "a token id in prompt is <tests.unit.client.test_request.Hostile": field(prompt=[HOSTILE]),
+    "speculation is <tests.unit.client.test_request.Hostile": field(speculation=HOSTILE),
+    "max_tokens is <int object at 0x": field(max_tokens=10**5000),
+    "sampling.logit_bias[1] is <tests.unit": sampling(logit_bias={1: HOSTILE}),
+    "n is 1000000000; it must be from 1 to 16": field(n=10**9),
     "prompt[1] has no role; it must be one, as user or assistant": message(role=None),
     "prompt[1].role is of type int; it must be text": message(role=5),
     "prompt[1] has no content; it must be text, or a list of text parts; only a message with "
@@ -205,6 +233,10 @@ ARGUMENTS: dict[str, Callable[[], object]] = {
     "ca is '/nowhere'; it must be a file with certificates in PEM": lambda: AnyClient(
         "a", ca="/nowhere"
     ),
+    "ca is <tests.unit.client.test_request.Hostile object": lambda: AnyClient("a", ca=HOSTILE),
+    "model is wrong at character 0; it must be characters that UTF-8 has": lambda: AnySync(
+        "a"
+    ).tokenize("x", "\ud800"),
     f"ca is {__file__!r}; it must be a file"[:60]: lambda: AnyClient("a", ca=__file__),
     "prompt is of type int; it must": lambda: AnySync("a").tokenize(5),
     "model is of type int; it must": lambda: AnySync("a").tokenize("x", 5),
