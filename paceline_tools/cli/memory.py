@@ -37,6 +37,8 @@ def _streams(model: ModelInfo, kv: KVSize) -> str:
     pages = kv.pages_for(resumes=False)
     length = min(STREAM_TOKENS, model.max_positions)
     streams = pages // kv.pages_of(length)
+    if kv.page_tokens >= model.max_positions:  # as of lookup: no stream fills its page
+        return f"room for {streams:,} streams"
     tokens = pages * kv.page_tokens
     return f"room for {tokens:,} tokens: {streams:,} streams of {length:,} at once"
 

@@ -168,7 +168,8 @@ def _share(pool: status.DraftPoolStatus, totals: status.Totals) -> str:
     count, of = pool.counts.running, totals.running
     if not of:
         count, of = pool.counts.streams, totals.streams
-    return f"{count} ({count / of:.0%})" if of else str(count)
+    known = 0 < of >= count  # a stream that comes back to a pool is counted there again
+    return f"{count} ({count / of:.0%})" if known else str(count)
 
 
 def _wasted(counts: status.DraftPoolCounts) -> str:

@@ -104,6 +104,9 @@ def test_what_memory_holds_is_told_in_gib_and_streams() -> None:
     simulated = replace(SIZED, memory=None)
     one = found(with_target(model=simulated), "memory of target 10.0.0.1:7071")
     assert one.what == "room for 65,536 tokens: 32 streams of 2,048 at once"
+    lookup = replace(simulated, kv=KVSize(2**31, 4096), max_positions=2**31)
+    one = found(with_draft(model=lookup), "memory of draft 10.0.0.2:7072")
+    assert one.what == "room for 4,096 streams"
 
 
 def test_kv_that_will_not_fit_is_wrong() -> None:

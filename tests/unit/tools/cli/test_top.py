@@ -17,7 +17,7 @@ from paceline.protocol.status import (
     Status,
     Totals,
 )
-from paceline_tools.cli.top import sparkline, view
+from paceline_tools.cli.top import _share, sparkline, view
 
 MACHINE = Machine("1.0", "here", 2, 2, 1, 1, 0.0)
 LOST = Server(Role.DRAFT, "1.2.3.4:7072", False, "refused", None, Load(), False, None, 0.0, 0.0)
@@ -83,3 +83,9 @@ def test_what_came_since_is_the_difference_and_what_runs_is_now() -> None:
 def test_bars_reach_the_top_at_the_highest_value() -> None:
     assert sparkline([0.0, 1.0, 2.0]) == " ▄█"
     assert sparkline([0.0]) == " "
+
+
+def test_streams_of_a_pool_that_came_back_are_no_share_of_all() -> None:
+    pool = DraftPoolStatus("small", counts=DraftPoolCounts(streams=3))
+    assert _share(pool, Totals(streams=1)) == "3"
+    assert _share(pool, Totals(streams=4)) == "3 (75%)"
