@@ -106,8 +106,9 @@ class _Families:
         )
         self.streams = Counter(
             "paceline_streams",
-            "Streams that ended, by outcome: stop, length, or the error that ended it. A request "
-            "with n choices is n streams.",
+            "Streams that ended, by outcome: stop, length, or the error that ended it: "
+            "deadline_exceeded where the client's time ran out, cancelled where it went before. A "
+            "request with n choices is n streams.",
             ["model", "outcome"],
             registry=registry,
         )
