@@ -25,7 +25,10 @@ from orchestrator.serving.status_report import report
 from orchestrator.serving.status_service import StatusService
 from orchestrator.settings import OrchestratorSettings
 from paceline.addresses import join
+from paceline.rpc.doors import identity_of
 from paceline.rpc.server import RpcServer, run_process
+from paceline.rpc.tls import ClientTls
+from paceline.rpc.tokens import CallerTokens
 from paceline.settings import parse
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
 
@@ -42,7 +45,9 @@ class Orchestrator:
 
     def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
         """Begin to watch the pools; belongs to the running event loop."""
-        targets, drafts = Pool(settings.target, TARGET_SERVICE), DraftRouter(settings.draft)
+        tls = dialing_tls(settings)
+        targets = Pool(settings.target, TARGET_SERVICE, tls)
+        drafts = DraftRouter(settings.draft, tls)
         streams = AllStreams(drafts)
         metrics = OrchestratorMetrics(registry, targets, drafts, streams)
         self._models = models = ServedModels(targets, drafts)
@@ -101,6 +106,20 @@ class Orchestrator:
         await asyncio.gather(*self._watchers, return_exceptions=True)
 
 
+def dialing_tls(settings: OrchestratorSettings) -> ClientTls | None:
+    """How targets and drafts are dialed; None: in plaintext."""
+    authorities = settings.tls_server_ca
+    return ClientTls(authorities, identity_of(settings)) if authorities else None
+
+
+def tokens_of(settings: OrchestratorSettings) -> CallerTokens | None:
+    """What callers have to show; None: nothing."""
+    if settings.token_file is None and not settings.tokens:
+        return None
+    given = {name: token.get_secret_value() for name, token in settings.tokens.items()}
+    return CallerTokens(settings.token_file, given)
+
+
 def main() -> None:
     """Run the process."""
     settings = parse(OrchestratorSettings)
@@ -110,7 +129,7 @@ def main() -> None:
         await orchestrator.listen()
         return orchestrator
 
-    run_process(settings, NAMES, load, public=True)
+    run_process(settings, NAMES, load, public=True, tokens=lambda: tokens_of(settings))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
@@ -118,6 +119,20 @@ Pools = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_pools)]
 """Addresses by the name of their pool, the preferred one first: NAME=ADDRESS,ADDRESS,NAME=..."""
 
 
+def _tokens(value: object) -> object:
+    parts = _split(value)
+    if not isinstance(parts, list):
+        return parts
+    pairs = [str(part).partition("=") for part in parts]
+    if not all(name and token for name, _, token in pairs):
+        raise _wrong("each must be NAME=TOKEN, separated by commas")
+    return {name: SecretStr(token) for name, _, token in pairs}
+
+
+Tokens = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_tokens)]
+"""Tokens by the names of those who have them, which nothing prints."""
+
+
 def check_draft_lengths(length: int, most: int) -> None:
     """Raise ValueError when more draft tokens would be forced than a round may have."""
     if length > most:
@@ -129,7 +144,25 @@ def check_draft_lengths(length: int, most: int) -> None:
         )
 
 
-class OrchestratorSettings(ServerSettings):
+class DoorSettings(ServerSettings):
+    """Who may call, and which servers are trusted."""
+
+    tls_server_ca: Path | None = Field(
+        None,
+        description="Certificates in PEM that sign the targets' and drafts': they are dialed over "
+        "TLS, and shown --tls-certificate where there is one.",
+    )
+    token_file: Path | None = Field(
+        None, description="TOML with the bearer tokens of callers, and what each may take."
+    )
+    tokens: Tokens = Field(
+        {},
+        repr=False,
+        description="Bearer tokens, NAME=TOKEN, separated by commas; best in the environment.",
+    )
+
+
+class OrchestratorSettings(DoorSettings):
     """Answers clients: runs rounds between draft and target servers and streams the tokens."""
 
     examples: ClassVar[tuple[str, ...]] = (

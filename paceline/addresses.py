@@ -61,6 +61,15 @@ def checked(address: str, field: str = "address") -> str:
     return join(host, port)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether what listens there can be reached from this machine alone."""
+    bare = without_brackets(host)
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return bare == "localhost"
+
+
 def is_near(address: str) -> bool:
     """Whether a connection to a resolved address surely stays on this machine."""
     if address.startswith("unix:"):

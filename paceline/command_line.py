@@ -241,8 +241,9 @@ def _problem(problem: dict[str, Any], kind: type[BaseModel], flags: Collection[s
         return f"{flag} is missing"
     variable = f"{kind.model_config.get('env_prefix', '')}{name}".upper()
     by = f" (of {variable})" if _comes_from(variable, flag, flags) else ""
+    value = f" is {shown(problem['input'])}" if field.repr else ""  # a secret
     metadata = () if isinstance(problem["loc"][-1], int) else field.metadata
-    return f"{flag} is {shown(problem['input'])}{by}{told(problem, metadata)}"
+    return f"{flag}{value}{by}{told(problem, metadata)}"
 
 
 def _comes_from(variable: str, flag: str, flags: Collection[str] | None) -> bool:

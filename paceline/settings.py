@@ -16,7 +16,7 @@ from pydantic_settings import (
 )
 
 from paceline import log
-from paceline.addresses import LAST_PORT, is_host, join
+from paceline.addresses import LAST_PORT, is_host, is_loopback, join
 from paceline.command_line import BadUsage, command_line, describe
 from paceline.environment import Environment
 from paceline.tracing import start as tracing
@@ -62,14 +62,28 @@ class ServerSettings(BaseSettings):
     """Command lines, for --help."""
 
     host: Host = Field(
-        "0.0.0.0",  # noqa: S104  servers in containers are reached from outside
-        description="Address to listen on, for calls, health and metrics.",
+        "127.0.0.1",
+        description="Address to listen on, for calls, health and metrics. Beyond this machine "
+        "(0.0.0.0) calls need TLS, or --plaintext.",
     )
     port: Port
     health_port: HealthPort
     metrics_port: MetricsPort
     socket: Path | None = Field(
         None, description="Unix socket to listen on for calls. Unless given: host and port."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="Certificate and its chain in PEM: calls and metrics are over TLS."
+    )
+    tls_key: Path | None = Field(None, description="Its key in PEM, without a password.")
+    tls_client_ca: Path | None = Field(
+        None, description="Certificates in PEM that sign callers': each has to show one (mTLS)."
+    )
+    plaintext: bool = Field(
+        False, description="Listen beyond this machine without TLS: the network is trusted."
+    )
+    reflection: bool | None = Field(
+        None, description="List the services to whoever asks. Unless given: on this machine only."
     )
     drain_seconds: float = Field(
         30.0, ge=0, le=86_400, description="How long running streams may go on after SIGTERM."
@@ -92,6 +106,17 @@ class ServerSettings(BaseSettings):
     def other_ports(self) -> dict[str, tuple[str, str]]:
         """What listens beside calls, and where, by its port's field; 0 is none of anybody's."""
         return {"health_port": ("health", self.host), "metrics_port": ("metrics", self.host)}
+
+    @model_validator(mode="after")
+    def _has_whole_doors(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise _wrong("--tls-certificate and --tls-key are given both or not at all")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise _wrong("--tls-client-ca needs --tls-certificate and --tls-key beside it")
+        if not (self.socket or self.tls_certificate):
+            needed = "--tls-certificate and --tls-key, or --plaintext"
+            check_trusted(self.host, needed, trusted=self.plaintext)
+        return self
 
     @classmethod
     def setting(cls, name: str) -> str:
@@ -155,6 +180,15 @@ def _asked_form(kind: type[BaseSettings], arguments: list[str]) -> str:
         if flag == "--log-format":
             asked = value if equals else "".join(arguments[index + 1 : index + 2])
     return asked
+
+
+def check_trusted(host: str, needed: str, *, trusted: bool) -> None:
+    """Raise ValueError where calls would be taken in plaintext from a network nobody trusts."""
+    if not trusted and not is_loopback(host):
+        raise _wrong(
+            f"--host is {host}: calls from other machines need {needed} where the network is "
+            "trusted"
+        )
 
 
 def _wrong(what: str) -> PydanticCustomError:

@@ -19,6 +19,7 @@ from paceline.client import Client
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.start import start
 from paceline.protocol.status import Role
+from paceline.rpc.doors import OPEN
 from paceline.rpc.server import serving
 from target_server.service import TargetServer
 from target_server.settings import TargetSettings
@@ -40,13 +41,14 @@ class Server:
 
 @asynccontextmanager
 async def target(folder: Path | str, **settings: Any) -> AsyncIterator[Server]:
-    """A target server."""
+    """A target server. doors: what stands at its port, none unless given."""
+    doors = settings.pop("doors", OPEN)
     registry = CollectorRegistry()
     configured = TargetSettings(model=str(folder), **(EXACT | settings))
     started = await asyncio.to_thread(start, configured, registry)
     service = TargetServer(started, registry)
     async with serving(
-        ANY_PORT, service, ("paceline.v1.TargetService",), registry=registry
+        ANY_PORT, service, ("paceline.v1.TargetService",), registry=registry, doors=doors
     ) as server:
         yield Server(f"127.0.0.1:{server.port}", started, registry)
 
@@ -55,7 +57,8 @@ async def target(folder: Path | str, **settings: Any) -> AsyncIterator[Server]:
 async def draft(
     folder: Path | str | None, *, address: str = ANY_PORT, **settings: Any
 ) -> AsyncIterator[Server]:
-    """A draft server; without a folder one that only looks up."""
+    """A draft server; without a folder one that only looks up. doors: as of `target`."""
+    doors = settings.pop("doors", OPEN)
     registry = CollectorRegistry()
     if folder is None:
         settings["drafter"] = "ngram"
@@ -63,7 +66,7 @@ async def draft(
     started = await asyncio.to_thread(draft_main.start, configured, registry)
     service = DraftServer(started, registry, configured.drafter)
     async with serving(
-        address, service, ("paceline.v1.DraftService",), registry=registry
+        address, service, ("paceline.v1.DraftService",), registry=registry, doors=doors
     ) as server:
         yield Server(f"127.0.0.1:{server.port}", started, registry)
 

@@ -14,6 +14,7 @@ from orchestrator.speculation.estimates.measurements import DraftMeasurements, T
 from orchestrator.speculation.pool_choice import PoolCandidate
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.status import PoolState
+from paceline.rpc.tls import ClientTls
 
 _log = structlog.get_logger(__name__)
 
@@ -31,9 +32,10 @@ class DraftPool(Pool):
         addresses: Collection[str],
         target: TargetMeasurements,
         vocabularies: VocabularyRelations,
+        tls: ClientTls | None = None,
     ) -> None:
         """Know of no server yet."""
-        super().__init__(addresses, DRAFT_SERVICE)
+        super().__init__(addresses, DRAFT_SERVICE, tls)
         self._vocabularies = vocabularies
         self.name = name
         self.measurements = DraftMeasurements(target)

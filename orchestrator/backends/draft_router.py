@@ -15,6 +15,7 @@ from orchestrator.speculation.pool_choice import Holding, PoolChoice, standing
 from paceline.errors import Unavailable
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.status import PoolState
+from paceline.rpc.tls import ClientTls
 
 _log = structlog.get_logger(__name__)
 
@@ -22,12 +23,13 @@ _log = structlog.get_logger(__name__)
 class DraftRouter:
     """All draft pools, in the order of preference, and the choice among them."""
 
-    def __init__(self, addresses: dict[str, list[str]]) -> None:
+    def __init__(self, addresses: dict[str, list[str]], tls: ClientTls | None = None) -> None:
         """Know of no server yet. addresses: by the pools' names."""
         self.target = TargetMeasurements()
         self.vocabularies = VocabularyRelations()
         self.pools = [
-            DraftPool(name, addresses[name], self.target, self.vocabularies) for name in addresses
+            DraftPool(name, addresses[name], self.target, self.vocabularies, tls)
+            for name in addresses
         ]
         self.none = PoolCounts()
         self._choice = PoolChoice()

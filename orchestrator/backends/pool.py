@@ -5,11 +5,13 @@ from collections.abc import Callable, Collection, Iterable
 
 import structlog
 
+from orchestrator.backends.dialing import Dialing
 from orchestrator.backends.replica import POLL_SECONDS, Replica, least_loaded
 from paceline.best_effort import best_effort
 from paceline.errors import Unavailable
 from paceline.protocol.model import ModelInfo
-from paceline.rpc.channels import open_channel, resolve
+from paceline.rpc.channels import resolve
+from paceline.rpc.tls import ClientTls
 
 _log = structlog.get_logger(__name__)
 
@@ -25,13 +27,17 @@ async def _poll(replica: Replica) -> None:
 class Pool:
     """The servers behind some addresses, each name standing for all it resolves to."""
 
-    def __init__(self, addresses: Iterable[str], service: str = "") -> None:
+    def __init__(
+        self, addresses: Iterable[str], service: str = "", tls: ClientTls | None = None
+    ) -> None:
         """Know of no server yet. service: what each has to serve, by its full name."""
         self._service = service
+        self._dialing = Dialing(tls)
         self.addresses = tuple(addresses)
         self._resolved: dict[str, set[str]] = {name: set() for name in self.addresses}
         self._unresolved: dict[str, str] = {}
         self._replicas: dict[str, Replica] = {}
+        self._replaced: list[Replica] = []
         self._servers: list[Replica] = []
 
     @property
@@ -61,12 +67,14 @@ class Pool:
             while True:
                 with best_effort("looking for servers"):
                     await self._resolve()
+                    await self._renew()
                     await self._close_retired()
                 for _ in range(rounds):
                     await self.poll()
                     await asyncio.sleep(POLL_SECONDS)
         finally:
-            await asyncio.gather(*(replica.channel.close() for replica in self._replicas.values()))
+            replicas = [*self._replicas.values(), *self._replaced]
+            await asyncio.gather(*(replica.channel.close() for replica in replicas))
 
     async def poll(self) -> None:
         """Ask every server once. A server that answers nonsense does not disturb the others."""
@@ -119,10 +127,30 @@ class Pool:
                 self._unresolved[name] = str(error)
         found = set().union(*self._resolved.values())
         for address in sorted(found - self._replicas.keys()):
-            self._replicas[address] = Replica(address, open_channel(address), service=self._service)
+            self._replicas[address] = self._dialed(address)
         for address, replica in self._replicas.items():
             replica.health.retired = address not in found
         self._tell_apart()
+
+    def _dialed(self, address: str) -> Replica:
+        names = (name for name, found in self._resolved.items() if address in found)
+        channel = self._dialing.open(address, next(names, address))
+        return Replica(address, channel, service=self._service)
+
+    async def _renew(self) -> None:
+        """Dial all anew where certificates have changed; streams end on the old connections.
+
+        A channel that reconnects by itself shows the certificate it began with.
+        """
+        if not self._dialing.changed():
+            return
+        fresh = [self._dialed(address) for address in self._replicas]
+        await asyncio.gather(*(_poll(replica) for replica in fresh))
+        for replica in fresh:
+            self._replaced.append(self._replicas[replica.address])
+            self._replicas[replica.address] = replica
+        self._tell_apart()
+        _log.info("servers dialed anew", addresses=sorted(self._replicas))
 
     async def _close_retired(self) -> None:
         """Close channels of servers whose names are gone, once their streams have ended."""
@@ -131,3 +159,6 @@ class Pool:
                 del self._replicas[replica.address]
                 self._tell_apart()
                 await replica.channel.close()
+        for replica in [one for one in self._replaced if not one.sessions]:
+            self._replaced.remove(replica)
+            await replica.channel.close()

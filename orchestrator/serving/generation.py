@@ -15,11 +15,15 @@ generate, step by step:
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+import dataclasses
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
 
 import structlog
 
 from orchestrator.serving.admission import Defaults, admit, started
+from orchestrator.serving.allowance import Allowances
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.output import OutputStream, ScoredPrompt
@@ -41,6 +45,7 @@ from paceline.protocol.limits import check_prompt, check_request, check_token_id
 from paceline.protocol.model import ModelInfo, TokenizerFiles
 from paceline.protocol.sampling import Sampling
 from paceline.protocol.session import Opening
+from paceline.rpc.caller import Caller, current_caller
 from paceline.rpc.request_id import adopt
 
 
@@ -60,6 +65,7 @@ class Serving:
         self._runner = runner
         self._threads = TextThreads()
         self._running: dict[tuple[object, ...], EventBuffer] = {}
+        self._allowances = Allowances(time.monotonic)
 
     async def generate(
         self,
@@ -80,24 +86,18 @@ class Serving:
         deadline = asyncio.get_running_loop().time() + seconds
         check_request(request)
         event_buffer = event_buffer or EventBuffer()
-        model, choices = await self._admit(request, request_id, event_buffer, seconds)
-        describe_request(request, request_id, model.name, choices)
-        seconds = deadline - asyncio.get_running_loop().time()  # what reading the prompt has left
-        openings = [choice.opening for choice in choices]
-        with self._known(openings, event_buffer):
+        with self._allowances.taking(current_caller(), request.n) as spend:
+            model, choices = await self._admit(request, request_id, event_buffer, seconds)
+            describe_request(request, request_id, model.name, choices)
+            seconds = deadline - asyncio.get_running_loop().time()  # reading the prompt took some
+            openings = [choice.opening for choice in choices]
             speculation = Speculation.OFF if request.max_tokens == 0 else request.speculation
-            run = asyncio.create_task(
-                self._runner.run(choices, speculation, model, event_buffer, seconds)
-            )
-            event_buffer.filled_by(run)
-            try:
-                yield started(openings, request, model)
-                async for event in event_buffer.events():
-                    yield event
-            finally:
-                run.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await run
+            run = self._runner.run(choices, speculation, model, event_buffer, seconds)
+            with self._known(openings, event_buffer):
+                async with _running(run, choices, event_buffer, spend):
+                    yield started(openings, request, model)
+                    async for event in event_buffer.events():
+                        yield event
 
     async def tokenize(self, prompt: Prompt, model: str, *, seconds: float) -> tuple[int, ...]:
         """The token ids that generate would use for `prompt`."""
@@ -139,6 +139,7 @@ class Serving:
     ) -> tuple[ModelInfo, list[OutputStream]]:
         """The model, and a stream for each choice; of one that is resumed with the text so far."""
         arrived = asyncio.get_running_loop().time()
+        request = _salted(request, current_caller())
         model, tokenizer = await self._models.pick(request.model)
         kv_sizes = self._models.kv_sizes(model)
 
@@ -155,7 +156,8 @@ class Serving:
     @contextlib.contextmanager
     def _known(self, openings: list[Opening], event_buffer: EventBuffer) -> Iterator[None]:
         """Know the call while it runs. One that resumes a running call ends that: never two."""
-        keys = [(one.request_id, one.seed, one.prompt_token_ids) for one in openings]
+        caller = current_caller().name
+        keys = [(caller, one.request_id, one.seed, one.prompt_token_ids) for one in openings]
         older = self._running.get(keys[0]) if openings[0].output_token_ids else None
         if older is not None:
             older.abort(Aborted("the stream was resumed by another call"))
@@ -166,6 +168,33 @@ class Serving:
             for key in keys:
                 if self._running.get(key) is event_buffer:
                     del self._running[key]
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    run: Coroutine[Any, Any, None],
+    choices: list[OutputStream],
+    event_buffer: EventBuffer,
+    spend: Callable[[int], None],
+) -> AsyncIterator[None]:
+    """The choices run while this lasts; what they read and made is spent in the end."""
+    task = asyncio.create_task(run)
+    event_buffer.filled_by(task)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        used = [choice.usage for choice in choices]
+        spend(used[0].prompt_tokens + sum(usage.output_tokens for usage in used))
+
+
+def _salted(request: GenerateRequest, caller: Caller) -> GenerateRequest:
+    """What one caller's prompts left in KV no other finds: how quick it is would tell of them."""
+    if not caller.proven:
+        return request
+    return dataclasses.replace(request, cache_salt=f"{caller.name} {request.cache_salt}")
 
 
 def _text(request: GenerateRequest, opening: Opening, tokenizer: TargetTokenizer) -> OutputText:

@@ -8,13 +8,24 @@ import grpc
 from paceline.addresses import join, split
 from paceline.errors import Unavailable
 from paceline.rpc.options import channel_options
+from paceline.rpc.tls import ClientTls
 
 RESOLVE_SECONDS = 2.0
 
 
-def open_channel(address: str, proxy: str = "") -> grpc.aio.Channel:
-    """A channel to host:port or unix:/path; connects when first used."""
-    return grpc.aio.insecure_channel(address, options=channel_options(proxy))
+def open_channel(
+    address: str, proxy: str = "", tls: ClientTls | None = None, name: str = ""
+) -> grpc.aio.Channel:
+    """A channel to host:port or unix:/path, which knows no TLS; connects when first used.
+
+    name: what the server's certificate must be for, where `address` is what a name resolved to.
+    """
+    options = channel_options(proxy)
+    if tls is None or address.startswith("unix:"):
+        return grpc.aio.insecure_channel(address, options=options)
+    shown = name or split(address)[0]
+    options += [("grpc.ssl_target_name_override", shown), ("grpc.default_authority", shown)]
+    return grpc.aio.secure_channel(address, tls.credentials(), options=options)
 
 
 async def resolve(address: str) -> list[str]:

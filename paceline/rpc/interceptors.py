@@ -5,7 +5,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import grpc
 import structlog
@@ -16,6 +16,7 @@ from paceline.best_effort import best_effort
 from paceline.errors import Internal, InvalidArgument, PacelineError
 from paceline.rpc import request_id
 from paceline.rpc.deadline import LATE_SECONDS
+from paceline.rpc.doors import OPEN, Doors
 from paceline.rpc.status_codes import code_of, message_of, trailing_metadata
 from paceline.tracing.span import TraceSpan, serve
 
@@ -73,9 +74,10 @@ class CallContext(Protocol):
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the handlers of package paceline; a servicer just raises PacelineError."""
 
-    def __init__(self, metrics: RpcMetrics) -> None:
+    def __init__(self, metrics: RpcMetrics, doors: Doors = OPEN) -> None:
         """Count in `metrics`. stopping: calls that end from now on are ended by the server."""
         self._metrics = metrics
+        self._doors = doors
         self.stopping = False
 
     async def intercept_service(
@@ -92,18 +94,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         kinds = {"request_deserializer": deserializer}
         if handler.response_streaming:
             name = "stream_stream" if handler.request_streaming else "unary_stream"
-            wrapped: Any = self.streaming(getattr(handler, name), method)
+            wrapped: Any = self.streaming(getattr(handler, name), method, enters=True)
         else:
             name = "stream_unary" if handler.request_streaming else "unary_unary"
             wrapped = self._unary(getattr(handler, name), method)
         return handler._replace(**kinds, **{name: wrapped})
 
-    def streaming(self, behavior: Any, method: str) -> Any:
-        """The handler of a method that answers with a stream, wrapped."""
+    def streaming(self, behavior: Any, method: str, *, enters: bool = False) -> Any:
+        """The handler of a method that answers with a stream, wrapped.
+
+        enters: it is a call of its own, and no session on a call that has entered.
+        """
 
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
             is_session = isinstance(request, AsyncIterator)
-            async with self.call(context, method, is_session=is_session):
+            async with self.call(context, method, is_session=is_session, enters=enters):
                 if is_session:
                     structlog.contextvars.bind_contextvars(session=uuid.uuid4().hex[:12])
                 responses = behavior(_checked(request), context)
@@ -116,14 +121,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, behavior: Any, method: str) -> Any:
         async def handle(request: Any, context: Context) -> Any:
-            async with self.call(context, method, is_session=False):
+            async with self.call(context, method, is_session=False, enters=True):
                 return await behavior(_checked(request), context)
 
         return handle
 
     @contextlib.asynccontextmanager
     async def call(
-        self, context: CallContext, method: str, *, is_session: bool
+        self, context: CallContext, method: str, *, is_session: bool, enters: bool = False
     ) -> AsyncIterator[None]:
         """What happens around a call; errors end in the context's abort."""
         started = time.perf_counter()
@@ -134,6 +139,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             structlog.contextvars.bind_contextvars(
                 request_id=given, method=method, **span.log_fields
             )
+            if enters:
+                self._doors.enter(cast("Context", context))
             yield
             code = grpc.StatusCode.OK
         except PacelineError as error:

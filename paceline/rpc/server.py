@@ -6,27 +6,28 @@ import gc
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from paceline import log, raw_output, temporary_folders
-from paceline.addresses import ANY_IPV4, join, without_brackets
+from paceline.addresses import join
 from paceline.best_effort import best_effort
 from paceline.environment import unknown_variables, variables
 from paceline.errors import BAD_INPUT, Internal, PacelineError, Unavailable, in_a_line
 from paceline.ports import check_port, check_socket
+from paceline.rpc.doors import OPEN, Doors, doors_of
 from paceline.rpc.event_loop import EventLoop
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
+from paceline.rpc.metrics_server import MetricsServer
 from paceline.rpc.options import server_options
 from paceline.rpc.process_metrics import process_registry
+from paceline.rpc.tokens import CallerTokens
 from paceline.settings import ServerSettings
 from paceline.tracing import start as tracing
 
@@ -84,11 +85,18 @@ class RpcServer:
     """One port with some servicers on it, health, and, where asked, reflection."""
 
     def __init__(
-        self, address: str, *, registry: CollectorRegistry | None, public: bool = False
+        self,
+        address: str,
+        *,
+        registry: CollectorRegistry | None,
+        public: bool = False,
+        doors: Doors = OPEN,
     ) -> None:
         """`address` is host:port, port 0 for any, or unix:/path. No registry: health alone."""
         self._address = address
-        self.calls = CallInterceptor(RpcMetrics(registry or CollectorRegistry()))
+        self._doors = doors
+        metrics = RpcMetrics(registry or CollectorRegistry())
+        self.calls = CallInterceptor(metrics, self._doors)
         interceptors = [self.calls] if registry else []
         self.grpc = grpc.aio.server(
             interceptors=interceptors, options=server_options(public=public)
@@ -110,16 +118,21 @@ class RpcServer:
     async def start(self, health_servicer: health.aio.HealthServicer, names: Sequence[str]) -> None:
         """Listen; raises Unavailable naming the address when it is taken."""
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self.grpc)
-        if names:
+        if names and self._doors.reflection:
             reflection.enable_server_reflection(
                 [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self.grpc
             )
         try:
-            self.port = self.grpc.add_insecure_port(self._address)
+            self.port = self._listen()
         except RuntimeError as error:
             reason = str(error).partition(";")[0]  # what follows is for who debugs gRPC
             raise Unavailable(f"cannot listen on {self._address}: {reason}") from error
         await self.grpc.start()
+
+    def _listen(self) -> int:
+        if self._doors.tls is None or self._address.startswith("unix:"):  # the file's rights hold
+            return self.grpc.add_insecure_port(self._address)
+        return self.grpc.add_secure_port(self._address, self._doors.tls.credentials())
 
 
 @contextlib.asynccontextmanager
@@ -132,10 +145,11 @@ async def serving(
     public: bool = False,
     drain_seconds: float = 0.0,
     check: Health | None = None,
+    doors: Doors = OPEN,
 ) -> AsyncIterator[RpcServer]:
     """Serve while the context lasts, then drain for at most `drain_seconds` and close."""
     check = check or Health(names)
-    server = RpcServer(address, registry=registry, public=public)
+    server = RpcServer(address, registry=registry, public=public, doors=doors)
     service.register(server)
     await server.start(check.servicer, names)
     reporting = asyncio.create_task(_report(service, check))
@@ -151,13 +165,19 @@ async def serving(
 
 
 def run_process(
-    settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool
+    settings: ServerSettings,
+    names: Sequence[str],
+    load: Load,
+    *,
+    public: bool,
+    tokens: Callable[[], CallerTokens | None] = lambda: None,
 ) -> None:
     """Run a process to its end; what stops it is logged, with exit status 1 or 2.
 
     2 where it never served, as what it was given cannot be right.
 
-    Where a signal came while `load` still ran on some thread, it is not waited for.
+    tokens: makes those that callers have to show, where they have to show any. Where a signal
+    came while `load` still ran on some thread, it is not waited for.
     """
     _begin_log(settings)
     end_traces = tracing.start(settings.service_name())
@@ -173,9 +193,11 @@ def run_process(
         return service
 
     try:
+        doors = doors_of(settings, tokens())
+        doors.check()
         check_addresses(settings)
         with asyncio.Runner(loop_factory=EventLoop) as runner:
-            runner.run(run(settings, names, load_for_good, public=public))
+            runner.run(run(settings, names, load_for_good, public=public, doors=doors))
     except PacelineError as error:
         _log.error("stopped", reason=str(error))
         raise SystemExit(2 if isinstance(error, BAD_INPUT) and not loaded else 1) from None
@@ -219,7 +241,9 @@ def _exit_at_once() -> None:
     os._exit(0)
 
 
-async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool) -> None:
+async def run(
+    settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool, doors: Doors = OPEN
+) -> None:
     """Run a process until SIGTERM or SIGINT; a second signal ends it without draining.
 
     The health port is up before `load` begins, which may take long: alive, not ready. Raises
@@ -231,7 +255,9 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
     check = Health(names)
     await check.set(alive=True, ready=False)
     health_server = RpcServer(join(settings.host, settings.health_port), registry=None)
-    metrics_server = _serve_metrics(settings, registry)
+    identity = doors.tls.identity if doors.tls else None
+    metrics_server = MetricsServer(settings.host, settings.metrics_port, registry, identity)
+    renewing = asyncio.create_task(metrics_server.keep_renewed())
     try:
         await health_server.start(check.servicer, ())
         service = await _unless(stop, load(registry))
@@ -245,6 +271,7 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
             public=public,
             drain_seconds=settings.drain_seconds,
             check=check,
+            doors=doors,
         ) as server:
             port = None if settings.socket else server.port
             _log.info("listening", address=settings.address, port=port)
@@ -252,20 +279,9 @@ async def run(settings: ServerSettings, names: Sequence[str], load: Load, *, pub
             _log.info("draining", seconds=settings.drain_seconds)
             server.hurry = _stop_on_signals()
     finally:
-        metrics_server.shutdown()
-        metrics_server.server_close()
+        renewing.cancel()
+        metrics_server.stop()
         await health_server.grpc.stop(0)
-
-
-def _serve_metrics(settings: ServerSettings, registry: CollectorRegistry) -> WSGIServer:
-    host = without_brackets(settings.host)
-    if host == ANY_IPV4 and socket.has_dualstack_ipv6():
-        host = "::"  # both families, as gRPC takes 0.0.0.0
-    try:
-        return start_http_server(settings.metrics_port, host, registry)[0]
-    except OSError as error:
-        address = join(settings.host, settings.metrics_port)
-        raise Unavailable(f"cannot listen on {address} for metrics: {error}") from error
 
 
 async def _report(service: Service, check: Health) -> None:

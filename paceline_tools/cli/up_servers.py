@@ -10,7 +10,7 @@ from pathlib import Path
 from draft_server.drafters.registry import DRAFTERS
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
-from paceline.addresses import ANY_IPV4, join
+from paceline.addresses import ANY_IPV4, is_loopback, join
 from paceline.client import Client
 from paceline.environment import unknown_variables, variables
 from paceline.errors import InvalidArgument, PacelineError, Unavailable
@@ -199,8 +199,9 @@ def _commands(up: UpOptions, plan: LocalPlan, folder: Path) -> dict[str, list[st
     drafts = [f"{one.pool}=unix:{folder / str(at[name])}" for name, one in plan.drafts.items()]
     lengths = [f"--draft-length={up.draft_length}", *_max_length(up)]
     page = [f"--page-port={up.port + PAGE_PORTS}", f"--page-host={up.host}"] if up.page else []
+    trusted = [] if is_loopback(up.host) else ["--plaintext"]  # asked for by --host
     commands["orchestrator"] = orchestrator_of(
-        up.port, targets, drafts, [*lengths, *page, *_common(up, 0)]
+        up.port, targets, drafts, [*lengths, *page, *trusted, *_common(up, 0)]
     )
     return commands
 

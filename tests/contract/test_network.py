@@ -108,8 +108,8 @@ def free_ports(count: int) -> list[int]:
     ("flags", "hosts"),
     [
         (["--host=::1"], ["[::1]"]),
-        (["--host=::"], ["[::1]", "127.0.0.1"]),
-        ([], ["[::1]", "127.0.0.1"]),
+        (["--host=::", "--plaintext"], ["[::1]", "127.0.0.1"]),
+        (["--host=0.0.0.0", "--plaintext"], ["[::1]", "127.0.0.1"]),
     ],
 )
 async def test_a_server_answers_at_all_its_ports_on_ipv6(

@@ -281,7 +281,7 @@ async def test_before_there_is_a_target_the_strip_says_what_is_missing() -> None
 def test_it_is_off_and_this_machines_alone_unless_told_otherwise() -> None:
     settings = OrchestratorSettings()
     assert (settings.page_port, settings.page_host) == (0, "127.0.0.1")
-    assert settings.host == "0.0.0.0"  # noqa: S104  which the page does not follow
+    assert settings.host == "127.0.0.1"
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_is_loaded() -> None:

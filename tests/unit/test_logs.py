@@ -33,7 +33,7 @@ def calls(path: Path) -> Iterator[tuple[str, str, set[str]]]:
             if level == "exception" or "exc_info" in names:
                 names = (names | {"exception"}) - {"exc_info"}
             yield _text(node.args[0], path), LEVEL_OF.get(level, level), names
-        elif isinstance(node.func, ast.Name) and node.func.id == "line":
+        elif ast.unparse(node.func) == "line" and path.parent.name != "page":
             yield _text(node.args[0], path), _text(node.args[1], path), names
 
 

@@ -179,7 +179,7 @@ def test_help_explains_every_setting(
 
 
 def test_a_socket_takes_the_place_of_host_and_port() -> None:
-    assert OrchestratorSettings(host="h", port=1).address == "h:1"
+    assert OrchestratorSettings(host="h", port=1, plaintext=True).address == "h:1"
     assert parse(OrchestratorSettings, ["--socket=/tmp/s"]).address == "unix:/tmp/s"
 
 
@@ -224,7 +224,60 @@ def test_kv_of_a_page_beyond_the_reserve_is_enough() -> None:
     ],
 )
 def test_a_server_listens_on_ipv6(host: str, address: str) -> None:
-    assert parse(OrchestratorSettings, [f"--host={host}", "--port=1"]).address == address
+    flags = [f"--host={host}", "--port=1", "--plaintext"]
+    assert parse(OrchestratorSettings, flags).address == address
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--host=0.0.0.0"],
+            "--host is 0.0.0.0: calls from other machines need --tls-certificate and --tls-key, "
+            "or --plaintext where the network is trusted",
+        ),
+        (["--host=here"], "--host is here: calls from other machines need --tls-certificate"),
+        (["--tls-certificate=a"], "--tls-certificate and --tls-key are given both or not at all"),
+        (["--tls-key=a"], "--tls-certificate and --tls-key are given both or not at all"),
+        (["--tls-client-ca=a"], "--tls-client-ca needs --tls-certificate and --tls-key beside it"),
+    ],
+)
+@pytest.mark.parametrize("kind", ALL)
+def test_a_door_is_whole_or_an_error(
+    kind: type[ServerSettings],
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse(kind, [*arguments, *(["--model=m"] if kind is not OrchestratorSettings else [])])
+    assert raised.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]"])
+def test_this_machine_needs_no_lock(host: str) -> None:
+    assert parse(OrchestratorSettings, [f"--host={host}"]).host == host
+
+
+def test_tokens_are_given_by_name_and_never_shown() -> None:
+    found = parse(OrchestratorSettings, ["--tokens=a=secret-of-a,b=secret=of=b"])
+    assert {name: token.get_secret_value() for name, token in found.tokens.items()} == {
+        "a": "secret-of-a",
+        "b": "secret=of=b",
+    }
+    assert "secret" not in f"{found!r} {found}"
+
+
+@pytest.mark.parametrize("value", ["secret", "a=", "=secret", "a=b,secret"])
+def test_tokens_without_a_name_are_refused_unquoted(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(OrchestratorSettings, [f"--tokens={value}"])
+    said = capsys.readouterr().err
+    assert "each must be NAME=TOKEN, separated by commas" in said
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize("host", ["", " ", "localhost:7070", "[::1]:7070", "http://here", "a b"])
