@@ -2,9 +2,9 @@
 
 from paceline import interrupts  # noqa: F401  # isort: skip  before what takes long
 
-from paceline.engine.start import start
 from paceline.engine_server.process import run_engine_process
 from paceline.settings import parse
+from target_server.engines import start_engine
 from target_server.service import TargetServer
 from target_server.settings import TargetSettings
 
@@ -13,7 +13,7 @@ NAMES = ("paceline.v1.TargetService", "paceline.v1.ModelService")
 
 def main() -> None:
     """Run the process."""
-    run_engine_process(parse(TargetSettings), NAMES, start, TargetServer)
+    run_engine_process(parse(TargetSettings), NAMES, start_engine, TargetServer)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The target server's settings."""
 
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsConfigDict
 
 from paceline.engine.core.waiting import WaitingLimits
 from paceline.engine.settings import EngineSettings
+from paceline.engine.vllm.settings import VllmSettings
 from paceline.settings import (
     HEALTH_PORTS,
     METRICS_PORTS,
@@ -16,6 +18,11 @@ from paceline.settings import (
     Port,
 )
 
+OF_VLLM = {"tensor_parallel_size", "pipeline_parallel_size", "adapter", "vllm_arguments"}
+"""Settings that only that engine has."""
+MOST_RANKS = 1024
+"""More than any one model is cut for."""
+
 
 class TargetSettings(EngineSettings):
     """Owns the target model: verifies proposals and decides every token."""
@@ -23,6 +30,7 @@ class TargetSettings(EngineSettings):
     examples: ClassVar[tuple[str, ...]] = (
         "python -m target_server --model qwen2.5-coder-1.5b",
         "python -m target_server --model ./big --model-name big --kv-tokens 131072",
+        "python -m target_server --engine vllm --model ./big --tensor-parallel-size 2",
         "PACELINE_TARGET_MODEL=./big python -m target_server --log-format console",
     )
     model_config = SettingsConfigDict(
@@ -32,6 +40,28 @@ class TargetSettings(EngineSettings):
     port: Port = TARGET_PORT
     health_port: HealthPort = TARGET_PORT + HEALTH_PORTS
     metrics_port: MetricsPort = TARGET_PORT + METRICS_PORTS
+    engine: Literal["own", "vllm"] = Field(
+        "own",
+        description="What computes: Paceline's own engine, or vLLM, installed beside it.",
+    )
+    tensor_parallel_size: int = Field(
+        1, ge=1, le=MOST_RANKS, description="With --engine vllm: ranks that share each layer."
+    )
+    pipeline_parallel_size: int = Field(
+        1,
+        ge=1,
+        le=MOST_RANKS,
+        description="With --engine vllm: ranks that have a part of the layers.",
+    )
+    adapter: str = Field(
+        "",
+        description="With --engine vllm: folder of a LoRA adapter that the model is served with.",
+    )
+    vllm_arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="With --engine vllm: arguments that vLLM's engine is started with besides, as "
+        "JSON: its own names with underscores.",
+    )
     allow_inexact: bool = Field(
         False,
         description="Serve a model that is not batch-invariant on this machine: outputs may then "
@@ -56,6 +86,28 @@ class TargetSettings(EngineSettings):
     def waiting(self) -> WaitingLimits:
         """As max_waiting and max_wait_seconds say."""
         return WaitingLimits(self.max_waiting, self.max_wait_seconds)
+
+    @property
+    def vllm(self) -> VllmSettings:
+        """What vLLM is told."""
+        return VllmSettings(
+            self.tensor_parallel_size,
+            self.pipeline_parallel_size,
+            self.adapter,
+            self.vllm_arguments,
+        )
+
+    @model_validator(mode="after")
+    def _vllm_is_meant(self) -> Self:
+        """What only vLLM has is not left out in silence."""
+        if self.engine == "vllm":
+            return self
+        for name in OF_VLLM & self.model_fields_set:
+            flag = f"--{name.replace('_', '-')}"
+            raise PydanticCustomError(
+                "engine", f"{flag} is for --engine vllm, and the engine is own"
+            )
+        return self
 
     @property
     def serves_inexact(self) -> bool:

@@ -41,6 +41,7 @@ class EngineWorker:
         waiting: WaitingLimits | None = None,
         preempts: bool = True,
         watcher: EngineWatcher | None = None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         """Own `runner`.
 
@@ -48,9 +49,10 @@ class EngineWorker:
         what they leave; of runner.page_tokens each. reserve_pages: of these, kept for streams
         that fail over. waiting: how many sessions may wait for KV, and how long; None: whoever has
         no room is refused, or dropped. preempts: False where a row's bits depend on how its tokens
-        were computed: a session that may wait then is promised all its KV at once.
+        were computed: a session that may wait then is promised all its KV at once. at_end: on the
+        worker, once it needs the runner no more.
         """
-        self._runner = runner
+        self._runner, self._at_end = runner, at_end
         self._run = runner.forward_and_pick if isinstance(runner, PickingRunner) else runner.forward
         self._watcher = watcher or EngineWatcher()
         kv = KVSize(runner.page_tokens, kv_pages, reserve_pages)
@@ -171,6 +173,8 @@ class EngineWorker:
         for session in (*self._admission.sessions, *self._admission.queue.sessions):
             session.fail(Unavailable("the engine has stopped"))
         self._end_of_step()
+        with best_effort("ending the runner"):
+            self._at_end()
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -314,6 +318,7 @@ class EngineWorker:
         for session in closed:
             if (prefix := session.prefix(self.kv)) is not None:
                 self._prefixes.add(prefix)
+            session.cache = self._runner.new_cache()  # its stream may still know the session
         self._prefixes.evict(self._admission.free_pages)
 
     def _let_in(self) -> None:
@@ -359,20 +364,24 @@ def start_worker(
     registry: CollectorRegistry,
     *,
     batch_invariant: bool = True,
+    kv_pages: int | None = None,
+    at_end: Callable[[], None] = lambda: None,
 ) -> EngineWorker:
     """Start an engine that owns `runner`, watched by `registry`.
 
-    batch_invariant: whether a row of the runner has the same bits however it is computed.
+    batch_invariant: whether a row of the runner has the same bits however it is computed. kv_pages:
+    where not the settings say how many there are. at_end: once the engine needs the runner no more.
     """
     metrics = EngineMetrics(registry)
     engine = EngineWorker(
         runner,
         max_batched_tokens=settings.max_batched_tokens,
-        kv_pages=settings.kv_tokens // runner.page_tokens,
+        kv_pages=settings.kv_tokens // runner.page_tokens if kv_pages is None else kv_pages,
         reserve_pages=settings.kv_reserve_tokens // runner.page_tokens,
         waiting=settings.waiting,
         preempts=batch_invariant,
         watcher=metrics,
+        at_end=at_end,
     )
     metrics.watch(lambda: engine.load)
     engine.start()

