@@ -104,9 +104,7 @@ class TargetSettings(EngineSettings):
             return self
         for name in OF_VLLM & self.model_fields_set:
             flag = f"--{name.replace('_', '-')}"
-            raise PydanticCustomError(
-                "engine", f"{flag} is for --engine vllm, and the engine is own"
-            )
+            raise PydanticCustomError("engine", f"{flag} is for --engine vllm; the engine is own")
         return self
 
     @property

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from paceline.engine.interfaces import KVCache, Runner, Span
 
 TokenIds = tuple[int, ...]
-ROWS = 12
+ROWS = 9
 """Rows that are compared at each length."""
-BLOCKS = (1, 2, 4, 9)
+BLOCKS = (1, 4, 9)
 """Rows of the steps in which they are computed again."""
 OTHERS = (1, 5)
 """Rows of the sessions beside them, where there are some."""
-LENGTHS = (16, 130, 700, 1900)
+LENGTHS = (16, 700, 1900)
 """Tokens before the rows, where the model takes so many."""
 
 
