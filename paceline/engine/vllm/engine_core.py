@@ -10,7 +10,7 @@ from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor import Executor
 from vllm.v1.kv_cache_interface import AttentionSpec
 
-from paceline.engine.interfaces import Logits
+from paceline.engine.interfaces import Rows
 from paceline.engine.settings import EngineSettings
 from paceline.engine.vllm import no_drafts, worker_extension
 from paceline.engine.vllm.kv_blocks import KVBlocks
@@ -39,11 +39,16 @@ class VllmCore:
         self.max_requests: int = config.scheduler_config.max_num_seqs
         self.max_tokens: int = config.scheduler_config.max_num_batched_tokens
         self.max_positions: int = config.model_config.max_model_len
+        self.remote: bool = config.parallel_config.world_size > 1
+        """Whether the workers are processes of their own."""
+        self.picks: bool = self.remote or config.device_config.device_type != "cpu"
+        """Whether tokens are picked where the logits are."""
         self.zeroes: bool = kv.needs_kv_cache_zeroing
         self._core = core
 
-    def run(self, step: WorkerStep) -> list[Logits]:
-        """Run a step on all ranks; the logits that it wants."""
+    def run(self, step: WorkerStep) -> list[Rows]:
+        """Run a step on all ranks; the rows that it wants."""
+        results: list[list[Rows] | None]
         results = self._executor.collective_rpc("paceline_step", args=(step,))
         return next(result for result in results if result is not None)
 

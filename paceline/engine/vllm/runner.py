@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from vllm.sampling_params import SamplingParams
 from vllm.v1.core.kv_cache_utils import KVCacheBlockCopy
 from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, SchedulerOutput
 
-from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.interfaces import KVCache, Logits, Rows, Span
 from paceline.engine.vllm.engine_core import VllmCore
 from paceline.engine.vllm.kv_blocks import BlockCache, Page
-from paceline.engine.vllm.step import Extension, WorkerStep
+from paceline.engine.vllm.step import Extension, Picks, Said, WantedRows, WorkerStep
 
 
 class VllmRunner:
@@ -26,17 +27,25 @@ class VllmRunner:
         return BlockCache(self._blocks)
 
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        """See paceline.engine.interfaces.Runner. A step of more requests than vLLM takes is cut."""
+        """See paceline.engine.interfaces.Runner."""
+        return [*map(np.asarray, self._rows(batch, picks=False))]
+
+    def forward_and_pick(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Rows]:
+        """See paceline.engine.interfaces.PickingRunner: where logits would have far to go."""
+        return self._rows(batch, picks=self._core.picks)
+
+    def _rows(self, batch: Sequence[tuple[KVCache, Span]], *, picks: bool) -> list[Rows]:
+        """A step of more requests than vLLM takes is cut."""
         self._blocks.reclaim()
         most = self._core.max_requests
         return [
             rows
             for start in range(0, len(batch), most)
-            for rows in self._run(batch[start : start + most])
+            for rows in self._run(batch[start : start + most], picks=picks)
         ]
 
-    def _run(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        caches, step = [_own(cache) for cache, _ in batch], _Builder(self._core)
+    def _run(self, batch: Sequence[tuple[KVCache, Span]], *, picks: bool) -> list[Rows]:
+        caches, step = [_own(cache) for cache, _ in batch], _Builder(self._core, picks=picks)
         for cache, (_, span) in zip(caches, batch, strict=True):
             step.add(cache, span)
         rows = self._core.run(step.build())
@@ -54,14 +63,14 @@ def _own(cache: KVCache) -> BlockCache:
 class _Builder:
     """Makes a step of spans."""
 
-    def __init__(self, core: VllmCore) -> None:
-        self._core = core
+    def __init__(self, core: VllmCore, *, picks: bool) -> None:
+        self._core, self._picks = core, picks
         self._new: list[NewRequestData] = []
         self._cached = CachedRequestData.make_empty()
         self._counts: dict[str, int] = {}
         self._drafts: dict[str, list[int]] = {}
         self._extensions: list[Extension] = []
-        self._wanted: list[tuple[str, int]] = []
+        self._wanted: list[WantedRows] = []
         self._zeroed: list[Page] = []
 
     def add(self, cache: BlockCache, span: Span) -> None:
@@ -81,8 +90,14 @@ class _Builder:
         self._counts[name] = len(span.token_ids)
         if drafts:
             self._drafts[name] = list(span.token_ids[-drafts:])
-        self._wanted.append((name, span.logit_rows))
+        self._wanted.append(WantedRows(name, span.logit_rows, self._picks_of(span)))
         self._zeroed += new
+
+    def _picks_of(self, span: Span) -> Picks | None:
+        """What to pick from the span's rows, if anything; asked now where it has to travel."""
+        if not (self._picks and span.picks and span.logit_rows):
+            return None
+        return Said(span.picks()) if self._core.remote else span.picks
 
     def _forget(self, cache: BlockCache) -> None:
         """VLLM's request has a prompt of at least a token: one from the beginning is another."""

@@ -5,12 +5,14 @@ process of each rank. Its model runner computes logits and samples in two calls.
 alone: what is sampled is decided by the decoders, and the next step says what the path has become.
 """
 
+import itertools
 from typing import Any
 
-import numpy as np
 import torch
 from vllm.distributed import get_pp_group, get_tp_group
 
+from paceline.engine.interfaces import Rows, Span
+from paceline.engine.torch.sampling.spans import picked_spans
 from paceline.engine.vllm.step import Extension, WorkerStep
 
 PATH = f"{__name__}.WorkerExtension"
@@ -23,8 +25,8 @@ class WorkerExtension:
     model_runner: Any
 
     @torch.inference_mode()
-    def paceline_step(self, step: WorkerStep) -> list[np.ndarray[Any, Any]] | None:
-        """Logits of each request that wants some, float32; None on all ranks but one."""
+    def paceline_step(self, step: WorkerStep) -> list[Rows] | None:
+        """Rows of each request, logits or picks; None on all ranks but one."""
         runner = self.model_runner
         for extension in step.extensions:
             _extend(runner, extension)
@@ -32,7 +34,7 @@ class WorkerExtension:
         state, runner.execute_model_state = runner.execute_model_state, None
         if state is None or not get_pp_group().is_last_rank or get_tp_group().rank_in_group:
             return None
-        return _split(state.logits, runner.input_batch.req_ids, step)
+        return _rows(state.logits, runner.input_batch.req_ids, step)
 
     def paceline_describe(self) -> dict[str, str]:
         """What decides the bits of this rank's rows, in words."""
@@ -65,13 +67,15 @@ def _extend(runner: Any, extension: Extension) -> None:
     batch.num_tokens_no_spec[row] = end
 
 
-def _split(logits: torch.Tensor, names: list[str], step: WorkerStep) -> list[np.ndarray[Any, Any]]:
+def _rows(logits: torch.Tensor, names: list[str], step: WorkerStep) -> list[Rows]:
     """Rows by request, in the step's order; vLLM's are in the order of its batch."""
     drafts = step.output.scheduled_spec_decode_tokens
-    array = logits.float().cpu().numpy()
-    parts, start = {}, 0
-    for name in names:
-        end = start + 1 + len(drafts.get(name, ()))
-        parts[name] = array[start:end]
-        start = end
-    return [parts[name][len(parts[name]) - rows :] for name, rows in step.wanted]
+    ends = list(itertools.accumulate(1 + len(drafts.get(name, ())) for name in names))
+    end_of = dict(zip(names, ends, strict=True))
+    starts = [(end_of[one.name] - one.rows, end_of[one.name]) for one in step.wanted]
+    at = [row for start, end in starts for row in range(start, end)]
+    if at != list(range(len(logits))):
+        logits = logits[torch.tensor(at).to(logits.device)]
+        logits if at == list(range(len(logits))) else logits[torch.tensor(at).to(logits.device)]
+    )
+    return picked_spans(logits, [Span(0, (), one.rows, one.picks) for one in step.wanted])
