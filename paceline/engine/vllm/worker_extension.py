@@ -76,6 +76,4 @@ def _rows(logits: torch.Tensor, names: list[str], step: WorkerStep) -> list[Rows
     at = [row for start, end in starts for row in range(start, end)]
     if at != list(range(len(logits))):
         logits = logits[torch.tensor(at).to(logits.device)]
-        logits if at == list(range(len(logits))) else logits[torch.tensor(at).to(logits.device)]
-    )
     return picked_spans(logits, [Span(0, (), one.rows, one.picks) for one in step.wanted])
