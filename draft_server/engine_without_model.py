@@ -12,10 +12,10 @@ from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.worker import EngineWorker
 from paceline.errors import Internal
 from paceline.machine import own_cores
-from paceline.protocol.model import ModelInfo
+from paceline.protocol.model import NO_KV_TOKENS, ModelInfo
 
 MAX_SESSIONS = 4096
-_ANY = 2**31
+_ANY = NO_KV_TOKENS
 
 
 class NoCache:

@@ -59,7 +59,7 @@ def _refusal(
 ) -> PacelineError:
     what = f"cannot listen on {join(host, port)}{f' for {purpose}' if purpose else ''}"
     if error.errno == errno.EADDRINUSE:
-        there = f"{ours} ({_process(port)})" if ours else _process(port)
+        there = f"{ours}, {_process(port)}," if ours else _process(port)
         return Unavailable(f"{what}: {there} does; end it, or choose another {setting}")
     if error.errno == errno.EACCES and port < _PRIVILEGED:
         why = f"ports below {_PRIVILEGED} take rights that this user has not"

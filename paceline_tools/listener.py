@@ -39,7 +39,7 @@ def listener(host: str, port: int) -> str:
 
 async def _listener(address: str) -> str:
     if names := await models(address):
-        return f"an orchestrator of Paceline, which serves {', '.join(names)}"
+        return f"an orchestrator of Paceline that serves {', '.join(names)}"
     if role := await role_at(address):
         return f"{'an' if role[0] in 'aeiou' else 'a'} {role} of Paceline"
     if what := await http_at(address):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ _AT_START = {"not ready"}
 """Events that are no news before the servers are ready."""
 _OF_STREAMS = frozenset({"stream paced", "stream finished"})
 """Events of each stream: noise on a terminal unless a log level is asked for."""
+_INFORMATION = re.compile(r"I\d{4} \d\d:\d\d:\d\d")
+"""How lines of gRPC begin that report no fault, as of a connection that was closed."""
 _SAID_ONCE = "unknown variable"
 """An event that it tells for all."""
 
@@ -79,6 +82,8 @@ class ServerLog:
         name = str(event.get("event", ""))
         if name == LOADING and self.console.is_terminal:
             self._advance(server, event)
+            return
+        if name == "printed" and _INFORMATION.match(str(event.get("text", ""))):
             return
         self.finish(server)
         if name not in self._hidden | (_SAID_AGAIN if self.serving else _SAID_AGAIN | _AT_START):

@@ -122,6 +122,12 @@ class Replica:
         return self.health.reachable
 
     @property
+    def kv_share(self) -> float:
+        """See Load.kv_share; its reserve is not for new streams."""
+        kv = self.model.kv if self.model is not None else None
+        return self.load.kv_share(kv.reserve if kv is not None else 0)
+
+    @property
     def process(self) -> str:
         """What names its process, while it answers."""
         return self.machine.process if self.machine is not None and self.reachable else ""

@@ -48,7 +48,7 @@ def loads(status: Status, targets: Sequence[Server], timestamp: str) -> vllm.Get
     running = status.totals.running - waiting
     used = sum(_tokens(one, one.load.kv_pages_used) for one in targets)
     total = sum(_tokens(one, one.load.kv_pages_total) for one in targets)
-    usage = max((one.load.kv_share for one in targets), default=0.0)
+    usage = max((one.kv_share for one in targets), default=0.0)
     load = vllm.SchedulerLoad(
         num_running_reqs=running,
         num_waiting_reqs=waiting,

@@ -42,14 +42,15 @@ class StreamCollector(Collector):
         yield from self._for_pickers()
         yield _by_model(
             "paceline_streams_running",
-            "Streams that run: one for each choice of each request that was admitted.",
+            "Streams that were admitted and have not ended, one for each choice of each request: "
+            "paceline_num_requests_running and paceline_num_requests_waiting together.",
             known | running,
         )
 
     def _for_pickers(self) -> Iterator[Metric]:
         """What a picker of endpoints goes by: without labels, for it reads one series of each."""
         running, waiting = len(self._all_streams.running), self._all_streams.waiting
-        shares = (one.load.kv_share for one in self._targets.all if one.reachable)
+        shares = (one.kv_share for one in self._targets.all if one.reachable)
         yield GaugeMetricFamily(
             "paceline_num_requests_running",
             "Requests that a target works on: prompt or output. One with n choices is n.",
@@ -62,7 +63,8 @@ class StreamCollector(Collector):
         )
         yield GaugeMetricFamily(
             "paceline_kv_cache_usage_perc",
-            "Share of the KV promised, 0 to 1, of the target where it is largest.",
+            "Share of the KV for new streams that is promised, 0 to 1, of the target where it is "
+            "largest. Streams may wait below 1: those that run need pages to grow into.",
             max(shares, default=0.0),
         )
 

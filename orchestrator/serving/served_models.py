@@ -21,7 +21,9 @@ from paceline.errors import (
 )
 from paceline.protocol.generation import Model
 from paceline.protocol.model import KVSize, ModelInfo, TokenizerFiles
+from paceline.protocol.status import LOADING
 
+NO_TARGET = "no target is reachable"
 _log = structlog.get_logger(__name__)
 
 
@@ -40,7 +42,7 @@ class ServedModels:
         """The model called `name`, which may be empty when there is only one."""
         models = {replica.model.name for replica in self._targets.ready if replica.model}
         if not models:
-            raise Unavailable("no target is reachable")
+            raise Unavailable(self._none_reachable())
         if not name and len(models) > 1:
             raise InvalidArgument.of("model", name, f"one of {listed(models)}")
         if name and name not in models:
@@ -50,6 +52,12 @@ class ServedModels:
         if replica.model is None:
             raise Internal("a ready target has no model")
         return replica.model, await self._tokenizer(replica.model)
+
+    def _none_reachable(self) -> str:
+        """Why there is no model to ask for: without addresses, which are no client's business."""
+        loading = [one.health.reason for one in self._targets.all]
+        loading = [reason for reason in loading if reason.startswith(LOADING)]
+        return f"no target is reachable yet: one is {loading[0]}" if loading else NO_TARGET
 
     async def tokenizer_files(self, name: str) -> TokenizerFiles:
         """The tokenizer of the model called `name` as it is; NotFound where it has none."""

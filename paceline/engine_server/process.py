@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from paceline.engine import load_progress
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.settings import EngineSettings
 from paceline.engine_server.server import EngineServer
@@ -27,7 +28,7 @@ def run_engine_process(
     async def load(registry: CollectorRegistry) -> EngineServer:
         return make(await _in_own_thread(start, settings, registry), registry)
 
-    run_process(settings, names, load, public=False)
+    run_process(settings, names, load, public=False, progress=load_progress.words)
 
 
 async def _in_own_thread(

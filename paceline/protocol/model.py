@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from paceline.protocol.sampling import Sampling
 
+NO_KV_TOKENS = 2**31
+"""Tokens of a page where there is no KV."""
+
 
 @dataclass(frozen=True, slots=True)
 class KVSize:
@@ -18,6 +21,11 @@ class KVSize:
     page_tokens: int
     pages: int
     reserve: int = 0
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it is that of a drafter without a model: a page there is any number of tokens."""
+        return self.page_tokens >= NO_KV_TOKENS
 
     def pages_of(self, length: int) -> int:
         """Pages that so many tokens take."""

@@ -53,10 +53,13 @@ class Load:
     kv_pages_total: int = 0
     waiting: int = 0
 
-    @property
-    def kv_share(self) -> float:
-        """Of KV that is promised, 0 to 1."""
-        return self.kv_pages_used / self.kv_pages_total if self.kv_pages_total else 0.0
+    def kv_share(self, reserve: int = 0) -> float:
+        """Of the KV for new streams, what is promised, 0 to 1. reserve: pages that are not theirs.
+
+        Streams of lost servers may have the reserve too: that is 1 as well.
+        """
+        pages = self.kv_pages_total - reserve
+        return min(1.0, self.kv_pages_used / pages) if pages > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields, replace
 from paceline.protocol.model import Machine, ModelInfo
 from paceline.protocol.session import Load
 
+LOADING = "loading: "
+"""How the reason begins of a server that does not serve yet; behind it how far it is."""
+
 
 class Role(enum.Enum):
     """What a server does."""
@@ -35,6 +38,17 @@ class Server:
     pool: str = ""
     vocabulary: str = ""
     wrong_vocabulary: bool = False
+
+    @property
+    def loading(self) -> bool:
+        """Whether it answers already, and does not serve yet."""
+        return not self.reachable and self.reason.startswith(LOADING)
+
+    @property
+    def kv_share(self) -> float:
+        """See Load.kv_share; its reserve is not for new streams."""
+        kv = self.model.kv if self.model is not None else None
+        return self.load.kv_share(kv.reserve if kv is not None else 0)
 
 
 @dataclass(frozen=True, slots=True)

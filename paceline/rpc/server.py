@@ -24,6 +24,7 @@ from paceline.ports import check_port, check_socket
 from paceline.rpc.doors import OPEN, Doors, doors_of
 from paceline.rpc.event_loop import EventLoop
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
+from paceline.rpc.loading import Progress, saying_so
 from paceline.rpc.metrics_server import MetricsServer
 from paceline.rpc.options import server_options
 from paceline.rpc.process_metrics import process_registry
@@ -171,13 +172,15 @@ def run_process(
     *,
     public: bool,
     tokens: Callable[[], CallerTokens | None] = lambda: None,
+    progress: Progress | None = None,
 ) -> None:
     """Run a process to its end; what stops it is logged, with exit status 1 or 2.
 
     2 where it never served, as what it was given cannot be right.
 
-    tokens: makes those that callers have to show, where they have to show any. Where a signal
-    came while `load` still ran on some thread, it is not waited for.
+    tokens: makes those that callers have to show, where they have to show any. progress: how far
+    `load` is, told to who calls meanwhile. Where a signal came while `load` still ran on some
+    thread, it is not waited for.
     """
     _begin_log(settings)
     end_traces = tracing.start(settings.service_name())
@@ -197,7 +200,10 @@ def run_process(
         doors.check()
         check_addresses(settings)
         with asyncio.Runner(loop_factory=EventLoop) as runner:
-            runner.run(run(settings, names, load_for_good, public=public, doors=doors))
+            running = run(
+                settings, names, load_for_good, public=public, doors=doors, progress=progress
+            )
+            runner.run(running)
     except PacelineError as error:
         _log.error("stopped", reason=str(error))
         raise SystemExit(2 if isinstance(error, BAD_INPUT) and not loaded else 1) from None
@@ -242,7 +248,13 @@ def _exit_at_once() -> None:
 
 
 async def run(
-    settings: ServerSettings, names: Sequence[str], load: Load, *, public: bool, doors: Doors = OPEN
+    settings: ServerSettings,
+    names: Sequence[str],
+    load: Load,
+    *,
+    public: bool,
+    progress: Progress | None = None,
+    doors: Doors = OPEN,
 ) -> None:
     """Run a process until SIGTERM or SIGINT; a second signal ends it without draining.
 
@@ -260,7 +272,8 @@ async def run(
     renewing = asyncio.create_task(metrics_server.keep_renewed())
     try:
         await health_server.start(check.servicer, ())
-        service = await _unless(stop, load(registry))
+        async with saying_so(settings.address, None if doors.tls else progress):
+            service = await _unless(stop, load(registry))
         if service is None:
             return
         async with serving(

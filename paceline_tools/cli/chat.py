@@ -16,6 +16,7 @@ from paceline.errors import (
     Unavailable,
 )
 from paceline.protocol.generation import ChatMessage
+from paceline.protocol.status import Role
 from paceline_tools.cli.asked import answers_instead
 from paceline_tools.cli.flags import Text
 from paceline_tools.cli.request_options import RequestOptions
@@ -52,7 +53,9 @@ class Talk(RequestOptions):
                 raise FailedPrecondition(instead) from error
             raise
         if not names:
-            raise Unavailable(f"the orchestrator at {self.address} has no target to talk with")
+            loading = [one for one in client.status().of(Role.TARGET) if one.loading]
+            why = f" yet: one is {loading[0].reason}" if loading else ""
+            raise Unavailable(f"the orchestrator at {self.address} has no target to talk with{why}")
         if self.model and self.model not in names:
             raise NotFound(f"--model is {self.model!r}; it must be one of {', '.join(names)}")
         return self.model or names[0]

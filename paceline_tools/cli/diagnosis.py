@@ -68,6 +68,8 @@ def _plaintext(status: Status) -> Iterator[Finding]:
 
 def _reachability(server: Server) -> Finding:
     subject = f"{server.role.value} {server.address}"
+    if server.loading:
+        return Finding(Level.NOTE, subject, f"is {server.reason}", "wait: it serves when it has")
     if not server.reachable:
         what = f"does not answer the orchestrator: {server.reason}"
         return Finding(
@@ -88,7 +90,11 @@ def _targets(status: Status) -> Iterator[Finding]:
     targets = [one for one in status.of(Role.TARGET) if one.reachable and one.model]
     if not targets:
         advice = "start a target server, and name its address in the orchestrator's --target"
-        yield Finding(Level.WRONG, "targets", "none is reachable: nothing can be served", advice)
+        if any(one.loading for one in status.of(Role.TARGET)):
+            yield Finding(Level.NOTE, "targets", "none serves yet: one is loading", "wait for it")
+        else:
+            what = "none is reachable: nothing can be served"
+            yield Finding(Level.WRONG, "targets", what, advice)
     numerics: dict[str, set[str]] = defaultdict(set)
     for one in targets:
         if one.model is not None:

@@ -27,7 +27,7 @@ from paceline_tools.evaluation.driver import Task, gather
 from paceline_tools.evaluation.prediction import REPLAYS, Deployment, Prediction, predict
 from paceline_tools.evaluation.recommendation import Use
 from paceline_tools.evaluation.recording import Recording, Recordings, load_recordings
-from paceline_tools.evaluation.results import HERE, Evaluated, Gathered, evaluated
+from paceline_tools.evaluation.results import HERE, Evaluated, Gathered, evaluated, winner
 from paceline_tools.evaluation.setting import Setting
 from paceline_tools.evaluation.tables import all_tables
 from paceline_tools.grid import Grid
@@ -35,21 +35,22 @@ from paceline_tools.progress import progress
 from paceline_tools.start_checks import check_ports
 from paceline_tools.terminal import check_outputs, console, plain
 
-DO_NOT_USE_STATUS, NOT_TRIED_STATUS = 3, 4
+DO_NOT_USE_STATUS, NO_VERDICT_STATUS = 3, 4
 SETTING_WIDTH = 76
 _COLORS = {
     Use.USE: "green",
     Use.USE_FOR_SOME: "yellow",
     Use.DO_NOT_USE: "red",
     Use.NOT_TRIED: "magenta",
+    Use.CANNOT_TELL: "magenta",
 }
 
 
 class Evaluate(FigureOptions, ModelOptions, PromptOptions):
     """Say which drafts to use for a target, and for what: recorded, predicted and measured.
 
-    Exits with 0 when one is worth using, with 3 when none is, with 4 when one could not be tried,
-    and with 1 when a token differs.
+    Exits with 0 when one is worth using, with 3 when none is, with 4 when there is no verdict on
+    one that could change that, and with 1 when a token differs.
     """
 
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
@@ -93,9 +94,10 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         if any(one.gathered.differing_tokens for one in found):
             raise SystemExit(1)
         if any(one.gathered.failure for one in found):
-            raise SystemExit(NOT_TRIED_STATUS)
+            raise SystemExit(NO_VERDICT_STATUS)
         if not any(one.recommendation.use for one in found):
-            raise SystemExit(DO_NOT_USE_STATUS)
+            unsure = any(one.recommendation.choice is Use.CANNOT_TELL for one in found)
+            raise SystemExit(NO_VERDICT_STATUS if unsure else DO_NOT_USE_STATUS)
 
     def _check_outputs(self) -> None:
         """Say what cannot be written before the work, not behind it."""
@@ -160,8 +162,9 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         }
 
     def _show(self, found: list[Evaluated], console: Console) -> None:
+        best = winner(found)
         for one in found:
-            _say(one, console)
+            _say(one, console, best)
         for figures in all_tables(found):
             console.print()
             console.print(Grid(figures.title, figures.headings, figures.rows, figures.note))
@@ -202,8 +205,8 @@ def _save(gathered: Sequence[Gathered], path: Path) -> None:
         Recordings(recordings=recordings).save(path)
 
 
-def _say(one: Evaluated, console: Console) -> None:
-    """The recommendation in words, then what is behind it, and how to serve so."""
+def _say(one: Evaluated, console: Console, best: Evaluated | None) -> None:
+    """The recommendation in words, then what is behind it; of the best how to serve so."""
     name = plain(one.candidate.name, "bold")
     words = plain(one.recommendation.words, _COLORS[one.recommendation.choice])
     console.print(Text.assemble(name, " ", words))
@@ -212,8 +215,10 @@ def _say(one: Evaluated, console: Console) -> None:
         reasons.append(plain(one.gathered.problem, "red"))
     for reason in reasons:
         console.print(Padding(reason, (0, 0, 0, 2)))
-    if setting := one.setting:
-        console.print(plain(f"  serve so:\n{shown(setting)}"), soft_wrap=True)
+    if one is best and one.setting is not None:
+        console.print(plain(f"  serve so:\n{shown(one.setting)}"), soft_wrap=True)
+    elif one.recommendation.use:
+        console.print(plain(f"  how to serve so: --candidate {one.candidate.name} alone shows it"))
 
 
 def shown(setting: Setting) -> str:

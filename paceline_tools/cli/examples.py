@@ -41,7 +41,8 @@ EXAMPLES = {
 STATUS = """exit status:
   0 done
   1 it failed, or what was checked is wrong
-  2 a flag, an argument or a file cannot be right; nothing was asked of anybody
+  2 a flag, an argument, a model or a file cannot be right
   3 evaluate: no draft is worth using
-  4 evaluate: a candidate could not be tried, so there is no verdict on it
+  4 evaluate: there is no verdict, as a candidate could not be tried, or as its
+    measurement and its prediction disagree
   130 ended by Ctrl-C"""

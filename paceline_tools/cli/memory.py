@@ -17,6 +17,9 @@ def memory(server: Server) -> Iterator[Finding]:
     if not server.reachable or model is None or model.kv is None:
         return
     subject = f"memory of {server.role.value} {server.address}"
+    if model.kv.is_none:
+        yield Finding(Level.OK, subject, "no KV: it drafts without a model")
+        return
     yield Finding(Level.OK, subject, "; ".join((*_bytes(model), _streams(model, model.kv))))
     if (missing := _missing(server, model, model.kv)) > 0:
         what = f"KV may grow by {_gib(missing)} more than the machine has left"

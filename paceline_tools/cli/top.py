@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, Field
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from paceline.protocol import status
+from paceline.protocol.model import KVSize
 from paceline.protocol.session import Load
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.flags import ORCHESTRATOR, OrchestratorAddress
 from paceline_tools.grid import Cell, Grid
+from paceline_tools.look import Look
 from paceline_tools.terminal import console, plain
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -25,13 +26,14 @@ STREAMS = (
     "verified: draft tokens. accepted: of those verified. target-only: steps without a proposal."
 )
 POOLS = (
-    "ready: of its servers. streams: that have its drafts. by position: accepted, from the first "
-    "draft token of a round on. speed-up: over the target alone. wasted: of those drafted. "
+    "ready: of its servers. streams: that have its drafts. by position: from the first draft token "
+    "of a round on. speed-up: over the target alone. wasted: of those drafted. "
     "token ms: to the next draft token / to the first after a wrong one."
 )
 SERVERS = (
-    "sessions: streams that have KV. waiting: for KV. queued: for a step. batched: tokens of its "
-    "last step. KV: pages promised. RTT: from the orchestrator to it and back."
+    "sessions: streams that have KV. queued: for a step. batched: tokens of its last step. KV: "
+    "promised, of what new streams may have; +N%: kept beside it for streams of lost servers. "
+    "Streams wait below 100%: those that run need room to grow. RTT: there and back."
 )
 """What the columns are."""
 _STYLES = {
@@ -88,24 +90,39 @@ class Top(BaseModel):
         speeds: list[float] = []
         async with asking(self.address) as client:
             before, looks = await client.status(), 0
-            with Live(console=output, auto_refresh=False) as live:
+            with Look(output) as look:
                 while not self.looks or looks < self.looks:
-                    await asyncio.sleep(self.interval)
+                    await look.wait(self.interval)
                     now, looks = await client.status(), looks + 1
                     recent = now.totals.since(before.totals)
                     speeds.append(recent.tokens / self.interval)
-                    live.update(view(now, recent, self.interval, speeds[-HISTORY:]), refresh=True)
+                    shown = view(
+                        now, recent, self.interval, speeds[-HISTORY:], legends=look.explains
+                    )
+                    look.show(shown)
                     before = now
 
 
 def view(
-    found: status.Status, recent: status.Totals, seconds: float, speeds: list[float]
+    found: status.Status,
+    recent: status.Totals,
+    seconds: float,
+    speeds: list[float],
+    *,
+    legends: bool = True,
 ) -> RenderableType:
-    """One look. recent: what came in the last `seconds`, or ever where that is 0."""
-    parts: list[RenderableType] = [_streams(recent, seconds, speeds)]
+    """One look. recent: what came in the last `seconds`, or ever where that is 0.
+
+    legends: say what the columns are.
+    """
+    tables = [_streams(recent, seconds, speeds)]
     if found.draft_pools:
-        parts += [_drafts(found.draft_pools, found.totals), _reasons(found.draft_pools)]
-    parts += [_servers(found), _lost(found)]
+        tables.append(_drafts(found.draft_pools, found.totals))
+    tables.append(_servers(found))
+    if not legends:
+        tables = [dataclasses.replace(one, note="") for one in tables]
+    parts: list[RenderableType] = [*tables[:-1], _reasons(found.draft_pools), tables[-1]]
+    parts.append(_lost(found))
     return Group(*(one for part in parts if part for one in (part, "")))
 
 
@@ -197,7 +214,7 @@ def _servers(found: status.Status) -> Grid:
             server.address,
             server.model.name if server.model else "",
             _state(server),
-            *_load(server.load),
+            *_load(server),
             f"{server.round_trip_seconds * 1e3:.1f}",
         )
         for server in found.servers
@@ -209,13 +226,27 @@ def _named(server: status.Server) -> str:
     return f"{server.role.value} {server.pool}" if server.pool else server.role.value
 
 
-def _load(load: Load) -> tuple[str, ...]:
-    kv = f"{load.kv_share:.0%}" if load.kv_pages_total else ""
+def _load(server: status.Server) -> tuple[str, ...]:
+    load = server.load
     counts = load.sessions, load.waiting, load.queued, load.batched_tokens
-    return *map(str, counts), kv
+    return *map(str, counts), _kv(load, server.model.kv if server.model else None)
+
+
+def _kv(load: Load, kv: KVSize | None) -> str:
+    """Promised, of the KV for new streams, and the reserve beside it; none without a model."""
+    if not load.kv_pages_total:
+        return ""
+    if kv is None:
+        return f"{load.kv_share():.0%}"
+    if kv.is_none:
+        return "none"
+    kept = f" +{kv.reserve / kv.pages:.0%}" if kv.reserve else ""
+    return f"{load.kv_share(kv.reserve):.0%}{kept}"
 
 
 def _state(server: status.Server) -> Text:
+    if server.loading:
+        return Text("loading", style="yellow")
     if not server.reachable:
         # One that never answered may load yet; why it does not is told below the table.
         return Text("lost", style="red") if server.model else Text("absent", style="yellow")

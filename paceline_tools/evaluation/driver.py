@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import statistics
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +30,18 @@ from paceline_tools.bench.samples import Prompt
 from paceline_tools.bench.variants import SEED, Served
 from paceline_tools.evaluation.alone import Alone, common, perplexity
 from paceline_tools.evaluation.candidates import DraftCandidate, Weights
+from paceline_tools.evaluation.duration import (
+    ALONE_COST,
+    ALONE_RUNS,
+    DRAFT_COST,
+    MEASURED_RUNS,
+    SCORE_COST,
+    Duration,
+    EvaluationPlan,
+    about,
+)
 from paceline_tools.evaluation.recorder import (
+    COSTED_OUTPUTS,
     DraftRecorder,
     TargetOutput,
     target_costs,
@@ -50,8 +62,6 @@ from paceline_tools.server_commands import (
 Item = TypeVar("Item")
 POLL_SECONDS = 0.2
 WARM_UP_TOKENS = 8
-PASSES = 2
-"""How often each prompt is asked of a candidate that serves alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,13 @@ class Task:
     def sampling(self) -> SamplingParams:
         """Of all outputs."""
         return SamplingParams(temperature=self.temperature)
+
+    @property
+    def plan(self) -> EvaluationPlan:
+        """How much there is to do."""
+        with_model = sum(bool(one.model) for one in self.candidates)
+        parts = len(self.prompts), len(self.candidates), with_model
+        return EvaluationPlan(*parts, measure=self.measure, alone=self.alone)
 
 
 class Unfit(FailedPrecondition):
@@ -96,7 +113,8 @@ async def gather(task: Task, sockets: Path, console: Console) -> list[Gathered]:
     Raises PacelineError, in one line, where the target itself cannot be had.
     """
     with progress(console) as shown:
-        driver = _Driver(task, sockets, console, shown)
+        console.print(str(task.plan), markup=False, highlight=False)
+        driver = _Driver(task, sockets, console, shown, Duration(task.plan, time.monotonic))
         async with driver.target() as known:
             return [await driver.candidate(one, known) for one in task.candidates]
 
@@ -109,6 +127,7 @@ class _Driver:
     sockets: Path
     console: Console
     progress: Progress
+    duration: Duration
 
     @contextlib.asynccontextmanager
     async def target(self) -> AsyncIterator[Known]:
@@ -137,7 +156,9 @@ class _Driver:
         tokenizer = await fetch_tokenizer(replica)
         model = _model(replica)
         outputs = []
-        for index, prompt in enumerate(self._track(self.task.prompts, "target: its own outputs")):
+        for index, prompt in enumerate(
+            self._track(self.task.prompts, "target: its own outputs", 1.0)
+        ):
             opening = Opening(
                 request_id=f"evaluate-{index}",
                 prompt_token_ids=tokenizer.encode((ChatMessage("user", prompt.text),)),
@@ -149,6 +170,7 @@ class _Driver:
             )
             outputs.append(await target_output(replica, prompt, opening))
         costs = await target_costs(replica, outputs)
+        self.duration.advance(min(COSTED_OUTPUTS, len(outputs)))
         known = Known(model, tuple(outputs), costs, await tokens(replica))
         if not self.task.alone:
             return known
@@ -181,7 +203,7 @@ class _Driver:
         vocabulary: VocabularyMap | None,
     ) -> Recording:
         recorder = DraftRecorder(replica, known.model.vocabulary_size, vocabulary)
-        tracked = self._track(known.outputs, f"{candidate.name}: draft tokens")
+        tracked = self._track(known.outputs, f"{candidate.name}: draft tokens", DRAFT_COST)
         outputs = [await recorder.record(output) for output in tracked]
         return Recording(
             target=self.task.target,
@@ -204,7 +226,8 @@ class _Driver:
             auto = self._served(name, client, Speculation.AUTO)
             for variant in (off, auto):
                 await variant.run(self.task.prompts[0], WARM_UP_TOKENS)
-            tracked = self._track(self.task.prompts, f"{candidate.name}: off and auto")
+            what = f"{candidate.name}: off and auto"
+            tracked = self._track(self.task.prompts, what, MEASURED_RUNS)
             samples = [
                 await variant.run(prompt, self.task.max_tokens)
                 for prompt in tracked
@@ -222,7 +245,8 @@ class _Driver:
         ):
             served = self._served("alone", client, Speculation.OFF)
             await served.run(self.task.prompts[0], WARM_UP_TOKENS)
-            tracked = self._track(self.task.prompts * PASSES, f"{candidate.name}: alone")
+            what = f"{candidate.name}: alone"
+            tracked = self._track(self.task.prompts * ALONE_RUNS, what, ALONE_COST)
             samples = [await served.run(prompt, self.task.max_tokens) for prompt in tracked]
         said = [sample.token_ids for sample in samples[: len(self.task.prompts)]]
         its_own = [output.token_ids for output in known.outputs]
@@ -246,7 +270,7 @@ class _Driver:
         logprobs: list[TokenLogprobs] = []
         async with self._orchestrator(self.sockets / "target", None) as client:
             pairs = list(zip(known.outputs, outputs, strict=True))
-            for output, tokens in self._track(pairs, what):
+            for output, tokens in self._track(pairs, what, SCORE_COST):
                 prompt = output.opening.prompt_token_ids
                 request = GenerateRequest(
                     prompt + tokens,
@@ -298,8 +322,21 @@ class _Driver:
         numbers = [f"--threads={self.task.threads}", f"--dtype={self.task.dtype}", *UNWATCHED]
         return numbers if weights is None else [*numbers, f"--weights={weights}"]
 
-    def _track(self, items: Sequence[Item], what: str) -> Iterable[Item]:
-        return self.progress.track(items, description=what)
+    def _track(self, items: Sequence[Item], what: str, units: float) -> Iterator[Item]:
+        """Each in turn, with progress and what is left. units: what one is of the plan."""
+        task = self.progress.add_task(what, total=len(items))
+        self.duration.begin()
+        for item in items:
+            first = not self.duration.done
+            yield item
+            self.duration.advance(units)
+            if first:
+                total = about(self.duration.total_seconds)
+                self.console.print(f"this takes {total} in all, and the loading of models")
+            left = f"{what}, {about(self.duration.left_seconds)} left in all"
+            self.progress.update(task, description=left)
+            self.progress.advance(task)
+        self.progress.update(task, description=what)
 
 
 def _model(replica: Replica) -> ModelInfo:

@@ -1,7 +1,7 @@
 """What to do with a candidate, in words, and why, in numbers. Pure."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paceline_tools.evaluation.prediction import Prediction
@@ -18,6 +18,7 @@ class Use(enum.Enum):
     USE_FOR_SOME = "use for some"
     DO_NOT_USE = "do not use"
     NOT_TRIED = "not tried"
+    CANNOT_TELL = "cannot tell"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ def unfit(problem: str) -> Recommendation:
 def not_tried(failure: str) -> Recommendation:
     """Of a candidate that something else kept from being tried: no verdict."""
     return Recommendation(Use.NOT_TRIED, f"not tried, so there is no verdict on it: {failure}")
+
+
+def cannot_tell(measured: str, predicted: Recommendation, reasons: Sequence[str]) -> Recommendation:
+    """Of a candidate whose measurement says one thing, not surely, and its prediction another."""
+    words = (
+        f"cannot tell: measured {measured}, and as predicted {predicted.words.partition(';')[0]}; "
+        "give more prompts (--prompts), or a quieter machine"
+    )
+    return Recommendation(Use.CANNOT_TELL, words, tuple(reasons))
 
 
 def judge(

@@ -175,8 +175,8 @@ async def test_a_port_that_is_taken_is_named_and_the_first_one_serves_on(port: i
         [event] = second.events()
         assert (event["event"], event["server"], event["level"]) == ("stopped", "up", "error")
         assert event["reason"] == (
-            f"cannot listen on 127.0.0.1:{port}: an orchestrator of Paceline, which serves "
-            f"simulated (process {taken} (python orchestrator)) does; "
+            f"cannot listen on 127.0.0.1:{port}: an orchestrator of Paceline that serves "
+            f"simulated, process {taken} (python orchestrator), does; "
             "end it, or choose another --port, which moves all ports"
         ).replace("(python ", f"({psutil.Process(taken).name()} ")
         async with Client(f"127.0.0.1:{port}") as client:

@@ -17,7 +17,7 @@ from paceline.engine.settings import EngineSettings
 from paceline.engine.torch.exactness.fingerprint import fingerprint, forward_config
 from paceline.engine.torch.exactness.instruction_set import instruction_set
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
-from paceline.engine.torch.exactness.probe import first_bits, probe
+from paceline.engine.torch.exactness.probe import first_bits, probe, probed_tokens
 from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.engine.torch.padding import NO_PADDING, Padding, batch_invariant
@@ -117,8 +117,9 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]
     parts = (*numerics_parts(loaded, settings.weights, padding), bits)
     if operators is None:
         return loaded, runner, Numerics(fingerprint(parts), batch_invariant=False)
-    load_progress.begin("measuring exactness")
-    seen = probe(runner, loaded.vocabulary_size, loaded.max_positions, settings.max_batched_tokens)
+    limits = loaded.max_positions, settings.max_batched_tokens
+    advance = load_progress.counted("measuring exactness", probed_tokens(runner, *limits), "tokens")
+    seen = probe(runner, loaded.vocabulary_size, *limits, advance)
     differing = (*operators.varying, *seen)
     if differing:
         _refuse(settings, loaded, differing)

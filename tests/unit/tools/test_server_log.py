@@ -117,3 +117,12 @@ def test_what_each_stream_logs_is_for_who_asks(quiet: bool) -> None:
     lines = shown(written)
     assert len(lines) == (1 if quiet else 3)
     assert "draining" in lines[-1]
+
+
+def test_what_grpc_reports_of_no_fault_is_left_out_for_people() -> None:
+    made, written = log(120)
+    said = "I1128 15:06:08.163664 24312 x.cc:1] goaway", "E1128 15:06:08.1 2 x.cc:1] refused"
+    for text in said:
+        made.server_line("target", json.dumps({"event": "printed", "text": text}))
+    [line] = shown(written)
+    assert "E1128" in line

@@ -131,6 +131,6 @@ async def test_a_taken_port_names_which_server_of_ours_has_it() -> None:
             with pytest.raises(Unavailable) as raised:
                 await asyncio.to_thread(taken)
             assert str(raised.value).startswith(
-                f"cannot listen on {one.address}: {what} of Paceline (process {os.getpid()} ("
+                f"cannot listen on {one.address}: {what} of Paceline, process {os.getpid()} ("
             )
-            assert str(raised.value).endswith(") does; end it, or choose another --port")
+            assert str(raised.value).endswith("), does; end it, or choose another --port")

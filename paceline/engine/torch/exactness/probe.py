@@ -23,6 +23,8 @@ OTHERS = (3, 9)
 """Rows of the sessions before and behind the probed one, in each of its steps."""
 
 TokenIds = tuple[int, ...]
+Advance = Callable[[int], None]
+"""Told of tokens that were computed."""
 Rows = dict[int, NDArray[np.floating]]
 """Logits by position."""
 
@@ -48,27 +50,47 @@ class _ProbedSession:
 
 
 def probe(
-    runner: Runner, vocabulary_size: int, positions: int, max_batched_tokens: int
+    runner: Runner,
+    vocabulary_size: int,
+    positions: int,
+    max_batched_tokens: int,
+    advance: Advance = lambda _: None,
 ) -> tuple[str, ...]:
     """Run a prompt, longer than a page of KV and than a step, as servers run prompts.
 
     positions: the most tokens that the model takes. max_batched_tokens: the most rows of a step.
-    Returns in words where the bits differed.
+    advance: told of each of probed_tokens that are done. Returns in words where the bits differed.
     """
-    length = min(positions, max(runner.page_tokens, max_batched_tokens) + BEYOND)
+    length = _length(runner, positions, max_batched_tokens)
     tokens = _tokens(vocabulary_size, length)
     steps = [
         min(max_batched_tokens, length - start) for start in range(0, length, max_batched_tokens)
     ]
     whole, beginning = (_ProbedSession(tokens, runner.new_cache()) for _ in range(2))
-    _run(runner, whole, steps)
-    _run(runner, beginning, [min(COMPARED_ROWS, length)])
+    _run(runner, whole, steps, advance=advance)
+    _run(runner, beginning, [min(COMPARED_ROWS, length)], advance=advance)
     expected = {**whole.rows, **beginning.rows}
     trials: dict[str, Callable[[], Rows]] = {
-        "in other steps beside other sessions": lambda: _in_company(runner, tokens, steps),
-        "behind a copied prefix and drafts that were rolled back": lambda: _resumed(runner, whole),
+        "in other steps beside other sessions": lambda: _in_company(runner, tokens, steps, advance),
+        "behind a copied prefix and drafts that were rolled back": lambda: _resumed(
+            runner, whole, advance
+        ),
     }
     return tuple(name for name, rows in trials.items() if not _agree(expected, rows()))
+
+
+def probed_tokens(runner: Runner, positions: int, max_batched_tokens: int) -> int:
+    """How many tokens a probe computes, those of other sessions left out."""
+    length = _length(runner, positions, max_batched_tokens)
+    return 2 * length + min(COMPARED_ROWS, length) + length - _resumed_at(length)
+
+
+def _length(runner: Runner, positions: int, max_batched_tokens: int) -> int:
+    return min(positions, max(runner.page_tokens, max_batched_tokens) + BEYOND)
+
+
+def _resumed_at(length: int) -> int:
+    return max(1, length - RESUMED)
 
 
 def first_bits(runner: Runner, vocabulary_size: int) -> str:
@@ -79,23 +101,23 @@ def first_bits(runner: Runner, vocabulary_size: int) -> str:
     return hashlib.sha256(bits).hexdigest()
 
 
-def _in_company(runner: Runner, tokens: TokenIds, steps: Sequence[int]) -> Rows:
+def _in_company(runner: Runner, tokens: TokenIds, steps: Sequence[int], advance: Advance) -> Rows:
     """The same tokens in other steps: single tokens, verify blocks and long pieces."""
     session = _ProbedSession(tokens, runner.new_cache())
     pieces = _cut(steps[0], [1] * ALONE + [BLOCK])
     for rows in steps[1:]:
         pieces += _cut(rows, [rows // 3])
-    _run(runner, session, pieces, OTHERS)
+    _run(runner, session, pieces, OTHERS, advance)
     return session.rows
 
 
-def _resumed(runner: Runner, whole: _ProbedSession) -> Rows:
+def _resumed(runner: Runner, whole: _ProbedSession, advance: Advance) -> Rows:
     """From a copy of all but the last tokens, behind draft tokens that were rejected."""
-    at = max(1, len(whole.tokens) - RESUMED)
+    at = _resumed_at(len(whole.tokens))
     session = _ProbedSession(whole.tokens, whole.cache.copy(at), at)
     wrong = tuple(reversed(whole.tokens[:BLOCK]))
     runner.forward([(session.cache, Span(at, wrong, len(wrong)))])
-    _run(runner, session, _cut(len(whole.tokens) - at, [1] * ALONE), OTHERS)
+    _run(runner, session, _cut(len(whole.tokens) - at, [1] * ALONE), OTHERS, advance)
     return session.rows
 
 
@@ -109,7 +131,11 @@ def _cut(rows: int, first: Sequence[int]) -> list[int]:
 
 
 def _run(
-    runner: Runner, session: _ProbedSession, pieces: Sequence[int], others: Sequence[int] = ()
+    runner: Runner,
+    session: _ProbedSession,
+    pieces: Sequence[int],
+    others: Sequence[int] = (),
+    advance: Advance = lambda _: None,
 ) -> None:
     """Run the session in pieces, beside other sessions with these rows in each step."""
     beside = [_ProbedSession(session.tokens[::-1], runner.new_cache()) for _ in others]
@@ -120,6 +146,7 @@ def _run(
         logits = runner.forward([(one.cache, span) for one, span in batch])
         for (one, span), rows in zip(batch, logits, strict=True):
             one.take(span, rows)
+        advance(piece)
 
 
 def _tokens(vocabulary_size: int, length: int) -> TokenIds:

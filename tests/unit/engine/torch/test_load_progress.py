@@ -38,3 +38,17 @@ def test_a_counted_step_is_told_of_now_and_then_and_at_its_end(
         for _ in range(5):
             advance(1)
     assert [line["done"] for line in logs] == [0, 3, 5]
+
+
+def test_who_asks_meanwhile_is_told_the_step_and_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [5.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    load_progress.begin("fetching")
+    assert load_progress.words() == "fetching"
+    now[0] = 17.4
+    assert load_progress.words() == "fetching, for 12 s"
+    advance = load_progress.counted("reading weights", 200, "parts")
+    advance(86)
+    assert load_progress.words() == "reading weights, 43 %"

@@ -47,6 +47,23 @@ def test_a_healthy_deployment_has_nothing_wrong() -> None:
     ]
 
 
+LOADING = replace(TARGET, reachable=False, reason="loading: reading weights, 43 %", model=None)
+
+
+def test_a_target_that_loads_is_no_fault() -> None:
+    loading, none = wrong(with_servers(LOADING, DRAFT))
+    assert (loading.level, none.level) == (Level.NOTE, Level.NOTE)
+    assert loading.what == "is loading: reading weights, 43 %"
+    assert none.what == "none serves yet: one is loading"
+
+
+def test_a_drafter_without_a_model_has_no_kv() -> None:
+    ngram = replace(MODEL, name="ngram", kv=KVSize(2**31, 4096))
+    status = with_servers(TARGET, replace(DRAFT, model=ngram))
+    [found] = [one for one in diagnose(status, "1.0") if one.subject.startswith("memory of draft")]
+    assert found.what == "no KV: it drafts without a model"
+
+
 def with_servers(*servers: Server) -> Status:
     return replace(HEALTHY, servers=servers)
 

@@ -1,10 +1,15 @@
 """paceline top and status: what a person sees of a deployment."""
 
 import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
-from paceline.protocol.model import Machine
+from paceline.protocol.model import KVSize, Machine, ModelInfo
 from paceline.protocol.session import Load
 from paceline.protocol.status import (
     DraftPoolCounts,
@@ -89,3 +94,66 @@ def test_streams_of_a_pool_that_came_back_are_no_share_of_all() -> None:
     pool = DraftPoolStatus("small", counts=DraftPoolCounts(streams=3))
     assert _share(pool, Totals(streams=1)) == "3"
     assert _share(pool, Totals(streams=4)) == "3 (75%)"
+
+
+def target(used: int, kv: KVSize | None) -> Server:
+    load = Load(sessions=used, kv_pages_used=used, kv_pages_total=16, waiting=5)
+    model = ModelInfo("m", "f", "v", 9, 9, (), 1, True, "h", kv=kv)
+    return Server(Role.TARGET, "a:1", True, "", model, load, False, MACHINE, 0.001, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("used", "kv", "said"),
+    [
+        (8, KVSize(512, 16, 8), "100% +50%"),
+        (4, KVSize(512, 16, 8), "50% +50%"),
+        (12, KVSize(512, 16, 8), "100% +50%"),
+        (4, KVSize(512, 16), "25%"),
+        (4, KVSize(2**31, 16), "none"),
+        (4, None, "25%"),
+    ],
+)
+def test_kv_is_told_of_what_new_streams_may_have(used: int, kv: KVSize | None, said: str) -> None:
+    text = shown(Status(MACHINE, (target(used, kv),)), Totals(), 1.0)
+    [row] = [line for line in text.splitlines() if line.startswith("target")]
+    assert said in row
+
+
+def test_columns_are_explained_once() -> None:
+    found = Status(MACHINE, (target(8, None),), Totals(), (GOOD,))
+    output = io.StringIO()
+    Console(file=output, width=120).print(view(found, Totals(), 1.0, [], legends=False))
+    assert "RTT:" not in output.getvalue()
+    text = shown(found, Totals(), 1.0)
+    assert all(
+        text.count(f"{word}: ") == 1 for word in ("waiting", "sessions", "accepted", "ready")
+    )
+
+
+def test_a_target_that_loads_says_so() -> None:
+    loading = replace(LOST, reason="loading: reading weights, 43 %")
+    text = shown(Status(MACHINE, (loading,)), Totals(), 1.0)
+    assert "loading" in text
+    assert "loading: reading weights, 43 %" in text
+
+
+def test_nobody_who_reads_ends_it_at_once_and_quietly() -> None:
+    reader, writer = os.pipe()
+    program = (
+        "import asyncio, sys\n"
+        "from rich.console import Console\n"
+        "from paceline_tools.look import Look\n"
+        "async def main():\n"
+        "    with Look(Console()) as look:\n"
+        "        look.show('one')\n"
+        "        await look.wait(600)\n"
+        "try:\n"
+        "    asyncio.run(main())\n"
+        "except BrokenPipeError:\n"
+        "    sys.exit(7)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=writer)
+    os.close(writer)
+    assert os.read(reader, 3) == b"one"
+    os.close(reader)
+    assert process.wait(60) == 7

@@ -1,0 +1,47 @@
+"""A server while its model loads: every call is told how far that is, and to come again."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+
+from paceline.protocol.status import LOADING
+from paceline.rpc.options import server_options
+
+Progress = Callable[[], str]
+"""How far loading is, in words."""
+
+
+@contextlib.asynccontextmanager
+async def saying_so(address: str, progress: Progress | None) -> AsyncIterator[None]:
+    """Answer at the address while the context lasts; where nobody knows how far it is, do not.
+
+    That it cannot be listened on there is found, and said, by what serves calls afterwards.
+    """
+    if progress is None or address.endswith(":0"):
+        yield
+        return
+    server = grpc.aio.server(options=server_options(public=False))
+    server.add_generic_rpc_handlers((_Loading(progress),))
+    with contextlib.suppress(RuntimeError):
+        server.add_insecure_port(address)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(0)
+
+
+class _Loading(grpc.GenericRpcHandler):
+    """Takes every call of whatever service, unary or not."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def service(self, handler_call_details: Any) -> Any:
+        """A handler that refuses."""
+        return grpc.stream_stream_rpc_method_handler(self._refuse)
+
+    async def _refuse(self, requests: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, f"{LOADING}{self._progress()}")

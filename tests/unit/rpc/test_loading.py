@@ -1,0 +1,30 @@
+"""Who calls a server while its model loads is told how far that is."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.backends.replica import Replica
+from paceline.protocol.status import LOADING
+from paceline.rpc.channels import open_channel
+from paceline.rpc.loading import saying_so
+
+
+async def reason(address: str) -> str:
+    replica = Replica(address, open_channel(address))
+    await replica.poll()
+    await replica.channel.close()
+    return replica.health.reason
+
+
+async def test_a_server_that_loads_says_how_far_it_is(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path / 'socket'}"
+    async with saying_so(address, lambda: "reading weights, 43 %"):
+        assert await reason(address) == f"{LOADING}reading weights, 43 %"
+    assert LOADING not in await reason(address)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "unix:/nowhere/x"])
+async def test_where_it_cannot_be_asked_nothing_is_said(address: str) -> None:
+    async with saying_so(address, lambda: "x"), saying_so("unix:/nowhere/y", None):
+        pass
