@@ -18,7 +18,8 @@ def memory(server: Server) -> Iterator[Finding]:
         return
     subject = f"memory of {server.role.value} {server.address}"
     if model.kv.is_none:
-        yield Finding(Level.OK, subject, "no KV: it drafts without a model")
+        what = f"no KV, as it drafts without a model: {_streams(model, model.kv)}"
+        yield Finding(Level.OK, subject, what)
         return
     yield Finding(Level.OK, subject, "; ".join((*_bytes(model), _streams(model, model.kv))))
     if (missing := _missing(server, model, model.kv)) > 0:

@@ -58,10 +58,10 @@ def test_a_target_that_loads_is_no_fault() -> None:
 
 
 def test_a_drafter_without_a_model_has_no_kv() -> None:
-    ngram = replace(MODEL, name="ngram", kv=KVSize(2**31, 4096))
+    ngram = replace(MODEL, name="ngram", kv=KVSize(2**31, 4096), max_positions=2**31)
     status = with_servers(TARGET, replace(DRAFT, model=ngram))
     [found] = [one for one in diagnose(status, "1.0") if one.subject.startswith("memory of draft")]
-    assert found.what == "no KV: it drafts without a model"
+    assert found.what == "no KV, as it drafts without a model: room for 4,096 streams"
 
 
 def with_servers(*servers: Server) -> Status:
@@ -123,7 +123,7 @@ def test_what_memory_holds_is_told_in_gib_and_streams() -> None:
     assert one.what == "room for 65,536 tokens: 32 streams of 2,048 at once"
     lookup = replace(simulated, kv=KVSize(2**31, 4096), max_positions=2**31)
     one = found(with_draft(model=lookup), "memory of draft 10.0.0.2:7072")
-    assert one.what == "room for 4,096 streams"
+    assert one.what == "no KV, as it drafts without a model: room for 4,096 streams"
 
 
 def test_kv_that_will_not_fit_is_wrong() -> None:
