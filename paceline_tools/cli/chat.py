@@ -37,6 +37,7 @@ class Talk(RequestOptions):
         """Run the command."""
         if sys.stdin is None:
             raise InvalidArgument("standard input is closed; chat reads its turns from there")
+        self.constraint()  # what is wrong with it is said before the first turn
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  line editing and history, where there is any
         output = console()

@@ -14,7 +14,7 @@ from paceline.errors import InvalidArgument
 from paceline.rpc.wire_ranges import INT32
 from paceline.settings import ORCHESTRATOR_PORT
 
-VERBATIM = {"stop", "bad_words", "target", "draft"}
+VERBATIM = {"stop", "bad_words", "choice", "target", "draft"}
 """Flags, of several commands, that may be given again, and are one text each time."""
 
 

@@ -1,9 +1,8 @@
 """What generate and chat can both be told."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from paceline.protocol.generation import GenerateRequest, Prompt, Speculation
@@ -15,9 +14,9 @@ from paceline.protocol.limits import (
     MAX_STOP_STRINGS,
 )
 from paceline.protocol.sampling import MAX_TEMPERATURE, Sampling
-from paceline.rpc.deadline import DEFAULT_SECONDS
 from paceline.rpc.wire_ranges import INT32, UINT32, UINT64
-from paceline_tools.cli.flags import MOST_TOKENS, ORCHESTRATOR, Finite, OrchestratorAddress, Text
+from paceline_tools.cli.constraint_options import ConstraintOptions
+from paceline_tools.cli.flags import MOST_TOKENS, Finite, Text
 
 
 def _word(value: str) -> str:
@@ -42,21 +41,7 @@ TokenId = Annotated[int, Field(ge=0, le=UINT32[-1])]
 KeptTokens = Annotated[int, AfterValidator(_kept_tokens)]
 
 
-class AskingOptions(BaseModel):
-    """Flags of who is asked, and for how long."""
-
-    address: OrchestratorAddress = ORCHESTRATOR
-    timeout: Finite = Field(
-        DEFAULT_SECONDS, gt=0, description="Seconds for the whole output, tries again included."
-    )
-    ca: Path | None = Field(
-        None,
-        description="PEM file of certificates that sign an orchestrator's, behind grpcs://. Unless "
-        "given: the system's.",
-    )
-
-
-class RequestOptions(AskingOptions):
+class RequestOptions(ConstraintOptions):
     """Flags of an output, but for its prompt."""
 
     model: Text = Field("", description="Model to ask for. Unless given: the one that is served.")
@@ -144,4 +129,5 @@ class RequestOptions(AskingOptions):
             top_p=self.top_p,
             top_k=self.top_k,
             allowed_token_ids=tuple(self.allowed_token_ids),
+            constraint=self.constraint(),
         )

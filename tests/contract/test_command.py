@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from paceline.errors import FailedPrecondition
+from paceline.protocol.constraint import JSON_OBJECT, Constraint, ConstraintKind, json_schema
 from paceline.protocol.generation import (
     Delta,
     Finished,
@@ -283,3 +284,45 @@ async def test_a_reader_that_has_seen_enough_is_no_failure_to_tell(
         status, _, err = await run(*arguments, stdout=writing)
         assert (status, err) == (1, "")
     os.close(writing)
+
+
+async def test_constraints_arrive_as_they_were_given(
+    served: tuple[Service, str], tmp_path: Path
+) -> None:
+    service, address = served
+    (tmp_path / "schema.json").write_text('{"type": "integer"}\n')
+    (tmp_path / "lark").write_text('start: "ü"')
+    for flags in (
+        ("--json-schema", '{"type": "integer"}\n'),
+        ("--json-schema", str(tmp_path / "schema.json")),
+        ("--json-object",),
+        ("--regex", "[0-9], ?"),
+        ("--choice", "yes, ", "--choice", "5"),
+        ("--grammar", str(tmp_path / "lark")),
+    ):
+        assert (await run("generate", "x", f"--address={address}", *flags))[0] == 0
+    assert [one.sampling.constraint for one in service.asked] == [
+        json_schema('{"type": "integer"}\n'),
+        json_schema('{"type": "integer"}\n'),
+        JSON_OBJECT,
+        Constraint(ConstraintKind.REGEX, "[0-9], ?"),
+        Constraint(ConstraintKind.CHOICE, options=("yes, ", "5")),
+        Constraint(ConstraintKind.GRAMMAR, 'start: "ü"'),
+    ]
+
+
+@pytest.mark.parametrize("command", [("generate", "x"), ("chat",)])
+async def test_constraints_that_cannot_be_are_said_in_a_line(
+    command: Sequence[str], served: tuple[Service, str], tmp_path: Path
+) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    for flags, said in (
+        (("--json-schema", "/no/such"), "--json-schema: '/no/such' cannot be read: No such file"),
+        (("--json-schema", str(tmp_path)), "cannot be read: Is a directory"),
+        (("--grammar", str(tmp_path / "bytes")), "bytes' is not valid UTF-8"),
+        (("--regex", "a", "--choice", "b"), "--regex and --choice are given; only one of them can"),
+        (("--json-object", "--regex="), "--json-object and --regex are given; only one"),
+    ):
+        status, _, err = await run(*command, f"--address={served[1]}", *flags)
+        assert status != 0
+        assert said in one_line(err)
