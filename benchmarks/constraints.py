@@ -23,7 +23,7 @@ import numpy as np
 SUITE = Path(__file__).parents[1] / "tests" / "json_schema_test_suite" / "schemas.json"
 LIBRARIES = ("llguidance", "xgrammar")
 MAX_TOKENS = 48
-Stepper = tuple[Callable[[], Any], Callable[[int], None]]
+Stepper = tuple[Callable[[], Any], Callable[[int], Any]]
 
 
 def llguidance(folder: Path, size: int) -> Callable[[str], Stepper]:

@@ -57,6 +57,7 @@ TOKENIZERS = {
 def compiled(name: str) -> tuple[Grammars, Tokenizer, int]:
     tokenizer, end = TOKENIZERS[name]
     eos = tokenizer.token_to_id(end)
+    assert eos is not None
     size = tokenizer.get_vocab_size() + PADDING
     return Grammars(tokenizer.to_str().encode(), size, (eos,)), tokenizer, eos
 
