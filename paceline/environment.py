@@ -11,7 +11,10 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 PREFIX = "PACELINE_"
 ROLES = ("PACELINE_ORCHESTRATOR_", "PACELINE_TARGET_", "PACELINE_DRAFT_")
 """How the variables of each kind of server begin."""
-OTHERS = ("PACELINE_HOME",)
+OTHERS = (
+    "PACELINE_HOME",
+    *("PACELINE_TOKEN", "PACELINE_CA", "PACELINE_CERTIFICATE", "PACELINE_KEY"),
+)
 """Variables that are no setting of a server."""
 _SERVICE_LINK = re.compile(r"[a-z]+://\S+:\d+")
 """What Kubernetes, and Docker before it, put into NAME_PORT for a service called name."""

@@ -7,8 +7,9 @@ from typing import Self, TypeVar, Unpack
 
 import grpc
 
+from paceline.client.access import access
 from paceline.client.addresses import orchestrators
-from paceline.client.connections import Connection, Connections, read_roots
+from paceline.client.connections import Connection, Connections
 from paceline.client.fields import RequestFields, request_with
 from paceline.client.misuse import AsyncOnly
 from paceline.client.request import (
@@ -63,6 +64,9 @@ class Client(AsyncOnly):
         retries: int = RETRIES,
         proxy: str = "",
         ca: str | os.PathLike[str] | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        token: str | None = None,
     ) -> None:
         """`address` is host:port, [IPv6]:port or unix:/path, or several with commas between.
 
@@ -71,6 +75,8 @@ class Client(AsyncOnly):
         retries: how often in a row a call is tried again; 0 never.
         proxy: the HTTP proxy to connect through, http://host:port; the environment names none.
         ca: a PEM file of certificates that sign the servers'; the system's unless given.
+        certificate, key: PEM files of what is shown where callers have to show one (mutual TLS).
+        token: what is shown where callers have to show a token.
         """
         where = orchestrators(address)
         self.address = str(where)
@@ -78,7 +84,8 @@ class Client(AsyncOnly):
         self._retries = as_whole("retries", retries)
         if self._retries < 0:
             raise InvalidArgument.of("retries", retries, "at least 0")
-        self._connections = Connections(where, as_text("proxy", proxy), read_roots(ca))
+        shown = access(ca, certificate, key, token)
+        self._connections = Connections(where, as_text("proxy", proxy), shown)
 
     async def __aenter__(self) -> Self:
         """Nothing to wait for."""

@@ -3,18 +3,16 @@
 import asyncio
 import itertools
 import json
-import os
-import ssl
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote
 
 import grpc
 
 from paceline.client import forks
+from paceline.client.access import Access
 from paceline.client.addresses import Orchestrators
-from paceline.errors import DeadlineExceeded, InvalidArgument, PacelineError, Unavailable
+from paceline.errors import DeadlineExceeded, PacelineError, Unavailable
 from paceline.rpc.options import Options, channel_options
 from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
@@ -62,11 +60,11 @@ class Connection:
 class Connections:
     """Those of one client, to all of its orchestrators."""
 
-    def __init__(self, orchestrators: Orchestrators, proxy: str, roots: bytes | None) -> None:
-        """Dials nothing yet. roots: certificates in PEM that sign servers'; None: the system's."""
+    def __init__(self, orchestrators: Orchestrators, proxy: str, access: Access) -> None:
+        """Dials nothing yet."""
         self._orchestrators = orchestrators
         self._proxy = proxy
-        self._roots = roots
+        self._access = access
         self._of_loop: dict[asyncio.AbstractEventLoop, list[Connection]] = {}
         self._calls: Counter[asyncio.AbstractEventLoop] = Counter()
         self._turn = itertools.count()
@@ -121,43 +119,16 @@ class Connections:
     def _connection(self, target: str) -> Connection:
         channel = self._channel(target)
         forks.opened(channel)
+        shown = self._access.wrap(channel)
         return Connection(
             target,
             channel,
-            generation_pb2_grpc.GenerationServiceStub(channel),
-            status_pb2_grpc.StatusServiceStub(channel),
+            generation_pb2_grpc.GenerationServiceStub(shown),
+            status_pb2_grpc.StatusServiceStub(shown),
         )
 
     def _channel(self, target: str) -> grpc.aio.Channel:
         options: Options = [*channel_options(self._proxy), ("grpc.service_config", _SERVICE_CONFIG)]
         if not self._orchestrators.tls:
             return grpc.aio.insecure_channel(target, options=options)
-        roots = self._roots or system_roots()
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), options=options)
-
-
-def read_roots(path: str | os.PathLike[str] | None) -> bytes | None:
-    """Certificates of a PEM file; InvalidArgument names ca where it has none."""
-    if path is None:
-        return None
-    limit = "a file with certificates in PEM"
-    try:
-        roots = Path(path).read_bytes()
-    except (OSError, TypeError, ValueError):
-        raise InvalidArgument.of("ca", _as_text(path), limit) from None
-    if b"-----BEGIN CERTIFICATE-----" not in roots:
-        raise InvalidArgument.of("ca", _as_text(path), limit)
-    return roots
-
-
-def _as_text(path: object) -> object:
-    return str(path) if isinstance(path, os.PathLike) else path
-
-
-def system_roots() -> bytes | None:
-    """What the system trusts, SSL_CERT_FILE heeded; None, for gRPC's own, where it has none.
-
-    Left alone gRPC for Python looks at nothing but the list that it was built with.
-    """
-    found = ssl.create_default_context().get_ca_certs(binary_form=True)
-    return "".join(map(ssl.DER_cert_to_PEM_cert, found)).encode() or None
+        return grpc.aio.secure_channel(target, self._access.credentials(), options=options)

@@ -38,9 +38,21 @@ class SyncClient(misuse.SyncOnly):
         retries: int = RETRIES,
         proxy: str = "",
         ca: str | os.PathLike[str] | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        token: str | None = None,
     ) -> None:
         """As Client."""
-        self._client = Client(address, timeout=timeout, retries=retries, proxy=proxy, ca=ca)
+        self._client = Client(
+            address,
+            timeout=timeout,
+            retries=retries,
+            proxy=proxy,
+            ca=ca,
+            certificate=certificate,
+            key=key,
+            token=token,
+        )
         self._thread = LoopThread(self._client.close)
         _clients.add(self)
 

@@ -8,6 +8,7 @@ from paceline.client import Client
 from paceline.client.addresses import orchestrators
 from paceline.errors import FailedPrecondition, PacelineError, Unavailable, Unimplemented
 from paceline.settings import ORCHESTRATOR_PORT
+from paceline_tools.cli.access import access
 from paceline_tools.listener import http_at, orchestrator_near, role_at
 
 _ROLES = {
@@ -24,7 +25,7 @@ async def asking(address: str, **how: Any) -> AsyncIterator[Client]:
 
     how: what else Client takes.
     """
-    async with Client(address, **how) as client:
+    async with Client(address, **(access() | how)) as client:
         try:
             yield client
         except (Unimplemented, Unavailable) as error:

@@ -17,6 +17,7 @@ from paceline.errors import (
 )
 from paceline.protocol.generation import ChatMessage
 from paceline.protocol.status import Role
+from paceline_tools.cli.access import access
 from paceline_tools.cli.asked import answers_instead
 from paceline_tools.cli.flags import Text
 from paceline_tools.cli.request_options import RequestOptions
@@ -41,7 +42,7 @@ class Talk(RequestOptions):
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  line editing and history, where there is any
         output = console()
-        with SyncClient(self.address, timeout=self.timeout, ca=self.ca) as client:
+        with SyncClient(self.address, timeout=self.timeout, **access(self.ca)) as client:
             output.print(plain(self._served(client), "bold"), HELP, highlight=False)
             Conversation(self, client, output).run()
 

@@ -11,6 +11,7 @@ from paceline.client import Generation, Result
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import DEFAULT_CHOICES, ChatMessage, GenerateRequest, Prompt
 from paceline.protocol.limits import MAX_CHOICES, MAX_LOGPROBS
+from paceline_tools.cli.access import access
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.flags import MOST_TOKENS, Text
 from paceline_tools.cli.request_options import RequestOptions
@@ -59,7 +60,7 @@ class Generate(RequestOptions):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        async with asking(self.address, timeout=self.timeout, ca=self.ca) as client:
+        async with asking(self.address, timeout=self.timeout, **access(self.ca)) as client:
             generation = client.generate(self.request())
             if self.json_:
                 print(json.dumps(as_json(await generation.result())))

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from paceline.client import Client
-from paceline.client.connections import system_roots
+from paceline.client.access import system_roots
 from paceline.errors import Unavailable
 from paceline.protocol.generation import GenerateRequest
 from paceline.v1 import generation_pb2, generation_pb2_grpc

@@ -1,6 +1,7 @@
 """TLS, certificates of callers and tokens, at the ports of real servers."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,16 +18,21 @@ from smg_grpc_proto.generated import vllm_engine_pb2
 
 import orchestrator.__main__ as orchestrator_main
 from orchestrator.settings import OrchestratorSettings
+from paceline.client import Client
+from paceline.environment import unknown_variables
+from paceline.errors import InvalidArgument, Unauthenticated, Unavailable
 from paceline.rpc.channels import open_channel
 from paceline.rpc.doors import OPEN, Doors, doors_of
 from paceline.rpc.server import serving
 from paceline.rpc.tls import ClientTls, Identity, ServerTls
 from paceline.rpc.tokens import CallerTokens
 from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2
+from paceline_tools.cli.access import VARIABLES, access
 from tests import servers
 from tests.certificates import Authority, authority, expired
 
 ALICE, BOB = "alice-has-this-token", "bob-has-another-token"
+UNKNOWN = "not-a-token-known-here"
 SIMULATED = "simulated:step_ms=1"
 
 
@@ -259,7 +265,7 @@ async def test_no_method_is_served_without_a_token(signer: Authority, tokens: Ca
         found = list(methods())
         assert len(found) >= 10
         for method, kind in found:
-            for metadata in ((), bearer("not-a-token-known-here")):
+            for metadata in ((), bearer(UNKNOWN)):
                 call: Any = opened.unary_unary(method, request_serializer=lambda _: b"")
                 with pytest.raises(grpc.aio.AioRpcError) as raised:
                     await call(kind, metadata=metadata, timeout=30)
@@ -283,6 +289,105 @@ async def test_with_its_token_a_caller_is_served_up_to_its_limit(
             "alice asks for 3 streams beside 0 that run; its limit is 2 at once"
         )
         assert len(await output(running.port, tls, bearer(BOB), n=3)) == 60
+
+
+async def test_the_client_library_shows_token_and_certificate(
+    signer: Authority, tokens: CallerTokens, tmp_path: Path
+) -> None:
+    mine = signer.issue("alices-laptop")
+    shown: dict[str, Any] = {"ca": signer.path, "certificate": mine.certificate, "key": mine.key}
+    async with chain(signer, tokens, tls_client_ca=signer.path) as running:
+        address = f"grpcs://localhost:{running.port}"
+        await ready(running.port, ClientTls(signer.path, mine), bearer(ALICE))
+        async with Client(address, token=ALICE, **shown) as client:
+            results = [await client.generate("abc", max_tokens=8, seed=1).result()]
+            assert (await client.status()).servers
+        async with Client(address, token=BOB, **shown) as client:
+            results.append(await client.generate("abc", max_tokens=8, seed=1).result())
+        assert results[0].text == results[1].text
+        async with Client(address, token=UNKNOWN, **shown) as client:
+            with pytest.raises(Unauthenticated, match="the token is not known here"):
+                await client.models()
+        async with Client(address, retries=0, **shown) as client:
+            with pytest.raises(Unauthenticated, match="metadata authorization is missing"):
+                await client.generate("abc").result()
+        async with Client(address, token=ALICE, ca=signer.path, retries=0) as client:
+            with pytest.raises(Unavailable, match="nobody answers"):
+                await client.models()
+
+
+async def test_a_token_is_shown_in_plaintext_too_where_that_is_trusted(
+    tokens: CallerTokens,
+) -> None:
+    async with servers.target(SIMULATED) as target:
+        settings = OrchestratorSettings(target=[target.address], draft=[])
+        registry = CollectorRegistry()
+        service = orchestrator_main.Orchestrator(settings, registry)
+        async with (
+            serving(
+                servers.ANY_PORT,
+                service,
+                orchestrator_main.NAMES,
+                registry=registry,
+                doors=Doors(tokens=tokens),
+            ) as server,
+            Client(f"127.0.0.1:{server.port}", token=BOB) as client,
+        ):
+
+            async def served() -> bool:
+                return bool(await client.models())
+
+            await servers.eventually(served)
+            assert (await client.generate("abc", max_tokens=3).result()).token_ids
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"certificate": "it.pem"}, "certificate and key are given both or not at all"),
+        ({"key": "it.key"}, "certificate and key are given both or not at all"),
+        ({"ca": "it.key"}, "it.key'; it must be a file with certificates in PEM"),
+        ({"ca": "none"}, "none'; it must be a file with certificates in PEM"),
+        (
+            {"certificate": "it.key", "key": "it.key"},
+            "it.key'; it must be a file with a certificate in PEM",
+        ),
+        (
+            {"certificate": "it.pem", "key": "it.pem"},
+            "it.pem'; it must be a file with a private key in PEM",
+        ),
+    ],
+)
+def test_what_a_client_cannot_show_is_named(
+    given: dict[str, str], said: str, signer: Authority
+) -> None:
+    signer.issue("it")
+    files: dict[str, Any] = {name: signer.folder / path for name, path in given.items()}
+    with pytest.raises(InvalidArgument, match=re.escape(said)):
+        Client("localhost", **files)
+
+
+@pytest.mark.parametrize("token", ["secret\n", "secr\u00e9t", 3, b"secret"])
+def test_a_wrong_token_is_not_quoted(token: Any) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        Client("localhost", token=token)
+    assert str(raised.value) == "token is not printable ASCII, which it must be"
+
+
+def test_commands_show_what_the_environment_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES.values():
+        monkeypatch.delenv(name, raising=False)
+    assert not any(access().values())
+    monkeypatch.setenv("PACELINE_TOKEN", ALICE)
+    monkeypatch.setenv("PACELINE_CA", "environment.pem")
+    assert access() == {
+        "token": ALICE,
+        "ca": "environment.pem",
+        "certificate": None,
+        "key": None,
+    }
+    assert access(Path("flag.pem"))["ca"] == Path("flag.pem")
+    assert not list(unknown_variables([], dict.fromkeys(VARIABLES.values(), "x")))
 
 
 async def test_a_guessed_id_neither_ends_nor_reads_anothers_stream(
