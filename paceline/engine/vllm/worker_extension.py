@@ -75,5 +75,5 @@ def _rows(logits: torch.Tensor, names: list[str], step: WorkerStep) -> list[Rows
     starts = [(end_of[one.name] - one.rows, end_of[one.name]) for one in step.wanted]
     at = [row for start, end in starts for row in range(start, end)]
     if at != list(range(len(logits))):
-        logits = logits[torch.tensor(at).to(logits.device)]
+        logits = logits[torch.tensor(at, dtype=torch.long).to(logits.device)]
     return picked_spans(logits, [Span(0, (), one.rows, one.picks) for one in step.wanted])
