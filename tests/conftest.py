@@ -1,6 +1,12 @@
 """What all tests share."""
 
 import os
+
+# Triton reads it when it is first imported: without a GPU its kernels run in its interpreter.
+DEVICE = os.environ.setdefault("PACELINE_TEST_DEVICE", "cpu")
+if DEVICE == "cpu":
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from collections.abc import Iterator
 from typing import Any
 

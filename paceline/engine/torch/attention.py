@@ -6,6 +6,7 @@ and in a prefill.
 """
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -32,12 +33,12 @@ HARMLESS = {
 }
 """Arguments of models that change nothing: all is causal, nothing is dropped or returned."""
 
-_SPANS: ContextVar[Sequence["SpanRows"]] = ContextVar("spans")
+_SPANS: ContextVar["Spans"] = ContextVar("spans")
 _CALLS: ContextVar[list[int] | None] = ContextVar("calls", default=None)
 
 
 @contextlib.contextmanager
-def attending(spans: Sequence["SpanRows"]) -> Iterator[None]:
+def attending(spans: "Spans") -> Iterator[None]:
     """Tell attention where the rows of a forward pass lie; not all models pass arguments on."""
     before = _SPANS.set(spans)
     try:
@@ -46,7 +47,7 @@ def attending(spans: Sequence["SpanRows"]) -> Iterator[None]:
         _SPANS.reset(before)
 
 
-def current_spans() -> Sequence["SpanRows"]:
+def current_spans() -> "Spans":
     """Where the rows of the running forward pass lie."""
     return _SPANS.get()
 
@@ -110,6 +111,32 @@ class SpanRows:
         return _pad_rows(mask.repeat(groups, 1), padding)
 
 
+class RaggedBatch(ABC):
+    """A step whose spans attend all at once."""
+
+    @abstractmethod
+    def rows_by_rope_length(self) -> dict[int, list[int]]:
+        """Rows of sessions with a rope_length, by it."""
+
+    @abstractmethod
+    def attend(
+        self,
+        index: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float | None,
+        window: int | None,
+        sinks: Tensor | None,
+        softcap: float | None,
+    ) -> Tensor:
+        """As `attend`."""
+
+
+Spans = Sequence[SpanRows] | RaggedBatch
+"""Where the rows of a step lie: span by span, or all together."""
+
+
 def attention(
     module: nn.Module,
     query: Tensor,
@@ -151,7 +178,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    spans: Sequence[SpanRows],
+    spans: Spans,
     scaling: float | None,
     window: int | None,
     sinks: Tensor | None = None,
@@ -165,6 +192,8 @@ def attend(
     heads, rows = query.shape[0], query.shape[1]
     if (calls := _CALLS.get()) is not None:
         calls.append(index)
+    if isinstance(spans, RaggedBatch):
+        return spans.attend(index, query, key, value, scaling, window, sinks, softcap)
     out = query.new_zeros(rows, heads, value.shape[2])
     lead = int(sinks is not None)
     for span in spans:

@@ -5,7 +5,7 @@ gate and up as another, prepacked weights, and small operators fused where torch
 gpt-fast. All other models run as transformers has them (paceline.engine.torch.generic).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from paceline.engine.torch.attention import SpanRows, attend, attending
+from paceline.engine.torch.attention import Spans, attend, attending
 from paceline.engine.torch.linear import Linear, MakeLinear
 from paceline.engine.torch.text_part import text_config
 
@@ -88,9 +88,7 @@ class FusedModel:
             self._layers.append(_layer(index, layer, config, make_linear))
             body.layers[index] = nn.Identity()
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, spans: Sequence[SpanRows], wanted: Tensor
-    ) -> Tensor:
+    def __call__(self, tokens: Tensor, positions: Tensor, spans: Spans, wanted: Tensor) -> Tensor:
         """Logits [wanted, vocabulary] of rows `wanted`; tokens and positions are [rows]."""
         x = functional.embedding(tokens, self._embedding)
         with attending(spans):
@@ -101,9 +99,7 @@ class FusedModel:
             x = x + layer.down(self._silu(gate).mul_(up))
         return self._head(self._normed(x[wanted], self._norm))
 
-    def _attention(
-        self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[SpanRows]
-    ) -> Tensor:
+    def _attention(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, spans: Spans) -> Tensor:
         rows = x.shape[0]
         qkv = layer.qkv(x).view(rows, -1, self._head_dim)
         rotated = self._heads + self._kv_heads

@@ -1,11 +1,9 @@
 """The generic forward pass, as transformers has it: correct for all models, fast for none."""
 
-from collections.abc import Sequence
-
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from paceline.engine.torch.attention import SpanRows, attending
+from paceline.engine.torch.attention import Spans, attending
 
 
 class GenericModel:
@@ -15,9 +13,7 @@ class GenericModel:
         """Take it unchanged."""
         self._model = model
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, spans: Sequence[SpanRows], wanted: Tensor
-    ) -> Tensor:
+    def __call__(self, tokens: Tensor, positions: Tensor, spans: Spans, wanted: Tensor) -> Tensor:
         """As FusedModel."""
         with attending(spans):
             output = self._model(

@@ -6,13 +6,12 @@ depend on the others and on its progress. Here a session has the frequencies of 
 length, prompt and output together, from the first token on.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from paceline.engine.torch.attention import SpanRows, current_spans
+from paceline.engine.torch.attention import RaggedBatch, Spans, current_spans
 
 KINDS = {"longrope", "dynamic"}
 
@@ -76,8 +75,10 @@ class SessionRotary(nn.Module):
         return result
 
 
-def _rows_by_reach(spans: Sequence[SpanRows]) -> dict[int, list[int]]:
+def _rows_by_reach(spans: Spans) -> dict[int, list[int]]:
     """Rows of the sessions beyond the original length."""
+    if isinstance(spans, RaggedBatch):
+        return spans.rows_by_rope_length()
     rows: dict[int, list[int]] = {}
     for span in spans:
         if span.cache.rope_length:

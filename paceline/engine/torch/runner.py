@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Rows, Span
-from paceline.engine.torch.attention import SpanRows
+from paceline.engine.torch.attention import SpanRows, Spans
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.padding import Padding
 from paceline.engine.torch.sampling.spans import picked_spans, split
 
-ForwardPass = Callable[[Tensor, Tensor, Sequence[SpanRows], Tensor], Tensor]
+ForwardPass = Callable[[Tensor, Tensor, Spans, Tensor], Tensor]
 """Tokens [rows], positions [rows], where spans lie, rows wanted: logits [wanted, vocabulary]."""
 
 

@@ -21,7 +21,7 @@ from paceline.engine.torch.exactness.probe import first_bits, probe, probed_toke
 from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.engine.torch.padding import NO_PADDING, Padding, batch_invariant
-from paceline.engine.torch.runner import ModelRunner
+from paceline.engine.torch.runners import TorchRunner, make_runner, uses_pages
 from paceline.engine.worker import start_worker
 from paceline.errors import FailedPrecondition, InvalidArgument, in_a_line
 from paceline.machine import own_cores
@@ -95,26 +95,24 @@ def _model_info(settings: EngineSettings, loaded: LoadedModel, numerics: Numeric
     )
 
 
-def _memory(loaded: LoadedModel, runner: ModelRunner) -> ModelMemory:
+def _memory(loaded: LoadedModel, runner: TorchRunner) -> ModelMemory:
     """What the model takes; of KV as a first token has it."""
     cache = runner.new_cache()
     runner.forward([(cache, Span(0, (0,), 1))])
     return ModelMemory(loaded.weight_bytes, loaded.quantized_bytes, cache.token_bytes)
 
 
-def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]:
+def _load(settings: EngineSettings) -> tuple[LoadedModel, TorchRunner, Numerics]:
     dtype: torch.dtype = getattr(torch, settings.dtype)
     folder = resolve_model(settings.model, load_progress.begin)
     invariant = settings.needs_batch_invariance
     operators = BatchInvariantOperators(settings.max_batched_tokens) if invariant else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
     padding = batch_invariant(dtype, settings.max_batched_tokens) if invariant else NO_PADDING
-    runner = ModelRunner(
-        *(loaded.forward, loaded.device, padding, loaded.rope_length.of),
-        picks=picks_on(loaded.device),
-    )
+    runner = make_runner(settings, loaded, padding)
     bits = first_bits(runner, loaded.vocabulary_size)
-    parts = (*numerics_parts(loaded, settings.weights, padding), bits)
+    kernels = ("pages",) if uses_pages(loaded.device.type, settings.dtype) else ()
+    parts = (*numerics_parts(loaded, settings.weights, padding), *kernels, bits)
     if operators is None:
         return loaded, runner, Numerics(fingerprint(parts), batch_invariant=False)
     limits = loaded.max_positions, settings.max_batched_tokens
@@ -125,11 +123,6 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, ModelRunner, Numerics]
         _refuse(settings, loaded, differing)
     name = fingerprint((*parts, operators.numerics))
     return loaded, runner, Numerics(name, batch_invariant=not differing)
-
-
-def picks_on(device: torch.device) -> bool:
-    """Whether tokens are picked where the logits are. On the CPU numpy is quicker."""
-    return device.type != "cpu"
 
 
 def numerics_parts(loaded: LoadedModel, weights: str, padding: Padding) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ the function runs row by row.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from paceline.engine.torch.attention import SpanRows
+from paceline.engine.torch.attention import Spans
 from paceline.engine.torch.linear import Linear, MakeLinear
 from paceline.engine.torch.row_pieces import (
     ENOUGH,
@@ -86,9 +86,7 @@ class BatchInvariantOperators:
         """`forward` with all the functions of torch that it calls made batch-invariant."""
         mode = _BatchInvariantFunctions(self)
 
-        def run(
-            tokens: Tensor, positions: Tensor, spans: Sequence[SpanRows], wanted: Tensor
-        ) -> Tensor:
+        def run(tokens: Tensor, positions: Tensor, spans: Spans, wanted: Tensor) -> Tensor:
             with mode:
                 return forward(tokens, positions, spans, wanted)
 

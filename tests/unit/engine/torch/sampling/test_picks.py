@@ -3,7 +3,6 @@
 They run on DEVICE, which the command for a day with a GPU sets; elsewhere that is the CPU.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,9 +21,9 @@ from paceline.engine.sampling.sampler import pick_with_second
 from paceline.engine.torch.sampling.picks import pick_rows
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.verdict import TokenLogprobs
+from tests.conftest import DEVICE
 from tests.unit.engine.sampling.test_sampler_edges import Case, anything, cases, usual
 
-DEVICE = os.environ.get("PACELINE_TEST_DEVICE", "cpu")
 Rng = np.random.Generator
 
 

@@ -1,7 +1,5 @@
 """Target and draft decide the same, whether they get picks or logits."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -12,7 +10,7 @@ from draft_server.drafters.sampling import DraftSampler
 from paceline.engine.interfaces import PickingRunner, Span, StepReport
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.requests import Pick
-from paceline.engine.torch.attention import SpanRows
+from paceline.engine.torch.attention import Spans
 from paceline.engine.torch.padding import NO_PADDING
 from paceline.engine.torch.runner import ModelRunner
 from paceline.errors import PacelineError
@@ -22,8 +20,9 @@ from paceline.protocol.session import Load, Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import PromptLogprobs, Verdict, Verify
 from target_server.verification import Verification
+from tests.conftest import DEVICE
 from tests.strategies import sampling_params
-from tests.unit.engine.torch.sampling.test_picks import DEVICE, assert_same_logprobs
+from tests.unit.engine.torch.sampling.test_picks import assert_same_logprobs
 
 VOCABULARY = 11
 TABLE = torch.from_numpy(np.random.default_rng(0).normal(0, 2, (VOCABULARY, VOCABULARY)))
@@ -34,7 +33,7 @@ def runner(*, picks: bool) -> ModelRunner:
     """Whose logits depend on the token before alone."""
     table = TABLE.float().to(DEVICE)
 
-    def forward(tokens: Tensor, _: Tensor, spans: Sequence[SpanRows], wanted: Tensor) -> Tensor:
+    def forward(tokens: Tensor, _: Tensor, spans: Spans, wanted: Tensor) -> Tensor:
         return table[tokens[wanted]]
 
     return ModelRunner(forward, torch.device(DEVICE), NO_PADDING, picks=picks)

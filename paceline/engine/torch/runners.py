@@ -1,0 +1,61 @@
+"""Which runner a device has: KV in pages and kernels on a GPU, contiguous KV elsewhere."""
+
+import importlib.util
+from typing import Protocol
+
+import torch
+
+from paceline.engine.interfaces import KVCache, PickingRunner
+from paceline.engine.settings import EngineSettings
+from paceline.engine.torch.fused import FusedModel
+from paceline.engine.torch.loading import LoadedModel
+from paceline.engine.torch.padding import Padding
+from paceline.engine.torch.runner import ModelRunner
+
+
+class MeasuredCache(KVCache, Protocol):
+    """A cache that knows what a token takes."""
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a token, all layers together; 0 before the first."""
+
+
+class TorchRunner(PickingRunner, Protocol):
+    """A runner of a model of torch."""
+
+    def new_cache(self, max_length: int = 0) -> MeasuredCache:
+        """An empty cache of a session with at most so many tokens."""
+
+
+def make_runner(settings: EngineSettings, loaded: LoadedModel, padding: Padding) -> TorchRunner:
+    """The runner of the model on its device."""
+    if uses_pages(loaded.device.type, settings.dtype):
+        return _paged(settings, loaded, padding)
+    return ModelRunner(
+        *(loaded.forward, loaded.device, padding, loaded.rope_length.of),
+        picks=picks_on(loaded.device),
+    )
+
+
+def uses_pages(device_type: str, dtype: str) -> bool:
+    """Whether KV is in pages: on a GPU whose torch has Triton, in dtypes that its kernels know."""
+    known = dtype in {"bfloat16", "float32"}
+    return device_type == "cuda" and known and importlib.util.find_spec("triton") is not None
+
+
+def picks_on(device: torch.device) -> bool:
+    """Whether tokens are picked where the logits are. On the CPU numpy is quicker."""
+    return device.type != "cpu"
+
+
+def _paged(settings: EngineSettings, loaded: LoadedModel, padding: Padding) -> TorchRunner:
+    # Without a GPU there need be no Triton.
+    from paceline.engine.torch.paged.runner import PagedRunner, cuda_graph
+
+    fixed = isinstance(loaded.forward, FusedModel) and not loaded.rope_length.matters
+    pages = settings.kv_tokens // PagedRunner.page_tokens
+    return PagedRunner(
+        *(loaded.forward, loaded.device, padding, pages, loaded.rope_length.of),
+        capture=cuda_graph if fixed else None,
+    )
