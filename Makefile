@@ -29,8 +29,9 @@ demo: venv  ## fetch the real pair, start three processes, and watch them answer
 test: venv  ## run the quick tests, unit and contract, in eight minutes on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not e2e" $(or $(PYTEST_ARGS),tests/unit tests/contract)
 
-test-all: venv  ## run all tests but those of e2e, one after the other
-	$(BIN)/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+test-all: test  ## run what test runs, then one after the other the slow ones and tests/faults
+	$(BIN)/python -m pytest -m slow tests/unit tests/contract
+	$(BIN)/python -m pytest tests/faults
 
 e2e: venv  ## run the tests with real models, through OpenAI's client and the gateway, too
 	$(PIP) --editable '.[engine,dev,e2e]'

@@ -86,9 +86,12 @@ def gateway(folder: Path, name: str, orchestrators: Sequence[Orchestrator]) -> I
 
 
 def until_ready(port: int, processes: Sequence[subprocess.Popen[bytes]], log: Path) -> None:
-    """Wait until all workers are healthy; asserts that all processes live."""
+    """Wait until all workers are healthy, and the tokenizer is there, which comes behind them.
+
+    Asserts that all processes live.
+    """
     count, end = len(processes) - 1, time.monotonic() + READY_SECONDS
-    while healthy(port) < count:
+    while healthy(port) < count or not listed(port, "v1/tokenizers", "tokenizers"):
         assert all(one.poll() is None for one in processes), log.read_text()
         assert time.monotonic() < end, log.read_text()
         time.sleep(ASK_SECONDS)
@@ -96,9 +99,13 @@ def until_ready(port: int, processes: Sequence[subprocess.Popen[bytes]], log: Pa
 
 def healthy(port: int) -> int:
     """How many workers the gateway at a port takes for healthy."""
+    return sum(bool(one["is_healthy"]) for one in listed(port, "workers", "workers"))
+
+
+def listed(port: int, path: str, field: str) -> list[dict[str, Any]]:
+    """What the gateway at a port lists; nothing while it does not answer."""
     try:
-        with urllib.request.urlopen(f"http://{join(HOST, port)}/workers", timeout=5) as answer:
-            workers: list[dict[str, Any]] = json.load(answer)["workers"]
+        with urllib.request.urlopen(f"http://{join(HOST, port)}/{path}", timeout=5) as answer:
+            return list(json.load(answer)[field])
     except (OSError, ValueError, KeyError):
-        return 0
-    return sum(bool(one["is_healthy"]) for one in workers)
+        return []

@@ -84,19 +84,27 @@ class Gateway:
                     log.server_line("gateway", _event(text))
 
     async def ready(self) -> None:
-        """Wait until it has the orchestrator's model."""
+        """Wait until it has the orchestrator's model, and then its tokenizer: 503 before that."""
         while True:
-            if await asyncio.to_thread(self._models):
+            if await asyncio.to_thread(self._models) and await asyncio.to_thread(self._tokenizers):
                 return
             await asyncio.sleep(ASK_SECONDS)
 
     def _models(self) -> list[str]:
-        """Models that it serves; none while it does not answer."""
+        """That it serves."""
+        return [str(one["id"]) for one in self._list("/v1/models", "data")]
+
+    def _tokenizers(self) -> list[str]:
+        """That it has fetched."""
+        return [str(one["name"]) for one in self._list("/v1/tokenizers", "tokenizers")]
+
+    def _list(self, path: str, field: str) -> list[dict[str, object]]:
+        """What it lists there; nothing while it does not answer."""
         connection = HTTPConnection(self._host, self._port, timeout=ANSWER_SECONDS)
         try:
-            connection.request("GET", "/v1/models")
+            connection.request("GET", path)
             answer = connection.getresponse()
-            return [one["id"] for one in json.load(answer)["data"]] if answer.status == 200 else []
+            return list(json.load(answer)[field]) if answer.status == 200 else []
         except (OSError, HTTPException):
             return []
         finally:
