@@ -53,7 +53,7 @@ class Orchestrator:
         self._models = models = ServedModels(targets, drafts)
         self._readiness = Readiness()
         runner = ChoiceRunner(settings, targets, drafts, streams, metrics)
-        serving = Serving(settings, models, runner)
+        self._serving = serving = Serving(settings, models, runner)
         self._service = GenerationService(serving)
         self._status = StatusService(targets, drafts, streams)
         status = partial(report, targets, drafts, streams)
@@ -95,7 +95,8 @@ class Orchestrator:
         return self._readiness.hindrance(usable=models.usable, why=models.hindrances, now=now)
 
     def drain(self) -> None:
-        """The page takes no new requests; gRPC does so by itself."""
+        """Streams go on elsewhere, if they can. The page takes no new requests, gRPC neither."""
+        self._serving.drain()
         self._page.drain()
 
     async def close(self) -> None:

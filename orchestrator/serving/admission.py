@@ -103,8 +103,10 @@ def _sampling(
     return dataclasses.replace(sampling, bad_words_token_ids=tuple(dict.fromkeys((*known, *words))))
 
 
-def started(openings: list[Opening], asked: GenerateRequest, model: ModelInfo) -> Started:
-    """What the client is told before any token."""
+def started(
+    openings: list[Opening], asked: GenerateRequest, model: ModelInfo, *, signs: bool = False
+) -> Started:
+    """What the client is told before any token. signs: of life are given."""
     first = openings[0]
     seeds = tuple(opening.seed for opening in openings)
     return Started(
@@ -116,6 +118,7 @@ def started(openings: list[Opening], asked: GenerateRequest, model: ModelInfo) -
         max_tokens=first.max_tokens if asked.max_tokens is None else asked.max_tokens,
         choice_seeds=seeds,
         sampling=first.sampling,
+        signs_of_life=signs,
     )
 
 

@@ -21,6 +21,7 @@ class EventBuffer:
         """Belongs to the running event loop."""
         self._queue: asyncio.Queue[GenerateEvent | PacelineError | None] = asyncio.Queue()
         self._waiting = 0
+        self.events_put = 0
         self._drained = asyncio.Event()
         self._filler: asyncio.Task[None] | None = None
         self._aborted = False
@@ -28,6 +29,7 @@ class EventBuffer:
     def put(self, event: GenerateEvent) -> None:
         """Add an event; never waits."""
         self._waiting += _weight(event)
+        self.events_put += 1
         self._queue.put_nowait(event)
 
     def end(self, error: PacelineError | None = None) -> None:
@@ -52,6 +54,11 @@ class EventBuffer:
         self._queue.put_nowait(error)
         if self._filler is not None:
             self._filler.cancel()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing waits for the client."""
+        return self._queue.empty()
 
     @property
     def has_room(self) -> bool:

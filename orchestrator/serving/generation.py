@@ -26,6 +26,7 @@ from orchestrator.serving.admission import Defaults, admit, started
 from orchestrator.serving.allowance import Allowances
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.event_buffer import EventBuffer
+from orchestrator.serving.life_signs import LifeSigns, signs_until
 from orchestrator.serving.output import OutputStream, ScoredPrompt
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.text.output_text import OutputText
@@ -66,6 +67,8 @@ class Serving:
         self._threads = TextThreads()
         self._running: dict[tuple[object, ...], EventBuffer] = {}
         self._allowances = Allowances(time.monotonic)
+        self._life_signs: set[LifeSigns] = set()
+        self._draining = False
 
     async def generate(
         self,
@@ -74,12 +77,13 @@ class Serving:
         seconds: float,
         request_id: str = "",
         event_buffer: EventBuffer | None = None,
+        signs: bool = False,
     ) -> AsyncGenerator[GenerateEvent, None]:
         """Started, deltas, and Finished for each choice; closing the iterator cancels the rest.
 
         seconds: for the whole output, DeadlineExceeded after them. request_id: names the request
         in logs, here and on the servers; one is made when it is empty. event_buffer: an empty one,
-        of a caller that may abort it.
+        of a caller that may abort it. signs: of life are given.
         """
         request_id = adopt(request_id)
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -87,15 +91,21 @@ class Serving:
         check_request(request)
         event_buffer = event_buffer or EventBuffer()
         with self._allowances.taking(current_caller(), request.n) as spend:
-            model, choices = await self._admit(request, request_id, event_buffer, seconds)
+            admitting = asyncio.create_task(
+                self._admit(request, request_id, event_buffer, seconds)
+            )
+            async with contextlib.aclosing(signs_until(admitting, given=signs)) as before:
+                async for sign in before:
+                    yield sign
+            model, choices = await admitting
             describe_request(request, request_id, model.name, choices)
             seconds = deadline - asyncio.get_running_loop().time()  # reading the prompt took some
             openings = [choice.opening for choice in choices]
             speculation = Speculation.OFF if request.max_tokens == 0 else request.speculation
             run = self._runner.run(choices, speculation, model, event_buffer, seconds)
-            with self._known(openings, event_buffer):
+            with self._known(openings, event_buffer), self._signs(event_buffer, given=signs):
                 async with _running(run, choices, event_buffer, spend):
-                    yield started(openings, request, model)
+                    yield started(openings, request, model, signs=signs)
                     async for event in event_buffer.events():
                         yield event
 
@@ -118,8 +128,17 @@ class Serving:
         )
 
     def models(self) -> list[Model]:
-        """The models of the targets that are there, once their tokenizers are too."""
-        return self._models.list()
+        """The models of the targets that are there, once their tokenizers are too.
+
+        None while draining: whoever asks whether it can serve goes elsewhere.
+        """
+        return [] if self._draining else self._models.list()
+
+    def drain(self) -> None:
+        """Have streams that can go on elsewhere do so."""
+        self._draining = True
+        for signs in self._life_signs:
+            signs.drain()
 
     async def model(self, name: str = "") -> ModelInfo:
         """The model called `name`, which may be empty where there is only one."""
@@ -152,6 +171,22 @@ class Serving:
             ]
 
         return model, await self._threads.run(seconds, choices)
+
+    @contextlib.contextmanager
+    def _signs(self, event_buffer: EventBuffer, *, given: bool) -> Iterator[None]:
+        """Give signs of life, where that was asked for."""
+        signs = LifeSigns(event_buffer) if given else None
+        if signs is None:
+            yield
+            return
+        self._life_signs.add(signs)
+        if self._draining:
+            signs.drain()
+        try:
+            yield
+        finally:
+            self._life_signs.discard(signs)
+            signs.stop()
 
     @contextlib.contextmanager
     def _known(self, openings: list[Opening], event_buffer: EventBuffer) -> Iterator[None]:

@@ -34,7 +34,8 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         seconds = remaining(context, self._serving.default_seconds)
         request_id = current_request_id()
         asked = request_from_proto(request)
-        events = self._serving.generate(asked, seconds=seconds, request_id=request_id)
+        signs = request.signs_of_life
+        events = self._serving.generate(asked, seconds=seconds, request_id=request_id, signs=signs)
         async with contextlib.aclosing(events):
             async for event in events:
                 yield event_to_proto(event)

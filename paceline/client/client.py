@@ -38,8 +38,8 @@ from paceline.v1 import generation_pb2, status_pb2
 
 CALL_SECONDS = 10.0
 """Deadline of the calls that answer at once."""
-RETRIES = 6
-"""Attempts beyond the first, without a token between: half a minute at most."""
+RETRIES = 12
+"""Attempts beyond the first, before any token: a quarter of a minute at most."""
 Answer = TypeVar("Answer")
 
 
@@ -72,7 +72,8 @@ class Client(AsyncOnly):
 
         Behind grpcs:// or https:// they are reached with TLS, else in plaintext.
         timeout: seconds for an output, where generate is given none.
-        retries: how often in a row a call is tried again; 0 never.
+        retries: how often a call that nobody takes is tried again; 0 never. An output that has
+        begun goes on as soon as somebody is there, within its timeout, unless this is 0.
         proxy: the HTTP proxy to connect through, http://host:port; the environment names none.
         ca: a PEM file of certificates that sign the servers'; the system's unless given.
         certificate, key: PEM files of what is shown where callers have to show one (mutual TLS).

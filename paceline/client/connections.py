@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -18,6 +19,8 @@ from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
 
 _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+DOUBT_SECONDS = 5.0
+"""So long an orchestrator that was silent, or about to stop, is not preferred."""
 _BY_CLIENT = "Deadline Exceeded"
 """So gRPC says that the deadline of a call passed here, before the server could say it."""
 _NOBODY = (
@@ -68,7 +71,16 @@ class Connections:
         self._of_loop: dict[asyncio.AbstractEventLoop, list[Connection]] = {}
         self._calls: Counter[asyncio.AbstractEventLoop] = Counter()
         self._turn = itertools.count()
+        self._doubted: dict[str, float] = {}
         forks.watch(self)
+
+    def doubt(self, target: str) -> None:
+        """Prefer others for a while: it is silent, or about to stop."""
+        self._doubted[target] = time.monotonic()
+
+    def _is_doubted(self, target: str) -> bool:
+        since = self._doubted.get(target)
+        return since is not None and time.monotonic() - since < DOUBT_SECONDS
 
     @property
     def count(self) -> int:
@@ -76,13 +88,17 @@ class Connections:
         return len(self._orchestrators.targets)
 
     def take(self) -> Connection:
-        """One of the running loop's for a call, `done` after it: each in turn, broken ones last."""
+        """One of the running loop's for a call, `done` after it: each in turn.
+
+        Those in doubt come behind, broken ones last.
+        """
         loop = asyncio.get_running_loop()
         known = self._of_loop.get(loop) or self._dial(loop)
         first = next(self._turn) % len(known)
         turn = known[first:] + known[:first]
         self._calls[loop] += 1
-        return next((one for one in turn if not one.broken), turn[0])
+        whole = [one for one in turn if not one.broken] or turn[:1]
+        return next((one for one in whole if not self._is_doubted(one.target)), whole[0])
 
     def done(self) -> None:
         """A call is over. Who made it keeps no connection: see forks."""

@@ -15,7 +15,7 @@ from paceline.errors import (
 from paceline.rpc.deadline import LONGEST_SECONDS
 
 FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 2.0
 
 
 class Backoff:
@@ -24,7 +24,9 @@ class Backoff:
     def __init__(self, retries: int, seconds: float | None) -> None:
         """Allow `retries` attempts in a row beyond the first, all within `seconds`.
 
-        More than LONGEST_SECONDS, which gRPC could not count, are so many.
+        What has begun, and what is only full and says for how long, is tried again as long as there
+        is time, but never where `retries` is 0. More than LONGEST_SECONDS, which gRPC could not
+        count, are so many.
         """
         if seconds is not None and math.isnan(seconds):
             raise InvalidArgument.of("timeout", seconds, "a number of seconds")
@@ -32,6 +34,7 @@ class Backoff:
             seconds = min(seconds, LONGEST_SECONDS)
         self._retries = retries
         self._failed = 0
+        self._begun = False
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
     @property
@@ -41,12 +44,13 @@ class Backoff:
 
     def reset(self) -> None:
         """There was progress: count from 0 again."""
-        self._failed = 0
+        self._failed, self._begun = 0, True
 
     async def pause(self, error: PacelineError) -> None:
         """Wait before the next attempt; raises `error` when it would not help or time is short."""
         least = _least_pause(error)
-        if least is None or self._failed >= self._retries:
+        most = math.inf if self._begun or isinstance(error, ResourceExhausted) else self._retries
+        if least is None or not self._retries or self._failed >= most:
             raise error
         longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self._failed)
         seconds = least + random.uniform(0.0, longest)  # noqa: S311  spreads clients, no secret

@@ -1,22 +1,26 @@
 """One generate call: its deltas, and what it takes to go on after a broken connection."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-import grpc
-
 from paceline.client import misuse
+from paceline.client.attempt import CANCELLED, Attempt, Elsewhere, Watch
 from paceline.client.connections import Connections
 from paceline.client.result import Choice, Result
 from paceline.client.retry import Backoff
 from paceline.errors import Cancelled, FailedPrecondition, PacelineError, Unavailable
-from paceline.protocol.generation import Delta, Finished, GenerateEvent, GenerateRequest, Started
+from paceline.protocol.generation import (
+    Delta,
+    Finished,
+    GenerateEvent,
+    GenerateRequest,
+    SignOfLife,
+    Started,
+)
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
-from paceline.rpc.codec.generation import event_from_proto, request_to_proto
-from paceline.rpc.status_codes import is_cancelled_itself
+from paceline.rpc.codec.generation import request_to_proto
 from paceline.tracing.context import callers_metadata
 from paceline.v1 import generation_pb2
 
@@ -32,9 +36,6 @@ class _Received:
     @property
     def token_ids(self) -> tuple[int, ...]:
         return tuple(token.id for delta in self.deltas for token in delta.tokens)
-
-
-_CANCELLED = "the stream was cancelled, or its client closed"
 
 
 class Generation(misuse.ReadByAsyncFor):
@@ -63,6 +64,7 @@ class Generation(misuse.ReadByAsyncFor):
         self._backoff = backoff
         self._choices = [_Received(index) for index in range(max(1, request.n))]
         self._prompt_logprobs: list[TokenLogprobs] = []
+        self._elsewhere = Elsewhere(connections)
         self._cancel: Callable[[], object] = bool
         self._cancelled = False
         self._read = False
@@ -100,8 +102,9 @@ class Generation(misuse.ReadByAsyncFor):
         while unfinished := [choice for choice in self._choices if choice.finished is None]:
             whole = self.started is None
             request = self._message if whole else request_to_proto(self._rest_of(unfinished[0]))
+            attempt = self._attempt(request)
             try:
-                async with contextlib.aclosing(self._call(request)) as events:
+                async with contextlib.aclosing(self._events(attempt)) as events:
                     async for event in events:
                         if (
                             delta := self._take(event, None if whole else unfinished[0])
@@ -112,7 +115,8 @@ class Generation(misuse.ReadByAsyncFor):
             except PacelineError as error:
                 if self._cancelled:
                     raise
-                await self._backoff.pause(error)
+                if not attempt.left:
+                    await self._backoff.pause(error)
                 self._check_wanted()
 
     async def result(self) -> Result:
@@ -141,35 +145,40 @@ class Generation(misuse.ReadByAsyncFor):
 
     def _check_wanted(self) -> None:
         if self._cancelled:
-            raise Cancelled(_CANCELLED)
+            raise Cancelled(CANCELLED)
 
-    async def _call(
-        self, request: generation_pb2.GenerateRequest
-    ) -> AsyncGenerator[GenerateEvent, None]:
-        """Events of one call; leaving early cancels it."""
+    def _attempt(self, request: generation_pb2.GenerateRequest) -> Attempt:
         named = (("x-request-id", self._request_id),) if self._request_id else ()
-        connection = self._connections.take()
-        call = connection.generation.Generate(
-            request, timeout=self._backoff.remaining, metadata=named + self._trace
-        )
-        self._cancel = call.cancel
+        request.signs_of_life = True
+        return Attempt(self._connections, request, self._backoff.remaining, named + self._trace)
+
+    async def _events(self, attempt: Attempt) -> AsyncGenerator[GenerateEvent, None]:
+        """Events of one call; leaving early cancels it. It is left where it is silent, or stops."""
+        self._cancel = attempt.cancel
+        watch = Watch(lambda: self._elsewhere.look(attempt))
+        gives_signs = False
         try:
-            async for response in call:
-                yield event_from_proto(response)
-        except grpc.aio.AioRpcError as error:
-            raise connection.error(error) from error
-        except asyncio.CancelledError:
-            if is_cancelled_itself():
-                raise
-            raise Cancelled(_CANCELLED) from None
+            async with contextlib.aclosing(attempt.events()) as events:
+                async for event in events:
+                    if isinstance(event, Started):
+                        gives_signs = event.signs_of_life
+                    if isinstance(event, SignOfLife) and event.draining:
+                        self._elsewhere.look(attempt, stops=True)
+                    else:
+                        self._elsewhere.hear()
+                    watch.reads(False)
+                    yield event
+                    watch.hear(event, gives_signs=gives_signs)
         finally:
-            call.cancel()
-            self._connections.done()
+            watch.stop()
+            self._elsewhere.stop()
+            attempt.close()
             self._cancel = bool
-            del call, connection
 
     def _take(self, event: GenerateEvent, resumed: _Received | None) -> Delta | None:
         """Keep what an event says; returns a delta for the caller."""
+        if isinstance(event, SignOfLife):
+            return None
         if isinstance(event, Started):
             self.started = self.started or event
             self._request_id = self.started.request_id

@@ -114,7 +114,8 @@ class Started:
     """What is needed to repeat or resume a stream; comes before any token.
 
     choice_seeds: with its own seed a choice is repeated, or resumed, as an output of its own.
-    sampling: what holds; None from an older server, which does not say.
+    sampling: what holds; None from an older server, which does not say. signs_of_life: whether the
+    server gives any.
     """
 
     request_id: str
@@ -125,6 +126,7 @@ class Started:
     max_tokens: int
     choice_seeds: tuple[int, ...] = ()
     sampling: SamplingParams | None = None
+    signs_of_life: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,4 +244,15 @@ class Model:
     drafts: int
 
 
-GenerateEvent: TypeAlias = Started | PromptLogprobs | Delta | Finished
+SIGN_PAUSES_SECONDS = (0.25, 0.5, 1.0)
+"""Pauses before signs of life in a row; the last one again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """Nothing new. draining: the server is about to stop, and the stream may go on elsewhere."""
+
+    draining: bool = False
+
+
+GenerateEvent: TypeAlias = Started | PromptLogprobs | Delta | Finished | SignOfLife

@@ -11,9 +11,11 @@ import pytest
 from benchmarks.faulty_wire import FaultyWire, faulty
 from orchestrator.backends import liveness
 from paceline import machine
-from paceline.client import Client
+from paceline.client import Client, connections
 from paceline.errors import Internal
 from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.rpc.channels import open_channel
+from paceline.rpc.options import Options, channel_options
 from paceline.v1 import generation_pb2, generation_pb2_grpc, session_pb2, target_pb2
 from tests import servers
 from tests.contract.test_nonsense import NonsenseTarget, serving
@@ -211,3 +213,49 @@ async def test_whatever_grpc_makes_of_a_dead_orchestrator_another_one_is_asked(
             assert await outputs(client, 2) == [expected] * 2
     assert dying.calls
     await server.stop(0)
+
+
+def without_keepalive(proxy: str = "") -> Options:
+    """Options of a client's channels that never ask whether the connection is there."""
+    return [one for one in channel_options(proxy) if "keepalive" not in one[0]]
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("stall", [STALLS["answers"], STALLS["both"]], ids=["answers", "both"])
+async def test_streams_of_an_orchestrator_that_is_cut_off_go_on_at_another_one(
+    stall: Stall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "channel_options", without_keepalive)
+    async with (
+        servers.target(TARGET) as target,
+        servers.orchestrator([target.address], []) as one,
+        servers.orchestrator([target.address], []) as two,
+        faulty(one.address) as near,
+        faulty(two.address) as far,
+        Client(f"{near.address},{far.address}") as client,
+    ):
+        [expected] = await outputs(one)
+        others = [asyncio.create_task(outputs(client)) for _ in range(3)]
+        assert await tokens_with(client, lambda: stall(near)) == list(expected)
+        assert await outputs(client, 3) == [expected] * 3  # those that begin there as well
+        for [found] in await asyncio.gather(*others):
+            assert found == expected
+
+
+async def test_signs_of_life_come_while_nothing_else_does_and_only_if_asked_for() -> None:
+    async with (
+        servers.target("simulated:step_ms=1500") as target,
+        servers.orchestrator([target.address], []) as client,
+        open_channel(client.address) as channel,
+    ):
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
+        prompt = generation_pb2.Prompt(text="slow")
+        for asks in (True, False):
+            request = generation_pb2.GenerateRequest(
+                prompt=prompt, max_tokens=1, signs_of_life=asks
+            )
+            events = [one async for one in stub.Generate(request)]
+            kinds = [one.WhichOneof("event") for one in events if one.HasField("sign_of_life")]
+            assert bool(kinds) is asks
+            [started] = [one.started for one in events if one.HasField("started")]
+            assert started.signs_of_life is asks

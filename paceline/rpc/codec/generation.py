@@ -15,6 +15,7 @@ from paceline.protocol.generation import (
     Model,
     Overhead,
     Prompt,
+    SignOfLife,
     Speculation,
     Started,
     Statistics,
@@ -197,6 +198,8 @@ def event_to_proto(event: GenerateEvent) -> pb.GenerateResponse:
         return pb.GenerateResponse(delta=_delta_to_proto(event))
     if isinstance(event, PromptLogprobs):
         return pb.GenerateResponse(prompt_logprobs=prompt_logprobs_to_proto(event))
+    if isinstance(event, SignOfLife):
+        return pb.GenerateResponse(sign_of_life=pb.SignOfLife(draining=event.draining))
     return pb.GenerateResponse(finished=_finished_to_proto(event))
 
 
@@ -209,6 +212,8 @@ def event_from_proto(message: pb.GenerateResponse) -> GenerateEvent:
         return _delta_from_proto(message.delta)
     if kind == "prompt_logprobs":
         return prompt_logprobs_from_proto(message.prompt_logprobs)
+    if kind == "sign_of_life":
+        return SignOfLife(message.sign_of_life.draining)
     return _finished_from_proto(message.finished)
 
 
@@ -222,6 +227,7 @@ def _started_to_proto(started: Started) -> pb.Started:
         max_tokens=started.max_tokens,
         choice_seeds=started.choice_seeds,
         sampling=sampling_to_proto(started.sampling) if started.sampling else None,
+        signs_of_life=started.signs_of_life,
     )
 
 
@@ -236,6 +242,7 @@ def _started_from_proto(message: pb.Started) -> Started:
         max_tokens=message.max_tokens,
         choice_seeds=tuple(message.choice_seeds),
         sampling=sampling_from_proto(message.sampling).over(Sampling()) if said else None,
+        signs_of_life=message.signs_of_life,
     )
 
 

@@ -26,6 +26,7 @@ class Noting(Serving):
         seconds: float,
         request_id: str = "",
         event_buffer: EventBuffer | None = None,
+        signs: bool = False,
     ) -> Any:
         self.seconds = seconds
         return
