@@ -10,6 +10,7 @@ from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.all_streams import AllStreams
+from orchestrator.serving.cancelled import cancelled
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.metrics import OrchestratorMetrics, outcome_of
 from orchestrator.serving.output import OutputStream
@@ -163,8 +164,7 @@ def _too_late(seconds: float) -> DeadlineExceeded:
 
 async def _ended(drafting: "asyncio.Task[None]") -> None:
     """Cancel a stream's drafting; its session is freed then. A bug that ended it is logged."""
-    drafting.cancel()
-    [outcome] = await asyncio.gather(drafting, return_exceptions=True)
+    outcome = await cancelled(drafting)
     if isinstance(outcome, Exception):
         with best_effort("the log"):
             _log.error("drafting failed", exc_info=outcome)

@@ -24,6 +24,7 @@ import structlog
 
 from orchestrator.serving.admission import Defaults, admit, started
 from orchestrator.serving.allowance import Allowances
+from orchestrator.serving.cancelled import cancelled
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.life_signs import LifeSigns, signs_until
@@ -218,9 +219,7 @@ async def _running(
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await cancelled(task)
         used = [choice.usage for choice in choices]
         spend(used[0].prompt_tokens + sum(usage.output_tokens for usage in used))
 

@@ -19,7 +19,7 @@ FIRST_SECONDS = 1.0
 """An orchestrator that has said nothing for so long is in doubt, where others are named."""
 LEEWAY_SECONDS = 0.3
 """So late a sign of life may come."""
-ASK_SECONDS = 1.0
+ASK_SECONDS = 0.5
 """Another orchestrator is asked for so long whether it can serve, and again after ASK_PAUSE."""
 ASK_PAUSE_SECONDS = 0.3
 _LOOK_SECONDS = 0.1
@@ -168,7 +168,9 @@ class Elsewhere:
         try:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 answer = await connection.generation.ListModels(request, timeout=ASK_SECONDS)
-                return bool(answer.models)
+                if answer.models:
+                    self._connections.trust(connection.target)
+                    return True
             return False
         finally:
             self._connections.done()

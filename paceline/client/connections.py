@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -78,9 +79,14 @@ class Connections:
         """Prefer others for a while: it is silent, or about to stop."""
         self._doubted[target] = time.monotonic()
 
-    def _is_doubted(self, target: str) -> bool:
-        since = self._doubted.get(target)
-        return since is not None and time.monotonic() - since < DOUBT_SECONDS
+    def trust(self, target: str) -> None:
+        """It has answered."""
+        self._doubted.pop(target, None)
+
+    def _doubt_of(self, connection: Connection) -> float:
+        """When it came to be in doubt; 0 where that is long ago, or never was."""
+        since = self._doubted.get(connection.target, -math.inf)
+        return since if time.monotonic() - since < DOUBT_SECONDS else 0.0
 
     @property
     def count(self) -> int:
@@ -90,7 +96,7 @@ class Connections:
     def take(self) -> Connection:
         """One of the running loop's for a call, `done` after it: each in turn.
 
-        Those in doubt come behind, broken ones last.
+        Those in doubt come behind, the last one last, and broken ones behind all.
         """
         loop = asyncio.get_running_loop()
         known = self._of_loop.get(loop) or self._dial(loop)
@@ -98,7 +104,7 @@ class Connections:
         turn = known[first:] + known[:first]
         self._calls[loop] += 1
         whole = [one for one in turn if not one.broken] or turn[:1]
-        return next((one for one in whole if not self._is_doubted(one.target)), whole[0])
+        return min(whole, key=self._doubt_of)
 
     def done(self) -> None:
         """A call is over. Who made it keeps no connection: see forks."""

@@ -61,16 +61,16 @@ async def test_an_orchestrator_that_terminates_hands_its_streams_over_and_ends(
         behind_one_target(tmp_path, 2) as (_, some),
         faulty(some[0].address) as near,
         faulty(some[1].address) as far,
+        Client(f"{near.address},{far.address}") as client,
     ):
-        async with Client(f"{near.address},{far.address}") as client:
-            expected = (await client.generate(REQUEST).result()).token_ids
-            others = [asyncio.create_task(tokens_with(client, lambda: None)) for _ in range(3)]
-            last = tokens_with(client, lambda: some[0].signal(signal.SIGTERM))
-            streams = [*others, asyncio.create_task(last)]
-            assert await asyncio.to_thread(some[0].popen.wait, 60) == 0
-            for tokens in await asyncio.gather(*streams):
-                assert tokens == expected
-            assert '"outcome": "cancelled"' in some[0].lines()
+        expected = (await client.generate(REQUEST).result()).token_ids
+        others = [asyncio.create_task(tokens_with(client, lambda: None)) for _ in range(3)]
+        last = tokens_with(client, lambda: some[0].signal(signal.SIGTERM))
+        streams = [*others, asyncio.create_task(last)]
+        assert await asyncio.to_thread(some[0].popen.wait, 60) == 0
+        for tokens in await asyncio.gather(*streams):
+            assert tokens == expected
+        assert '"outcome": "cancelled"' in some[0].lines()
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

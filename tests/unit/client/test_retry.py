@@ -36,7 +36,7 @@ async def test_pauses_double_up_to_a_limit_and_begin_anew_after_progress(
     backoff = Backoff(8, None)
     for _ in range(8):
         await backoff.pause(Unavailable("down"))
-    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
     with pytest.raises(Unavailable):
         await backoff.pause(Unavailable("down"))
     backoff.reset()
@@ -73,3 +73,19 @@ def test_time_without_end_is_as_long_as_there_is(seconds: float) -> None:
 def test_a_time_that_is_no_number_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="timeout is nan"):
         Backoff(3, math.nan)
+
+
+async def test_what_has_begun_or_is_only_full_is_tried_again_as_long_as_there_is_time(
+    pauses: list[float],
+) -> None:
+    backoff = Backoff(1, None)
+    for _ in range(3):
+        await backoff.pause(ResourceExhausted("full", 0.5))
+    backoff.reset()
+    for _ in range(3):
+        await backoff.pause(Unavailable("down"))
+    assert len(pauses) == 6
+    never = Backoff(0, None)
+    never.reset()
+    with pytest.raises(Unavailable, match="^down$"):
+        await never.pause(Unavailable("down"))

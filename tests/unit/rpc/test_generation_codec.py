@@ -81,7 +81,9 @@ EVERY_FIELD = GenerateRequest(
 )
 def test_a_value_mirrors_its_message(value: Any, message: Any) -> None:
     fields = {field.name for field in dataclasses.fields(value)}
-    assert fields == set(message.DESCRIPTOR.fields_by_name)
+    # How a call is held, not what is asked for: the client library and the front see to it.
+    of_call = {"signs_of_life"} if message is generation_pb2.GenerateRequest else set()
+    assert fields == set(message.DESCRIPTOR.fields_by_name) - of_call
 
 
 def test_every_field_of_a_request_arrives() -> None:
