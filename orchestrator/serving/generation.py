@@ -92,9 +92,7 @@ class Serving:
         check_request(request)
         event_buffer = event_buffer or EventBuffer()
         with self._allowances.taking(current_caller(), request.n) as spend:
-            admitting = asyncio.create_task(
-                self._admit(request, request_id, event_buffer, seconds)
-            )
+            admitting = asyncio.create_task(self._admit(request, request_id, event_buffer, seconds))
             async with contextlib.aclosing(signs_until(admitting, given=signs)) as before:
                 async for sign in before:
                     yield sign
