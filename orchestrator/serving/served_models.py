@@ -194,6 +194,7 @@ class ServedModels:
             model.max_positions,
             model.vocabulary_size,
             len(drafts),
+            equal_up_to_rounding=not model.batch_invariant,
         )
 
 

@@ -235,13 +235,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that can be asked for."""
+    """A model that can be asked for.
+
+    equal_up_to_rounding: its target is not batch-invariant: outputs are equal up to floating point.
+    """
 
     name: str
     fingerprint: str
     max_positions: int
     vocabulary_size: int
     drafts: int
+    equal_up_to_rounding: bool = False
 
 
 SIGN_PAUSES_SECONDS = (0.25, 0.5, 1.0)

@@ -13,7 +13,7 @@ __all__ = ["NoDrafts", "Scheduler"]
 def __getattr__(name: str) -> Any:
     """Scheduler is loaded when it is named: its base class is vLLM's."""
     if name == "Scheduler":
-        from paceline.vllm.scheduler import Scheduler
+        from paceline.vllm.scheduler import DraftingScheduler
 
-        return Scheduler
+        return DraftingScheduler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ DRAFT, WAIT = "PACELINE_VLLM_DRAFT", "PACELINE_VLLM_WAIT_MS"
 MOST_WAIT_MS = 1000.0
 
 
-class Scheduler(VllmScheduler):  # type: ignore[misc]  # vLLM ships no types
+class DraftingScheduler(VllmScheduler):  # type: ignore[misc]  # vLLM ships no types
     """Before a step, requests that decode get what their draft has; afterwards it is told.
 
     What is drafted changes no greedy token, nor the distribution of others: vLLM verifies it.

@@ -1,12 +1,18 @@
 """What the doctor is told by real servers: memory, and names that do not resolve."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
+from prometheus_client import CollectorRegistry
 from safetensors.torch import load_file
 
+from paceline.engine.interfaces import StartedEngine
+from paceline.engine.start import start
 from paceline.protocol.status import Role
-from paceline_tools.cli.diagnosis import diagnose
+from paceline_tools.cli.diagnosis import Level, diagnose
+from target_server.settings import TargetSettings
 from tests import servers
 from tests.tiny_models import tiny_model
 
@@ -54,3 +60,25 @@ async def test_a_name_that_does_not_resolve_is_told_with_its_pool() -> None:
     assert "--draft or PACELINE_ORCHESTRATOR_DRAFT has it, in its pool far" in found.advice
     [memory] = [one for one in diagnose(status, "x") if one.subject.startswith("memory of target")]
     assert "streams of" in memory.what
+
+
+async def test_where_rows_are_not_exact_doctor_and_models_promise_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def inexact(settings: TargetSettings, registry: CollectorRegistry) -> StartedEngine:
+        started = start(settings, registry)
+        return replace(started, model=replace(started.model, batch_invariant=False))
+
+    monkeypatch.setattr(servers, "start", inexact)
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        servers.orchestrator([target.address], []) as client,
+    ):
+        [model] = await client.models()
+        status = await client.status()
+    assert model.equal_up_to_rounding
+    [found] = [one for one in diagnose(status, "x") if one.subject == f"target {target.address}"][
+        1:
+    ]
+    assert found.what == "its rows are not exact: outputs are equal up to floating point"
+    assert found.level is Level.NOTE

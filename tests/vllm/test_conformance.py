@@ -15,7 +15,7 @@ from tests.unit.engine.test_runner_conformance import (  # noqa: F401
     test_what_is_truncated_leaves_no_trace,
 )
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 CLOSE = 0.02
 """Logits are of the order of 10."""
 

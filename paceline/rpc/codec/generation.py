@@ -361,6 +361,7 @@ def model_to_proto(model: Model) -> pb.Model:
         max_positions=model.max_positions,
         vocabulary_size=model.vocabulary_size,
         drafts=model.drafts,
+        equal_up_to_rounding=model.equal_up_to_rounding,
     )
 
 
@@ -372,4 +373,5 @@ def model_from_proto(message: pb.Model) -> Model:
         max_positions=message.max_positions,
         vocabulary_size=message.vocabulary_size,
         drafts=message.drafts,
+        equal_up_to_rounding=message.equal_up_to_rounding,
     )
