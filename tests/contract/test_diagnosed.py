@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.start import start
 from paceline.protocol.status import Role
-from paceline_tools.cli.diagnosis import Level, diagnose
+from paceline_tools.cli.diagnosis import diagnose
+from paceline_tools.cli.findings import Level
 from target_server.settings import TargetSettings
 from tests import servers
 from tests.tiny_models import tiny_model

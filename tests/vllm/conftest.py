@@ -40,6 +40,7 @@ TEXTS = (
     "It was a dark and stormy night;",
 )
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # others may want the cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def alone(folder: Path) -> Alone:
 @pytest.fixture(scope="session")
 def started(folder: Path, alone: Alone) -> Iterator[StartedEngine]:
     """The engine, once vLLM alone has made room."""
-    settings: dict[str, Any] = {"model": MODEL, "engine": "vllm", "dtype": "float32", "threads": 2}
+    settings: dict[str, Any] = {"model": MODEL, "engine": "vllm", "dtype": "float32", "threads": 1}
     configured = TargetSettings(**settings, vllm_arguments=EAGER)
     running = start_engine(configured, CollectorRegistry())
     yield running
