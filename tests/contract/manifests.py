@@ -11,11 +11,16 @@ from tests.contract.custom_resources import faults_of_custom, is_custom
 KUBERNETES = "1.34"
 UNITS = {"m": 1e-3, "": 1.0, "k": 1e3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 Object = dict[str, Any]
+_VOLUMES = frozenset(
+    ("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim")
+) | {"projected", "secret"}
+"""Kinds of volumes in the restricted pod security standard."""
 
 
 def faults(objects: list[Object]) -> list[str]:
     """A line for each fault; the checks after the schema are those that no schema can make."""
     workloads = [item for item in objects if item["kind"] == "Deployment"]
+    selecting = {"NetworkPolicy": "podSelector", "PodDisruptionBudget": "selector"}
     return [
         *(fault for item in objects for fault in _schema(item)),
         *_twice("object", [(item["kind"], item["metadata"]["name"]) for item in objects]),
@@ -25,6 +30,15 @@ def faults(objects: list[Object]) -> list[str]:
             for item in objects
             if item["kind"] == "Service"
             for fault in _service(item, workloads)
+        ),
+        *(
+            f"{item['kind']} {item['metadata']['name']} selects no Deployment"
+            for item in objects
+            if item["kind"] in selecting
+            if not any(
+                _selects(item["spec"][selecting[item["kind"]]]["matchLabels"], one)
+                for one in workloads
+            )
         ),
     ]
 
@@ -63,6 +77,11 @@ def _workload(workload: Object, objects: list[Object]) -> Iterator[str]:
     volumes = {volume["name"]: volume for volume in template["spec"].get("volumes", ())}
     mounted_maps = {one["configMap"]["name"] for one in volumes.values() if "configMap" in one}
     yield from (f"no ConfigMap {name}" for name in sorted(mounted_maps - maps))
+    accounts = {item["metadata"]["name"] for item in objects if item["kind"] == "ServiceAccount"}
+    account = template["spec"].get("serviceAccountName", "default")
+    if account not in accounts:
+        yield f"no ServiceAccount {account}"
+    yield from _not_restricted(template["spec"])
     for found in containers(workload):
         mounted = {mount["name"] for mount in found.get("volumeMounts", ())}
         yield from (f"no ConfigMap {name}" for name in sorted(_maps(found) - maps))
@@ -72,6 +91,27 @@ def _workload(workload: Object, objects: list[Object]) -> Iterator[str]:
     ports = [port for found in containers(workload) for port in found.get("ports", ())]
     yield from _twice("port", [port["containerPort"] for port in ports])
     yield from _twice("port", [port["name"] for port in ports])
+
+
+def _not_restricted(pod: Object) -> Iterator[str]:
+    """What the restricted pod security standard would refuse, of the fields that we set."""
+    whole = pod.get("securityContext", {})
+    if not whole.get("runAsNonRoot"):
+        yield "a pod may run as root"
+    if whole.get("seccompProfile", {}).get("type") not in {"RuntimeDefault", "Localhost"}:
+        yield "a pod has no seccomp profile"
+    for volume in pod.get("volumes", ()):
+        yield from (f"a volume is of {kind}" for kind in volume.keys() - {"name"} - _VOLUMES)
+    for found in (*pod.get("initContainers", ()), *pod["containers"]):
+        context = found.get("securityContext", {})
+        if context.get("allowPrivilegeEscalation") is not False:
+            yield f"{found['name']} may gain privileges"
+        if context.get("capabilities") != {"drop": ["ALL"]}:
+            yield f"{found['name']} keeps capabilities"
+        if any(port.get("hostPort") for port in found.get("ports", ())):
+            yield f"{found['name']} takes a port of its node"
+    shared = pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+    yield from (f"a pod has {name}" for name in sorted(shared))
 
 
 def _named(container: Object) -> set[str]:

@@ -2,15 +2,11 @@
 
 import copy
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
@@ -19,9 +15,9 @@ from paceline.settings import ServerSettings
 from paceline.tracing.start import are_asked_for, hindrance
 from target_server.settings import TargetSettings
 from tests.contract.manifests import Object, containers, faults, quantity
+from tests.contract.rendering import BASE, container, kustomized, of, plain_name, with_components
 
 ROOT = Path(__file__).parents[2]
-BASE = ROOT / "deploy" / "kustomize" / "base"
 POD = "spec.template.spec"
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 STAGES = dict(
@@ -42,41 +38,7 @@ READY = {
 
 @pytest.fixture(scope="module")
 def objects() -> list[Object]:
-    kubectl = Path(sys.executable).parent / "kubectl"
-    rendered = subprocess.run(
-        [kubectl, "kustomize", BASE], check=True, capture_output=True, text=True, timeout=60
-    )
-    return list(yaml.safe_load_all(rendered.stdout))
-
-
-def overlay(folder: Path, component: str) -> list[Object]:
-    """What an overlay of the base and one component makes."""
-    shutil.copytree(BASE.parent, folder / "kustomize")
-    mine = folder / "kustomize" / "mine"
-    mine.mkdir()
-    (mine / "kustomization.yaml").write_text(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-        f"resources: [../base]\ncomponents: [../components/{component}]\n"
-    )
-    kubectl = Path(sys.executable).parent / "kubectl"
-    rendered = subprocess.run(
-        [kubectl, "kustomize", mine], check=True, capture_output=True, text=True, timeout=60
-    )
-    return list(yaml.safe_load_all(rendered.stdout))
-
-
-def of(objects: list[Object], kind: str) -> dict[str, Object]:
-    return {
-        item["metadata"]["name"].removeprefix("paceline-"): item
-        for item in objects
-        if item["kind"] == kind
-    }
-
-
-def container(deployment: Object) -> Object:
-    [only] = deployment["spec"]["template"]["spec"]["containers"]
-    assert isinstance(only, dict)
-    return only
+    return kustomized(BASE)
 
 
 def edit(objects: list[Object], kind: str, path: str, value: object) -> None:
@@ -90,7 +52,13 @@ def edit(objects: list[Object], kind: str, path: str, value: object) -> None:
 
 def test_nothing_is_wrong_with_the_base(objects: list[Object]) -> None:
     assert faults(objects) == []
-    assert {item["kind"] for item in objects} == {"ConfigMap", "Deployment", "Service"}
+    for role in SETTINGS:
+        kinds = [item["kind"] for item in objects if plain_name(item) == f"paceline-{role}"]
+        assert sorted(kinds) == [
+            *("ConfigMap", "Deployment", "NetworkPolicy"),
+            *("PodDisruptionBudget", "Service", "ServiceAccount"),
+        ]
+    assert len(objects) == 6 * len(SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +76,17 @@ def test_nothing_is_wrong_with_the_base(objects: list[Object]) -> None:
         ("Deployment", f"{POD}.initContainers.0.command.2", "$(MODEL)", "no variable MODEL"),
         ("Deployment", f"{POD}.enableServiceLinks", True, "links to services"),
         ("Deployment", f"{POD}.volumes.0.name", "weights", "no volume models"),
-        ("ConfigMap", "metadata.name", "paceline-traget", "no ConfigMap paceline-target"),
+        ("ConfigMap", "metadata.name", "paceline-traget", "no ConfigMap paceline-target-"),
+        ("ServiceAccount", "metadata.name", "paceline-traget", "no ServiceAccount paceline-target"),
+        ("NetworkPolicy", "spec.podSelector.matchLabels", {"a": "b"}, "selects no Deployment"),
+        ("PodDisruptionBudget", "spec.selector.matchLabels", {"a": "b"}, "selects no Deployment"),
+        ("Deployment", f"{POD}.securityContext.runAsNonRoot", False, "may run as root"),
+        ("Deployment", f"{POD}.securityContext.seccompProfile", {}, "no seccomp profile"),
+        ("Deployment", f"{POD}.hostNetwork", True, "a pod has hostNetwork"),
+        ("Deployment", f"{POD}.volumes.0.hostPath", {"path": "/"}, "a volume is of hostPath"),
+        ("Deployment", f"{POD}.containers.0.ports.0.hostPort", 1, "takes a port of its node"),
+        ("Deployment", f"{POD}.containers.0.securityContext", {}, "target may gain privileges"),
+        ("Deployment", f"{POD}.initContainers.0.securityContext", {}, "pull keeps capabilities"),
         ("Service", "spec.selector", {"a": "b"}, "selects 0 Deployments"),
         ("Service", "spec.selector", {"app.kubernetes.io/name": "paceline"}, "selects 3"),
         ("Service", "spec.ports.0.targetPort", "rpc", "leads to a port rpc"),
@@ -245,7 +223,7 @@ def test_images_run_as_the_user_and_with_the_torch_that_others_count_on(
 
 
 def test_the_component_turns_traces_on_for_all_three(tmp_path: Path) -> None:
-    found = overlay(tmp_path, "traces")
+    found = with_components(tmp_path, ["traces"])
     assert faults(found) == []
     environment = of(found, "ConfigMap")["traces"]["data"]
     assert are_asked_for(environment)
@@ -254,7 +232,8 @@ def test_the_component_turns_traces_on_for_all_three(tmp_path: Path) -> None:
     assert deployments.keys() == SETTINGS.keys()
     for name, deployment in deployments.items():
         maps = [one["configMapRef"]["name"] for one in container(deployment)["envFrom"]]
-        assert maps == [f"paceline-{name}", "paceline-traces"]
+        assert maps[0].startswith(f"paceline-{name}-")
+        assert maps[1:] == ["paceline-traces"]
 
 
 def test_the_images_have_what_traces_need() -> None:

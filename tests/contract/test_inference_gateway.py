@@ -1,8 +1,6 @@
 """deploy/kustomize/inference-gateway: valid to the letter, and true of the orchestrators."""
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import orchestrator.__main__ as orchestrator_main
 from orchestrator.settings import OrchestratorSettings
 from tests.contract.manifests import Object, faults
+from tests.contract.rendering import BASE, kustomized
 from tests.metrics_reference import registries, sections
 
 OVERLAY = Path(__file__).parents[2] / "deploy" / "kustomize" / "inference-gateway"
@@ -66,11 +65,7 @@ class _PickerConfig(_Strict):
 
 @pytest.fixture(scope="module")
 def objects() -> list[Object]:
-    kubectl = Path(sys.executable).parent / "kubectl"
-    done = subprocess.run(
-        [kubectl, "kustomize", OVERLAY], check=True, capture_output=True, text=True, timeout=60
-    )
-    return list(yaml.safe_load_all(done.stdout))
+    return kustomized(OVERLAY)
 
 
 def of(objects: list[Object], kind: str, name: str = "") -> Any:
@@ -91,8 +86,8 @@ def config(objects: list[Object]) -> _PickerConfig:
 
 def test_nothing_is_wrong_with_it(objects: list[Object]) -> None:
     assert faults(objects) == []
-    kinds = {one["kind"] for one in objects} - {"ConfigMap", "Deployment", "Service"}
-    assert kinds == {"GRPCRoute", "InferencePool", "Role", "RoleBinding", "ServiceAccount"}
+    kinds = {one["kind"] for one in objects} - {one["kind"] for one in kustomized(BASE)}
+    assert kinds == {"GRPCRoute", "InferencePool", "Role", "RoleBinding"}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +122,15 @@ def test_the_pool_is_the_orchestrators_at_their_port_in_http2(objects: list[Obje
     assert selected == ["paceline-orchestrator"]
     port = OrchestratorSettings.model_fields["port"].default
     assert spec["targetPorts"] == [{"number": port}]
+
+
+def test_the_picker_gets_to_the_metrics_that_it_reads(objects: list[Object]) -> None:
+    policy = of(objects, "NetworkPolicy", PICKER)["spec"]
+    [rule] = policy["ingress"]
+    assert rule["ports"] == [{"port": OrchestratorSettings.model_fields["metrics_port"].default}]
+    [peer] = rule["from"]
+    pods = of(objects, "Deployment", PICKER)["spec"]["template"]["metadata"]["labels"]
+    assert peer["podSelector"]["matchLabels"].items() <= pods.items()
 
 
 def test_the_pool_asks_the_picker_and_the_picker_the_pool(objects: list[Object]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.contract.manifests import Object, faults
+from tests.contract.rendering import plain_name
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
@@ -32,7 +33,7 @@ def rendered(folder: Path, kustomization: str, **others: str) -> list[Object]:
 
 
 def named(objects: list[Object], kind: str, name: str) -> Any:
-    [found] = [one for one in objects if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    [found] = [one for one in objects if (one["kind"], plain_name(one)) == (kind, name)]
     return found
 
 
