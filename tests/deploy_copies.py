@@ -1,6 +1,7 @@
 """python -m tests.deploy_copies: writes what deploy/ has twice.
 
-kustomize reads only its own folder. The alerts of deploy/prometheus are the original; a test compares.
+kustomize reads only its own folder. The alerts of deploy/prometheus are the original; a test
+compares them.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """What is wrong with objects of kinds that Kubernetes itself does not have.
 
 The schemas in crds/ are those of the projects' own CRDs; each says which. Operators have packages
-with a model for each kind. A server also applies rules in CEL, which nothing here can: they are the tests'
-to hold.
+with a model for each kind. A server also applies rules in CEL, which nothing here can: they are the
+tests' to hold.
 """
 
 import copy
