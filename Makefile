@@ -1,9 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all e2e chaos lint docs format clean
+.PHONY: help venv demo test test-all gpu e2e chaos lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+# Of the GPU's machine, with its torch and transformers.
+GPU_PYTHON ?= python3
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # PyPI's torch for Linux comes with gigabytes of CUDA; this index has it without.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -39,6 +41,9 @@ e2e: venv  ## run the tests with real models, through OpenAI's client and the ga
 
 chaos: venv  ## kill, stop and cut off servers under running streams for MINUTES=30
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30)
+
+gpu:  ## check and measure all that only a GPU can show, in eight minutes; GPU_ARGS="--shapes 1.5B"
+	$(GPU_PYTHON) -m benchmarks.gpu $(GPU_ARGS)
 
 lint: venv docs  ## check style, types, import rules, protos, Dockerfile and the docs' links
 	$(BIN)/ruff check --quiet

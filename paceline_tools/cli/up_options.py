@@ -73,7 +73,14 @@ class UpOptions(ModelOptions):
         le=MOST_KV,
         description="Tokens of KV of each server, for all its streams together.",
     )
-    device: Device = Field("cpu", description="Device of the models: cpu, cuda, cuda:1, mps.")
+    device: Device = Field(
+        "cpu",
+        description="Device of the models: cpu, cuda, cuda:1, mps. cuda needs a torch built for "
+        "it, with the Triton that comes with it.",
+    )
+    draft_device: Device | None = Field(
+        None, description="Device of the draft models. Unless given: that of the targets."
+    )
     host: Host = Field(
         "127.0.0.1", description="Address to listen on; 0.0.0.0 lets other machines call."
     )

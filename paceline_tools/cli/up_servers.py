@@ -183,16 +183,16 @@ def _address(up: UpOptions) -> str:
 
 def _commands(up: UpOptions, plan: LocalPlan, folder: Path) -> dict[str, list[str]]:
     """Arguments of each server; drafts and targets listen on unix sockets."""
-    numbers = [f"--threads={up.threads}", f"--dtype={up.dtype}", f"--device={up.device}"]
-    numbers += [f"--kv-tokens={up.kv_tokens}"]
+    numbers = [f"--threads={up.threads}", f"--dtype={up.dtype}", f"--kv-tokens={up.kv_tokens}"]
     at = {name: index for index, name in enumerate(plan.names)}
     commands = {}
     for name, target in plan.targets.items():
         named = [f"--model-name={target.served_as}"] if target.served_as else []
-        flags = [*numbers, *named, *_common(up, at[name])]
+        flags = [*numbers, f"--device={up.device}", *named, *_common(up, at[name])]
         commands[name] = target_command(target.model, folder / str(at[name]), flags)
     for name, draft in plan.drafts.items():
-        flags = [*numbers, f"--weights={draft.weights}", *_common(up, at[name])]
+        device = f"--device={up.draft_device or up.device}"
+        flags = [*numbers, device, f"--weights={draft.weights}", *_common(up, at[name])]
         socket = folder / str(at[name])
         commands[name] = draft_command(draft.model, draft.drafter, socket, flags)
     targets = [f"unix:{folder / str(at[name])}" for name in plan.targets]

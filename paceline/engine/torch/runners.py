@@ -6,7 +6,6 @@ from typing import Protocol
 import torch
 
 from paceline.engine.interfaces import KVCache, PickingRunner
-from paceline.engine.settings import EngineSettings
 from paceline.engine.torch.fused import FusedModel
 from paceline.engine.torch.loading import LoadedModel
 from paceline.engine.torch.padding import Padding
@@ -28,10 +27,10 @@ class TorchRunner(PickingRunner, Protocol):
         """An empty cache of a session with at most so many tokens."""
 
 
-def make_runner(settings: EngineSettings, loaded: LoadedModel, padding: Padding) -> TorchRunner:
-    """The runner of the model on its device."""
-    if uses_pages(loaded.device.type, settings.dtype):
-        return _paged(settings, loaded, padding)
+def make_runner(loaded: LoadedModel, padding: Padding, dtype: str, kv_tokens: int) -> TorchRunner:
+    """The runner of the model on its device. kv_tokens: of all sessions."""
+    if uses_pages(loaded.device.type, dtype):
+        return _paged(loaded, padding, kv_tokens)
     return ModelRunner(
         *(loaded.forward, loaded.device, padding, loaded.rope_length.of),
         picks=picks_on(loaded.device),
@@ -49,12 +48,12 @@ def picks_on(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def _paged(settings: EngineSettings, loaded: LoadedModel, padding: Padding) -> TorchRunner:
+def _paged(loaded: LoadedModel, padding: Padding, kv_tokens: int) -> TorchRunner:
     # Without a GPU there need be no Triton.
     from paceline.engine.torch.paged.runner import PagedRunner, cuda_graph
 
     fixed = isinstance(loaded.forward, FusedModel) and not loaded.rope_length.matters
-    pages = settings.kv_tokens // PagedRunner.page_tokens
+    pages = kv_tokens // PagedRunner.page_tokens
     return PagedRunner(
         *(loaded.forward, loaded.device, padding, pages, loaded.rope_length.of),
         capture=cuda_graph if fixed else None,

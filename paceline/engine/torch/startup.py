@@ -109,7 +109,7 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, TorchRunner, Numerics]
     operators = BatchInvariantOperators(settings.max_batched_tokens) if invariant else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
     padding = batch_invariant(dtype, settings.max_batched_tokens) if invariant else NO_PADDING
-    runner = make_runner(settings, loaded, padding)
+    runner = make_runner(loaded, padding, settings.dtype, settings.kv_tokens)
     bits = first_bits(runner, loaded.vocabulary_size)
     kernels = ("pages",) if uses_pages(loaded.device.type, settings.dtype) else ()
     parts = (*numerics_parts(loaded, settings.weights, padding), *kernels, bits)
