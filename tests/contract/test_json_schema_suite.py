@@ -58,7 +58,7 @@ async def check(client: Client, case: Case, seed: int) -> bool:
     except InvalidArgument:
         return False
     assert on == off
-    case.check(json.loads(off))
+    case.check(off)
     return True
 
 
@@ -68,7 +68,7 @@ async def test_some_schemas_are_held_to(client: Client) -> None:
     assert not all(taken)
 
 
-@pytest.mark.parametrize("seed", slow(1, 2, 3))
+@pytest.mark.parametrize("seed", slow(1, 2))
 async def test_all_schemas_are_held_to_or_refused(client: Client, seed: int) -> None:
     taken = [await check(client, case, seed) for case in CASES]
     assert (sum(taken), len(taken) - sum(taken)) == (TAKEN, REFUSED)

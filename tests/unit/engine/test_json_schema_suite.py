@@ -15,7 +15,8 @@ from tests.tiny_models import EOS, VOCABULARY, byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
 GRAMMARS = Grammars(TOKENIZER.to_str().encode(), VOCABULARY, (EOS,))
-CLOSING = [*TOKENIZER.encode('"]}').ids, EOS]
+CLOSING = [*TOKENIZER.encode('"]}a@:').ids, EOS]
+"""So that outputs end: a pattern waits for a, an email for @, a URI for :."""
 NO_KEYWORD = ("Expecting object schema", "Unsatisfiable schema: ")
 TAKEN = 205
 
@@ -48,14 +49,13 @@ def refusal(case: Case) -> str:
     return ""
 
 
-@pytest.mark.parametrize("seeds", [range(2), *slow(range(2, 30))])
+@pytest.mark.parametrize("seeds", [range(2), *slow(range(2, 16), range(16, 30))])
 def test_every_output_parses_and_is_what_its_schema_describes(seeds: range) -> None:
     cases = taken()
     assert len(cases) >= TAKEN
     for case in cases:
         for seed in seeds:
-            text = write(case, seed)
-            case.check(json.loads(text))
+            case.check(write(case, seed))
 
 
 def test_what_is_refused_is_named_with_its_place() -> None:
