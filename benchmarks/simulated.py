@@ -53,7 +53,11 @@ class Deployment:
 
 @contextlib.asynccontextmanager
 async def deployed(
-    target: str, draft: str, round_trip_seconds: float = 0.0, room: Sequence[str] = ROOM
+    target: str,
+    draft: str,
+    round_trip_seconds: float = 0.0,
+    room: Sequence[str] = ROOM,
+    orchestrator_flags: Sequence[str] = (),
 ) -> AsyncIterator[Deployment]:
     """Three processes. target and draft: names of simulated models."""
     with tempfile.TemporaryDirectory(prefix="paceline-") as folder:
@@ -63,7 +67,7 @@ async def deployed(
             "target": target_command(target, sockets / "target", [*UNWATCHED, *room]),
             "draft": draft_command(draft, "model", sockets / "draft", [*UNWATCHED, *room]),
             "orchestrator": orchestrator_command(
-                PORT, sockets / "target", draft_socket, 4, UNWATCHED
+                PORT, sockets / "target", draft_socket, 4, [*UNWATCHED, *orchestrator_flags]
             ),
         }
 

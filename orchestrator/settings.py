@@ -237,6 +237,19 @@ class OrchestratorSettings(DoorSettings):
     default_max_tokens: int = Field(
         1024, ge=1, le=INT32[-1], description="max_tokens of a request that names none."
     )
+    max_streams: int = Field(
+        1024,
+        ge=1,
+        le=65_536,
+        description="Streams at once; requests beyond them wait, in turn among their callers.",
+    )
+    max_queued: int = Field(
+        1024,
+        ge=0,
+        le=65_536,
+        description="Requests that may wait, as streams are too many or targets full; more are "
+        "refused.",
+    )
     generation_config: Literal["model", "none"] = Field(
         "model",
         description="Sampling that a request leaves open: as the model's own "

@@ -47,6 +47,11 @@ class ChoiceRunner:
         self._metrics = metrics
         self._streams = streams
 
+    @property
+    def begun(self) -> int:
+        """Streams that wait for no target, nor for KV or their first token there."""
+        return len(self._streams.running) - self._streams.waiting
+
     async def run(
         self,
         choices: list[OutputStream],

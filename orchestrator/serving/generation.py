@@ -26,6 +26,7 @@ from orchestrator.serving.admission import Defaults, admit, started
 from orchestrator.serving.allowance import Allowances
 from orchestrator.serving.cancelled import cancelled
 from orchestrator.serving.choices import ChoiceRunner
+from orchestrator.serving.door import MOST_BEGINNING, Door
 from orchestrator.serving.event_buffer import EventBuffer
 from orchestrator.serving.life_signs import LifeSigns, signs_until
 from orchestrator.serving.output import OutputStream, ScoredPrompt
@@ -68,6 +69,11 @@ class Serving:
         self._threads = TextThreads()
         self._running: dict[tuple[object, ...], EventBuffer] = {}
         self._allowances = Allowances(time.monotonic)
+        self._door = Door(
+            settings.max_streams,
+            settings.max_queued,
+            lambda streams: streams - runner.begun >= MOST_BEGINNING and models.usable,
+        )
         self._life_signs: set[LifeSigns] = set()
         self._draining = False
 
@@ -91,8 +97,11 @@ class Serving:
         deadline = asyncio.get_running_loop().time() + seconds
         check_request(request)
         event_buffer = event_buffer or EventBuffer()
-        with self._allowances.taking(current_caller(), request.n) as spend:
-            admitting = asyncio.create_task(self._admit(request, request_id, event_buffer, seconds))
+        async with contextlib.AsyncExitStack() as inside:
+            spend = inside.enter_context(self._allowances.taking(current_caller(), request.n))
+            admitting = asyncio.create_task(
+                self._enter(request, request_id, event_buffer, seconds, inside)
+            )
             async with contextlib.aclosing(signs_until(admitting, given=signs)) as before:
                 async for sign in before:
                     yield sign
@@ -151,6 +160,23 @@ class Serving:
     async def tokenizer_files(self, name: str = "") -> TokenizerFiles:
         """The model's tokenizer as its target has it; NotFound where it has none."""
         return await self._models.tokenizer_files(name)
+
+    async def _enter(
+        self,
+        request: GenerateRequest,
+        request_id: str,
+        event_buffer: EventBuffer,
+        seconds: float,
+        inside: contextlib.AsyncExitStack,
+    ) -> tuple[ModelInfo, list[OutputStream]]:
+        """As _admit, once it is the caller's turn; inside: what the call holds till its end."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + seconds
+        caller = current_caller().name
+        await inside.enter_async_context(
+            self._door.passing(caller, request.n, request.priority, seconds)
+        )
+        return await self._admit(request, request_id, event_buffer, deadline - now())
 
     async def _admit(
         self, request: GenerateRequest, request_id: str, event_buffer: EventBuffer, seconds: float

@@ -1,0 +1,170 @@
+"""Overload: clients that ask for ten times what the servers can do.
+
+python -m benchmarks.overload: simulated models whose step takes longer the more rows it has. First
+as many streams as the servers take at their best, then ten times as many, all but two of one greedy
+client, the two of a polite one. Prints tokens per second of streams that became whole, how long
+a refusal took, and what each client got; draws it.
+"""
+
+import argparse
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib as mpl
+import psutil
+from rich.console import Console
+
+from benchmarks.simulated import PORT, deployed
+from paceline.client import Client
+from paceline.errors import PacelineError, ResourceExhausted
+from paceline.protocol.generation import GenerateRequest, Speculation
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+TARGET = "simulated:step_ms=20,token_ms=2"
+HOSTS = {"greedy": "127.0.0.1", "polite": "[::1]"}
+"""Callers are told apart by their addresses."""
+DRAFT = "simulated:step_ms=5,acceptance=0.7"
+
+
+@dataclass
+class Load:
+    """What became of a load."""
+
+    seconds: float
+    served: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    tokens: list[tuple[float, int]] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of streams that became whole."""
+        return sum(count for _, count in self.tokens) / self.seconds
+
+
+async def ask_on(client: Client, name: str, tokens: int, load: Load, ends: float) -> None:
+    """Ask for one output after another; what is refused is asked again when that helps."""
+    number = 0
+    while time.monotonic() < ends:
+        number += 1
+        request = GenerateRequest(
+            f"{name} {number}", max_tokens=tokens, ignore_eos=True, speculation=Speculation.OFF
+        )
+        began = time.monotonic()
+        try:
+            result = await client.generate(request, timeout=30.0).result()
+        except ResourceExhausted as error:
+            load.refused[name] += 1
+            load.refusals.append(time.monotonic() - began)
+            await asyncio.sleep(min(error.retry_after or 1.0, 1.0))
+        except PacelineError as error:
+            load.others[f"{type(error).__name__}: {error}"[:90]] += 1
+        else:
+            if time.monotonic() < ends:
+                load.served[name] += 1
+                load.tokens.append((time.monotonic(), len(result.token_ids)))
+
+
+async def watch(process: psutil.Process, load: Load) -> None:
+    """The orchestrator's memory, each second."""
+    while True:
+        load.memory.append((time.monotonic(), process.memory_info().rss / 2**20))
+        await asyncio.sleep(1.0)
+
+
+async def under(
+    streams: dict[str, int], tokens: int, seconds: float, process: psutil.Process
+) -> Load:
+    """So many streams of each client at once, for so long."""
+    load, ends = Load(seconds), time.monotonic() + seconds
+    clients = {name: Client(f"{HOSTS[name]}:{PORT}", retries=0) for name in streams}
+    watching = asyncio.create_task(watch(process, load))
+    asking = [
+        asyncio.create_task(ask_on(clients[name], name, tokens, load, ends))
+        for name, count in streams.items()
+        for _ in range(count)
+    ]
+    await asyncio.sleep(seconds)
+    for task in (*asking, watching):
+        task.cancel()
+    await asyncio.gather(*asking, watching, return_exceptions=True)
+    for client in clients.values():
+        await client.close()
+    return load
+
+
+def late(times: Sequence[float], share: float) -> float:
+    """A quantile."""
+    return sorted(times)[min(len(times) - 1, int(share * len(times)))] if times else 0.0
+
+
+def say(console: Console, name: str, load: Load, saturation: float) -> None:
+    """One load in words."""
+    goodput = load.tokens_per_second
+    console.print(f"{name}: {goodput:.0f} tokens/s whole, {goodput / saturation:.2f} of saturation")
+    if load.refusals:
+        middle, last = late(load.refusals, 0.5) * 1e3, late(load.refusals, 0.99) * 1e3
+        console.print(f"  {len(load.refusals)} refusals, median {middle:.0f} ms, p99 {last:.0f} ms")
+    for client in sorted(set(load.served) | set(load.refused)):
+        served, refused = load.served[client], load.refused[client]
+        console.print(f"  {client}: {served} served, {refused} refused", highlight=False)
+    for error, count in load.others.most_common(4):
+        console.print(f"  {count} x {error}", highlight=False, markup=False)
+    sizes = [size for _, size in load.memory]
+    console.print(f"  orchestrator: {sizes[0]:.0f} MiB, then {sizes[-1]:.0f} MiB")
+
+
+def draw(path: Path, loads: dict[str, Load]) -> None:
+    """Tokens per second, and memory, over time."""
+    figure, (above, below) = plt.subplots(2, 1, figsize=(8, 6), sharex=True)
+    for name, load in loads.items():
+        began = load.memory[0][0]
+        bins = Counter[int]()
+        for when, count in load.tokens:
+            bins[int(when - began)] += count
+        above.plot(sorted(bins), [bins[one] for one in sorted(bins)], label=name)
+        below.plot([when - began for when, _ in load.memory], [size for _, size in load.memory])
+    above.set_ylabel("tokens/s of whole streams")
+    above.legend()
+    below.set_ylabel("orchestrator, MiB")
+    below.set_xlabel("seconds")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Both loads."""
+    console, tokens = Console(), options.tokens
+    flags = [f"--max-streams={options.streams}", f"--max-queued={options.streams}", "--host=::"]
+    async with deployed(TARGET, DRAFT, orchestrator_flags=flags) as servers:
+        process = servers.orchestrator
+        await under({"greedy": 4}, tokens, 5.0, process)
+        best = await under({"greedy": options.streams}, tokens, options.seconds, process)
+        saturation = best.tokens_per_second
+        say(console, "saturation", best, saturation)
+        many = {"greedy": options.streams * 10 - 2, "polite": 2}
+        load = await under(many, tokens, options.seconds, process)
+        say(console, "ten times as many", load, saturation)
+    draw(options.plot, {"saturation": best, "ten times as many": load})
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--plot", type=Path, default=Path("overload.png"))
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
