@@ -8,6 +8,8 @@ a refusal took, and what each client got; draws it.
 
 import argparse
 import asyncio
+import itertools
+import random
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -51,12 +53,17 @@ class Load:
 
 
 async def ask_on(client: Client, name: str, tokens: int, load: Load, ends: float) -> None:
-    """Ask for one output after another; what is refused is asked again when that helps."""
-    number = 0
+    """Ask for one output after another; what is refused is asked again when that helps.
+
+    Outputs are half as long to one and a half times as long: streams do not end in step.
+    """
+    drawn = random.Random(f"{name} {id(asyncio.current_task())}")  # noqa: S311  no secret
     while time.monotonic() < ends:
-        number += 1
         request = GenerateRequest(
-            f"{name} {number}", max_tokens=tokens, ignore_eos=True, speculation=Speculation.OFF
+            name,
+            max_tokens=drawn.randint(tokens // 2, tokens * 3 // 2),
+            ignore_eos=True,
+            speculation=Speculation.OFF,
         )
         began = time.monotonic()
         try:
@@ -127,12 +134,10 @@ def draw(path: Path, loads: dict[str, Load]) -> None:
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 6), sharex=True)
     for name, load in loads.items():
         began = load.memory[0][0]
-        bins = Counter[int]()
-        for when, count in load.tokens:
-            bins[int(when - began)] += count
-        above.plot(sorted(bins), [bins[one] for one in sorted(bins)], label=name)
+        whole = list(itertools.accumulate(count for _, count in load.tokens))
+        above.step([when - began for when, _ in load.tokens], whole, where="post", label=name)
         below.plot([when - began for when, _ in load.memory], [size for _, size in load.memory])
-    above.set_ylabel("tokens/s of whole streams")
+    above.set_ylabel("tokens of whole streams, in all")
     above.legend()
     below.set_ylabel("orchestrator, MiB")
     below.set_xlabel("seconds")
@@ -143,7 +148,12 @@ def draw(path: Path, loads: dict[str, Load]) -> None:
 async def run(options: argparse.Namespace) -> None:
     """Both loads."""
     console, tokens = Console(), options.tokens
-    flags = [f"--max-streams={options.streams}", f"--max-queued={options.streams}", "--host=::"]
+    flags = [
+        f"--max-streams={options.streams}",
+        f"--max-queued={options.streams}",
+        "--host=::",
+        "--plaintext",
+    ]
     async with deployed(TARGET, DRAFT, orchestrator_flags=flags) as servers:
         process = servers.orchestrator
         await under({"greedy": 4}, tokens, 5.0, process)

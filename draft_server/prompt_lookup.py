@@ -22,6 +22,10 @@ RECENT_SALTS = 64
 """Salts that are remembered, the last ones used."""
 RECENT_TOKENS = 16384
 """Of a longer stream only the last tokens are remembered."""
+MOST_BYTES = 64 * 1024 * 1024
+"""Of all that are remembered, about; those of the salt used longest ago go first."""
+TOKEN_BYTES = 384
+"""What a remembered token costs, with its place in the index: at most, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class SuffixIndex:
     def __init__(self, tokens: Iterable[int] = ()) -> None:
         """Begin with `tokens`."""
         self.tokens: list[int] = []
-        self._positions: dict[tuple[int, ...], deque[int]] = {}
+        self._positions: dict[tuple[int, ...], list[int]] = {}
         self.extend(tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
@@ -50,9 +54,10 @@ class SuffixIndex:
             # A key is known only once something follows it.
             if len(self.tokens) >= KEY_TOKENS:
                 key = tuple(self.tokens[-KEY_TOKENS:])
-                self._positions.setdefault(key, deque(maxlen=MOST_OCCURRENCES)).append(
-                    len(self.tokens)
-                )
+                positions = self._positions.setdefault(key, [])
+                positions.append(len(self.tokens))
+                if len(positions) > MOST_OCCURRENCES:
+                    del positions[0]
             self.tokens.append(token)
 
     def longest(self, context: Sequence[int], count: int) -> Match:
@@ -88,6 +93,20 @@ class RecentOutputs:
         self._by_salt.move_to_end(salt)
         while len(self._by_salt) > RECENT_SALTS:
             self._by_salt.popitem(last=False)
+        while self.bytes > MOST_BYTES:
+            self._forget_oldest()
+
+    @property
+    def bytes(self) -> int:
+        """What is remembered comes to so much, about."""
+        every = (one for outputs in self._by_salt.values() for one in outputs)
+        return TOKEN_BYTES * sum(len(one.tokens) for one in every)
+
+    def _forget_oldest(self) -> None:
+        salt, outputs = next(iter(self._by_salt.items()))
+        outputs.popleft()
+        if not outputs:
+            del self._by_salt[salt]
 
     def of(self, salt: str) -> tuple[SuffixIndex, ...]:
         """Streams of one salt, the last one first."""

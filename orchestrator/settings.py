@@ -144,7 +144,25 @@ def check_draft_lengths(length: int, most: int) -> None:
         )
 
 
-class DoorSettings(ServerSettings):
+class LoadSettings(ServerSettings):
+    """How much is taken on at once."""
+
+    max_streams: int = Field(
+        1024,
+        ge=1,
+        le=65_536,
+        description="Streams at once; requests beyond them wait, in turn among their callers.",
+    )
+    max_queued: int = Field(
+        1024,
+        ge=0,
+        le=65_536,
+        description="Requests that may wait, as streams are too many or targets full; more are "
+        "refused.",
+    )
+
+
+class DoorSettings(LoadSettings):
     """Who may call, and which servers are trusted."""
 
     tls_server_ca: Path | None = Field(
@@ -236,19 +254,6 @@ class OrchestratorSettings(DoorSettings):
     )
     default_max_tokens: int = Field(
         1024, ge=1, le=INT32[-1], description="max_tokens of a request that names none."
-    )
-    max_streams: int = Field(
-        1024,
-        ge=1,
-        le=65_536,
-        description="Streams at once; requests beyond them wait, in turn among their callers.",
-    )
-    max_queued: int = Field(
-        1024,
-        ge=0,
-        le=65_536,
-        description="Requests that may wait, as streams are too many or targets full; more are "
-        "refused.",
     )
     generation_config: Literal["model", "none"] = Field(
         "model",

@@ -1,8 +1,10 @@
 """Lookup, against its definition: the longest match, the last of equals."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from draft_server import prompt_lookup
 from draft_server.drafters.ngram import NgramDrafter
 from draft_server.prompt_lookup import (
     KEY_TOKENS,
@@ -91,3 +93,12 @@ def test_the_ngram_drafter_drafts_at_once_and_says_when_it_knows_nothing() -> No
     drafter.plan(0)
     digest = TokenPath((*prompt, 9)).digest
     assert delivered == [Proposal(7, digest, (), (), Drafter.NGRAM)]
+
+
+def test_what_is_remembered_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_lookup, "MOST_BYTES", 250 * prompt_lookup.TOKEN_BYTES)
+    outputs = RecentOutputs()
+    for salt in "abc":
+        outputs.add(salt, range(100))
+    assert outputs.bytes == 200 * prompt_lookup.TOKEN_BYTES
+    assert [len(outputs.of(salt)) for salt in "abc"] == [0, 1, 1]
