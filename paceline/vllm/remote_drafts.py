@@ -147,7 +147,7 @@ class RemoteDrafts:
         stub: Any = model_pb2_grpc.ModelServiceStub(channel)
         info = await stub.GetModelInfo(model_pb2.GetModelInfoRequest(), timeout=INFO_SECONDS)
         size = info.model.vocabulary_size
-        if size > self._vocabulary_size:
+        if info.model.vocabulary_hash and size > self._vocabulary_size:  # lookup has none
             raise ValueError(
                 f"its vocabulary has {size} tokens, and the target's {self._vocabulary_size}"
             )

@@ -27,6 +27,8 @@ class WorkerExtension:
     @torch.inference_mode()
     def paceline_step(self, step: WorkerStep) -> list[Rows] | None:
         """Rows of each request, logits or picks; None on all ranks but one."""
+        # Gives this thread its OpenMP threads: vLLM's attention on a CPU counts them before.
+        torch.get_num_threads()
         runner = self.model_runner
         for extension in step.extensions:
             _extend(runner, extension)

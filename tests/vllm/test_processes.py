@@ -1,0 +1,82 @@
+"""Real processes: a target on vLLM behind an orchestrator, and plain vLLM with a draft server."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from paceline.client import Client
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from tests.processes import Process, running, start
+from tests.vllm.conftest import MODEL, Alone, by_vllm
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+DRAFT = ("draft_server", "--drafter=ngram")
+EAGER = '--vllm-arguments={"enforce_eager": true}'
+TARGET = ("target_server", "--engine=vllm", f"--model={MODEL}", "--dtype=float32", EAGER)
+
+
+@contextmanager
+def ended(process: Process) -> Iterator[Process]:
+    """Ends it in any case."""
+    try:
+        yield process
+    finally:
+        process.popen.send_signal(signal.SIGKILL)
+        process.popen.wait()
+
+
+async def tokens(client: Client, request: GenerateRequest) -> tuple[int, ...]:
+    return (await client.generate(request).result()).token_ids
+
+
+async def test_three_processes_have_vllms_own_tokens(tmp_path: Path, alone: Alone) -> None:
+    target = start(tmp_path, "target", *TARGET, "--threads=1")
+    draft = start(tmp_path, "draft", *DRAFT)
+    async with running(tmp_path, [target], [draft]) as (client, _):
+        [model] = await client.models()
+        assert model.equal_up_to_rounding
+        for prompt, output in zip(alone.prompts[:3], alone.outputs, strict=False):
+            request = GenerateRequest(
+                prompt,
+                sampling=SamplingParams(temperature=0.0),
+                max_tokens=48,
+                ignore_eos=True,
+                speculation=Speculation.FORCE,
+            )
+            assert await tokens(client, request) == output[:48]
+        sampled = {
+            speculation: await tokens(
+                client,
+                GenerateRequest(
+                    alone.prompts[0],
+                    sampling=SamplingParams(temperature=0.8, top_p=0.95),
+                    seed=5,
+                    max_tokens=48,
+                    ignore_eos=True,
+                    speculation=speculation,
+                ),
+            )
+            for speculation in Speculation
+        }
+        assert len(set(sampled.values())) == 1
+        target.signal(signal.SIGTERM)
+        target.popen.wait(60)
+    assert target.popen.returncode == 0
+
+
+def test_plain_vllm_has_the_drafts_of_a_draft_server(
+    tmp_path: Path, folder: Path, alone: Alone
+) -> None:
+    prompts = alone.prompts[:8]
+    with ended(start(tmp_path, "draft", *DRAFT)) as draft:
+        said, accepted = by_vllm(folder, prompts, draft.address)
+    assert said == alone.outputs[:8]
+    assert accepted > 50
+
+
+def test_plain_vllm_without_its_draft_server_goes_on(folder: Path, alone: Alone) -> None:
+    assert by_vllm(folder, alone.prompts[:2], "unix:/nowhere") == (alone.outputs[:2], 0)
