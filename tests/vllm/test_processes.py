@@ -11,9 +11,11 @@ from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 from tests.processes import Process, running, start
+from tests.servers import eventually
 from tests.vllm.conftest import MODEL, Alone, by_vllm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+START_SECONDS = 900.0
 DRAFT = ("draft_server", "--drafter=ngram")
 EAGER = '--vllm-arguments={"enforce_eager": true}'
 TARGET = ("target_server", "--engine=vllm", f"--model={MODEL}", "--dtype=float32", EAGER)
@@ -36,6 +38,20 @@ async def tokens(client: Client, request: GenerateRequest) -> tuple[int, ...]:
 async def test_three_processes_have_vllms_own_tokens(tmp_path: Path, alone: Alone) -> None:
     target = start(tmp_path, "target", *TARGET, "--threads=1")
     draft = start(tmp_path, "draft", *DRAFT)
+    with ended(target):
+        await started(target)
+        await check(tmp_path, target, draft, alone)
+
+
+async def started(target: Process) -> None:
+    async def there() -> bool:
+        assert target.popen.poll() is None, target.lines()
+        return "engine started" in target.lines()
+
+    await eventually(there, START_SECONDS)
+
+
+async def check(tmp_path: Path, target: Process, draft: Process, alone: Alone) -> None:
     async with running(tmp_path, [target], [draft]) as (client, _):
         [model] = await client.models()
         assert model.equal_up_to_rounding
@@ -63,9 +79,6 @@ async def test_three_processes_have_vllms_own_tokens(tmp_path: Path, alone: Alon
             for speculation in Speculation
         }
         assert len(set(sampled.values())) == 1
-        target.signal(signal.SIGTERM)
-        target.popen.wait(60)
-    assert target.popen.returncode == 0
 
 
 def test_plain_vllm_has_the_drafts_of_a_draft_server(
