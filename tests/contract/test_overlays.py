@@ -10,6 +10,7 @@ import yaml
 
 from orchestrator.settings import OrchestratorSettings
 from paceline.engine.settings import EngineSettings
+from paceline.engine.vllm.startup import check_settings
 from paceline.settings import ServerSettings
 from tests.contract.manifests import Object, faults
 from tests.contract.rendering import KUSTOMIZE, container, kustomized, of, with_components
@@ -58,7 +59,7 @@ def allows(rule: Object, way: str, role: str, port: int) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", ["overlays/cpu-demo", "overlays/gpu"])
+@pytest.mark.parametrize("name", ["overlays/cpu-demo", "overlays/gpu", "overlays/gpu-vllm"])
 def test_nothing_is_wrong_with_an_overlay(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = kustomized(KUSTOMIZE / name)
     assert faults(found) == []
@@ -140,6 +141,22 @@ def test_a_gpu_is_asked_for_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_of(found, "target", monkeypatch).device == "cuda"
     others = of(found, "Deployment")
     assert "nvidia.com/gpu" not in json.dumps([others["draft"], others["orchestrator"]])
+
+
+def test_vllm_has_a_gpu_for_each_rank_and_memory_that_ranks_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = kustomized(KUSTOMIZE / "overlays" / "gpu-vllm")
+    target = of(found, "Deployment")["target"]
+    own, pod = container(target), target["spec"]["template"]["spec"]
+    settings = settings_of(found, "target", monkeypatch)
+    check_settings(settings)
+    assert settings.engine == "vllm"
+    ranks = settings.tensor_parallel_size * settings.pipeline_parallel_size
+    assert own["resources"]["limits"]["nvidia.com/gpu"] == str(ranks)
+    assert own["image"].startswith("paceline/target-server-vllm:")
+    [shm] = [one for one in pod["volumes"] if one["name"] == "shm"]
+    assert shm["emptyDir"]["medium"] == "Memory"
 
 
 @pytest.mark.parametrize("role", SETTINGS)
