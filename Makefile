@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all gpu e2e e2e-vllm chaos lint docs format clean
+.PHONY: help venv demo test test-all e2e e2e-vllm chaos gpu lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
