@@ -1,13 +1,21 @@
 """Masks over tokenizers of other kinds: what they leave decodes to text of the language."""
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import gguf
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from paceline.engine.grammar import Grammars
+from paceline.engine.torch.gguf.gguf_file import open_gguf
+from paceline.engine.torch.gguf.tokenizer import make_tokenizer
+from paceline.engine.torch.gguf.vocabulary import read_vocabulary
 from paceline.protocol.constraint import Constraint, ConstraintKind, json_schema
+from tests.gguf_files import Fill, byte_level_vocabulary
+from tests.gguf_files import write as write_file
 from tests.tiny_models import byte_tokenizer
 
 WORDS = ("é 😀", "yes sir", "no")
@@ -15,6 +23,7 @@ CHOICE = Constraint(ConstraintKind.CHOICE, options=WORDS)
 SCHEMA = json_schema({"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 3})
 PADDING = 37
 UNKNOWN = "<unk>"
+NORMAL, UNKNOWN_TYPE, CONTROL, BYTE = 1, 2, 3, 6
 
 
 def sentencepiece() -> Tokenizer:
@@ -47,10 +56,40 @@ def byte_level() -> Tokenizer:
     return tokenizer
 
 
+def of_gguf(fill: Fill) -> Tokenizer:
+    """As a model that was loaded from a GGUF file has it on disk."""
+    with TemporaryDirectory() as folder:
+        writer = gguf.GGUFWriter(Path(folder) / "vocabulary.gguf", "llama")
+        fill(writer)
+        write_file(writer)
+        source = open_gguf(Path(folder) / "vocabulary.gguf")
+        vocabulary = read_vocabulary(source)
+        assert vocabulary is not None
+        make_tokenizer(source, vocabulary).save_pretrained(folder)
+        return Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+
+
+def gguf_byte_level(writer: gguf.GGUFWriter) -> None:
+    special = {"<|eos|>": CONTROL, "<|tool|>": CONTROL}
+    byte_level_vocabulary(writer, ["y|e", "ye|s", " |s", "n|o"], special)
+
+
+def gguf_sentencepiece(writer: gguf.GGUFWriter) -> None:
+    words = ["▁", "y", "e", "s", "i", "r", "n", "o", "ye", "yes", "▁s", "▁si", "▁sir", "no"]
+    tokens = [UNKNOWN, "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * 259 + [-9.0] * 8 + [-float(rank) for rank in range(1, 7)])
+    writer.add_token_types([UNKNOWN_TYPE, CONTROL, CONTROL] + [BYTE] * 256 + [NORMAL] * len(words))
+    writer.add_add_space_prefix(False)
+
+
 TOKENIZERS = {
     "bytes": (byte_tokenizer(), "<|eos|>"),
     "byte level": (byte_level(), "<|eos|>"),
     "sentencepiece": (sentencepiece(), "</s>"),
+    "byte level of GGUF": (of_gguf(gguf_byte_level), "<|eos|>"),
+    "sentencepiece of GGUF": (of_gguf(gguf_sentencepiece), "</s>"),
 }
 
 
