@@ -76,6 +76,7 @@ def gateway(folder: Path, name: str, orchestrators: Sequence[Orchestrator]) -> I
         *("--policy", "round_robin", "--worker-startup-check-interval", "1"),
         *("--health-check-interval-secs", "2", "--health-success-threshold", "1"),
         *("--load-monitor-interval", "2", "--shutdown-grace-period-secs", "1"),
+        *("--tool-call-parser", "qwen", "--reasoning-parser", "qwen3"),  # of no model's own name
     ]
     log = folder / f"{name}.log"
     with log.open("wb") as output:

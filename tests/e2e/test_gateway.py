@@ -23,6 +23,9 @@ jsonschema = pytest.importorskip("jsonschema")
 
 from paceline.client import Client  # noqa: E402
 from paceline.engine.torch.model_folder import resolve_model  # noqa: E402
+from paceline.protocol.constraint import json_schema  # noqa: E402
+from paceline.protocol.generation import Chat, GenerateRequest, Speculation  # noqa: E402
+from paceline.protocol.sampling import Sampling  # noqa: E402
 from paceline.protocol.status import Role  # noqa: E402
 from tests import gateways, processes  # noqa: E402
 from tests.e2e.test_small_model import model, up  # noqa: E402, F401 - a fixture
@@ -269,6 +272,118 @@ async def test_a_tool_that_may_be_called_binds_nothing(fast: Any) -> None:
     assert message.content or message.tool_calls
 
 
+CALL = (
+    r'<tool_call>\n\{"name": "rain", "arguments": \{"city": "(Oslo|Lima)", "days": [1-9]\}\}'
+    r"\n</tool_call>"
+)
+"""As the parser of Qwen's models reads it; a model this small writes it when it has to."""
+TWO_CALLS: dict[str, Any] = {
+    "tools": TOOLS,
+    "tool_choice": "auto",
+    "temperature": 0,
+    "max_tokens": 128,
+    "extra_body": {"regex": f"{CALL}\n{CALL}"},
+}
+NAMED: dict[str, Any] = {
+    "tools": TOOLS,
+    "tool_choice": {"type": "function", "function": {"name": "rain"}},
+    "temperature": 0,
+    "max_tokens": 128,
+}
+Calls = dict[int, tuple[str, str]]
+
+
+def whole_calls(answer: Any) -> Calls:
+    """Name and arguments of each."""
+    calls = enumerate(answer.choices[0].message.tool_calls)
+    return {index: (one.function.name, one.function.arguments) for index, one in calls}
+
+
+def values(calls: Calls) -> list[tuple[str, Any]]:
+    """Names, and what the arguments say."""
+    return [(name, json.loads(arguments)) for name, arguments in calls.values()]
+
+
+async def streamed_calls(stream: Any) -> tuple[Calls, str]:
+    """As of whole_calls, put together, and the finish reason."""
+    calls: Calls = {}
+    reason = ""
+    async for chunk in stream:
+        for choice in chunk.choices:
+            reason = choice.finish_reason or reason
+            for one in choice.delta.tool_calls or ():
+                name, arguments = calls.get(one.index, ("", ""))
+                function = one.function
+                calls[one.index] = (
+                    name + (function.name or ""),
+                    arguments + (function.arguments or ""),
+                )
+    return calls, reason
+
+
+async def test_two_calls_that_a_model_writes_by_itself_are_read_from_its_text(
+    fast: Any, plain: Any
+) -> None:
+    answers = [await chat(client, **TWO_CALLS) for client in (fast, plain)]
+    calls = whole_calls(answers[0])
+    assert calls == whole_calls(answers[1])
+    assert [name for name, _ in calls.values()] == ["rain", "rain"]
+    for _, arguments in calls.values():
+        jsonschema.validate(json.loads(arguments), SCHEMA)
+    assert len({one.id for one in answers[0].choices[0].message.tool_calls}) == 2
+    assert answers[0].choices[0].finish_reason == "tool_calls"
+
+
+async def test_of_two_calls_the_first_is_kept_where_one_is_asked_for(fast: Any) -> None:
+    both = whole_calls(await chat(fast, **TWO_CALLS))
+    assert whole_calls(await chat(fast, parallel_tool_calls=False, **TWO_CALLS)) == {0: both[0]}
+
+
+@pytest.mark.parametrize("fields", [NAMED, TWO_CALLS], ids=["named", "two"])
+async def test_streamed_pieces_of_calls_are_the_whole_calls(
+    fast: Any, plain: Any, fields: dict[str, Any]
+) -> None:
+    """As values: the gateway writes the arguments of a named tool anew where they come whole."""
+    whole = await chat(fast, **fields)
+    for client in (fast, plain):
+        calls, reason = await streamed_calls(await chat(client, stream=True, **fields))
+        assert values(calls) == values(whole_calls(whole))
+        assert reason == whole.choices[0].finish_reason == "tool_calls"
+
+
+async def test_what_a_tool_said_is_answered_in_text(fast: Any, plain: Any) -> None:
+    asked = await chat(fast, **NAMED)
+    [call] = asked.choices[0].message.tool_calls
+    heard = {"role": "tool", "tool_call_id": call.id, "content": "20 mm"}
+    said_before = {"role": "assistant", "tool_calls": [call.model_dump()], "content": ""}
+    fields = {"messages": [*CHAT, said_before, heard], "tools": TOOLS, **GREEDY}
+    texts = {said((await chat(client, **fields)).choices[0]) for client in (fast, plain)}
+    assert len(texts) == 1
+    assert texts.pop()
+
+
+REASONED: dict[str, Any] = {
+    "extra_body": {"regex": "<think>[a-z]{4}</think>[a-z]{4}"},
+    **GREEDY,
+}
+
+
+async def test_reasoning_is_told_from_the_answer(fast: Any) -> None:
+    message = (await chat(fast, **REASONED)).choices[0].message
+    assert re.fullmatch("[a-z]{4}", message.reasoning_content)
+    assert re.fullmatch("[a-z]{4}", message.content)
+
+
+async def test_streamed_reasoning_is_told_from_the_answer(fast: Any) -> None:
+    message = (await chat(fast, **REASONED)).choices[0].message
+    reasoning = text = ""
+    async for chunk in await chat(fast, stream=True, **REASONED):
+        for choice in chunk.choices:
+            reasoning += getattr(choice.delta, "reasoning_content", None) or ""
+            text += choice.delta.content or ""
+    assert (reasoning, text) == (message.reasoning_content, message.content)
+
+
 FORMATS = {
     "json_object": ({"type": "json_object"}, {"type": "object"}),
     "json_schema": (
@@ -292,6 +407,26 @@ async def test_a_response_format_holds_and_changes_nothing_with_drafts(
         else:
             assert name == "json_object", "only that has no end of its own"
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize("speculation", [Speculation.OFF, Speculation.FORCE])
+async def test_a_format_gives_the_text_of_our_own_client_off_and_forced(
+    fleet: Fleet, fast: Any, speculation: Speculation
+) -> None:
+    """No gateway can force drafts, so the forced text is asked for at our own door."""
+    answer = await chat(fast, response_format=FORMATS["json_schema"][0], seed=3, **DRAWN)
+    request = GenerateRequest(
+        Chat(CHAT),
+        sampling=Sampling(temperature=0.8, top_p=0.95, constraint=json_schema(SCHEMA)),
+        seed=3,
+        max_tokens=DRAWN["max_tokens"],
+        speculation=speculation,
+    )
+    async with Client(fleet.orchestrators[0]) as client:
+        result = await client.generate(request).result()
+    assert result.text == said(answer.choices[0])
+    jsonschema.validate(json.loads(result.text), SCHEMA)
+    assert (result.finished.statistics.verified > 0) is (speculation is Speculation.FORCE)
 
 
 async def test_a_regex_of_the_gateways_extension_holds(fast: Any) -> None:
