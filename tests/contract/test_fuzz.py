@@ -17,10 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from paceline.protocol.generation import GenerateRequest
+from orchestrator.backends import replica
+from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.rpc.channels import open_channel
 from paceline.v1 import draft_pb2, generation_pb2, model_pb2, status_pb2, target_pb2
 from tests import servers
+from tests.contract.test_nonsense import NonsenseDraft, output, serving
 
 DEPTH = 4
 MOST_MESSAGES = 5
@@ -102,10 +104,11 @@ def messages(draw: st.DrawFn, kind: Descriptor, depth: int = DEPTH) -> Any:
 
 
 def encoded(kind: Descriptor) -> st.SearchStrategy[bytes]:
-    """Three of four are messages; others are cut, or are anything."""
+    """Most are messages; others are cut, or are anything."""
     whole = messages(kind).map(lambda message: message.SerializeToString())
     cut = st.tuples(whole, st.integers(1, 9)).map(lambda pair: pair[0][: -pair[1]])
-    return st.one_of(whole, whole, whole, cut, st.binary(max_size=60))
+    others = st.one_of(cut, st.binary(max_size=60))
+    return st.integers(0, 9).flatmap(lambda drawn: whole if drawn else others)
 
 
 @dataclass
@@ -225,7 +228,7 @@ IDS = [f"{role}-{method.name}" for role, method in METHODS]
 def test_whatever_is_sent_has_an_answer_of_ours(
     fuzzed: Fuzzed, role: str, method: MethodDescriptor
 ) -> None:
-    fuzz(fuzzed, role, method, 25)
+    fuzz(fuzzed, role, method, 100)
 
 
 @pytest.mark.slow
@@ -235,3 +238,33 @@ def test_whatever_is_sent_has_an_answer_of_ours_a_hundred_thousand_times(
     fuzzed: Fuzzed, role: str, method: MethodDescriptor
 ) -> None:
     fuzz(fuzzed, role, method, 100_000 // len(METHODS))
+
+
+def test_whatever_a_draft_answers_changes_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "BLAMED_SECONDS", 0.0)
+    kind = draft_pb2.DraftResponse.DESCRIPTOR
+
+    async def outputs(examples: list[list[Any]]) -> None:
+        async with (
+            servers.target("simulated:step_ms=1") as target,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            draft = NonsenseDraft(target.started.model, lambda _: iter(()))
+            address = await stack.enter_async_context(serving(draft))
+            made = servers.orchestrator([target.address], [address], draft_wait_seconds=0.01)
+            client = await stack.enter_async_context(made)
+            expected = await output(client, Speculation.OFF)
+            for example in examples:
+                draft.nonsense = lambda _, example=example: iter(example)  # type: ignore[misc]
+                assert await output(client, Speculation.FORCE) == expected
+            assert draft.opened
+
+    examples: list[list[Any]] = []
+
+    @settings(max_examples=100, deadline=None, database=None)
+    @given(st.lists(messages(kind), min_size=1, max_size=4))
+    def collect(some: list[Any]) -> None:
+        examples.append(some)
+
+    collect()
+    asyncio.run(outputs(examples))
