@@ -31,10 +31,13 @@ def describe_machine(threads: int = 0) -> Machine:
     )
 
 
-def own_cores(device: str = "cpu") -> Cores:
-    """Those of this process, where its forward pass runs on `device`, as torch names it."""
+def own_cores(device: str = "cpu", name: str = "") -> Cores:
+    """Those of this process, where its forward pass runs on `device`, as torch names it.
+
+    name: of that device, its own on this machine, where that is known.
+    """
     cpus = _affinity() if device.partition(":")[0] == "cpu" else ()
-    return Cores(_boot_id(), cpus, min(len(cpus), _share_of_time()))
+    return Cores(_boot_id(), cpus, min(len(cpus), _share_of_time()), name)
 
 
 def _boot_id() -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "gpu-bundle"
 PROTOS = "protos.zip"
+VERSION = "python.txt"
+"""Of the Python that the wheels are for."""
 
 
 def bootstrap() -> None:
@@ -20,13 +22,20 @@ def bootstrap() -> None:
     Processes that this one starts find it too.
     """
     paths = [str(ROOT)]
-    if BUNDLE.is_dir():
+    if _fits():
         folder = Path(tempfile.gettempdir()) / f"paceline-gpu-{os.getuid()}"
         _unpack(folder)
         paths.insert(0, str(folder))
     sys.path[:0] = paths
     known = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [known])])
+
+
+def _fits() -> bool:
+    """Whether there is a bundle, of this Python: wheels of another would hide what works."""
+    version = BUNDLE / VERSION
+    ours = "{}.{}".format(*sys.version_info)
+    return version.is_file() and version.read_text().strip() == ours
 
 
 def _unpack(folder: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from benchmarks.gpu.bootstrap import BUNDLE, PROTOS, ROOT
+from benchmarks.gpu.bootstrap import BUNDLE, PROTOS, ROOT, VERSION
 
 MOST_BYTES = 64 * 2**20
 THERE = {
@@ -38,6 +38,7 @@ def main() -> int:
     BUNDLE.mkdir(exist_ok=True)
     for old in BUNDLE.iterdir():
         old.unlink()
+    (BUNDLE / VERSION).write_text(options.python)
     _download(options.python)
     for wheel in BUNDLE.glob("*.whl"):
         if _package(wheel) in THERE:

@@ -54,7 +54,11 @@ class EngineSettings(ServerSettings):
         "bf16",
         description="Weights of the linear layers, with bfloat16: as they are, or in 8 or 4 bits.",
     )
-    device: Device = Field("cpu", description="Device of the model, as torch names it.")
+    device: Device = Field(
+        "cpu",
+        description="Device of the model, as torch names it. cuda needs a torch built for it, with "
+        "the Triton that comes with it.",
+    )
     threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,

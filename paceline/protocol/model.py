@@ -46,16 +46,25 @@ class Cores:
 
     boot_id: of the machine since it started, the same in all its containers; empty: unknown.
     cpus: their numbers there; none where a device of its own computes. limit: so many of them at
-    a time, by the container's share of time.
+    a time, by the container's share of time. device: which one computes instead, by a name that is
+    its own on that machine; empty: none, or it is not known.
     """
 
     boot_id: str
     cpus: tuple[int, ...]
     limit: float
+    device: str = ""
 
     def contend(self, other: "Cores") -> bool:
-        """Whether both may want the same ones at a time: on one machine, and more than it has."""
-        if self.boot_id != other.boot_id or not set(self.cpus) & set(other.cpus):
+        """Whether both may want the same ones at a time: on one machine, and more than it has.
+
+        Two GPUs of a machine are two devices; two models on one GPU take turns on it.
+        """
+        if self.boot_id != other.boot_id:
+            return False
+        if self.device or other.device:
+            return self.device == other.device
+        if not set(self.cpus) & set(other.cpus):
             return False
         return self.limit + other.limit > len(set(self.cpus) | set(other.cpus))
 
@@ -104,7 +113,8 @@ class ModelInfo:
         if self.cores.boot_id and other.cores.boot_id:
             return self.cores.contend(other.cores)
         computes = bool(self.cores.cpus and other.cores.cpus)
-        return computes and self.host == other.host
+        same_device = self.cores.device != "" and self.cores.device == other.cores.device
+        return (computes or same_device) and self.host == other.host
 
 
 @dataclass(frozen=True, slots=True)

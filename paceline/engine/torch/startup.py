@@ -70,6 +70,14 @@ def check_device(name: str) -> None:
         raise InvalidArgument.of("--device", name, limit) from error
 
 
+def device_name(device: str) -> str:
+    """A name that is a GPU's own on its machine, whatever its number in this process; else none."""
+    if not device.startswith("cuda"):
+        return ""
+    properties = torch.cuda.get_device_properties(device)
+    return f"cuda {getattr(properties, 'uuid', device)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Numerics:
     """What ModelInfo says of the bits of the model's rows."""
@@ -89,7 +97,7 @@ def _model_info(settings: EngineSettings, loaded: LoadedModel, numerics: Numeric
         sampler_version=SAMPLER_VERSION,
         batch_invariant=numerics.batch_invariant,
         host=socket.gethostname(),
-        cores=own_cores(settings.device),
+        cores=own_cores(settings.device, device_name(settings.device)),
         features=OF_ENGINE,
         default_sampling=loaded.default_sampling,
     )

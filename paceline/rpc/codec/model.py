@@ -37,7 +37,7 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
 
 
 def _cores_from_proto(message: model_pb2.Cores) -> Cores:
-    return Cores(message.boot_id, tuple(message.cpus), message.limit)
+    return Cores(message.boot_id, tuple(message.cpus), message.limit, message.device)
 
 
 def _kv_from_proto(message: model_pb2.KVSize) -> KVSize:

@@ -38,6 +38,13 @@ def on(host: str, cores: Cores | None) -> ModelInfo:
         # On a device of its own.
         (on("a", Cores("boot-a", (), 0.0)), on("a", HERE), False),
         (on("a", HERE), on("a", Cores("boot-a", (), 0.0)), False),
+        # On one GPU, on two of a machine, and on those of two machines.
+        (on("a", Cores("x", (), 0.0, "cuda 1")), on("b", Cores("x", (), 0.0, "cuda 1")), True),
+        (on("a", Cores("x", (), 0.0, "cuda 1")), on("a", Cores("x", (), 0.0, "cuda 2")), False),
+        (on("a", Cores("x", (), 0.0, "cuda 1")), on("a", Cores("y", (), 0.0, "cuda 1")), False),
+        (on("a", Cores("x", (), 0.0, "cuda 1")), on("a", HERE), False),
+        (on("a", Cores("", (), 0.0, "cuda 1")), on("a", Cores("", (), 0.0, "cuda 1")), True),
+        (on("a", Cores("", (), 0.0, "cuda 1")), on("a", Cores("", (), 0.0, "cuda 2")), False),
         # Where nobody can tell, by name.
         (on("a", Cores("", ALL, 8.0)), on("a", Cores("", ALL, 8.0)), True),
         (on("a", Cores("", ALL, 8.0)), on("b", Cores("", ALL, 8.0)), False),
@@ -52,7 +59,7 @@ def test_who_shares_cores(target: ModelInfo, draft: ModelInfo, shared: bool) -> 
     assert target.shares_cores(draft) is shared
 
 
-@pytest.mark.parametrize("cores", [None, HERE, Cores("", (), 0.0)])
+@pytest.mark.parametrize("cores", [None, HERE, Cores("", (), 0.0), Cores("x", (), 0.0, "cuda 1")])
 @pytest.mark.parametrize("kv", [None, KVSize(512, 128, 8)])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.0, top_k=20)])
 def test_it_is_said_on_the_wire(cores: Cores | None, kv: KVSize | None, sampling: Sampling) -> None:
