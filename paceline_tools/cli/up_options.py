@@ -35,7 +35,20 @@ def _several(value: object) -> object:
 Models = Annotated[list[str], BeforeValidator(_several), Field(min_length=1)]
 
 
-class UpOptions(ModelOptions):
+class PlacedModels(ModelOptions):
+    """On which devices models run."""
+
+    device: Device = Field(
+        "cpu",
+        description="Device of the models: cpu, cuda, cuda:1, mps. cuda needs a torch built for "
+        "it, with the Triton that comes with it.",
+    )
+    draft_device: Device | None = Field(
+        None, description="Device of the draft models. Unless given: that of the targets."
+    )
+
+
+class UpOptions(PlacedModels):
     """What is started, and how."""
 
     target: Models = Field(
@@ -72,14 +85,6 @@ class UpOptions(ModelOptions):
         ge=LEAST_KV,
         le=MOST_KV,
         description="Tokens of KV of each server, for all its streams together.",
-    )
-    device: Device = Field(
-        "cpu",
-        description="Device of the models: cpu, cuda, cuda:1, mps. cuda needs a torch built for "
-        "it, with the Triton that comes with it.",
-    )
-    draft_device: Device | None = Field(
-        None, description="Device of the draft models. Unless given: that of the targets."
     )
     host: Host = Field(
         "127.0.0.1", description="Address to listen on; 0.0.0.0 lets other machines call."
