@@ -1,5 +1,6 @@
 """Real processes: a target on vLLM behind an orchestrator, and plain vLLM with a draft server."""
 
+import dataclasses
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from paceline.catalog import is_model, model_folder
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
@@ -16,6 +18,7 @@ from tests.vllm.conftest import MODEL, Alone, by_vllm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 START_SECONDS = 900.0
+RANKED = "qwen2.5-coder-0.5b"
 DRAFT = ("draft_server", "--drafter=ngram")
 EAGER = '--vllm-arguments={"enforce_eager": true}'
 TARGET = ("target_server", "--engine=vllm", f"--model={MODEL}", "--dtype=float32", EAGER)
@@ -93,3 +96,28 @@ def test_plain_vllm_has_the_drafts_of_a_draft_server(
 
 def test_plain_vllm_without_its_draft_server_goes_on(folder: Path, alone: Alone) -> None:
     assert by_vllm(folder, alone.prompts[:2], "unix:/nowhere") == (alone.outputs[:2], 0)
+
+
+async def test_two_ranks_have_the_same_tokens_with_drafts_and_without(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The small model has 9 heads, which two ranks cannot share; another one has 14."""
+    if not is_model(model_folder(RANKED)):
+        pytest.skip(f"{RANKED} is not here; run: paceline pull {RANKED}")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
+    flags = [f"--model={RANKED}" if flag.startswith("--model=") else flag for flag in TARGET]
+    target = start(tmp_path, "target", *flags, "--threads=1", "--tensor-parallel-size=2")
+    with ended(target):
+        await started(target)
+        assert "-tp2-pp1-" in target.lines()
+        draft = start(tmp_path, "draft", *DRAFT)
+        async with running(tmp_path, [target], [draft]) as (client, _):
+            for sampling in (SamplingParams(temperature=0.0), SamplingParams(temperature=0.8)):
+                request = GenerateRequest(
+                    tuple(range(500, 520)), sampling=sampling, seed=3, max_tokens=24
+                )
+                off, forced = [
+                    await tokens(client, dataclasses.replace(request, speculation=speculation))
+                    for speculation in (Speculation.OFF, Speculation.FORCE)
+                ]
+                assert forced == off

@@ -31,6 +31,7 @@ def start_vllm(
     """
     release = check_version()
     check_settings(settings)
+    check_ranks(vllm)
     prepare_environment(settings.threads)
     # torch and vLLM, needed here only.
     from paceline.engine.vllm.engine_core import start_core
@@ -90,6 +91,13 @@ def check_settings(settings: EngineSettings) -> None:
     if "device" in settings.model_fields_set:
         limit = "left out with --engine vllm: the installed build of vLLM says which it is"
         raise InvalidArgument.of("--device", settings.device, limit)
+
+
+def check_ranks(vllm: VllmSettings) -> None:
+    """Raise InvalidArgument for ranks that this release of vLLM does not start."""
+    if vllm.pipeline_parallel_size > 1:
+        limit = "1: vLLM 0.32.0 does not start pipelines that verify draft tokens of others"
+        raise InvalidArgument.of("--pipeline-parallel-size", vllm.pipeline_parallel_size, limit)
 
 
 def _kv_pages(settings: EngineSettings, found: int, page_tokens: int) -> int:

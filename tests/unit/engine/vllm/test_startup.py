@@ -5,7 +5,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from paceline.engine.vllm import version
-from paceline.engine.vllm.startup import check_settings
+from paceline.engine.vllm.settings import VllmSettings
+from paceline.engine.vllm.startup import check_ranks, check_settings
 from paceline.errors import FailedPrecondition, InvalidArgument
 from target_server.engines import start_engine
 from target_server.settings import TargetSettings
@@ -55,3 +56,12 @@ def test_what_only_our_own_engine_has_is_refused(given: dict[str, str], said: st
 def test_what_only_vllm_has_is_refused_without_it(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=r"is for --engine vllm; the engine is own"):
         TargetSettings.model_validate({"model": "x", **given})
+
+
+def test_pipelines_are_refused_with_the_reason() -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        check_ranks(VllmSettings(pipeline_parallel_size=2))
+    assert str(raised.value) == (
+        "--pipeline-parallel-size is 2; it must be 1: vLLM 0.32.0 does not start pipelines that "
+        "verify draft tokens of others"
+    )
