@@ -168,15 +168,18 @@ class DoorSettings(LoadSettings):
     tls_server_ca: Path | None = Field(
         None,
         description="Certificates in PEM that sign the targets' and drafts': they are dialed over "
-        "TLS, and shown --tls-certificate where there is one.",
+        "TLS, and shown --tls-certificate where there is one. Unless given: in plaintext.",
     )
     token_file: Path | None = Field(
-        None, description="TOML with the bearer tokens of callers, and what each may take."
+        None,
+        description="TOML with the bearer tokens of callers, and what each may take. Unless "
+        "given: none.",
     )
     tokens: Tokens = Field(
         {},
         repr=False,
-        description="Bearer tokens, NAME=TOKEN, separated by commas; best in the environment.",
+        description="Bearer tokens, NAME=TOKEN, separated by commas; best in the environment. "
+        "Unless given: none.",
     )
 
 

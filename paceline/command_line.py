@@ -193,7 +193,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "(required)"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if UNSET in (field.description or "") or value in (None, "", []):
+    if UNSET in (field.description or "") or value in (None, "", [], {}):
         return ""
     return f"(default: {_as_typed(value)})"
 

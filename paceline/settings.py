@@ -73,11 +73,17 @@ class ServerSettings(BaseSettings):
         None, description="Unix socket to listen on for calls. Unless given: host and port."
     )
     tls_certificate: Path | None = Field(
-        None, description="Certificate and its chain in PEM: calls and metrics are over TLS."
+        None,
+        description="Certificate and its chain in PEM: calls and metrics are over TLS. "
+        "Unless given: in plaintext.",
     )
-    tls_key: Path | None = Field(None, description="Its key in PEM, without a password.")
+    tls_key: Path | None = Field(
+        None, description="Its key in PEM, without a password. Unless given: none."
+    )
     tls_client_ca: Path | None = Field(
-        None, description="Certificates in PEM that sign callers': each has to show one (mTLS)."
+        None,
+        description="Certificates in PEM that sign callers': each has to show one (mTLS). "
+        "Unless given: none has to.",
     )
     plaintext: bool = Field(
         False, description="Listen beyond this machine without TLS: the network is trusted."

@@ -55,12 +55,13 @@ class TargetSettings(EngineSettings):
     )
     adapter: str = Field(
         "",
-        description="With --engine vllm: folder of a LoRA adapter that the model is served with.",
+        description="With --engine vllm: folder of a LoRA adapter that the model is served with. "
+        "Unless given: none.",
     )
     vllm_arguments: dict[str, Any] = Field(
         default_factory=dict,
         description="With --engine vllm: arguments that vLLM's engine is started with besides, as "
-        "JSON: its own names with underscores.",
+        "JSON: its own names with underscores. Unless given: none.",
     )
     allow_inexact: bool = Field(
         False,

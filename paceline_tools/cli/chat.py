@@ -14,6 +14,7 @@ from paceline.errors import (
     NotFound,
     PacelineError,
     Unavailable,
+    Unimplemented,
 )
 from paceline.protocol.generation import ChatMessage
 from paceline.protocol.status import Role
@@ -55,12 +56,20 @@ class Talk(RequestOptions):
                 raise FailedPrecondition(instead) from error
             raise
         if not names:
-            loading = [one for one in client.status().of(Role.TARGET) if one.loading]
-            why = f" yet: one is {loading[0].reason}" if loading else ""
+            why = _why_not_yet(client)
             raise Unavailable(f"the orchestrator at {self.address} has no target to talk with{why}")
         if self.model and self.model not in names:
             raise NotFound(f"--model is {self.model!r}; it must be one of {', '.join(names)}")
         return self.model or names[0]
+
+
+def _why_not_yet(client: SyncClient) -> str:
+    """What a target that is there still does; of an orchestrator that does not say, nothing."""
+    with contextlib.suppress(Unimplemented):
+        for one in client.status().of(Role.TARGET):
+            if one.loading:
+                return f" yet: one is {one.reason}"
+    return ""
 
 
 class Conversation:

@@ -14,17 +14,25 @@ class ConstraintOptions(AskingOptions):
     """Flags of structured output, of which one at most is given."""
 
     json_schema: Text | None = Field(
-        None, description="The output is JSON of this schema: a file, or the schema itself."
+        None,
+        description="The output is JSON of this schema: a file, or the schema itself. Unless "
+        "given: any text.",
     )
     json_object: bool = Field(False, description="The output is a JSON object.")
     regex: Text | None = Field(
-        None, description="The whole output is what this regular expression matches."
+        None,
+        description="The whole output is what this regular expression matches. Unless given: any "
+        "text.",
     )
     choice: list[Text] = Field(
-        [], description="The output is one of these strings, taken as it is; given again for each."
+        [],
+        description="The output is one of these strings, taken as it is; given again for each. "
+        "Unless given: any text.",
     )
     grammar: Path | None = Field(
-        None, description="The output is what this file's grammar describes: Lark, or GBNF."
+        None,
+        description="The output is what this file's grammar describes: Lark, or GBNF. Unless "
+        "given: any text.",
     )
 
     def constraint(self) -> Constraint | None:

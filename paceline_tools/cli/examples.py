@@ -43,6 +43,5 @@ STATUS = """exit status:
   1 it failed, or what was checked is wrong
   2 a flag, an argument, a model or a file cannot be right
   3 evaluate: no draft is worth using
-  4 evaluate: there is no verdict, as a candidate could not be tried, or as its
-    measurement and its prediction disagree
+  4 evaluate: no verdict: one could not be tried, or its figures disagree
   130 ended by Ctrl-C"""

@@ -32,7 +32,7 @@ def kill(started: StartedEngine) -> None:
     def forward(batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
         raise Fatal
 
-    started.engine._runner.forward = forward  # type: ignore[attr-defined]
+    started.engine._run = forward  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

@@ -346,15 +346,15 @@ async def test_a_token_is_shown_in_plaintext_too_where_that_is_trusted(
     [
         ({"certificate": "it.pem"}, "certificate and key are given both or not at all"),
         ({"key": "it.key"}, "certificate and key are given both or not at all"),
-        ({"ca": "it.key"}, "it.key'; it must be a file with certificates in PEM"),
-        ({"ca": "none"}, "none'; it must be a file with certificates in PEM"),
+        ({"ca": "it.key"}, "it must be a file with certificates in PEM"),
+        ({"ca": "none"}, "it must be a file with certificates in PEM"),
         (
             {"certificate": "it.key", "key": "it.key"},
-            "it.key'; it must be a file with a certificate in PEM",
+            "it must be a file with a certificate in PEM",
         ),
         (
             {"certificate": "it.pem", "key": "it.pem"},
-            "it.pem'; it must be a file with a private key in PEM",
+            "it must be a file with a private key in PEM",
         ),
     ],
 )

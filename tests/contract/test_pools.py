@@ -135,7 +135,7 @@ async def test_a_server_behind_a_name_of_both_families_is_one(
         watching = asyncio.create_task(pool.watch())
 
         async def found() -> bool:
-            return bool(pool.ready)
+            return bool(pool.ready) and len(pool.all) == 1
 
         await servers.eventually(found)
         [replica] = pool.all

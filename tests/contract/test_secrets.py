@@ -48,7 +48,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "planning": (verification.Verification, "plan"),
     "sampling": (verification, "pick"),
     "drafting": (DraftSampler, "pick"),
-    "the forward pass": (ModelRunner, "forward"),  # the last: it can end the engine
+    "the forward pass": (ModelRunner, "_logits"),  # the last: it can end the engine
 }
 
 

@@ -46,7 +46,7 @@ def test_status(width: int) -> None:
     notes = " ".join(text.split())
     assert "tokens/step: output tokens of a target step." in notes
     assert "waiting: for a target, or for KV there." in notes
-    assert "sessions: streams that have KV. waiting: for KV. queued: for a step." in notes
+    assert "sessions: streams that have KV. queued: for a step." in notes
     assert ("server       address" in text) == (width == 120)
     assert f"draft large 1.2.3.4:7072: {REFUSED[:30]}" in text
 

@@ -166,7 +166,7 @@ def with_draft(**fields: object) -> Status:
         (with_draft(round_trip_seconds=0.02), Level.NOTE, "20.0 ms away", "closer"),
         (
             with_target(model=replace(MODEL, batch_invariant=False)),
-            Level.WRONG,
+            Level.NOTE,
             "not exact",
             "device",
         ),
