@@ -108,9 +108,12 @@ class Orchestrator:
 
 
 def dialing_tls(settings: OrchestratorSettings) -> ClientTls | None:
-    """How targets and drafts are dialed; None: in plaintext."""
-    authorities = settings.tls_server_ca
-    return ClientTls(authorities, identity_of(settings)) if authorities else None
+    """How targets and drafts are dialed; None: in plaintext. InvalidArgument names a wrong file."""
+    if settings.tls_server_ca is None:
+        return None
+    tls = ClientTls(settings.tls_server_ca, identity_of(settings))
+    tls.credentials()  # now, where it is told, and not at the first server
+    return tls
 
 
 def tokens_of(settings: OrchestratorSettings) -> CallerTokens | None:

@@ -39,6 +39,7 @@ class Connection:
 
     target: str
     channel: grpc.aio.Channel
+    tls: bool
     generation: "generation_pb2_grpc.GenerationServiceAsyncStub"
     status: "status_pb2_grpc.StatusServiceAsyncStub"
 
@@ -50,7 +51,10 @@ class Connection:
         error.with_traceback(None)
         found = from_rpc_error(error)
         if isinstance(found, Unavailable) and str(found).startswith(_NOBODY):
-            return Unavailable(f"nobody answers at {self.target}: {unquote(str(found))}")
+            why = unquote(str(found))
+            return Unavailable(
+                f"nobody answers at {self.target}: {why}{_advice(why, tls=self.tls)}"
+            )
         if isinstance(found, DeadlineExceeded) and _BY_CLIENT in str(found):
             return DeadlineExceeded(f"{self.target} had not answered in full within the timeout")
         return found
@@ -145,6 +149,7 @@ class Connections:
         return Connection(
             target,
             channel,
+            self._orchestrators.tls,
             generation_pb2_grpc.GenerationServiceStub(shown),
             status_pb2_grpc.StatusServiceStub(shown),
         )
@@ -154,3 +159,10 @@ class Connections:
         if not self._orchestrators.tls:
             return grpc.aio.insecure_channel(target, options=options)
         return grpc.aio.secure_channel(target, self._access.credentials(), options=options)
+
+
+def _advice(why: str, *, tls: bool) -> str:
+    """What to look at. Of several addresses gRPC tells why the last could not be reached."""
+    if tls:
+        return "; over TLS its certificate must be for that name, and signed by one of ca"
+    return "; does it speak TLS (grpcs://)?" if "Socket closed" in why else ""

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from paceline import __version__
-from paceline.addresses import checked, is_near, split
+from paceline.addresses import is_near, split
+from paceline.client.addresses import orchestrators
 from paceline.errors import FailedPrecondition, PacelineError
 from paceline.protocol.status import Status
 from paceline.rpc.channels import resolve
@@ -42,23 +43,26 @@ class Doctor(BaseModel):
 
 async def examine(address: str) -> list[Finding]:
     """All there is to say of the orchestrator at `address` and of its servers."""
-    address = checked(address)
+    where = orchestrators(address)
     try:
-        addresses = await resolve(address)
+        addresses = [found for name in where.targets for found in await resolve(name)]
     except PacelineError as error:
         return [Finding(Level.WRONG, "orchestrator", str(error), "is the name in --address right?")]
-    found = [Finding(Level.OK, "name", f"{address} is {', '.join(addresses)}")]
+    found = [Finding(Level.OK, "name", f"{where} is {', '.join(addresses)}")]
     try:
         status, seconds = await _ask(address)
     except FailedPrecondition as error:
         return [*found, Finding(Level.WRONG, "orchestrator", str(error), ASK)]
     except PacelineError as error:
         advice = "is it running? paceline up, or python -m orchestrator"
-        if await asyncio.to_thread(lambda: any(map(_speaks_tls, addresses))):
-            advice = "it speaks TLS, and this command does not: ask its plaintext port"
+        tls = await asyncio.to_thread(lambda: any(map(_speaks_tls, addresses)))
+        if tls and not where.tls:
+            advice = "it speaks TLS: put grpcs:// in front; PACELINE_CA names who signs for it"
+        elif tls:
+            advice = "does PACELINE_CA name who signs for it, and has its certificate this name?"
         return [*found, Finding(Level.WRONG, "orchestrator", str(error), advice)]
     found.append(Finding(Level.OK, "orchestrator", f"answers in {seconds * 1e3:.1f} ms"))
-    found.append(_transport(addresses))
+    found.append(_transport(addresses, tls=where.tls))
     return [*found, *diagnose(status, __version__)]
 
 
@@ -74,7 +78,9 @@ async def _ask(address: str) -> tuple[Status, float]:
     return status, statistics.median(seconds)
 
 
-def _transport(addresses: list[str]) -> Finding:
+def _transport(addresses: list[str], *, tls: bool) -> Finding:
+    if tls:
+        return Finding(Level.OK, "TLS", "on, and its certificate is trusted")
     if all(map(is_near, addresses)):
         return Finding(Level.OK, "TLS", "none, and the connection stays on this machine")
     advice = "prompts and outputs can be read on the way: keep to a network you trust"

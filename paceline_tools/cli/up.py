@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from paceline import log
-from paceline.addresses import ANY_IPV4, join
+from paceline.addresses import ANY_IPV4, is_loopback, join
 from paceline.errors import PacelineError
 from paceline.settings import PAGE_PORTS
 from paceline_tools.cli.up_gateway import gateway_running
@@ -18,6 +18,9 @@ from paceline_tools.cli.up_servers import tell_of_drafts, up_running
 from paceline_tools.local_servers import Servers
 from paceline_tools.server_log import ServerLog
 from paceline_tools.terminal import console, is_bad_input
+
+OPEN_TO_ALL = "whoever reaches this machine may ask for tokens, in plaintext:"
+"""Said where it listens beyond this machine."""
 
 
 class Up(UpOptions):
@@ -64,6 +67,8 @@ class Up(UpOptions):
             output.serving = True
             host = "localhost" if self.host in {"127.0.0.1", ANY_IPV4} else self.host
             output.say(f"ready at {join(host, self.port)}; Ctrl-C stops", style="bold")
+            if not is_loopback(self.host):
+                output.say(f"{OPEN_TO_ALL} --host is {self.host}", style="yellow", whole=True)
             if self.page:
                 output.say(f"page: http://{join(host, self.port + PAGE_PORTS)}/", whole=True)
             async with _beside(tell_of_drafts(self, servers, output)):

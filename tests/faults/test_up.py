@@ -230,6 +230,15 @@ async def test_its_page_is_where_it_says_and_nowhere_unless_it_is_asked_for(port
             await send(port + 300, request("GET", "/"))
 
 
+async def test_it_says_so_where_other_machines_may_call(port: int) -> None:
+    flags = (f"--target={SLOW}", "--draft=none", f"--port={port}")
+    async with up(*flags, "--host=0.0.0.0") as started:
+        said = await started.says(lambda event: event["event"].startswith("whoever"))
+        assert said["event"] == (
+            "whoever reaches this machine may ask for tokens, in plaintext: --host is 0.0.0.0"
+        )
+
+
 async def test_every_line_is_json_and_names_its_server(port: int) -> None:
     flags = (f"--target={SLOW}", f"--draft=small={QUICK}", "--draft=lookup=ngram")
     async with up(*flags, f"--port={port}", PACELINE_TARGET_TREADS="2") as started:

@@ -168,7 +168,7 @@ def with_draft(**fields: object) -> Status:
             with_target(model=replace(MODEL, batch_invariant=False)),
             Level.NOTE,
             "not exact",
-            "device",
+            "drafts, load and failover may decide",
         ),
         (
             with_draft(wrong_vocabulary=True, vocabulary="3 of 9 tokens the same"),
