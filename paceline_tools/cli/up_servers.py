@@ -13,7 +13,7 @@ from orchestrator.settings import OrchestratorSettings
 from paceline.addresses import ANY_IPV4, is_loopback, join
 from paceline.client import Client
 from paceline.environment import unknown_variables, variables
-from paceline.errors import InvalidArgument, PacelineError, Unavailable
+from paceline.errors import FailedPrecondition, InvalidArgument, PacelineError, Unavailable
 from paceline.settings import HEALTH_PORTS, METRICS_PORTS, PAGE_PORTS
 from paceline_tools.cli.up_gateway import (
     GATEWAY_METRICS_PORTS,
@@ -149,6 +149,7 @@ async def tell_of_drafts(up: UpOptions, servers: Servers, log: ServerLog) -> Non
     """Say of each draft once whether it is used, and why not."""
     watch = DraftWatch(LocalPlan.of(up).pools)
     async with Client(_address(up)) as client:
+        await tell_of_text(client, log)
         while not watch.done:
             with contextlib.suppress(PacelineError):
                 drafts = max((one.drafts for one in await client.models()), default=0)
@@ -156,6 +157,26 @@ async def tell_of_drafts(up: UpOptions, servers: Servers, log: ServerLog) -> Non
                     style, level = ("", "info") if news.used else ("yellow", "warning")
                     log.say(news.text, style=style, level=level)
             await asyncio.sleep(ASK_SECONDS)
+
+
+async def tell_of_text(client: Client, log: ServerLog) -> None:
+    """Say of each model that has no text, or whose chat template is broken, what requests get."""
+    with contextlib.suppress(PacelineError):
+        for model in await client.models():
+            if why := await _no_text(client, model.name):
+                log.say(f"{model.name}: {why}", style="yellow", level="warning")
+
+
+async def _no_text(client: Client, model: str) -> str:
+    """Why it takes no prompt as text, or no conversation; a model that has no template is whole."""
+    for prompt in ("text", [{"role": "user", "content": "text"}]):
+        try:
+            await client.tokenize(prompt, model)
+        except FailedPrecondition as error:
+            return str(error)
+        except InvalidArgument:
+            break
+    return ""
 
 
 async def _have_drafts(up: UpOptions, servers: Servers, plan: LocalPlan) -> None:

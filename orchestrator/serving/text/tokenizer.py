@@ -13,6 +13,7 @@ from paceline.errors import FailedPrecondition, InvalidArgument
 from paceline.protocol.generation import Prompt, chat_of, token_ids_of
 from paceline.protocol.model import TokenizerFiles
 
+_IDS_ALONE = "the model has no tokenizer.json; send token ids"
 NO_TOKENIZER = "the model has no tokenizer.json: its tokens have no text"
 CACHED_WORDS = 1_000
 """Words of which each thread keeps the split; why: docs/decisions/vocabularies.md."""
@@ -64,6 +65,8 @@ class TargetTokenizer:
         **how: Any,
     ) -> tuple[int, ...]:
         """Token ids of a conversation, of which templates take the messages; how: as of render."""
+        if self._tokenizer is None:  # said before anything of templates, which would be no help
+            raise FailedPrecondition(f"prompt.chat: {_IDS_ALONE}")
         text = self._templates.render(messages, tools, **how)
         return self._ids(text, max_positions, specials=False)
 
@@ -88,7 +91,7 @@ class TargetTokenizer:
 
     def _ids(self, text: str, max_positions: int | None, *, specials: bool) -> tuple[int, ...]:
         if self._tokenizer is None:
-            raise FailedPrecondition("prompt: the model has no tokenizer.json; send token ids")
+            raise FailedPrecondition(f"prompt: {_IDS_ALONE}")
         if max_positions and self._longest and len(text) > max_positions * self._longest:
             limit = f"at most {max_positions * self._longest} characters, "
             limit += f"{self._longest} for each of the model's {max_positions} positions"
