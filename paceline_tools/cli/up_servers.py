@@ -15,6 +15,7 @@ from paceline.client import Client
 from paceline.environment import unknown_variables, variables
 from paceline.errors import FailedPrecondition, InvalidArgument, PacelineError, Unavailable
 from paceline.settings import HEALTH_PORTS, METRICS_PORTS, PAGE_PORTS
+from paceline_tools.cli.devices import check_device
 from paceline_tools.cli.up_gateway import (
     GATEWAY_METRICS_PORTS,
     GATEWAY_PORTS,
@@ -95,6 +96,9 @@ def check(up: UpOptions) -> LocalPlan:
     for model in dict.fromkeys([*(one.model for one in plan.targets.values()), *drafts]):
         with mistakes.noted():
             check_serving(model)
+    for flag, device in (("--device", up.device), ("--draft-device", up.draft_device)):
+        with mistakes.noted():
+            check_device(flag, device or "cpu")
     with mistakes.noted():
         check_addresses(up, plan)
     mistakes.tell()
