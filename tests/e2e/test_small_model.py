@@ -136,5 +136,5 @@ async def test_up_says_which_server_died_and_why(model: str, tmp_path: Path) -> 
 
 async def test_up_says_why_it_cannot_start(tmp_path: Path) -> None:
     status, _, err = await paceline("up", "--target=nope", "--draft=none", f"--port={PORT}")
-    assert status == 1
+    assert status == 2
     assert "no model is called 'nope'; give a folder, a .gguf file, a hub id" in err
