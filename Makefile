@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all e2e e2e-vllm chaos gpu lint docs format clean
+.PHONY: help venv demo test test-all e2e e2e-vllm fuzz chaos gpu lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,6 +51,9 @@ e2e-vllm:  ## run the tests with vLLM, in an environment of its own; no GPU is n
 	$(VLLM_PIP) --editable . hypothesis pytest pytest-asyncio pytest-timeout
 	$(VLLM)/bin/python -m paceline_tools.cli pull smollm2-135m
 	$(VLLM)/bin/python -m pytest -W ignore -m e2e $(or $(PYTEST_ARGS),tests/vllm)
+
+fuzz: venv  ## send each method of each server INPUTS=7700 hostile messages, 100,000 in all
+	FUZZ_INPUTS=$(or $(INPUTS),7700) $(BIN)/python -m pytest --timeout 36000 tests/contract/test_fuzz.py
 
 chaos: venv  ## kill, stop and cut off servers under running streams for MINUTES=30
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30)
