@@ -3,7 +3,7 @@
 import os
 
 # Triton reads it when it is first imported: without a GPU its kernels run in its interpreter.
-DEVICE = os.environ.setdefault("PACELINE_TEST_DEVICE", "cpu")
+DEVICE = os.environ.setdefault("DEVICE_OF_TESTS", "cpu")
 if DEVICE == "cpu":
     os.environ.setdefault("TRITON_INTERPRET", "1")
 

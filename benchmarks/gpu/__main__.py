@@ -123,7 +123,7 @@ def _guarded(
 
 def _tests(options: argparse.Namespace, seconds: float) -> dict[str, Any]:
     """The exactness tests, on the device."""
-    environment = {"PACELINE_TEST_DEVICE": options.device}
+    environment = {"DEVICE_OF_TESTS": options.device}
     names = ["-c", os.devnull, f"--rootdir={ROOT}", "-q", "-p", "no:cacheprovider", *TESTS]
     if options.device == "cpu":
         names += ["-k", "test_one_step or test_pieces or test_pool"]

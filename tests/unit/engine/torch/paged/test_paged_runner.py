@@ -1,6 +1,6 @@
 """KV in pages: what the loop over spans computes, batch-invariant, with and without graphs.
 
-Here the kernels run in Triton's interpreter; on a GPU's day they run there (PACELINE_TEST_DEVICE).
+Here the kernels run in Triton's interpreter; on a GPU's day they run there (DEVICE_OF_TESTS).
 """
 
 from collections.abc import Callable
