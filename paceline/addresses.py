@@ -64,17 +64,17 @@ def checked(address: str, field: str = "address") -> str:
 def is_loopback(host: str) -> bool:
     """Whether what listens there can be reached from this machine alone."""
     bare = without_brackets(host)
-    try:
-        return ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        return bare == "localhost"
+    return bare == "localhost" or _is_loopback_address(bare)
 
 
 def is_near(address: str) -> bool:
     """Whether a connection to a resolved address surely stays on this machine."""
-    if address.startswith("unix:"):
-        return True
+    return address.startswith("unix:") or _is_loopback_address(split(address)[0])
+
+
+def _is_loopback_address(host: str) -> bool:
+    """False of a name, whatever it stands for."""
     try:
-        return ipaddress.ip_address(split(address)[0]).is_loopback
-    except ValueError:  # a name
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
         return False

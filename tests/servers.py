@@ -19,8 +19,9 @@ from paceline.client import Client
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.start import start
 from paceline.protocol.status import Role
-from paceline.rpc.doors import OPEN
+from paceline.rpc.doors import OPEN, doors_of
 from paceline.rpc.server import serving
+from paceline.rpc.tokens import CallerTokens
 from target_server.service import TargetServer
 from target_server.settings import TargetSettings
 
@@ -93,14 +94,25 @@ async def orchestrator_alone(
     registry: CollectorRegistry | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
-    """An orchestrator whose servers need not be there, and a client of it."""
+    """An orchestrator whose servers need not be there, and a client of it.
+
+    callers: tokens of those who may call, all unless given; the client shows none.
+    """
+    callers: CallerTokens | None = settings.pop("callers", None)
     registry = registry or CollectorRegistry()
     configured = OrchestratorSettings(target=list(target), draft=list(draft), **settings)
     service = orchestrator_main.Orchestrator(configured, registry)
     names = orchestrator_main.NAMES
     await service.listen()
     async with (
-        serving(ANY_PORT, service, names, registry=registry, public=True) as server,
+        serving(
+            ANY_PORT,
+            service,
+            names,
+            registry=registry,
+            public=True,
+            doors=doors_of(configured, callers),
+        ) as server,
         Client(f"127.0.0.1:{server.port}", retries=0) as client,
     ):
         yield client

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 
 from paceline.errors import InvalidArgument
+from paceline.rpc.caller import HEADER
 
 File = str | os.PathLike[str]
-HEADER = "authorization"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 import contextvars
 from dataclasses import dataclass
 
+HEADER = "authorization"
+"""Metadata that a caller shows its token in (RFC 6750)."""
 UNKNOWN = ""
 
 

@@ -6,9 +6,9 @@ import grpc
 
 from paceline.addresses import is_loopback
 from paceline.rpc import caller
-from paceline.rpc.caller import Caller
+from paceline.rpc.caller import HEADER, Caller
 from paceline.rpc.tls import Identity, ServerTls
-from paceline.rpc.tokens import HEADER, CallerTokens
+from paceline.rpc.tokens import CallerTokens
 from paceline.settings import ServerSettings
 
 

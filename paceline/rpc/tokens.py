@@ -25,7 +25,6 @@ from paceline.rpc.tls import Version, version
 
 _log = structlog.get_logger(__name__)
 
-HEADER = "authorization"
 LEAST_CHARACTERS = 16
 """A shorter token could be guessed."""
 LOOK_SECONDS = 1.0

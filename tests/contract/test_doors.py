@@ -13,17 +13,13 @@ import pytest
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from prometheus_client import CollectorRegistry
 from smg_grpc_proto.generated import vllm_engine_pb2
 
-import orchestrator.__main__ as orchestrator_main
-from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
 from paceline.environment import unknown_variables
 from paceline.errors import InvalidArgument, Unauthenticated, Unavailable
 from paceline.rpc.channels import open_channel
-from paceline.rpc.doors import OPEN, Doors, doors_of
-from paceline.rpc.server import serving
+from paceline.rpc.doors import OPEN, Doors
 from paceline.rpc.tls import ClientTls, Identity, ServerTls
 from paceline.rpc.tokens import CallerTokens
 from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2
@@ -60,26 +56,17 @@ async def chain(
     async with (
         servers.target(SIMULATED, doors=mutual) as target,
         servers.draft(SIMULATED, drafter="model", doors=mutual) as draft,
-    ):
-        settings = OrchestratorSettings(
-            target=[f"localhost:{target.address.rpartition(':')[2]}"],
-            draft=[f"localhost:{draft.address.rpartition(':')[2]}"],
+        servers.orchestrator_alone(
+            [f"localhost:{target.address.rpartition(':')[2]}"],
+            [f"localhost:{draft.address.rpartition(':')[2]}"],
+            callers=tokens,
             tls_certificate=mine.certificate,
             tls_key=mine.key,
             tls_server_ca=signer.path,
             **more,
-        )
-        registry = CollectorRegistry()
-        service = orchestrator_main.Orchestrator(settings, registry)
-        async with serving(
-            servers.ANY_PORT,
-            service,
-            orchestrator_main.NAMES,
-            registry=registry,
-            public=True,
-            doors=doors_of(settings, tokens),
-        ) as server:
-            yield Chain(server.port, target, draft)
+        ) as client,
+    ):
+        yield Chain(int(client.address.rpartition(":")[2]), target, draft)
 
 
 def channel(port: int, tls: ClientTls | None) -> grpc.aio.Channel:
@@ -319,26 +306,17 @@ async def test_the_client_library_shows_token_and_certificate(
 async def test_a_token_is_shown_in_plaintext_too_where_that_is_trusted(
     tokens: CallerTokens,
 ) -> None:
-    async with servers.target(SIMULATED) as target:
-        settings = OrchestratorSettings(target=[target.address], draft=[])
-        registry = CollectorRegistry()
-        service = orchestrator_main.Orchestrator(settings, registry)
-        async with (
-            serving(
-                servers.ANY_PORT,
-                service,
-                orchestrator_main.NAMES,
-                registry=registry,
-                doors=Doors(tokens=tokens),
-            ) as server,
-            Client(f"127.0.0.1:{server.port}", token=BOB) as client,
-        ):
+    async with (
+        servers.target(SIMULATED) as target,
+        servers.orchestrator_alone([target.address], callers=tokens) as stranger,
+        Client(stranger.address, token=BOB) as client,
+    ):
 
-            async def served() -> bool:
-                return bool(await client.models())
+        async def served() -> bool:
+            return bool(await client.models())
 
-            await servers.eventually(served)
-            assert (await client.generate("abc", max_tokens=3).result()).token_ids
+        await servers.eventually(served)
+        assert (await client.generate("abc", max_tokens=3).result()).token_ids
 
 
 @pytest.mark.parametrize(
@@ -363,8 +341,9 @@ def test_what_a_client_cannot_show_is_named(
 ) -> None:
     signer.issue("it")
     files: dict[str, Any] = {name: signer.folder / path for name, path in given.items()}
-    with pytest.raises(InvalidArgument, match=re.escape(said)):
+    with pytest.raises(InvalidArgument, match=re.escape(said)) as raised:
         Client("localhost", **files)
+    assert str(raised.value).split()[0] in ("certificate", list(given)[-1])
 
 
 @pytest.mark.parametrize("token", ["secret\n", "secr\u00e9t", 3, b"secret"])
