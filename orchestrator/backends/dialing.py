@@ -1,10 +1,15 @@
 """How the servers of a pool are dialed, with certificates that may change."""
 
 import grpc
+import structlog
 
 from paceline.addresses import split
+from paceline.errors import InvalidArgument
 from paceline.rpc.channels import open_channel
 from paceline.rpc.tls import ClientTls
+from paceline.rpc.watched_files import WatchedFiles
+
+_log = structlog.get_logger(__name__)
 
 
 class Dialing:
@@ -13,7 +18,7 @@ class Dialing:
     def __init__(self, tls: ClientTls | None) -> None:
         """None: plaintext."""
         self._tls = tls
-        self._version = tls.version() if tls else ()
+        self._files = WatchedFiles(tls.files if tls else ())
 
     def open(self, address: str, name: str) -> grpc.aio.Channel:
         """A channel to `address`, which `name`, host:port, resolved to and whose TLS is for it."""
@@ -21,8 +26,11 @@ class Dialing:
 
     def changed(self) -> bool:
         """Whether certificates have changed since this was last asked, and can be used."""
-        if self._tls is None or self._tls.version() == self._version:
+        if self._tls is None or not self._files.changed():
             return False
-        self._tls.credentials()
-        self._version = self._tls.version()
+        try:
+            self._tls.credentials()
+        except InvalidArgument as error:
+            _log.error("certificate not taken", reason=str(error))
+            return False
         return True

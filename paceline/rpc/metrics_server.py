@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from paceline.addresses import ANY_IPV4, join, without_brackets
 from paceline.errors import Unavailable, in_a_line
-from paceline.rpc.tls import Identity, version
+from paceline.rpc.tls import Identity
+from paceline.rpc.watched_files import WatchedFiles
 
 _log = structlog.get_logger(__name__)
 
@@ -40,12 +41,10 @@ class MetricsServer:
         """Show a new certificate once its files have changed, until cancelled."""
         if self._identity is None:
             return
-        files = (self._identity.certificate, self._identity.key)
-        shown = version(files)
+        files = WatchedFiles((self._identity.certificate, self._identity.key))
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if version(files) != shown:
-                shown = version(files)
+            if files.changed():
                 self._renew(self._identity)
 
     def _renew(self, identity: Identity) -> None:

@@ -1,11 +1,10 @@
 """TLS on every link, from files that may change while they are in use (RFC 8446, RFC 5280).
 
 A server reads its files anew at a handshake after they have changed; what it dials with is made
-anew when `ClientTls.version` changes. Connections that stand are not touched.
+anew when its files change. Connections that stand are not touched.
 """
 
 import datetime as dt
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from paceline.errors import InvalidArgument, in_a_line
+from paceline.rpc.watched_files import WatchedFiles
 
 _log = structlog.get_logger(__name__)
-
-Version = tuple[tuple[int, int], ...]
-"""Of some files: when each was written, and its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +77,11 @@ class _Reload:
 
     def __init__(self, tls: ServerTls) -> None:
         self._tls = tls
-        self._version = version(tls.files)
-        self._lock = threading.Lock()
+        self._files = WatchedFiles(tls.files)
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
         """The new configuration; None where the one in use stays."""
-        with self._lock:
-            found = version(self._tls.files)
-            if found == self._version:
-                return None
-            self._version = found
-        return self._read()
+        return self._read() if self._files.changed() else None
 
     def _read(self) -> grpc.ServerCertificateConfiguration | None:
         """Half-written files leave the old ones in use; they change again when they are whole."""
@@ -115,10 +106,11 @@ class ClientTls:
         key, chain = self.identity.read() if self.identity else (None, None)
         return grpc.ssl_channel_credentials(read_authorities(self.server_ca), key, chain)
 
-    def version(self) -> Version:
-        """Changes when the files do."""
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read."""
         own = (self.identity.certificate, self.identity.key) if self.identity else ()
-        return version((self.server_ca, *own))
+        return (self.server_ca, *own)
 
 
 def read_authorities(path: Path) -> bytes:
@@ -126,19 +118,6 @@ def read_authorities(path: Path) -> bytes:
     text = _read(path)
     _certificates(path, text)
     return text
-
-
-def version(paths: tuple[Path, ...]) -> Version:
-    """Of files; one that is not there, as while it is replaced, has one too."""
-    return tuple(_stamp(path) for path in paths)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()  # of what a link points to: Kubernetes exchanges links
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)
 
 
 def _read(path: Path) -> bytes:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paceline.errors import InvalidArgument, Unauthenticated, in_a_line
 from paceline.rpc.caller import Caller, Limits
-from paceline.rpc.tls import Version, version
+from paceline.rpc.watched_files import WatchedFiles
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class CallerTokens:
         for name, token in (given or {}).items():
             self._given.add(token, Caller(name, proven=True))
         self._of_file = _callers_in(path) if path else _Callers()
-        self._version = self._stamp()
+        self._files = WatchedFiles((path,) if path else ())
         self._looked = time.monotonic()
 
     def caller(self, header: str | bytes | None) -> Caller:
@@ -78,19 +78,15 @@ class CallerTokens:
         now = time.monotonic()
         if self._path is None or now - self._looked < LOOK_SECONDS:
             return
-        self._looked, found = now, self._stamp()
-        if found == self._version:
+        self._looked = now
+        if not self._files.changed():
             return
-        self._version = found
         try:
             self._of_file = _callers_in(self._path)
         except InvalidArgument as error:
             _log.error("tokens not taken", reason=str(error))
         else:
             _log.info("tokens taken", path=str(self._path))
-
-    def _stamp(self) -> Version:
-        return version((self._path,) if self._path else ())
 
 
 class _Callers:

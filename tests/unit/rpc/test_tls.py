@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from paceline.errors import InvalidArgument
-from paceline.rpc.tls import ClientTls, Identity, ServerTls, read_authorities, version
+from paceline.rpc.tls import ClientTls, Identity, ServerTls, read_authorities
+from paceline.rpc.watched_files import version
 from tests.certificates import authority, expired
 
 
