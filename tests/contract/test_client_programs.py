@@ -61,6 +61,7 @@ async def start(
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-u",  # a child that ends at once loses what it has printed into a buffer
         "-c",
         beginning + textwrap.dedent(program),
         address,
