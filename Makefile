@@ -13,6 +13,7 @@ TORCH = $(shell grep -oE 'torch==[0-9.]+' pyproject.toml)
 VLLM := .venv-vllm
 VLLM_PIP = $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check
 VLLM_RELEASE = $(shell sed -n 's/^SUPPORTED = ("\(.*\)",)/\1/p' paceline/engine/vllm/version.py)
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find protos -name '*.proto') protos/build_hook.py pyproject.toml
 
@@ -32,11 +33,11 @@ demo: venv  ## fetch the real pair, start three processes, and watch them answer
 	$(BIN)/paceline demo
 
 test: venv  ## run the quick tests, unit and contract, in eight minutes on two cores
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not e2e" $(or $(PYTEST_ARGS),tests/unit tests/contract)
+	$(PYTEST) -m "not slow and not e2e" $(or $(PYTEST_ARGS),tests/unit tests/contract)
 
-test-all: test  ## run what test runs, then one after the other the slow ones and tests/faults
-	$(BIN)/python -m pytest -m slow tests/unit tests/contract
-	$(BIN)/python -m pytest tests/faults
+test-all: test  ## run what test runs, then the slow ones and tests/faults
+	$(PYTEST) -m slow tests/unit tests/contract
+	$(PYTEST) tests/faults
 
 e2e: venv  ## run the tests with real models, through OpenAI's client and the gateway, too
 	$(PIP) --editable '.[engine,dev,e2e]'
