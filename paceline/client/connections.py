@@ -24,12 +24,8 @@ DOUBT_SECONDS = 5.0
 """So long an orchestrator that was silent, or about to stop, is not preferred."""
 _BY_CLIENT = "Deadline Exceeded"
 """So gRPC says that the deadline of a call passed here, before the server could say it."""
-_NOBODY = (
-    "failed to connect",
-    "connections to all backends failing",
-    "DNS resolution failed",
-    "errors resolving",
-)
+_NOT_CONNECTED = ("failed to connect", "connections to all backends failing")
+_NOBODY = (*_NOT_CONNECTED, "DNS resolution failed", "errors resolving")
 """How gRPC begins what it says where there is no server."""
 
 
@@ -162,7 +158,8 @@ class Connections:
 
 
 def _advice(why: str, *, tls: bool) -> str:
-    """What to look at. Of several addresses gRPC tells why the last could not be reached."""
+    """What to look at. gRPC tells one address's error: ::1 refuses where 127.0.0.1 wants TLS."""
     if tls:
         return "; over TLS its certificate must be for that name, and signed by one of ca"
-    return "; does it speak TLS (grpcs://)?" if "Socket closed" in why else ""
+    dialed = why.startswith(_NOT_CONNECTED)
+    return "; is it running, and does it speak TLS (grpcs://)?" if dialed else ""

@@ -20,7 +20,7 @@ async def test_a_client_without_the_key_is_told_what_to_look_at(tmp_path: Path) 
     signer, stranger = authority(tmp_path / "signer"), authority(tmp_path / "stranger")
     async with chain(signer) as running:
         async with Client(f"localhost:{running.port}", retries=0) as client:
-            with pytest.raises(Unavailable, match=r"does it speak TLS \(grpcs://\)\?"):
+            with pytest.raises(Unavailable, match=r"and does it speak TLS \(grpcs://\)\?"):
                 await client.models()
         address = f"grpcs://localhost:{running.port}"
         async with Client(address, ca=stranger.path, retries=0) as client:
