@@ -188,9 +188,9 @@ class Door:
         if self.waiting < self._most_waiting:
             return
         own = len(self._queues.get(caller, ()))
-        greediest = max(self._queues, key=lambda one: len(self._queues[one]))
+        greediest = max(self._queues, key=lambda one: len(self._queues[one]), default=caller)
         what = f"{self._most_waiting} requests wait, the most that may (--max-queued)"
-        if own + 1 >= len(self._queues[greediest]):
+        if own + 1 >= len(self._queues.get(greediest, ())):
             raise self._refusal(what, caller)
         last = max(self._queues[greediest], key=lambda one: one.rank(self._now()))
         self._remove(last)

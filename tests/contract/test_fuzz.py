@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,12 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from orchestrator.backends import replica
-from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.generation import GenerateRequest
 from paceline.rpc.channels import open_channel
 from paceline.v1 import draft_pb2, generation_pb2, model_pb2, status_pb2, target_pb2
 from tests import servers
-from tests.contract.test_nonsense import NonsenseDraft, output, serving
 
 DEPTH = 4
 MOST_MESSAGES = 5
@@ -118,8 +117,9 @@ class Fuzzed:
 
     addresses: dict[str, str]
     loop: asyncio.AbstractEventLoop
-    codes: Counter[grpc.StatusCode] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
     decoded: Counter[bool] = field(default_factory=Counter)
+    since: float = field(default_factory=time.monotonic)
 
     def run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
@@ -132,6 +132,16 @@ class Fuzzed:
                 self.decoded[False] += 1
             else:
                 self.decoded[True] += 1
+
+    def say(self, what: str) -> None:
+        """How far it is; pytest shows that with -s."""
+        seconds = time.monotonic() - self.since
+        print(f"fuzz: {what}; {self.codes.total()} inputs in {seconds:.0f} s", flush=True)  # noqa: T201
+
+    def say_all(self) -> None:
+        """What came of all."""
+        codes = ", ".join(f"{name} {count}" for name, count in sorted(self.codes.items()))
+        self.say(f"{self.decoded[True]} of {self.decoded.total()} messages decoded; {codes}")
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +178,9 @@ def fuzzed() -> Iterator[Fuzzed]:
     yield fuzzed
     fuzzed.loop.call_soon_threadsafe(over.set)
     thread.join(120)
+    fuzzed.say_all()
     assert found[2:] == ["whole"]
-    assert fuzzed.decoded[True] > fuzzed.decoded[False]
+    assert fuzzed.decoded[True] >= fuzzed.decoded.total() / 2
 
 
 async def call(fuzzed: Fuzzed, role: str, method: MethodDescriptor, sent: list[bytes]) -> Any:
@@ -216,12 +227,15 @@ def fuzz(fuzzed: Fuzzed, role: str, method: MethodDescriptor, examples: int) -> 
     def send(sent: list[bytes]) -> None:
         fuzzed.note(method.input_type, sent)
         code, details = fuzzed.run(call(fuzzed, role, method, sent))
-        fuzzed.codes[code] += 1
+        fuzzed.codes[code.name] += 1
+        if fuzzed.codes.total() % SAID_EVERY == 0:
+            fuzzed.say(f"{role} {method.name}")
         assert code in OURS or (code, details) == MADE_HERE, (code, details)
 
     send()
 
 
+SAID_EVERY = 1000
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "100"))
 """Sent to each method; `make fuzz` sends more."""
 IDS = [f"{role}-{method.name}" for role, method in METHODS]
@@ -232,33 +246,3 @@ def test_whatever_is_sent_has_an_answer_of_ours(
     fuzzed: Fuzzed, role: str, method: MethodDescriptor
 ) -> None:
     fuzz(fuzzed, role, method, INPUTS)
-
-
-def test_whatever_a_draft_answers_changes_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica, "BLAMED_SECONDS", 0.0)
-    kind = draft_pb2.DraftResponse.DESCRIPTOR
-
-    async def outputs(examples: list[list[Any]]) -> None:
-        async with (
-            servers.target("simulated:step_ms=1") as target,
-            contextlib.AsyncExitStack() as stack,
-        ):
-            draft = NonsenseDraft(target.started.model, lambda _: iter(()))
-            address = await stack.enter_async_context(serving(draft))
-            made = servers.orchestrator([target.address], [address], draft_wait_seconds=0.01)
-            client = await stack.enter_async_context(made)
-            expected = await output(client, Speculation.OFF)
-            for example in examples:
-                draft.nonsense = lambda _, example=example: iter(example)  # type: ignore[misc]
-                assert await output(client, Speculation.FORCE) == expected
-            assert draft.opened
-
-    examples: list[list[Any]] = []
-
-    @settings(max_examples=100, deadline=None, database=None)
-    @given(st.lists(messages(kind), min_size=1, max_size=4))
-    def collect(some: list[Any]) -> None:
-        examples.append(some)
-
-    collect()
-    asyncio.run(outputs(examples))

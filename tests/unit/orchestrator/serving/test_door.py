@@ -123,3 +123,15 @@ async def test_whoever_goes_while_it_waits_or_as_it_is_let_in_takes_no_place() -
         for _ in range(4):
             await asyncio.sleep(0)
         assert some.inside == ["first", "stays"]
+
+
+async def test_where_none_may_wait_one_more_is_refused() -> None:
+    async with visitors(waiting=0) as some:
+        await some.come("alice", "first")
+        await some.come("bob", "second")
+        assert some.inside == ["first"]
+        with pytest.raises(ResourceExhausted, match=r"0 requests wait, the most that may"):
+            await some.tasks["second"]
+        await some.go("first")
+        await some.come("bob", "third")
+        assert some.inside == ["first", "third"]
