@@ -29,7 +29,7 @@ def small_gguf(path: Path, *, split: int = 0, kind: str = "", architecture: str 
         writer.add_type(kind)
     if split:
         writer.add_uint16("split.count", split)
-    data = gguf.quants.quantize(np.ones((2, 64), np.float32), gguf.GGMLQuantizationType.Q8_0)
+    data = gguf.quants.quantize(np.ones((3, 64), np.float32), gguf.GGMLQuantizationType.Q8_0)
     writer.add_tensor("token_embd.weight", data, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
     write(writer)
     return path

@@ -1,7 +1,9 @@
 """Model folders of some bytes: whole, but of no use to compute with; no torch."""
 
 import json
+import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,17 @@ def write_weights(path: Path, *names: str) -> None:
         }
     ).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4 * len(names)))
+
+
+def write_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """A safetensors file of zeros in BF16."""
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        end = at + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    head = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(at))
 
 
 def write_shards(folder: Path, count: int) -> list[Path]:

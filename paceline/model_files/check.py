@@ -7,6 +7,7 @@ from pathlib import Path
 from paceline.catalog import CATALOG
 from paceline.errors import FailedPrecondition, PacelineError
 from paceline.model_files.config import check_config
+from paceline.model_files.contradictions import DoesNotFit, check_config_fits
 from paceline.model_files.gguf_header import check_gguf
 from paceline.model_files.hub import cached
 from paceline.model_files.json_files import check_json_files
@@ -44,6 +45,8 @@ def _whole_in_cache(name: HubName) -> Path | None:
             check_config(path)
     try:
         check_path(path)
+    except DoesNotFit:  # to fetch it again would bring the same
+        raise
     except FailedPrecondition:
         return None
     return path
@@ -59,10 +62,10 @@ def check_path(path: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check a model folder: its kind, its JSON files, its weights."""
+    """Check a model folder: its kind, its JSON files, its weights, and that they fit together."""
     check_config(folder)
     check_json_files(folder)
-    check_weight_files(folder)
+    check_config_fits(folder, check_weight_files(folder))
 
 
 @contextlib.contextmanager

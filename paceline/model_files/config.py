@@ -29,7 +29,7 @@ _OTHERS = {
 """By a file that such a folder has."""
 _SIZES = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-    *("num_key_value_heads", "max_position_embeddings"),
+    *("num_key_value_heads", "head_dim", "max_position_embeddings"),
 )
 _NO_TEXT = re.compile(r"(Classification|Answering|MaskedLM|MultipleChoice|Reward(Model)?)$")
 """What architectures without a head for tokens end in."""
@@ -81,12 +81,13 @@ def without_config(names: set[str]) -> str:
 
 
 def _refuse_sizes(path: Path, config: Config) -> None:
-    for name in _SIZES:
-        found = getattr(config, name)
-        if isinstance(found, int) and found < 1:
-            raise FailedPrecondition(
-                f"{path} cannot be read: {name} is {found}; it must be at least 1"
-            )
+    for part, root in ((config, ""), (config.text_config, "text_config.")):
+        for name in _SIZES:
+            found = getattr(part, name, None)
+            if isinstance(found, int) and found < 1:
+                raise FailedPrecondition(
+                    f"{path} cannot be read: {root}{name} is {found}; it must be at least 1"
+                )
 
 
 def _refuse_quantized(folder: Path, found: dict[str, Any] | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paceline.errors import FailedPrecondition, listed
+from paceline.model_files.gguf_metadata import Length, check_metadata_fits
 from paceline.model_files.json_files import refuse_pointer
 
 VERSIONS = (2, 3)
@@ -25,9 +26,10 @@ def check_gguf(path: Path) -> None:
     header = _read(path)
     _refuse_other_kinds(path, header.metadata)
     count = int(header.metadata.get("split.count") or 1)
-    for part in gguf_parts(path, count):
-        if part != path:
-            _read(part)
+    parts = gguf_parts(path, count)
+    headers = [header if part == path else _read(part) for part in parts]
+    shapes = {name: shape for one in headers for name, shape in one.shapes.items()}
+    check_metadata_fits(parts[0], headers[0].metadata, shapes)
 
 
 def gguf_parts(path: Path, count: int) -> list[Path]:
@@ -57,15 +59,22 @@ def bf16_bytes(path: Path) -> int:
 
 
 class _Header:
-    """Reads on from a position. metadata: what is no array. weights: numbers of all tensors."""
+    """Reads on from a position. metadata: of an array its length. weights: numbers of all tensors.
+
+    shapes: of all tensors, as the file has them: the width of a row first.
+    """
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self.at = 8
         tensors, keys = self._take("QQ")
         self.metadata = {self._string(): self._value() for _ in range(keys)}
-        self.weights = 0
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.tensors = [self._tensor() for _ in range(tensors)]
+
+    @property
+    def weights(self) -> int:
+        return sum(map(math.prod, self.shapes.values()))
 
     def end(self) -> int:
         """The size that the file must have at least."""
@@ -96,28 +105,27 @@ class _Header:
             return self._skip_array()
         return self._take(_SCALARS[kind])[0]
 
-    def _skip_array(self) -> None:
+    def _skip_array(self) -> Length:
         kind, count = self._take("IQ")
         if kind != _STRING:
             self._skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
-            return
+            return Length(count)
         at, unpack = self.at, struct.Struct("<Q").unpack_from
         for _ in range(count):  # a hundred thousand of them
             at += 8 + unpack(self._data, at)[0]
         self.at = at
         self._skip(0)
+        return Length(count)
 
     def _tensor(self) -> tuple[int, int]:
         """Offset and size of a tensor's data."""
-        self._string()
+        name = self._string()
         [dimensions] = self._take("I")
         if dimensions > _MOST_DIMENSIONS:
             raise struct.error
-        shape = self._take("Q" * dimensions)
+        self.shapes[name] = shape = self._take("Q" * dimensions)
         kind, offset = self._take("IQ")
-        count = math.prod(shape)
-        self.weights += count
-        return offset, _size(kind, count)
+        return offset, _size(kind, math.prod(shape))
 
 
 def _size(kind: int, count: int) -> int:

@@ -22,6 +22,7 @@ from paceline.errors import (
     listed,
 )
 from paceline.model_files.config import check_config, without_config
+from paceline.model_files.contradictions import check_config_fits
 from paceline.model_files.gguf_header import PART
 from paceline.model_files.json_files import check_json_files
 from paceline.model_files.names import HubName
@@ -77,6 +78,7 @@ def _fetch(name: HubName, cache: Path, started: Tell, advance: Tell) -> Path:
         folder = Path(get(allow_patterns=texts))
         check_config(folder)  # before what takes long
         check_json_files(folder)
+        check_config_fits(folder, {})
     folder = Path(get(allow_patterns=weights))
     if missing:
         _check_hashes(name, info.sha, folder)

@@ -1,5 +1,6 @@
 """The JSON files of a model folder: read quickly, with what is wrong in a line."""
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,11 @@ from paceline.limits import told
 
 _LFS = b"version https://git-lfs"
 _AGAIN = "fetch the file again"
+_ALTERNATIVE = re.compile(r"int|bool|str|float|(list|dict)\[.*")
+"""What pydantic names beside fields: which of several types was tried."""
 Ids = int | list[int] | None
+Whole = int | list[int] | None
+"""One for all layers, or one for each."""
 
 
 class _File(BaseModel):
@@ -23,21 +28,35 @@ class AnyObject(RootModel[dict[str, JsonValue]]):
     """A file that holds an object of whatever."""
 
 
-class Config(_File):
-    """config.json. Sizes have other names in some families, so they may be absent."""
+class _Sizes(_File):
+    """What says how a decoder is made. These have other names in some families."""
+
+    vocab_size: int | None = None
+    hidden_size: int | None = None
+    num_hidden_layers: int | None = None
+    num_attention_heads: Whole = None
+    num_key_value_heads: Whole = None
+    head_dim: Whole = None
+    intermediate_size: Whole = None
+    max_position_embeddings: int | None = None
+    rms_norm_eps: float | None = None
+    hidden_act: str | None = None
+    sliding_window: Whole = None
+    tie_word_embeddings: bool | None = None
+    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: dict[str, Any] | None = None
+
+
+class Config(_Sizes):
+    """config.json. text_config: of models that have other parts too."""
 
     model_type: str | None = None
     architectures: list[str] | None = None
     is_encoder_decoder: bool | None = False
     layer_types: list[str] | None = None
     quantization_config: dict[str, Any] | None = None
-    vocab_size: int | None = None
-    hidden_size: int | None = None
-    num_hidden_layers: int | None = None
-    num_attention_heads: int | list[int] | None = None
-    num_key_value_heads: int | list[int] | None = None
-    max_position_embeddings: int | None = None
     eos_token_id: Ids = None
+    text_config: _Sizes | None = None
 
 
 class GenerationConfig(_File):
@@ -54,6 +73,21 @@ class Tokenizer(_File):
     """tokenizer.json."""
 
     model: _TokenizerModel
+
+
+class _Vocabulary(_File):
+    vocab: dict[str, int] | list[JsonValue] | None = None
+
+
+class TokenizerVocabulary(_File):
+    """tokenizer.json with the tokens of its model: with their ids, or in their order."""
+
+    model: _Vocabulary
+
+    def highest_id(self) -> int:
+        """Of what texts become. Tokens added to those may be placeholders that no text gives."""
+        tokens = self.model.vocab or []
+        return max(tokens.values()) if isinstance(tokens, dict) else len(tokens) - 1
 
 
 class WeightIndex(_File):
@@ -107,7 +141,7 @@ def _reason(error: ValidationError) -> str:
     said = problem["msg"]
     if problem["type"] == "json_invalid":
         return f"{said[0].lower()}{said[1:]}; {_AGAIN}"
-    names = [str(part) for part in problem["loc"] if not str(part).startswith(("list[", "int"))]
+    names = [part for part in map(str, problem["loc"]) if not _ALTERNATIVE.fullmatch(part)]
     if not names:
         return "it must hold an object"
     if problem["type"] == "missing":

@@ -8,6 +8,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 
 from paceline.errors import FailedPrecondition, listed
 from paceline.model_files.json_files import WeightIndex, read_json, refuse_pointer
+from paceline.model_files.tensor_shapes import Shapes
 
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
@@ -32,18 +33,22 @@ class _Header(RootModel[dict[str, _Tensor | dict[str, str]]]):
     """By name of the tensor; __metadata__ is a name too."""
 
 
-def check_weight_files(folder: Path) -> None:
-    """Raise FailedPrecondition naming weights that are missing, truncated or of another format."""
+def check_weight_files(folder: Path) -> Shapes:
+    """The shapes of all tensors.
+
+    Raises FailedPrecondition naming weights that are missing, truncated or of another format.
+    """
     if (folder / WEIGHTS).exists():
-        check_safetensors(folder / WEIGHTS)
-    elif (folder / INDEX).exists():
-        _check_shards(folder)
-    elif what := without_weights({one.name for one in folder.iterdir()}, str(folder)):
+        return check_safetensors(folder / WEIGHTS)
+    if (folder / INDEX).exists():
+        return _check_shards(folder)
+    if what := without_weights({one.name for one in folder.iterdir()}, str(folder)):
         raise FailedPrecondition(f"{folder} {what}")
+    return {}
 
 
-def check_safetensors(path: Path) -> None:
-    """Compare what the header promises with the size of the file."""
+def check_safetensors(path: Path) -> Shapes:
+    """Compare what the header promises with the size of the file; returns the shapes it names."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(200)
@@ -53,27 +58,30 @@ def check_safetensors(path: Path) -> None:
             raise FailedPrecondition(f"{path} is no safetensors file; fetch it again")
         file.seek(8)
         header = file.read(length)
-    promised = 8 + length + (_data_bytes(path, header) if len(header) == length else 0)
+    tensors = _tensors(path, header) if len(header) == length else {}
+    end = max((one.data_offsets[1] for one in tensors.values()), default=0)
+    promised = 8 + length + end
     if size != promised:
         what = "truncated" if size < promised else "longer than its header says"
         raise FailedPrecondition(
             f"{path} is {what}: it has {size} bytes of {promised}; fetch it again"
         )
+    return {name: tuple(one.shape) for name, one in tensors.items()}
 
 
-def _data_bytes(path: Path, header: bytes) -> int:
+def _tensors(path: Path, header: bytes) -> dict[str, _Tensor]:
     try:
-        tensors = _Header.model_validate_json(header).root.values()
+        named = _Header.model_validate_json(header).root.items()
     except ValidationError as error:
         raise FailedPrecondition(f"{path} has a damaged header; fetch it again") from error
-    return max((one.data_offsets[1] for one in tensors if isinstance(one, _Tensor)), default=0)
+    return {name: one for name, one in named if isinstance(one, _Tensor)}
 
 
-def _check_shards(folder: Path) -> None:
+def _check_shards(folder: Path) -> Shapes:
     names = set(read_json(folder / INDEX, WeightIndex).weight_map.values())
     _refuse_missing(folder, {name for name in names if not (folder / name).is_file()}, INDEX)
-    for name in sorted(names):
-        check_safetensors(folder / name)
+    shapes = [check_safetensors(folder / name) for name in sorted(names)]
+    return dict(pair for one in shapes for pair in one.items())
 
 
 def _refuse_missing(folder: Path, missing: set[str], source: str) -> None:

@@ -18,6 +18,7 @@ from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from paceline.errors import FailedPrecondition
 from paceline.model_files import model_types
+from paceline.model_files.check import check_folder
 from paceline.model_files.model_types import outcomes
 from tests.marks import slow
 from tests.supported_models import PAGE, page, reason
@@ -127,6 +128,7 @@ def test_it_is_computed_as_transformers_does_or_refused(model_type: str, tmp_pat
     if isinstance(loaded, FailedPrecondition):
         check_refusal(model_type, str(loaded))
         return
+    check_folder(tmp_path)
     assert model_type not in REFUSED
     assert outcomes()[model_type] in OF_SERVED
     padding = batch_invariant(torch.float64)
