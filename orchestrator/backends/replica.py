@@ -17,6 +17,7 @@ from paceline.protocol.features import SHARED_CALLS
 from paceline.protocol.model import Machine, ModelInfo, TokenizerFiles
 from paceline.protocol.sampling import Sampling
 from paceline.protocol.session import Load
+from paceline.protocol.status import LOADING
 from paceline.rpc.codec.model import machine_from_proto, model_info_from_proto
 from paceline.rpc.codec.session import load_from_proto
 from paceline.rpc.multiplex.call import SharedCall
@@ -147,6 +148,7 @@ class Replica:
     def hindrance(self) -> str:
         """Why it is not ready; empty when it is."""
         reason = "it is draining" if self.health.draining else self.health.reason
+        reason = f"it is {reason}" if reason.startswith(LOADING) else reason
         return "" if self.ready else f"{self.address}: {reason or 'its name stands for it no more'}"
 
     async def poll(self) -> None:

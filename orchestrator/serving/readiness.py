@@ -7,11 +7,15 @@ running streams wait for the target, and clients that ask meanwhile learn why th
 
 from collections.abc import Sequence
 
+from paceline.protocol.status import LOADING
+
 GONE_SECONDS = 60.0
 """An orchestrator whose targets have all been gone for so long is not ready any more: twice as
 long as a running stream waits for one, so that no stream runs there then."""
 
 MOST_REASONS = 4
+_LOADS = f": it is {LOADING}"
+"""What keeps a target that will be usable by itself."""
 
 
 class Readiness:
@@ -31,5 +35,7 @@ class Readiness:
         if self._seen is not None and now - self._seen < GONE_SECONDS:
             return ""
         reasons = "; ".join(why[:MOST_REASONS]) or "none is known"
+        if why and all(_LOADS in one for one in why):
+            return f"waiting for {reasons}"
         since = "" if self._seen is None else f" for {GONE_SECONDS:g} s now"
         return f"no target can be used{since}: {reasons}"

@@ -17,6 +17,7 @@ from paceline.errors import Internal, InvalidArgument, PacelineError
 from paceline.rpc import request_id
 from paceline.rpc.deadline import LATE_SECONDS
 from paceline.rpc.doors import OPEN, Doors
+from paceline.rpc.repeated import Repeats
 from paceline.rpc.status_codes import code_of, message_of, trailing_metadata
 from paceline.tracing.span import TraceSpan, serve
 
@@ -78,6 +79,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Count in `metrics`. stopping: calls that end from now on are ended by the server."""
         self._metrics = metrics
         self._doors = doors
+        self._repeats = Repeats()
         self.stopping = False
 
     async def intercept_service(
@@ -146,7 +148,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except PacelineError as error:
             code, reason = code_of(error), message_of(error)
             with best_effort("the log"):
-                _log.info("call failed", code=code.name, reason=reason)
+                self._log_refusal(method, code, reason)
             await context.abort(code, reason, trailing_metadata(error))
         except (asyncio.CancelledError, GeneratorExit):
             code = self._code_of_cancelled(context, is_session=is_session)
@@ -162,6 +164,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._metrics.observe(method, code, time.perf_counter() - started)
             with best_effort("traces"):
                 _end(span, code, reason)
+
+    def _log_refusal(self, method: str, code: grpc.StatusCode, reason: str) -> None:
+        unsaid = self._repeats.note(method, code, reason)
+        if unsaid is None:
+            _log.debug("call failed", code=code.name, reason=reason)
+        elif unsaid:
+            _log.info("call failed", code=code.name, reason=reason, unsaid=unsaid)
+        else:
+            _log.info("call failed", code=code.name, reason=reason)
 
     def _code_of_cancelled(self, context: CallContext, *, is_session: bool) -> grpc.StatusCode:
         """What the caller of a call that was cancelled sees, as far as can be told from here."""

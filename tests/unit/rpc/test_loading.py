@@ -14,6 +14,8 @@ async def reason(address: str) -> str:
     replica = Replica(address, open_channel(address))
     await replica.poll()
     await replica.channel.close()
+    if replica.health.reason.startswith(LOADING):
+        assert replica.hindrance == f"{address}: it is {replica.health.reason}"
     return replica.health.reason
 
 

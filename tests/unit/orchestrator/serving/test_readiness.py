@@ -31,3 +31,12 @@ def test_a_long_one_does_until_a_target_is_back() -> None:
     said = readiness.hindrance(usable=False, why=WHY, now=GONE_SECONDS)
     assert said == f"no target can be used for 60 s now: {WHY[0]}"
     assert readiness.hindrance(usable=True, why=(), now=GONE_SECONDS + 1) == ""
+
+
+def test_targets_that_load_are_waited_for() -> None:
+    readiness = Readiness()
+    loads = "target:7071: it is loading: reading weights, 43 %"
+    said = readiness.hindrance(usable=False, why=[loads, loads], now=0.0)
+    assert said == f"waiting for {loads}; {loads}"
+    said = readiness.hindrance(usable=False, why=[loads, *WHY], now=0.0)
+    assert said == f"no target can be used: {loads}; {WHY[0]}"
