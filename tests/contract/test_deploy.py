@@ -202,7 +202,8 @@ def test_the_dockerfile_has_the_image_that_is_deployed(role: str, objects: list[
     deployment = of(objects, "Deployment")[role]
     image, tag = container(deployment)["image"].split(":")
     assert tag == PROJECT["version"]
-    stage = STAGES[image.removeprefix("paceline/")]
+    assert image == f"paceline-{role}"
+    stage = STAGES.get(role) or STAGES[f"{role}-server"]
     ports = [port["containerPort"] for port in container(deployment)["ports"]]
     assert f"EXPOSE {' '.join(map(str, ports))}\n" in stage
     module = SETTINGS[role].__module__.partition(".")[0]

@@ -128,7 +128,7 @@ def test_a_gpu_is_asked_for_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
     target = of(found, "Deployment")["target"]
     own = container(target)
     assert own["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert own["image"].endswith("-cuda")
+    assert own["image"].startswith("paceline-target-cuda:")
     pod = target["spec"]["template"]["spec"]
     [toleration] = pod["tolerations"]
     assert toleration == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
@@ -154,7 +154,7 @@ def test_vllm_has_a_gpu_for_each_rank_and_memory_that_ranks_share(
     assert settings.engine == "vllm"
     ranks = settings.tensor_parallel_size * settings.pipeline_parallel_size
     assert own["resources"]["limits"]["nvidia.com/gpu"] == str(ranks)
-    assert own["image"].startswith("paceline/target-server-vllm:")
+    assert own["image"].startswith("paceline-target-vllm:")
     [shm] = [one for one in pod["volumes"] if one["name"] == "shm"]
     assert shm["emptyDir"]["medium"] == "Memory"
 
