@@ -86,7 +86,8 @@ DEFAULT_DRAFT = "qwen2.5-coder-0.5b"
 
 def home() -> Path:
     """Where models are kept: PACELINE_HOME, else the user's cache folder."""
-    return Path(os.environ.get("PACELINE_HOME") or platformdirs.user_cache_dir("paceline"))
+    given = os.environ.get("PACELINE_HOME")
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("paceline"))
 
 
 def download_folder(name: str) -> Path:

@@ -6,7 +6,6 @@ import sys
 import textwrap
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -16,11 +15,10 @@ from pydantic_settings import BaseSettings, CliSettingsSource
 
 from paceline.errors import InvalidArgument, shown
 from paceline.limits import told
+from paceline.nearest import nearest
 
 WIDTH = 80
 """No line of help is longer."""
-NEAR = 0.7
-"""What is less like a name than this is not offered in its place."""
 UNSET = "Unless given"
 """With it a description says what holds without the flag; then no default is shown."""
 _METAVARS = {int: "N", float: "X", Path: "PATH"}
@@ -76,14 +74,23 @@ class Parser(ArgumentParser):
         if unknown:
             flag = unknown[0].partition("=")[0]
             if not flag.startswith("-"):
-                raise BadUsage(f"{self.prog} takes no argument {shown(unknown[0])}")
+                raise BadUsage(self._too_much(unknown[0], found))
             raise _unknown("flag", flag, self._option_string_actions, self.prog)
         return found, unknown
 
+    def _too_much(self, word: str, found: Namespace) -> str:
+        """What is said of an argument behind those that are taken."""
+        taken = [one for one in self._actions if not one.option_strings and one.nargs == "?"]
+        if not taken:
+            return f"{self.prog} takes no argument {shown(word)}"
+        words = f"{getattr(found, taken[-1].dest)} {word}"
+        what = f"{self.prog} takes one {taken[-1].metavar}, and {shown(word)} is a second one"
+        return f"{what}; quote words that belong together, as in {shown(words)}"
+
 
 def _unknown(what: str, name: str, known: Iterable[str], program: str) -> BadUsage:
-    nearest = get_close_matches(name, list(known), 1, NEAR)
-    advice = f"did you mean {nearest[0]}?" if nearest else f"{program} --help lists them"
+    near = nearest(name, known)
+    advice = f"did you mean {near}?" if near else f"{program} --help lists them"
     return BadUsage(f"unknown {what} {name}; {advice}")
 
 

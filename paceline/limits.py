@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from paceline.nearest import did_you_mean
+
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 _OVER = {
     "greater_than_equal": "ge",
@@ -47,9 +49,9 @@ def _limit(problem: Mapping[str, Any], bounds: Mapping[str, Any]) -> str:
     if bound := _OVER.get(kind):
         return _range(bounds) or f"{_BOUNDS[bound]} {_number(context[bound])}"
     if kind == "literal_error":
-        return _one_of(_QUOTED.findall(context["expected"]))
+        return _one_of(problem["input"], _QUOTED.findall(context["expected"]))
     if words := _WORDS.fullmatch(str(context.get("pattern", ""))):
-        return _one_of(words[1].split("|"))
+        return _one_of(problem["input"], words[1].split("|"))
     if kind in {"too_short", "too_long", "string_too_short", "string_too_long"}:
         is_text = kind.startswith("string") or isinstance(problem["loc"][-1], int)
         return _length("characters" if is_text else "of them", context)
@@ -80,8 +82,8 @@ def _number(value: object) -> str:
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def _one_of(words: list[str]) -> str:
-    return f"one of {', '.join(words)}"
+def _one_of(value: object, words: list[str]) -> str:
+    return f"one of {', '.join(words)}{did_you_mean(value, words)}"
 
 
 def _length(of: str, context: Mapping[str, Any]) -> str:

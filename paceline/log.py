@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -41,6 +42,12 @@ def form(asked: str, stream: TextIO | None = None) -> Literal["json", "console"]
     return "console" if asked == "console" else "json"
 
 
+def has_colors(stream: TextIO | None) -> bool:
+    """Only a terminal has, unless NO_COLOR is set (no-color.org)."""
+    stream = sys.stderr if stream is None else stream
+    return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
+
+
 def line(event: str, level: str, **fields: Any) -> str:
     """A line of the log as JSON, of a process that has not configured it yet."""
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -64,11 +71,13 @@ def configure(level: str, asked: str, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=_print_places)]
-        if form(asked, stream) == "console"
-        else [structlog.processors.ExceptionRenderer(places), structlog.processors.JSONRenderer()]
-    )
+    renderer: list[Processor] = [
+        structlog.processors.ExceptionRenderer(places),
+        structlog.processors.JSONRenderer(),
+    ]
+    if form(asked, stream) == "console":
+        colors = has_colors(stream)
+        renderer = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_print_places)]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -3,22 +3,25 @@
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from paceline.catalog import home, is_model
-from paceline.engine.simulated import SimulatedModel, is_simulated
+from paceline.engine.simulated import PREFIX, SimulatedModel, is_simulated
 from paceline.errors import (
     BAD_INPUT,
     FailedPrecondition,
     InvalidArgument,
+    NotFound,
     PacelineError,
     Unavailable,
+    shown,
 )
 from paceline.model_files.check import check_model
 from paceline.model_files.converted import converted_folder
 from paceline.model_files.gguf_header import bf16_bytes
 from paceline.model_files.room import check_room
+from paceline.nearest import nearest
 from paceline.ports import check_port
 from paceline_tools.listener import listener
 
@@ -51,12 +54,22 @@ class Mistakes:
         raise (InvalidArgument if bad else Unavailable)(lines) from None
 
 
-def check_serving(model: str) -> None:
-    """Raise what is wrong with a model that cannot be served; see check_model."""
+def check_serving(model: str, others: Iterable[str] = ()) -> None:
+    """Raise what is wrong with a model that cannot be served; see check_model.
+
+    others: words that could stand in its place, or before a colon and it: one may be misspelt.
+    """
     if is_simulated(model):
         SimulatedModel.parse(model)
-    else:
+        return
+    try:
         _check_files(model)
+    except NotFound as error:
+        word, colon, rest = model.partition(":")
+        if near := nearest(word, (*others, PREFIX)):
+            meant = f"did you mean {near}{colon}{rest}?"
+            raise NotFound(f"no model is called {shown(model)}; {meant}") from error
+        raise
 
 
 def _check_files(model: str) -> None:
@@ -110,9 +123,23 @@ def check_ports(host: str, ports: Mapping[int, str], setting: str) -> None:
         check_port(host, port, setting, purpose=purpose, who=listener)
 
 
-def check_home() -> None:
-    """Raise FailedPrecondition where the folder of models is none, or cannot be read."""
-    folder = home()
-    if folder.exists() and not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
-        what = f"models are kept in {folder}, which is no folder that can be read"
-        raise FailedPrecondition(f"{what}; name another one by PACELINE_HOME")
+def _is_made(folder: Path) -> bool:
+    """Whether it is there now, and something can be put into it."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def check_home(*, writable: bool = False) -> None:
+    """Raise FailedPrecondition where the folder of models is none, or cannot be read, or written.
+
+    It need not be there yet; writable: then it is made.
+    """
+    found = _existing(home())
+    usable = found.is_dir() and os.access(found, os.R_OK | os.X_OK)
+    if not usable or (writable and not _is_made(home())):
+        limit = f"a folder that can be {'written to' if writable else 'read'}"
+        given = os.environ.get("PACELINE_HOME")
+        where = f"PACELINE_HOME is {shown(given)}" if given else f"models are kept in {home()}"
+        beyond = f", and {found} is none" if found != home() and not found.is_dir() else ""
+        raise FailedPrecondition(f"{where}; it must be {limit}{beyond}")

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from paceline.addresses import checked_target, is_host, join
+from paceline.addresses import LAST_PORT, checked_target, is_host, join
 from paceline.errors import InvalidArgument
 from paceline.settings import ORCHESTRATOR_PORT
 
 SCHEMES = {"grpc": False, "http": False, "grpcs": True, "https": True}
 """Whether each means TLS; plaintext without one."""
 FORM = (
-    f"host or host:port, the port {ORCHESTRATOR_PORT} unless given, several with commas between, "
-    "all behind grpc:// or grpcs:// (TLS); or unix:/path"
+    f"host or host:port, the port from 1 to {LAST_PORT} ({ORCHESTRATOR_PORT} unless given), "
+    "several with commas between, all behind grpc:// or grpcs:// (TLS); or unix:/path"
 )
 
 

@@ -21,6 +21,7 @@ from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.worker import start_worker
 from paceline.errors import InvalidArgument
+from paceline.nearest import nearest
 from paceline.protocol.features import ALLOWED_TOKEN_IDS, BAD_WORDS
 from paceline.protocol.hashing import mix
 from paceline.protocol.model import Cores, ModelInfo, TokenizerFiles
@@ -87,9 +88,14 @@ class SimulatedModel(BaseModel, extra="forbid", frozen=True):
             problem = error.errors()[0]
         field = str(problem["loc"][0])
         limits = {name: _limits(its) for name, its in cls.model_json_schema()["properties"].items()}
-        fields = ", ".join(f"{name} ({limit})" for name, limit in limits.items())
-        limit = limits.get(field, f"one of {fields}")
-        raise InvalidArgument.of(f"{PREFIX}:{field}", problem["input"], limit)
+        if field in limits:
+            raise InvalidArgument.of(f"{PREFIX}:{field}", problem["input"], limits[field])
+        if near := nearest(field, limits):
+            what = f"did you mean {near} ({limits[near]})?"
+        else:
+            known = ", ".join(f"{name} ({limit})" for name, limit in limits.items())
+            what = f"there are {known}"
+        raise InvalidArgument(f"{PREFIX}:{field} is no parameter; {what}")
 
     def seconds(self, rows: int) -> float:
         """Of a step of so many rows."""

@@ -1,11 +1,12 @@
 """What the name of a model stands for."""
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from paceline.catalog import CATALOG, is_model, model_folder
+from paceline.catalog import CATALOG, home, is_model, model_folder
 from paceline.errors import NotFound, shown
 
 _HUB = re.compile(
@@ -51,8 +52,16 @@ def find(model: str) -> Path | HubName:
 def _pulled(name: str) -> Path:
     folder = model_folder(name)
     if not is_model(folder):
-        raise NotFound(f"{name} is not here yet; run: paceline pull {name}")
+        raise NotFound(f"{name} is not here yet{_looked_in()}; run: paceline pull {name}")
     return folder
+
+
+def _looked_in() -> str:
+    """The folder of models where the environment names it: that may be the wrong one."""
+    if not os.environ.get("PACELINE_HOME"):
+        return ""
+    missing = "" if home().is_dir() else ", which does not exist"
+    return f" (PACELINE_HOME is {home()}{missing})"
 
 
 def _nearest_path(path: Path) -> str:

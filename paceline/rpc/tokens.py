@@ -20,6 +20,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paceline.errors import InvalidArgument, Unauthenticated, in_a_line
+from paceline.nearest import did_you_mean
 from paceline.rpc.caller import Caller, Limits
 from paceline.rpc.watched_files import WatchedFiles
 
@@ -147,6 +148,13 @@ def _entry(path: Path, name: str, table: object) -> _Entry:
     try:
         return _Entry.model_validate(table)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        found = error.errors(include_input=False, include_url=False)
+        # A key that is misspelt comes before the one that is missing for it.
+        first = min(found, key=lambda one: one["type"] != "extra_forbidden")
         field = ".".join([name, *map(str, first["loc"])])
+        if first["type"] == "extra_forbidden":
+            known = list(_Entry.model_fields)
+            what = f"{field} is no key; it must be one of {', '.join(known)}"
+            meant = did_you_mean(first["loc"][-1], known)
+            raise InvalidArgument(f"{path}: {what}{meant}") from None
         raise InvalidArgument(f"{path}: {field}: {first['msg'].lower()}") from None

@@ -4,19 +4,17 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from paceline.engine.simulated import SimulatedModel, is_simulated
+from draft_server.drafters.registry import DRAFTERS
 from paceline.errors import FailedPrecondition, InvalidArgument, PacelineError
-from paceline.model_files.check import check_model
+from paceline_tools.start_checks import check_home, check_serving
 
 
 def check_models(models: Mapping[str, str]) -> None:
     """Models by their flag: raise InvalidArgument for what names none, or none to be served."""
+    check_home()
     for flag, model in models.items():
         try:
-            if is_simulated(model):
-                SimulatedModel.parse(model)
-            else:
-                check_model(model)
+            check_serving(model, DRAFTERS)
         except PacelineError as error:
             raise InvalidArgument(f"{flag}: {error}") from error
 

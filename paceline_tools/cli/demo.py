@@ -18,6 +18,7 @@ from paceline_tools.cli.pull import pull
 from paceline_tools.cli.show import legend, show_delta, statistics
 from paceline_tools.cli.up_options import UpOptions
 from paceline_tools.cli.up_servers import LocalPlan, check_addresses, up_running
+from paceline_tools.start_checks import check_home
 from paceline_tools.terminal import console
 
 PROMPTS = {
@@ -43,6 +44,7 @@ class Demo(BaseModel):
     def cli_cmd(self) -> None:
         """Run the command."""
         output = console()
+        check_home()
         check_addresses(self._up, LocalPlan.of(self._up))  # before what takes long
         for model in (self.target, self.draft):
             if model in CATALOG:

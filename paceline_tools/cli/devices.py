@@ -2,14 +2,24 @@
 
 import ctypes
 
-from paceline.errors import InvalidArgument
+from pydantic import TypeAdapter, ValidationError
+
+from paceline.engine.settings import Device
+from paceline.errors import InvalidArgument, shown
+from paceline.limits import told
 
 DRIVERS = ("libcuda.so.1", "libamdhip64.so")
 """Of the devices that torch calls cuda: NVIDIA's and AMD's."""
 
+_DEVICE: TypeAdapter[str] = TypeAdapter(Device)
+
 
 def check_device(flag: str, device: str) -> None:
-    """Raise InvalidArgument for cuda where no driver is installed."""
+    """Raise InvalidArgument for what is none, and for cuda where no driver is installed."""
+    try:
+        _DEVICE.validate_python(device)
+    except ValidationError as error:
+        raise InvalidArgument(f"{flag} is {shown(device)}{told(error.errors()[0])}") from None
     if device.partition(":")[0] == "cuda" and not any(map(_is_there, DRIVERS)):
         limit = "cpu, as no driver of a GPU is installed here (nvidia-smi would show it)"
         raise InvalidArgument.of(flag, device, limit)

@@ -117,7 +117,11 @@ def _targets(status: Status) -> Iterator[Finding]:
 
 def _drafts(status: Status) -> Iterator[Finding]:
     drafts = [one for one in status.of(Role.DRAFT) if one.reachable and one.model]
-    if not drafts:
+    unresolved = any(one.role is Role.DRAFT for one in status.unresolved)
+    if not (status.of(Role.DRAFT) or status.draft_pools or unresolved):
+        advice = "a draft may make outputs faster: paceline evaluate says by how much"
+        yield Finding(Level.OK, "drafts", "none was asked for: the target works alone", advice)
+    elif not drafts:
         advice = "start a draft server, and name its address in the orchestrator's --draft"
         yield Finding(Level.NOTE, "drafts", "none is reachable: the target works alone", advice)
     for one in drafts:

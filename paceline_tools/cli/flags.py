@@ -67,12 +67,18 @@ ORCHESTRATOR = f"localhost:{ORCHESTRATOR_PORT}"
 def taken_as_typed(
     parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None
 ) -> Namespace:
-    """The command line parsed, but for lists of texts.
+    """The command line parsed, its lists as JSON of texts: fields say which of them are numbers.
 
-    They are JSON: they would be cut at commas, stripped, and read as numbers.
+    The settings library would read a word as nan, a quote or a bracket as JSON of its own.
     """
     parsed = ArgumentParser.parse_args(parser, arguments, namespace)
     for name, value in vars(parsed).items():
-        if name.rpartition(".")[2] in VERBATIM and isinstance(value, list):
-            setattr(parsed, name, json.dumps(value))
+        if isinstance(value, list):
+            verbatim = name.rpartition(".")[2] in VERBATIM
+            setattr(parsed, name, json.dumps(value if verbatim else _parts(value)))
     return parsed
+
+
+def _parts(values: Sequence[str]) -> list[str]:
+    """Of lists with commas."""
+    return [part.strip() for value in values for part in value.split(",")]

@@ -2,14 +2,26 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
-from paceline.engine.settings import MOST_THREADS
 from paceline.protocol.sampling import MAX_TEMPERATURE
 from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
 from paceline_tools.cli.flags import MOST_TOKENS
+
+
+def _threads(value: int) -> int:
+    cores = os.cpu_count() or 1
+    if not 1 <= value <= cores:
+        limit = f"must be from 1 to {cores}, the cores of this machine"
+        raise PydanticCustomError("threads", "{limit}", {"limit": limit})
+    return value
+
+
+Threads = Annotated[int, AfterValidator(_threads)]
+"""More than there are cores make every step wait for the others."""
 
 
 class PromptOptions(BaseModel):
@@ -40,10 +52,8 @@ class PromptOptions(BaseModel):
 class ModelOptions(BaseModel):
     """How models run."""
 
-    threads: int = Field(
+    threads: Threads = Field(
         os.cpu_count() or 1,
-        ge=1,
-        le=MOST_THREADS,
         description="Threads of each model. Unless given: the cores of this machine.",
     )
     dtype: Literal["bfloat16", "float32", "float64"] = Field(

@@ -19,6 +19,7 @@ from paceline.model_files.names import HubName, find
 from paceline.model_files.room import shown_bytes
 from paceline_tools import terminal
 from paceline_tools.cli.packages import fetch_packages
+from paceline_tools.start_checks import check_home
 from paceline_tools.terminal import BadInput
 
 
@@ -33,6 +34,7 @@ class Pull(BaseModel):
 
     def cli_cmd(self) -> None:
         """Run the command."""
+        check_home(writable=True)
         for name in self.names:
             _check_name(name)
         for name in self.names:

@@ -11,10 +11,10 @@ from typing import Any
 from paceline import log
 from paceline.addresses import ANY_IPV4, is_loopback, join
 from paceline.errors import PacelineError
-from paceline.settings import PAGE_PORTS
 from paceline_tools.cli.up_gateway import gateway_running
 from paceline_tools.cli.up_options import UpOptions
-from paceline_tools.cli.up_servers import tell_of_drafts, up_running
+from paceline_tools.cli.up_ports import GATEWAY, GATEWAY_METRICS, PAGE, Ports
+from paceline_tools.cli.up_servers import check, tell_of_drafts, up_running
 from paceline_tools.local_servers import Servers
 from paceline_tools.server_log import ServerLog
 from paceline_tools.terminal import console, is_bad_input
@@ -62,7 +62,8 @@ class Up(UpOptions):
             raise SystemExit(128 + ended[0])
 
     async def _serve(self, output: ServerLog, ready: asyncio.Event) -> None:
-        async with up_running(self, output, drafts=False) as servers:
+        plan = check(self)
+        async with up_running(self, output, drafts=False, plan=plan) as servers:
             ready.set()
             output.serving = True
             host = "localhost" if self.host in {"127.0.0.1", ANY_IPV4} else self.host
@@ -70,17 +71,18 @@ class Up(UpOptions):
             if not is_loopback(self.host):
                 output.say(f"{OPEN_TO_ALL} --host is {self.host}", style="yellow", whole=True)
             if self.page:
-                output.say(f"page: http://{join(host, self.port + PAGE_PORTS)}/", whole=True)
+                output.say(f"page: http://{join(host, plan.ports.of[PAGE])}/", whole=True)
             async with _beside(tell_of_drafts(self, servers, output)):
                 if self.gateway:
-                    await self._with_gateway(servers, output)
+                    await self._with_gateway(servers, plan.ports, output)
                 await servers.died()
 
-    async def _with_gateway(self, servers: Servers, output: ServerLog) -> None:
+    async def _with_gateway(self, servers: Servers, ports: Ports, output: ServerLog) -> None:
         """Until it or the servers end."""
+        own = ports.of[GATEWAY], ports.of[GATEWAY_METRICS]
         async with (
             _beside(servers.died()) as ended,
-            gateway_running(self.host, self.port, output) as gateway,
+            gateway_running(self.host, self.port, own, output) as gateway,
             _beside(gateway.died()) as died,
         ):
             for line in await gateway.help():

@@ -34,17 +34,22 @@ def check_gateway() -> None:
 
 
 @contextlib.asynccontextmanager
-async def gateway_running(host: str, port: int, log: ServerLog) -> AsyncIterator["Gateway"]:
-    """The gateway, ready, before the orchestrator at host and port; stopped when it is left."""
+async def gateway_running(
+    host: str, port: int, own: tuple[int, int], log: ServerLog
+) -> AsyncIterator["Gateway"]:
+    """The gateway, ready, before the orchestrator at host and port; stopped when it is left.
+
+    own: its port, and that of its metrics.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *_arguments(host, port),
+        *_arguments(host, port, *own),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
-    gateway = Gateway(process, host, port + GATEWAY_PORTS)
+    gateway = Gateway(process, host, own[0])
     following = asyncio.create_task(gateway.follow(log))
     try:
         await ready_or_died(gateway.ready(), gateway.died(), "the gateway was", READY_SECONDS)
@@ -55,11 +60,11 @@ async def gateway_running(host: str, port: int, log: ServerLog) -> AsyncIterator
         await asyncio.gather(following, return_exceptions=True)
 
 
-def _arguments(host: str, port: int) -> list[str]:
+def _arguments(host: str, port: int, own: int, metrics: int) -> list[str]:
     """It looks at the orchestrator often, as both have just begun, and ends soon after it."""
     return [
-        *("-m", "smg", "launch", "--host", host, "--port", str(port + GATEWAY_PORTS)),
-        *("--prometheus-host", host, "--prometheus-port", str(port + GATEWAY_METRICS_PORTS)),
+        *("-m", "smg", "launch", "--host", host, "--port", str(own)),
+        *("--prometheus-host", host, "--prometheus-port", str(metrics)),
         *("--worker-urls", f"grpc://{join(host, port)}", "--policy", "round_robin"),
         *("--worker-startup-check-interval", "1", "--health-check-interval-secs", "2"),
         *("--health-success-threshold", "1", "--load-monitor-interval", "2"),

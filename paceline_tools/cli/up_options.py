@@ -13,7 +13,7 @@ from orchestrator.settings import (
 )
 from paceline import log
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
-from paceline.engine.settings import LEAST_KV, MOST_KV, Device
+from paceline.engine.settings import LEAST_KV, MOST_KV
 from paceline.settings import (
     DEFAULT_LOG_LEVEL,
     HEALTH_PORTS,
@@ -36,14 +36,14 @@ Models = Annotated[list[str], BeforeValidator(_several), Field(min_length=1)]
 
 
 class PlacedModels(ModelOptions):
-    """On which devices models run."""
+    """On which devices models run. Checked with the models: what is wrong is told at once."""
 
-    device: Device = Field(
+    device: str = Field(
         "cpu",
         description="Device of the models: cpu, cuda, cuda:1, mps. cuda needs a torch built for "
         "it, with the Triton that comes with it.",
     )
-    draft_device: Device | None = Field(
+    draft_device: str | None = Field(
         None, description="Device of the draft models. Unless given: that of the targets."
     )
 

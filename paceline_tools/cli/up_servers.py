@@ -4,24 +4,20 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from draft_server.drafters.registry import DRAFTERS
+from draft_server.drafters.registry import DRAFTERS, MODEL
 from draft_server.settings import DraftSettings
-from orchestrator.settings import OrchestratorSettings
+from orchestrator.settings import NO_DRAFT, OrchestratorSettings
 from paceline.addresses import ANY_IPV4, is_loopback, join
 from paceline.client import Client
 from paceline.environment import unknown_variables, variables
 from paceline.errors import FailedPrecondition, InvalidArgument, PacelineError, Unavailable
-from paceline.settings import HEALTH_PORTS, METRICS_PORTS, PAGE_PORTS
 from paceline_tools.cli.devices import check_device
-from paceline_tools.cli.up_gateway import (
-    GATEWAY_METRICS_PORTS,
-    GATEWAY_PORTS,
-    check_gateway,
-)
+from paceline_tools.cli.up_gateway import check_gateway
 from paceline_tools.cli.up_options import UpOptions
+from paceline_tools.cli.up_ports import PAGE, Ports, choose_ports, usual_ports
 from paceline_tools.draft_watch import DraftWatch
 from paceline_tools.local_plan import (
     PlannedDraft,
@@ -43,16 +39,19 @@ from paceline_tools.start_checks import (
 from paceline_tools.terminal import console
 from target_server.settings import TargetSettings
 
+IN_PLACE_OF_A_DRAFT = (*(name for name in DRAFTERS if name != MODEL), NO_DRAFT)
+"""Words, of which one may be misspelt."""
 ASK_SECONDS = 0.3
 """Whether drafts are used is asked this often, until it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalPlan:
-    """The servers of one `up`, by how they are called on the screen."""
+    """The servers of one `up`, by how they are called on the screen. ports: once checked."""
 
     targets: dict[str, PlannedTarget]
     drafts: dict[str, PlannedDraft]
+    ports: Ports = field(default_factory=lambda: Ports({}, ()))
 
     @classmethod
     def of(cls, up: UpOptions) -> "LocalPlan":
@@ -89,48 +88,54 @@ class LocalPlan:
 
 def check(up: UpOptions) -> LocalPlan:
     """What is to be started; raises all that is wrong with it, before anything is."""
-    plan, mistakes = LocalPlan.of(up), Mistakes()
+    plan, mistakes = LocalPlan({}, {}), Mistakes()
+    with mistakes.noted():
+        plan = LocalPlan.of(up)
     with mistakes.noted():
         check_home()
-    drafts = [one.model for one in plan.drafts.values() if DRAFTERS[one.drafter].needs_model]
-    for model in dict.fromkeys([*(one.model for one in plan.targets.values()), *drafts]):
-        with mistakes.noted():
-            check_serving(model)
+        _check_models(plan, mistakes)  # in a folder that is none no model is found
     for flag, device in (("--device", up.device), ("--draft-device", up.draft_device)):
         with mistakes.noted():
             check_device(flag, device or "cpu")
     with mistakes.noted():
-        check_addresses(up, plan)
+        plan = replace(plan, ports=check_addresses(up, plan))
     mistakes.tell()
     return plan
 
 
-def check_addresses(up: UpOptions, plan: LocalPlan) -> None:
-    """Raise what hinders the servers from listening."""
-    ports = {up.port: ""}
-    for at, name in enumerate(plan.names):
-        ports[up.port + HEALTH_PORTS + at] = f"health of the {name}"
-        ports[up.port + METRICS_PORTS + at] = f"metrics of the {name}"
-    if up.page:
-        ports[up.port + PAGE_PORTS] = "the page"
+def _check_models(plan: LocalPlan, mistakes: Mistakes) -> None:
+    targets = [one.model for one in plan.targets.values()]
+    drafts = [one.model for one in plan.drafts.values() if DRAFTERS[one.drafter].needs_model]
+    for model in dict.fromkeys([*targets, *drafts]):
+        with mistakes.noted():
+            check_serving(model, () if model in targets else IN_PLACE_OF_A_DRAFT)
+
+
+def check_addresses(up: UpOptions, plan: LocalPlan) -> Ports:
+    """Where all listen; raises what hinders them."""
     if up.gateway:
         check_gateway()
         plan.check_one_model()
-        ports[up.port + GATEWAY_PORTS] = "the gateway"
-        ports[up.port + GATEWAY_METRICS_PORTS] = "metrics of the gateway"
-    check_ports(up.host, ports, "--port, which moves all ports")
+    check_ports(up.host, {up.port: ""}, "--port")
     check_writable(Path(tempfile.gettempdir()), "sockets are put", "TMPDIR")
+    usual = usual_ports(up.port, plan.names, page=up.page, gateway=up.gateway)
+    return choose_ports(up.host, up.port, usual)
 
 
 @contextlib.asynccontextmanager
 async def up_running(
-    up: UpOptions, log: ServerLog | None = None, *, drafts: bool = True
+    up: UpOptions,
+    log: ServerLog | None = None,
+    *,
+    drafts: bool = True,
+    plan: LocalPlan | None = None,
 ) -> AsyncIterator[Servers]:
     """The servers, ready; stopped when the context is left. Raises as `check` and `running` do.
 
-    drafts: ready is only what drafts too; raises Unavailable saying why one does not.
+    drafts: ready is only what drafts too; raises Unavailable saying why one does not. plan: as
+    checked.
     """
-    plan, log = check(up), log or ServerLog(console(stderr=True), "none")
+    plan, log = plan or check(up), log or ServerLog(console(stderr=True), "none")
     for unknown in unknown_variables(
         variables(OrchestratorSettings, TargetSettings, DraftSettings)
     ):
@@ -142,6 +147,8 @@ async def up_running(
         async def ready() -> None:
             await answers(up.port, drafts=0, host=up.host)
 
+        if plan.ports.news:
+            log.say(plan.ports.news, style="yellow")
         log.say(f"starting {', '.join(plan.names)}: models load, this may take minutes")
         async with running(commands, ready, log, serves=plan.serves) as servers:
             if drafts:
@@ -213,20 +220,20 @@ def _commands(up: UpOptions, plan: LocalPlan, folder: Path) -> dict[str, list[st
     commands = {}
     for name, target in plan.targets.items():
         named = [f"--model-name={target.served_as}"] if target.served_as else []
-        flags = [*numbers, f"--device={up.device}", *named, *_common(up, at[name])]
+        flags = [*numbers, f"--device={up.device}", *named, *_common(up, plan, name)]
         commands[name] = target_command(target.model, folder / str(at[name]), flags)
     for name, draft in plan.drafts.items():
         device = f"--device={up.draft_device or up.device}"
-        flags = [*numbers, device, f"--weights={draft.weights}", *_common(up, at[name])]
+        flags = [*numbers, device, f"--weights={draft.weights}", *_common(up, plan, name)]
         socket = folder / str(at[name])
         commands[name] = draft_command(draft.model, draft.drafter, socket, flags)
     targets = [f"unix:{folder / str(at[name])}" for name in plan.targets]
     drafts = [f"{one.pool}=unix:{folder / str(at[name])}" for name, one in plan.drafts.items()]
     lengths = [f"--draft-length={up.draft_length}", *_max_length(up)]
-    page = [f"--page-port={up.port + PAGE_PORTS}", f"--page-host={up.host}"] if up.page else []
+    page = [f"--page-port={plan.ports.of[PAGE]}", f"--page-host={up.host}"] if up.page else []
     trusted = [] if is_loopback(up.host) else ["--plaintext"]  # asked for by --host
     commands["orchestrator"] = orchestrator_of(
-        up.port, targets, drafts, [*lengths, *page, *trusted, *_common(up, 0)]
+        up.port, targets, drafts, [*lengths, *page, *trusted, *_common(up, plan, "orchestrator")]
     )
     return commands
 
@@ -237,11 +244,11 @@ def _max_length(up: UpOptions) -> list[str]:
     return [f"--max-draft-length={up.max_draft_length}"] if given else []
 
 
-def _common(up: UpOptions, at: int) -> list[str]:
-    """Flags of every server. at: its place among them."""
+def _common(up: UpOptions, plan: LocalPlan, name: str) -> list[str]:
+    """Flags of every server."""
     return [
-        f"--health-port={up.port + HEALTH_PORTS + at}",
-        f"--metrics-port={up.port + METRICS_PORTS + at}",
+        f"--health-port={plan.ports.health(name)}",
+        f"--metrics-port={plan.ports.metrics(name)}",
         f"--host={up.host}",
         "--drain-seconds=5",
         f"--log-level={up.log_level}",

@@ -8,6 +8,7 @@ from typing import Literal
 
 from draft_server.drafters.registry import DRAFTERS, MODEL, DrafterName
 from paceline.errors import InvalidArgument
+from paceline.nearest import nearest
 
 Weights = Literal["bf16", "int8", "int4"]
 WEIGHTS: tuple[Weights, ...] = ("bf16", "int8", "int4")
@@ -59,6 +60,9 @@ def parse_candidate(text: str, flag: str = "--candidate") -> DraftCandidate:
     before, _, last = model.rpartition(":")
     weights = last if last in WEIGHTS else "int4"
     model = before if last in WEIGHTS else model
+    if before and last not in WEIGHTS and nearest(last, WEIGHTS):
+        limit = f"one of {', '.join(WEIGHTS)}"
+        raise InvalidArgument.of(f"the weights in {flag} {text}", last, limit)
     if not model:
         raise InvalidArgument.of(flag, text, GRAMMAR)
     return DraftCandidate(name or _name_of(spec), drafter, model, weights)

@@ -119,7 +119,13 @@ WRONG = {
     "top --interval 0": "--interval is '0'; it must be from 0.1 to 60",
     "status --address here:there": "--address is 'here:there'; it must be host or host:port",
     "bench --prompts /nowhere": "--prompts is '/nowhere'; it must be a file that can be read",
-    "bench --delays -1": "--delays is -1; it must be at least 0",
+    "bench --delays nan": "--delays is 'nan'; it must be a number",
+    "simulate --acceptance [": "--acceptance is '['; it must be a number",
+    "up --drafter modle": "--drafter is 'modle'; it must be one of model, ngram, hybrid; did you "
+    "mean model?",
+    "generate what is": "paceline generate takes one PROMPT, and 'is' is a second one; quote words "
+    "that belong together, as in 'what is'",
+    "bench --delays -1": "--delays is '-1'; it must be at least 0",
 }
 
 

@@ -38,6 +38,7 @@ class Values(BaseModel):
         ("finite", "nan", "a number"),
         ("flag", "perhaps", "yes or no"),
         ("word", "three", "one of one, two"),
+        ("word", "TWOO", "one of one, two; did you mean two?"),
         ("pattern", "c", "one of a, b"),
         ("named", "", "a text that is not empty"),
         ("named", "xxxxx", "at most 4 characters"),

@@ -1,14 +1,17 @@
 """docs/logs.md has every event that the code logs, with its levels and fields, and no others."""
 
 import ast
+import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
 import structlog
 
+from paceline import log
 from paceline.protocol.generation import GenerateRequest, Speculation, Statistics
 from tests import servers
 from tests.unit.test_house import FILES, ROOT
@@ -122,3 +125,19 @@ async def test_the_lines_of_a_stream_have_the_fields_that_the_page_says() -> Non
     for event, names in seen.items():
         assert names <= page[event][1], event
     assert seen["stream finished"] == page["stream finished"][1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "no_color", "colored"),
+    [(Terminal(), "", True), (Terminal(), "1", False), (io.StringIO(), "", False)],
+)
+def test_lines_for_people_have_colors_on_a_terminal_only(
+    stream: io.StringIO, no_color: str, colored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    assert log.has_colors(stream) == colored

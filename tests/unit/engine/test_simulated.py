@@ -102,7 +102,11 @@ def test_its_tokenizer_takes_any_text_and_gives_it_back() -> None:
         ),
         (
             "simulated:stp_ms=25",
-            "simulated:stp_ms is '25'; it must be one of step_ms (a number from 0 to 60000), "
+            "simulated:stp_ms is no parameter; did you mean step_ms (a number from 0 to 60000)?",
+        ),
+        (
+            "simulated:int5",
+            "simulated:int5 is no parameter; there are step_ms (a number from 0 to 60000), "
             "token_ms (a number from 0 to 60000), acceptance (a number from 0 to 1, or several "
             "with / between them), phase_tokens (a whole number from 1 to 32768), auc (a number "
             "between 0.5 and 1), second_acceptance (a number from 0 to 1), seed (a whole number "

@@ -83,13 +83,27 @@ def test_no_torch_is_imported() -> None:
             f"no model is called ''; give a folder, a .gguf file, a hub id of the form "
             f"owner/name, or one of {', '.join(CATALOG)}",
         ),
-        (NAME, f"{NAME} is not here yet; run: paceline pull {NAME}"),
     ],
 )
 def test_a_name_of_nothing(model: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model.gguf").touch()
     assert said(model, NotFound) == message
+
+
+def test_a_model_that_was_not_pulled_is_told_with_where_it_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "empty"
+    monkeypatch.setenv("PACELINE_HOME", str(home))
+    pull = f"; run: paceline pull {NAME}"
+    where = f"PACELINE_HOME is {home}"
+    assert said(NAME, NotFound) == f"{NAME} is not here yet ({where}, which does not exist){pull}"
+    home.mkdir()
+    assert said(NAME, NotFound) == f"{NAME} is not here yet ({where}){pull}"
+    monkeypatch.delenv("PACELINE_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    assert said(NAME, NotFound) == f"{NAME} is not here yet{pull}"
 
 
 def write(name: str, content: str | bytes) -> Break:

@@ -86,7 +86,12 @@ def test_a_file_that_changed_is_taken_and_a_wrong_one_is_not(
         ("[alice]\ntokens = []", "alice.tokens: list should have at least 1 item"),
         ("[alice]\nstreams = 3", "alice.tokens: field required"),
         (f"[alice]\ntokens = ['{ALICE}']\nstreams = 0", "alice.streams: "),
-        (f"[alice]\ntokens = ['{ALICE}']\nstream = 3", "alice.stream: extra inputs"),
+        (
+            f"[alice]\ntokens = ['{ALICE}']\nstream = 3",
+            "alice.stream is no key; it must be one of tokens, streams, requests_per_minute, "
+            "tokens_per_minute; did you mean streams?",
+        ),
+        (f"[alice]\ntokns = ['{ALICE}']", "tokens_per_minute; did you mean tokens?"),
         ("alice = 3", "alice: "),
         ("[alice]\ntokens = ['short']", "a token of alice must be at least 16 printable ASCII"),
         (

@@ -41,12 +41,46 @@ def test_a_folder_of_models_that_is_none_is_named(
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setenv("PACELINE_HOME", str(file))
-    assert said(check_home) == (
-        f"models are kept in {file}, which is no folder that can be read; name another one by "
-        "PACELINE_HOME"
+    assert said(check_home) == f"PACELINE_HOME is '{file}'; it must be a folder that can be read"
+    monkeypatch.setenv("PACELINE_HOME", str(file / "new"))
+    assert said(partial(check_home, writable=True)) == (
+        f"PACELINE_HOME is '{file / 'new'}'; it must be a folder that can be written to, and "
+        f"{file} is none"
     )
-    monkeypatch.setenv("PACELINE_HOME", str(tmp_path / "new"))
+    monkeypatch.setenv("PACELINE_HOME", "")
+    monkeypatch.setattr(start_checks, "home", lambda: file)
+    assert said(check_home) == f"models are kept in {file}; it must be a folder that can be read"
+
+
+def test_a_folder_of_models_need_not_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "new" / "newer"
+    monkeypatch.setenv("PACELINE_HOME", str(folder))
     check_home()
+    assert not folder.exists()
+    check_home(writable=True)
+    assert folder.is_dir()
+    monkeypatch.setattr(os, "access", lambda _, rights: not rights & os.W_OK)
+    check_home()
+    assert said(partial(check_home, writable=True)) == (
+        f"PACELINE_HOME is '{folder}'; it must be a folder that can be written to"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("ngrm", "ngram"),
+        ("nonee", "none"),
+        ("hybird:small:int4", "hybrid:small:int4"),
+        ("simulatd:step_ms=1", "simulated:step_ms=1"),
+    ],
+)
+def test_a_misspelt_word_is_told_with_the_nearest(given: str, meant: str) -> None:
+    with pytest.raises(NotFound) as raised:
+        check_serving(given, ("ngram", "hybrid", "none"))
+    assert str(raised.value) == f"no model is called '{given}'; did you mean {meant}?"
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(

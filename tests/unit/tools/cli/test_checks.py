@@ -13,7 +13,9 @@ def test_models_are_named_with_their_flag() -> None:
     with pytest.raises(InvalidArgument) as told:
         checks.check_models({"--target": "simulated:", "--draft": "/nowhere/x"})
     assert str(told.value).startswith("--draft: '/nowhere/x' does not exist: there is no folder")
-    with pytest.raises(InvalidArgument, match=r"^--target: simulated:fast is '1'; it must be "):
+    with pytest.raises(
+        InvalidArgument, match=r"^--target: simulated:fast is no parameter; there are "
+    ):
         checks.check_models({"--target": "simulated:fast=1"})
 
 

@@ -18,6 +18,14 @@ def test_cuda_without_a_driver_is_refused(device: str, monkeypatch: pytest.Monke
     )
 
 
+def test_what_is_no_device_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        check_device("--device", "gpu")
+    assert str(raised.value) == (
+        "--device is 'gpu'; it must be cpu, cuda, mps or xpu, or one by number, as cuda:1"
+    )
+
+
 def test_what_may_be_there_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "DRIVERS", ("libnowhere.so.1",))
     for device in ("cpu", "mps"):

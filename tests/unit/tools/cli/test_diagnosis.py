@@ -204,7 +204,12 @@ def with_draft(**fields: object) -> Status:
             "add up to 8, not 16",
         ),
         (replace(HEALTHY, servers=(DRAFT,)), Level.WRONG, "nothing can be served", "--target"),
-        (replace(HEALTHY, servers=(TARGET,)), Level.NOTE, "the target works alone", "--draft"),
+        (
+            replace(HEALTHY, servers=(TARGET,), draft_pools=(DraftPoolStatus("x"),)),
+            Level.NOTE,
+            "the target works alone",
+            "--draft",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_what_to_do(
@@ -213,6 +218,14 @@ def test_what_is_wrong_is_named_with_what_to_do(
     found = [finding for finding in wrong(status) if words in finding.what]
     assert [finding.level for finding in found] == [level]
     assert advice in found[0].advice
+
+
+def test_a_draft_that_was_not_asked_for_is_nothing_wrong() -> None:
+    status = replace(HEALTHY, servers=(TARGET,))
+    assert wrong(status) == []
+    drafts = found(status, "drafts")
+    assert drafts.what == "none was asked for: the target works alone"
+    assert drafts.advice == "a draft may make outputs faster: paceline evaluate says by how much"
 
 
 def test_lookup_fits_any_vocabulary() -> None:

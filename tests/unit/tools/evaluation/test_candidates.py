@@ -45,3 +45,12 @@ def test_a_simulated_models_name_is_put_together_again_behind_its_commas() -> No
 def test_what_is_no_candidate_is_named(flags: list[str]) -> None:
     with pytest.raises(InvalidArgument, match="--candidate"):
         parse_candidates(flags)
+
+
+@pytest.mark.parametrize("spec", ["small:int5", "hybrid:small:int5", "simulated:int5"])
+def test_misspelt_weights_are_named_with_those_there_are(spec: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        parse_candidates([spec])
+    assert str(raised.value) == (
+        f"the weights in --candidate {spec} is 'int5'; it must be one of bf16, int8, int4"
+    )
