@@ -18,6 +18,7 @@ from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.start import start
+from paceline.errors import DeadlineExceeded
 from paceline.protocol.status import Role
 from paceline.rpc.doors import OPEN, doors_of
 from paceline.rpc.server import serving
@@ -150,10 +151,20 @@ async def has_targets(client: Client, count: int) -> None:
 async def eventually(
     condition: Callable[[], Awaitable[bool]], seconds: float = WAIT_SECONDS
 ) -> None:
-    """Wait until `condition` holds; asserts that it does in the end."""
+    """Wait until `condition` holds; asserts that it does in the end.
+
+    A server that is too busy to answer in time, as machines may be, is asked once more.
+    """
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await _holds(condition):
             await asyncio.sleep(0.01)
+
+
+async def _holds(condition: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await condition()
+    except DeadlineExceeded:
+        return False
 
 
 async def nothing_is_left(*running: Server) -> None:
