@@ -12,6 +12,7 @@ from smg_grpc_proto.generated import vllm_engine_pb2_grpc
 
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
+from orchestrator.backends.shadow import Shadows
 from orchestrator.gateway.service import VllmEngine
 from orchestrator.page.front import Page
 from orchestrator.serving.all_streams import AllStreams
@@ -21,6 +22,7 @@ from orchestrator.serving.metrics import OrchestratorMetrics
 from orchestrator.serving.readiness import Readiness
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.service import GenerationService
+from orchestrator.serving.shadow_metrics import ShadowCollector
 from orchestrator.serving.status_report import report
 from orchestrator.serving.status_service import StatusService
 from orchestrator.settings import OrchestratorSettings
@@ -49,14 +51,16 @@ class Orchestrator:
         targets = Pool(settings.target, TARGET_SERVICE, tls)
         drafts = DraftRouter(settings.draft, tls)
         streams = AllStreams(drafts)
+        shadows = Shadows(settings.shadow_draft, settings.shadow_share, tls)
         metrics = OrchestratorMetrics(registry, targets, drafts, streams)
+        registry.register(ShadowCollector(shadows))
         self._models = models = ServedModels(targets, drafts)
         self._readiness = Readiness()
-        runner = ChoiceRunner(settings, targets, drafts, streams, metrics)
+        runner = ChoiceRunner(settings, targets, drafts, streams, metrics, shadows)
         self._serving = serving = Serving(settings, models, runner)
         self._service = GenerationService(serving)
-        self._status = StatusService(targets, drafts, streams)
-        status = partial(report, targets, drafts, streams)
+        status = partial(report, targets, drafts, streams, shadows)
+        self._status = StatusService(status)
         self._gateway = VllmEngine(serving, status, self.hindrance)
         self._page = Page(serving, status, self.hindrance)
         self._settings = settings
@@ -66,6 +70,7 @@ class Orchestrator:
             *(pool.watch() for pool in drafts.pools),
             models.prepare(),
             drafts.compare(targets),
+            *shadows.watches(targets),
         )
         self._watchers = [asyncio.create_task(watch) for watch in watches]
 

@@ -30,6 +30,8 @@ NO_DRAFT = "none"
 """In the place of draft servers: there are none, as on `paceline up`."""
 DEFAULT_POOL = "draft"
 """Name of the draft pool of addresses that stand behind no name."""
+CANDIDATE = "candidate"
+"""The same of drafts that are only shadowed."""
 DRAFT_LENGTH, MAX_DRAFT_LENGTH = 4, 16
 """Draft tokens in a round, unless told otherwise: where forced; and at most, where not."""
 MOST_DRAFT_LENGTH = 32
@@ -58,7 +60,12 @@ def _addresses(value: object) -> object:
     return [_checked(str(part)) for part in parts] if isinstance(parts, list) else parts
 
 
-def _pools(value: object) -> object:
+def _candidates(value: object) -> object:
+    """As pools, of which there may be none; an address without a name is the candidate."""
+    return _pools(value, CANDIDATE)
+
+
+def _pools(value: object, unnamed: str = DEFAULT_POOL) -> object:
     """Addresses by pool. A part without a name belongs to the name before it."""
     parts = _split(value)
     if not isinstance(parts, Iterable) or isinstance(parts, dict):
@@ -72,7 +79,7 @@ def _pools(value: object) -> object:
     for part in parts:
         name, address = _named(part)
         if name is not None or not groups:
-            groups.append((name or DEFAULT_POOL, []))
+            groups.append((name or unnamed, []))
         groups[-1][1].append(_checked(address))
     pools: dict[str, list[str]] = {}
     for name, addresses in groups:
@@ -117,6 +124,10 @@ Addresses = Annotated[list[str], NoDecode, BeforeValidator(_addresses)]
 """Addresses, in flags and environment separated by commas."""
 Pools = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_pools)]
 """Addresses by the name of their pool, the preferred one first: NAME=ADDRESS,ADDRESS,NAME=..."""
+
+
+Candidates = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_candidates)]
+"""The same, of drafts that are only shadowed."""
 
 
 def _tokens(value: object) -> object:
@@ -183,7 +194,24 @@ class DoorSettings(LoadSettings):
     )
 
 
-class OrchestratorSettings(DoorSettings):
+class ShadowSettings(DoorSettings):
+    """Which drafts are measured on live traffic, and not used."""
+
+    shadow_draft: Candidates = Field(
+        {},
+        description="Candidate drafts, NAME=ADDRESS as for draft: each is measured on outputs that "
+        "have ended, and used for none. Unless given: none.",
+    )
+    shadow_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of outputs that a candidate is measured on, as far as it keeps up with "
+        "one at a time.",
+    )
+
+
+class OrchestratorSettings(ShadowSettings):
     """Answers clients: runs rounds between draft and target servers and streams the tokens."""
 
     examples: ClassVar[tuple[str, ...]] = (
@@ -275,4 +303,11 @@ class OrchestratorSettings(DoorSettings):
         given = {"draft_length", "max_draft_length"} <= self.model_fields_set
         if given:
             check_draft_lengths(self.draft_length, self.max_draft_length)
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_name_for_each_draft(self) -> Self:
+        """A candidate is another one than the drafts in use."""
+        if twice := sorted(self.draft.keys() & self.shadow_draft.keys()):
+            raise _wrong(f"--shadow-draft must have names that --draft has not: {twice[0]!r}")
         return self

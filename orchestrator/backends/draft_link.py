@@ -1,12 +1,12 @@
 """The draft of one stream: advice that may be late, wrong or absent, and never an error."""
 
 import asyncio
-import dataclasses
 from collections.abc import Collection
 from typing import Protocol
 
 import structlog
 
+from orchestrator.backends.draft_opening import opening_for
 from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.draft_session import DraftSession
@@ -24,7 +24,6 @@ from paceline.errors import (
     PacelineError,
     ResourceExhausted,
 )
-from paceline.protocol.features import VOCABULARY_MAP
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Opening
@@ -250,27 +249,8 @@ class DraftLink:
                 return wanted
 
     def _for_draft(self, draft: ModelInfo | None) -> Opening:
-        """The draft's session: as much of the output as it has positions for.
-
-        A draft has numerics of its own and no use for logprobs. It shares prefixes only among
-        streams of one target vocabulary: cache_salt says which.
-        """
-        opening, target = self._opening, self._target
-        room = draft.max_positions - len(opening.prompt_token_ids) if draft else opening.max_tokens
-        found = self._drafts.vocabularies.relation(draft, target)
-        return dataclasses.replace(
-            opening,
-            output_token_ids=self._stream.output,
-            max_tokens=min(opening.max_tokens, room),
-            fingerprint="",
-            logprobs=None,
-            prompt_logprobs=None,
-            required_features=(VOCABULARY_MAP,)
-            if found is not None and found.map is not None
-            else (),
-            cache_salt=f"{target.vocabulary_hash} {opening.cache_salt}",
-            vocabulary=found.map if found is not None else None,
-        )
+        vocabularies, output = self._drafts.vocabularies, self._stream.output
+        return opening_for(draft, self._target, vocabularies, self._opening, output)
 
     def _session_of(
         self, replica: Replica, opening: Opening, measurements: DraftMeasurements

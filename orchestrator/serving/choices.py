@@ -2,12 +2,14 @@
 
 import asyncio
 import dataclasses
+from statistics import median
 
 import structlog
 
 from orchestrator.backends.draft_link import DraftLink, NoDraft
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
+from orchestrator.backends.shadow import EndedOutput, Shadows
 from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.cancelled import cancelled
@@ -39,12 +41,14 @@ class ChoiceRunner:
         drafts: DraftRouter,
         streams: AllStreams,
         metrics: OrchestratorMetrics,
+        shadows: Shadows,
     ) -> None:
         """The pools are watched elsewhere."""
         self._settings = settings
         self._targets = targets
         self._drafts = drafts
         self._metrics = metrics
+        self._shadows = shadows
         self._streams = streams
 
     @property
@@ -89,6 +93,8 @@ class ChoiceRunner:
                     self._metrics.finished(choice, model.name, ended)
                 with best_effort("the log"):
                     _log_end(choice, model.name, speculation, ended)
+                with best_effort("shadow drafts"):
+                    self._shadows.offer(_ended_output(choice, model))
 
     async def _run_all(
         self,
@@ -173,6 +179,13 @@ async def _ended(drafting: "asyncio.Task[None]") -> None:
     if isinstance(outcome, Exception):
         with best_effort("the log"):
             _log.error("drafting failed", exc_info=outcome)
+
+
+def _ended_output(stream: OutputStream, model: ModelInfo) -> EndedOutput:
+    statistics = stream.statistics
+    alone = statistics.gaps if not statistics.own.rounds else []
+    step = median(alone) if alone else None
+    return EndedOutput(stream.opening, stream.output, model, step, statistics.cost)
 
 
 def _log_pacing(pacer: PoolPacer, speculation: Speculation) -> None:

@@ -6,6 +6,7 @@ from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import Replica
+from orchestrator.backends.shadow import Shadows
 from orchestrator.serving.all_streams import AllStreams
 from paceline.machine import describe_machine
 from paceline.protocol.status import (
@@ -19,7 +20,7 @@ from paceline.protocol.status import (
 )
 
 
-def report(targets: Pool, drafts: DraftRouter, streams: AllStreams) -> Status:
+def report(targets: Pool, drafts: DraftRouter, streams: AllStreams, shadows: Shadows) -> Status:
     """The orchestrator, then its targets, then its drafts, as they were told last."""
     servers = [_server(Role.TARGET, replica) for replica in targets.all]
     for pool in drafts.pools:
@@ -28,7 +29,12 @@ def report(targets: Pool, drafts: DraftRouter, streams: AllStreams) -> Status:
     unresolved = [_unresolved(Role.TARGET, targets)]
     unresolved += [_unresolved(Role.DRAFT, pool, pool.name) for pool in drafts.pools]
     return Status(
-        describe_machine(), tuple(servers), streams.totals, pools, tuple(chain(*unresolved))
+        describe_machine(),
+        tuple(servers),
+        streams.totals,
+        pools,
+        tuple(chain(*unresolved)),
+        tuple(shadow.status for shadow in shadows.drafts),
     )
 
 

@@ -9,6 +9,7 @@ from statistics import median
 from orchestrator.speculation.estimates.counts import Counts, PoolCounts
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter, DraftToken
+from paceline.protocol.session import CostModel
 from paceline.protocol.verdict import TimedVerdict
 
 
@@ -73,6 +74,8 @@ class StreamStatistics:
         self.gaps: list[float] = []
         """Seconds from each verdict to the next."""
         self.seen = Seen()
+        self.cost: CostModel | None = None
+        """What the target's steps cost, as it said last."""
         self.target_losses = 0
         """Times that it lost its target, and looked for another one that goes on with it."""
         self.waiting = True
@@ -140,6 +143,7 @@ class StreamStatistics:
                 self.round_seconds.append(wall)
                 self.overheads.append(_overhead(timed, wall - draft_wait))
         self._last_token = now
+        self.cost = verdict.cost_model
         self._interrupted = self.waiting = False
 
     def scored(self, timed: TimedVerdict) -> None:

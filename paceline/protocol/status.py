@@ -104,6 +104,68 @@ class Speedup:
 
 
 @dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate, with an interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCounts:
+    """What a candidate was asked, since the orchestrator began.
+
+    outputs: that it walked along, whole or not. dropped: outputs that were drawn while others
+    waited or the candidate was not usable. failed: outputs that the candidate did not get through.
+    judged: draft tokens up to each round's first wrong one; accepted: of these, right.
+    """
+
+    outputs: int = 0
+    dropped: int = 0
+    failed: int = 0
+    judged: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowTimes:
+    """What a candidate and the target took; None while unknown.
+
+    token_seconds: of a draft token; restart_seconds: until the first one behind news;
+    target_step_seconds: of the target; verify_token_seconds: of each token that it verifies.
+    """
+
+    token_seconds: float | None = None
+    restart_seconds: float | None = None
+    target_step_seconds: float | None = None
+    verify_token_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """A candidate draft that is measured on live traffic and not used; None while unknown.
+
+    share: of outputs. hindrance: why it cannot be asked, in words. outputs, tokens: of the model
+    that it has now. draft_rate: rounds in which it had a draft token. free: it only looks up.
+    """
+
+    name: str
+    addresses: tuple[str, ...] = ()
+    share: float = 0.0
+    model: str = ""
+    hindrance: str = ""
+    counts: ShadowCounts = ShadowCounts()
+    outputs: int = 0
+    tokens: int = 0
+    acceptance: Interval | None = None
+    draft_rate: float = 0.0
+    times: ShadowTimes = ShadowTimes()
+    shares_cores: bool = False
+    free: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DraftPoolCounts:
     """What streams did with a pool's drafts, since the orchestrator began.
 
@@ -172,6 +234,7 @@ class Status:
     totals: Totals = Totals()
     draft_pools: tuple[DraftPoolStatus, ...] = ()
     unresolved: tuple[UnresolvedName, ...] = ()
+    shadows: tuple[Shadow, ...] = ()
 
     def of(self, role: Role) -> list[Server]:
         """Servers that do this."""

@@ -21,6 +21,12 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert settings.draft_length == 3
 
 
+def test_a_candidate_is_named_as_a_draft_is_but_not_as_one_of_them() -> None:
+    found = parse(OrchestratorSettings, ["--shadow-draft=a:1", "--shadow-draft=small=b:1,c:1"])
+    assert found.shadow_draft == {"candidate": ["a:1"], "small": ["b:1", "c:1"]}
+    assert parse(OrchestratorSettings, []).shadow_draft == {}
+
+
 @pytest.mark.parametrize("nothing", ["", ",", "none", "None"])
 def test_an_orchestrator_may_have_no_draft(nothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse(OrchestratorSettings, [f"--draft={nothing}"]).draft == {}
@@ -64,6 +70,10 @@ def test_draft_pools_have_names_and_an_order(
         ([f"--draft={'a' * 64}=a:1"], "must be a small letter, then at most 62"),
         (["--draft=x=a:1", "--draft=x=b:1"], "the name 'x' must stand for one pool"),
         (["--draft=a:1,draft=b:1"], "the name 'draft' must stand for one pool"),
+        (
+            ["--draft=x=a:1", "--shadow-draft=x=b:1"],
+            "--shadow-draft must have names that --draft has not: 'x'",
+        ),
         (["--draft=x=a:1,y=a:1"], "the address 'a:1' must be in one pool, not x and y"),
         (["--draft=none,a:1"], "--draft is 'none,a:1': none must be given alone"),
         (["--draft=x="], "the address '' must be host:port, [IPv6]:port or unix:/path"),

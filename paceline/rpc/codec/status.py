@@ -9,9 +9,13 @@ from paceline.protocol.status import (
     DraftPoolCounts,
     DraftPoolStatus,
     DraftPoolTimes,
+    Interval,
     PoolState,
     Role,
     Server,
+    Shadow,
+    ShadowCounts,
+    ShadowTimes,
     Speedup,
     Status,
     Totals,
@@ -51,6 +55,7 @@ def status_to_proto(status: Status) -> pb.GetStatusResponse:
             pb.UnresolvedName(role=_ROLE[one.role], pool=one.pool, name=one.name, reason=one.reason)
             for one in status.unresolved
         ],
+        shadows=[pb.Shadow(**asdict(one)) for one in status.shadows],
     )
 
 
@@ -84,6 +89,7 @@ def status_from_proto(message: pb.GetStatusResponse) -> Status:
             UnresolvedName(_ROLE_OF[one.role], one.pool, one.name, one.reason)
             for one in message.unresolved
         ),
+        tuple(_shadow_from_proto(one) for one in message.shadows),
     )
 
 
@@ -118,6 +124,18 @@ def _draft_pool_from_proto(message: pb.DraftPool) -> DraftPoolStatus:
         counts=DraftPoolCounts(**_values(message.counts)),
         times=DraftPoolTimes(**_values(message.times)),
     )
+
+
+def _shadow_from_proto(message: pb.Shadow) -> Shadow:
+    values = _values(message)
+    known = message.HasField("acceptance")
+    values |= {
+        "addresses": tuple(message.addresses),
+        "counts": ShadowCounts(**_values(message.counts)),
+        "times": ShadowTimes(**_values(message.times)),
+        "acceptance": Interval(**_values(message.acceptance)) if known else None,
+    }
+    return Shadow(**values)
 
 
 def _values(message: Message) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.backends.draft_link import DraftLink
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
+from orchestrator.backends.shadow import Shadows
 from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving import choices as module
 from orchestrator.serving.all_streams import AllStreams
@@ -33,7 +34,7 @@ def make_runner() -> ChoiceRunner:
     targets, drafts = Pool(()), DraftRouter({})
     streams = AllStreams(drafts)
     metrics = OrchestratorMetrics(CollectorRegistry(), targets, drafts, streams)
-    return ChoiceRunner(OrchestratorSettings(), targets, drafts, streams, metrics)
+    return ChoiceRunner(OrchestratorSettings(), targets, drafts, streams, metrics, Shadows({}, 1.0))
 
 
 async def ended(runner: ChoiceRunner, speculation: Speculation = Speculation.AUTO) -> None:

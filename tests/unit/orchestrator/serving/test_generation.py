@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from orchestrator.backends.draft_router import DraftRouter
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import ReplicaHealth
+from orchestrator.backends.shadow import Shadows
 from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.all_streams import AllStreams
 from orchestrator.serving.choices import ChoiceRunner
@@ -86,7 +87,9 @@ def serving_of(model: ModelInfo, **chosen: Any) -> Serving:
     no_drafts = SimpleNamespace(ready=[], vocabularies=SimpleNamespace(fits=None))
     models = ServedModels(cast("Any", FakePool([Target(model)])), cast("Any", no_drafts))
     settings = OrchestratorSettings(**chosen)
-    return Serving(settings, models, ChoiceRunner(settings, targets, drafts, streams, metrics))
+    shadows = Shadows({}, 1.0)
+    runner = ChoiceRunner(settings, targets, drafts, streams, metrics, shadows)
+    return Serving(settings, models, runner)
 
 
 def asked(**fields: Any) -> GenerateRequest:
