@@ -58,8 +58,9 @@ async def deployed(
     round_trip_seconds: float = 0.0,
     room: Sequence[str] = ROOM,
     orchestrator_flags: Sequence[str] = (),
+    port: int = PORT,
 ) -> AsyncIterator[Deployment]:
-    """Three processes. target and draft: names of simulated models."""
+    """Three processes. target and draft: names of simulated models. port: of the orchestrator."""
     with tempfile.TemporaryDirectory(prefix="paceline-") as folder:
         sockets = Path(folder)
         draft_socket = sockets / ("wire" if round_trip_seconds else "draft")
@@ -67,16 +68,16 @@ async def deployed(
             "target": target_command(target, sockets / "target", [*UNWATCHED, *room]),
             "draft": draft_command(draft, "model", sockets / "draft", [*UNWATCHED, *room]),
             "orchestrator": orchestrator_command(
-                PORT, sockets / "target", draft_socket, 4, [*UNWATCHED, *orchestrator_flags]
+                port, sockets / "target", draft_socket, 4, [*UNWATCHED, *orchestrator_flags]
             ),
         }
 
         async def ready() -> None:
-            await answers(PORT, drafts=1)
+            await answers(port, drafts=1)
 
         wire = delayed(sockets / "wire", sockets / "draft", round_trip_seconds)
         servers = running(commands, ready)
-        async with wire, servers as started, Client(f"127.0.0.1:{PORT}") as client:
+        async with wire, servers as started, Client(f"127.0.0.1:{port}") as client:
             pids = {process.name: process.process.pid for process in started.processes}
             yield Deployment(client, psutil.Process(pids["orchestrator"]))
 

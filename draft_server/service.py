@@ -97,7 +97,13 @@ class DraftService(draft_pb2_grpc.DraftServiceServicer):
         try:
             with observing(self._metrics.observe, post) as (observe, noted_post):
                 session = self._server.run_session(
-                    request_iterator, context, stream.open, noted_post, _together, _more_to_come
+                    request_iterator,
+                    context,
+                    stream.open,
+                    noted_post,
+                    _together,
+                    _more_to_come,
+                    lambda drafter: drafter.owes,
                 )
                 async with contextlib.aclosing(session):
                     async for value in session:

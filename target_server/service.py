@@ -57,7 +57,9 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         most = self._server.engine.max_block_tokens
         make = functools.partial(Verification, max_block_tokens=most)
         post = functools.partial(self._post, asked)
-        session = self._server.run_session(request_iterator, context, make, post)
+        session = self._server.run_session(
+            request_iterator, context, make, post, owes=lambda verification: verification.owes
+        )
         with observing(self._metrics.observe) as observe:
             async with contextlib.aclosing(session):
                 async for value in session:

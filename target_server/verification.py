@@ -101,6 +101,11 @@ class Verification:
         )
 
     @property
+    def owes(self) -> bool:
+        """Whether it was asked for a verdict that has not come; on any thread."""
+        return bool(self._steps or self._inbox) and not self.finished
+
+    @property
     def idle(self) -> bool:
         """Whether it waits for the orchestrator to ask."""
         return not (self._steps or self._inbox or self.finished)

@@ -57,5 +57,9 @@ class StreamDrafter(Decoder, Protocol):
     def advance(self, advance: Advance) -> None:
         """Take an Advance, on any thread; errors as of RunAhead.post."""
 
+    @property
+    def owes(self) -> bool:
+        """Whether draft tokens are to come before the next Advance; on any thread."""
+
     def close(self) -> None:
         """Free what it has in the engine beside its own session."""

@@ -30,6 +30,11 @@ class ModelDrafter(StreamDrafter):
         if self._prompt_is_cached:
             self._branches.open(advance.branches)
 
+    @property
+    def owes(self) -> bool:
+        """Whether it has room to draft in."""
+        return self.ahead.wanted > 0
+
     def close(self) -> None:
         """Free the sessions for branches."""
         self._branches.close()

@@ -21,6 +21,11 @@ class NgramDrafter(StreamDrafter):
         """Take an Advance."""
         self.ahead.post(advance)
 
+    @property
+    def owes(self) -> bool:
+        """Nothing: it drafts at once, or not before the next Advance."""
+        return False
+
     def close(self) -> None:
         """It has nothing else."""
 

@@ -84,6 +84,7 @@ class EngineServer(ABC):
         post: Callable[[DecoderType, Any], Sequence[float]],
         join: Callable[[list[Any]], list[Any]] = lambda items: items,
         more_to_come: Callable[[DecoderType], bool] = lambda _: False,
+        owes: Callable[[DecoderType], bool] = lambda _: True,
     ) -> AsyncGenerator[Any, None]:
         """One session, from Open to the end of the stream.
 
@@ -91,8 +92,10 @@ class EngineServer(ABC):
         decoder of its opening, a function to deliver items with, and what its output is held to.
         post: hands the decoder a later message; it returns at which moments, in seconds, items are
         wanted. Until the next they wait for each other while there is more_to_come in time; join
-        makes fewer of those that did. Yields Opened, then the items, and Progress each second
-        without one. However the stream ends, the session is freed before the next step.
+        makes fewer of those that did. owes: whether it has been asked for something that it has
+        not given. Yields Opened, then the items, and Progress each second without one. However the
+        stream ends, the session is freed before the next step; it ends with Unavailable where it
+        is of no use for long.
         """
         opening = await self._opening(requests, context)
         grammar = await self.grammar(opening)
@@ -100,13 +103,15 @@ class EngineServer(ABC):
         def make(opening: Opening, deliver: Callable[[Any], None]) -> DecoderType:
             return make_decoder(opening, deliver, grammar)
 
-        session = ServedSession(self.engine, self._deliveries, opening, make, more_to_come)
+        session = ServedSession(self.engine, self._deliveries, opening, make, more_to_come, owes)
         handle = functools.partial(session.handle, post)
         reader = asyncio.create_task(read_into(requests, handle, session.outbox))
         try:
             yield Opened(self.model.fingerprint)
             async with contextlib.aclosing(session.outbox.batches()) as batches:
                 async for batch in batches:
+                    if not batch:
+                        session.check_used()
                     for item in join(batch) if batch else [session.progress]:
                         yield item
                     session.note_sent()
