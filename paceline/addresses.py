@@ -43,9 +43,14 @@ def is_host(text: str) -> bool:
     return True
 
 
+def is_of_grpc(address: str) -> bool:
+    """Whether only gRPC itself resolves it."""
+    return _GRPC.match(address) is not None
+
+
 def checked_target(address: str) -> str:
     """As `checked`, of an address that nobody but gRPC has to resolve."""
-    return address.strip() if _GRPC.match(address.strip()) else checked(address)
+    return address.strip() if is_of_grpc(address.strip()) else checked(address)
 
 
 def checked(address: str, field: str = "address") -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from paceline.addresses import LAST_PORT, checked_target, is_host, join
+from paceline.addresses import LAST_PORT, checked_target, is_host, is_of_grpc, join
 from paceline.errors import InvalidArgument
 from paceline.settings import ORCHESTRATOR_PORT
 
@@ -39,15 +39,28 @@ def orchestrators(address: str, field: str = "address") -> Orchestrators:
 
 
 def _targets(text: str, field: str, whole: str) -> tuple[str, ...]:
-    """Each of the addresses; what only gRPC resolves is one, whatever it has in it."""
+    """Each of the addresses."""
     try:
-        return (checked_target(text),)
-    except InvalidArgument:
-        pass
-    try:
-        return tuple(checked_target(_with_port(part.strip())) for part in text.split(","))
+        return tuple(checked_target(_with_port(part)) for part in _parts(text))
     except InvalidArgument:
         raise InvalidArgument.of(field, whole, FORM) from None
+
+
+def _parts(text: str) -> list[str]:
+    """What commas divide. Of a path, and of what only gRPC resolves, they may be a part.
+
+    There a comma ends an address if another one follows that cannot be mistaken: with a scheme,
+    or, behind a path, with a port.
+    """
+    parts: list[str] = []
+    for part in map(str.strip, text.split(",")):
+        before = parts[-1] if parts else ""
+        goes_on = before.startswith("unix:") and ":" not in part
+        if goes_on or (is_of_grpc(before) and not (is_of_grpc(part) or part.startswith("unix:"))):
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    return parts
 
 
 def _with_port(part: str) -> str:

@@ -18,6 +18,10 @@ GOOD = {
     "https://a:443": Orchestrators(("a:443",), tls=True),
     "grpcs://a,b:2": Orchestrators(("a:7070", "b:2"), tls=True),
     "unix:/run/x,y": Orchestrators(("unix:/run/x,y",)),
+    "unix:/a,unix:/b": Orchestrators(("unix:/a", "unix:/b")),
+    "unix:/a,b, unix:/c,d:1": Orchestrators(("unix:/a,b", "unix:/c", "d:1")),
+    "a,unix:/b": Orchestrators(("a:7070", "unix:/b")),
+    "dns:///a:5,dns:///b:5,unix:/c": Orchestrators(("dns:///a:5", "dns:///b:5", "unix:/c")),
     "ipv4:10.0.0.1:5,10.0.0.2:5": Orchestrators(("ipv4:10.0.0.1:5,10.0.0.2:5",)),
     "dns:///a:5": Orchestrators(("dns:///a:5",)),
 }
