@@ -1,5 +1,6 @@
 """The client: async and typed, plain values in and out."""
 
+import itertools
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -168,18 +169,18 @@ class Client(AsyncOnly):
 
     async def _call(self, ask: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         """What one of the orchestrators answers at once; each is asked while none is there."""
-        for others in reversed(range(self._connections.count)):
-            connection = self._connections.take()
+        for asked in itertools.count(1):
+            connection = await self._connections.take()
             try:
                 return await ask(connection)
             except grpc.aio.AioRpcError as error:
                 found = connection.error(error)
-                if not others or not isinstance(found, Unavailable):
+                if asked >= self._connections.count or not isinstance(found, Unavailable):
                     raise found from error
             finally:
                 self._connections.done()
                 del connection
-        raise AssertionError("there is one at least")
+        raise AssertionError("it returns or raises")
 
 
 def checked_timeout(seconds: object) -> float:

@@ -1,27 +1,38 @@
 """Connections of a client: dialed when first needed, in each event loop and process its own."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import math
 import time
+import weakref
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 import grpc
 
-from paceline.client import forks
+from paceline.addresses import split
+from paceline.client import forks, names
 from paceline.client.access import Access
 from paceline.client.addresses import Orchestrators
 from paceline.errors import DeadlineExceeded, PacelineError, Unavailable
 from paceline.rpc.options import Options, channel_options
 from paceline.rpc.status_codes import from_rpc_error
-from paceline.v1 import generation_pb2_grpc, status_pb2_grpc
+from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2_grpc
 
 _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 DOUBT_SECONDS = 5.0
 """So long an orchestrator that was silent, or about to stop, is not preferred."""
+RESOLVE_SECONDS = 5.0
+"""Names are resolved anew this often, beside the calls."""
+CONNECT_SECONDS = 0.25
+"""Where there are several a call waits so long for one that is connected."""
+ANSWER_SECONDS = 0.5
+"""An orchestrator is asked for so long whether it can serve."""
+_LOOK_SECONDS = 0.005
 _BY_CLIENT = "Deadline Exceeded"
 """So gRPC says that the deadline of a call passed here, before the server could say it."""
 _NOT_CONNECTED = ("failed to connect", "connections to all backends failing")
@@ -29,11 +40,16 @@ _NOBODY = (*_NOT_CONNECTED, "DNS resolution failed", "errors resolving")
 """How gRPC begins what it says where there is no server."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Connection:
-    """A channel to the addresses of one name; calls go round among them."""
+    """A channel to one of the addresses of a name.
+
+    target: the name. address: what is dialed; the name itself where gRPC resolves it, whose calls
+    go round among its addresses.
+    """
 
     target: str
+    address: str
     channel: grpc.aio.Channel
     tls: bool
     generation: "generation_pb2_grpc.GenerationServiceAsyncStub"
@@ -56,9 +72,27 @@ class Connection:
         return found
 
     @property
-    def broken(self) -> bool:
-        """Whether it could not be made when last tried."""
-        return self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+    def state(self) -> grpc.ChannelConnectivity:
+        """Whether it is connected; where it is not it begins to be."""
+        return self.channel.get_state(try_to_connect=True)
+
+    async def can_serve(self) -> bool:
+        """Whether the orchestrator has models for whoever asks it now."""
+        request = generation_pb2.ListModelsRequest()
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            answer = await self.generation.ListModels(request, timeout=ANSWER_SECONDS)
+            return bool(answer.models)
+        return False
+
+
+@dataclass
+class _Dialed:
+    """What one event loop has. renewing: names are resolved anew, since the last time."""
+
+    connections: list[Connection]
+    resolved: float = field(default_factory=time.monotonic)
+    renewing: "asyncio.Task[None] | None" = None
+    settled: bool = False
 
 
 class Connections:
@@ -69,52 +103,87 @@ class Connections:
         self._orchestrators = orchestrators
         self._proxy = proxy
         self._access = access
-        self._of_loop: dict[asyncio.AbstractEventLoop, list[Connection]] = {}
+        self._of_loop: dict[asyncio.AbstractEventLoop, _Dialed] = {}
         self._calls: Counter[asyncio.AbstractEventLoop] = Counter()
         self._turn = itertools.count()
         self._doubted: dict[str, float] = {}
+        self._asking: weakref.WeakKeyDictionary[Connection, asyncio.Task[bool]] = (
+            weakref.WeakKeyDictionary()
+        )
         forks.watch(self)
 
-    def doubt(self, target: str) -> None:
+    def doubt(self, address: str) -> None:
         """Prefer others for a while: it is silent, or about to stop."""
-        self._doubted[target] = time.monotonic()
+        self._doubted[address] = time.monotonic()
 
-    def trust(self, target: str) -> None:
+    def trust(self, address: str) -> None:
         """It has answered."""
-        self._doubted.pop(target, None)
+        self._doubted.pop(address, None)
 
     def _doubt_of(self, connection: Connection) -> float:
         """When it came to be in doubt; 0 where that is long ago, or never was."""
-        since = self._doubted.get(connection.target, -math.inf)
+        since = self._doubted.get(connection.address, -math.inf)
         return since if time.monotonic() - since < DOUBT_SECONDS else 0.0
 
     @property
     def count(self) -> int:
-        """How many orchestrators are named."""
-        return len(self._orchestrators.targets)
+        """How many orchestrators are known to the running loop."""
+        dialed = self._of_loop.get(asyncio.get_running_loop())
+        return len(dialed.connections if dialed is not None else self._orchestrators.targets)
 
-    def take(self) -> Connection:
+    async def take(self, without: Connection | None = None) -> Connection:
         """One of the running loop's for a call, `done` after it: each in turn.
 
-        Those in doubt come behind, the last one last, and broken ones behind all.
+        Those that are connected come first, of them those in doubt last. without: one that is
+        taken only where it is the only one.
         """
         loop = asyncio.get_running_loop()
-        known = self._of_loop.get(loop) or self._dial(loop)
-        first = next(self._turn) % len(known)
-        turn = known[first:] + known[:first]
+        dialed = self._of_loop.get(loop) or await self._dial(loop)
         self._calls[loop] += 1
-        whole = [one for one in turn if not one.broken] or turn[:1]
-        return min(whole, key=self._doubt_of)
+        try:
+            self._renew_later(dialed)
+            known = [one for one in dialed.connections if one is not without] or dialed.connections
+            first = next(self._turn) % len(known)
+            turn = known[first:] + known[:first]
+            usable = turn if len(turn) == 1 else await _usable(turn, everyone=not dialed.settled)
+            dialed.settled = True
+            return min(usable, key=self._doubt_of)
+        except BaseException:
+            self._calls[loop] -= 1
+            raise
+
+    async def answers(self, connection: Connection, seconds: float) -> bool:
+        """Whether it answers within so many seconds. All who ask at once ask once."""
+        asking = self._asking.get(connection)
+        if asking is None or asking.done():
+            asking = self._asking[connection] = asyncio.create_task(self._ask(connection))
+        await asyncio.wait({asking}, timeout=seconds)
+        return asking.done() and not asking.cancelled() and asking.result()
 
     def done(self) -> None:
         """A call is over. Who made it keeps no connection: see forks."""
-        self._calls[asyncio.get_running_loop()] -= 1
+        loop = asyncio.get_running_loop()
+        self._calls[loop] -= 1
+        if self._calls[loop] <= 0:  # below it, where they were closed under the call
+            del self._calls[loop]
+
+    async def _ask(self, connection: Connection) -> bool:
+        self._calls[asyncio.get_running_loop()] += 1
+        try:
+            return await connection.can_serve()
+        finally:
+            self.done()
+            del connection
 
     async def close(self) -> None:
         """Close the running loop's; the next call dials anew."""
         loop = asyncio.get_running_loop()
         self._calls.pop(loop, None)
-        for connection in self._of_loop.pop(loop, []):
+        if (dialed := self._of_loop.pop(loop, None)) is None:
+            return
+        if dialed.renewing is not None:
+            dialed.renewing.cancel()
+        for connection in dialed.connections:
             await connection.channel.close()
 
     def before_fork(self) -> None:
@@ -130,31 +199,85 @@ class Connections:
         self._of_loop, self._calls = {}, Counter()
         return left
 
-    def _dial(self, loop: asyncio.AbstractEventLoop) -> list[Connection]:
+    async def _dial(self, loop: asyncio.AbstractEventLoop) -> _Dialed:
         forks.check()
         for other in [one for one in self._of_loop if one.is_closed()]:
             self._of_loop.pop(other, None)
             self._calls.pop(other, None)
-        self._of_loop[loop] = [self._connection(one) for one in self._orchestrators.targets]
-        return self._of_loop[loop]
+        found = await self._resolved()
+        if (dialed := self._of_loop.get(loop)) is None:  # nor has another call dialed meanwhile
+            dialed = self._of_loop[loop] = _Dialed([self._connection(*one) for one in found])
+        return dialed
 
-    def _connection(self, target: str) -> Connection:
-        channel = self._channel(target)
+    async def _resolved(self) -> list[tuple[str, str]]:
+        """Names, each with an address. A proxy resolves by itself."""
+        targets = self._orchestrators.targets
+        if self._proxy:
+            return [(target, target) for target in targets]
+        found = await asyncio.gather(*map(names.addresses, targets))
+        of_targets = zip(targets, found, strict=True)
+        return [(target, address) for target, some in of_targets for address in some]
+
+    def _renew_later(self, dialed: _Dialed) -> None:
+        """Resolve names anew, once it is time. No call waits for that."""
+        old = time.monotonic() - dialed.resolved > RESOLVE_SECONDS
+        changes = not self._proxy and any(map(names.may_change, self._orchestrators.targets))
+        if old and changes and (dialed.renewing is None or dialed.renewing.done()):
+            dialed.renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """What a name stands for no longer is closed once its last stream has ended."""
+        found = await self._resolved()
+        dialed = self._of_loop.get(asyncio.get_running_loop())
+        if dialed is not None:  # see forks
+            known = {(one.target, one.address): one for one in dialed.connections}
+            dialed.connections = [known.get(one) or self._connection(*one) for one in found]
+            dialed.resolved = time.monotonic()
+
+    def _connection(self, target: str, address: str) -> Connection:
+        channel = self._channel(target, address)
         forks.opened(channel)
         shown = self._access.wrap(channel)
         return Connection(
             target,
+            address,
             channel,
             self._orchestrators.tls,
             generation_pb2_grpc.GenerationServiceStub(shown),
             status_pb2_grpc.StatusServiceStub(shown),
         )
 
-    def _channel(self, target: str) -> grpc.aio.Channel:
+    def _channel(self, target: str, address: str) -> grpc.aio.Channel:
         options: Options = [*channel_options(self._proxy), ("grpc.service_config", _SERVICE_CONFIG)]
+        if names.may_change(target) and address != target:
+            name = target.rpartition("/")[2]
+            options.append(("grpc.default_authority", name))
+            options.append(("grpc.ssl_target_name_override", split(name)[0]))
         if not self._orchestrators.tls:
-            return grpc.aio.insecure_channel(target, options=options)
-        return grpc.aio.secure_channel(target, self._access.credentials(), options=options)
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, self._access.credentials(), options=options)
+
+
+async def _usable(some: Collection[Connection], *, everyone: bool) -> list[Connection]:
+    """Those that are connected; where none is soon, those that may be yet, else all.
+
+    everyone: all are waited for, until they are connected or cannot be.
+    """
+    states: dict[Connection, grpc.ChannelConnectivity] = {}
+    for _ in range(round(CONNECT_SECONDS / _LOOK_SECONDS)):
+        states = {one: one.state for one in some}
+        ready = _in(states, grpc.ChannelConnectivity.READY)
+        waits = _in(states, grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
+        if not waits or (ready and not everyone):
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+    return ready or waits or list(some)
+
+
+def _in(
+    states: dict[Connection, grpc.ChannelConnectivity], *wanted: grpc.ChannelConnectivity
+) -> list[Connection]:
+    return [one for one, state in states.items() if state in wanted]
 
 
 def _advice(why: str, *, tls: bool) -> str:

@@ -102,7 +102,7 @@ class Generation(misuse.ReadByAsyncFor):
         while unfinished := [choice for choice in self._choices if choice.finished is None]:
             whole = self.started is None
             request = self._message if whole else request_to_proto(self._rest_of(unfinished[0]))
-            attempt = self._attempt(request)
+            attempt = await self._attempt(request)
             try:
                 async with contextlib.aclosing(self._events(attempt)) as events:
                     async for event in events:
@@ -147,15 +147,21 @@ class Generation(misuse.ReadByAsyncFor):
         if self._cancelled:
             raise Cancelled(CANCELLED)
 
-    def _attempt(self, request: generation_pb2.GenerateRequest) -> Attempt:
+    async def _attempt(self, request: generation_pb2.GenerateRequest) -> Attempt:
         named = (("x-request-id", self._request_id),) if self._request_id else ()
         request.signs_of_life = True
-        return Attempt(self._connections, request, self._backoff.remaining, named + self._trace)
+        connection = await self._connections.take()
+        seconds = self._backoff.remaining
+        attempt = Attempt(self._connections, connection, request, seconds, named + self._trace)
+        if self._cancelled:  # while names were resolved
+            attempt.close()
+        self._check_wanted()
+        return attempt
 
     async def _events(self, attempt: Attempt) -> AsyncGenerator[GenerateEvent, None]:
         """Events of one call; leaving early cancels it. It is left where it is silent, or stops."""
         self._cancel = attempt.cancel
-        watch = Watch(lambda: self._elsewhere.look(attempt))
+        watch = Watch(lambda sure: self._elsewhere.look(attempt, sure=sure))
         gives_signs = False
         try:
             async with contextlib.aclosing(attempt.events()) as events:
@@ -166,7 +172,7 @@ class Generation(misuse.ReadByAsyncFor):
                         self._elsewhere.look(attempt, stops=True)
                     else:
                         self._elsewhere.hear()
-                    watch.reads(False)
+                    watch.rest()
                     yield event
                     watch.hear(event, gives_signs=gives_signs)
         finally:

@@ -2,13 +2,13 @@
 
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import grpc
 import pytest
 
-from paceline.client import Client
+from paceline.client import Client, connections, names
 from paceline.client.access import system_roots
 from paceline.errors import Unavailable
 from paceline.protocol.generation import GenerateRequest
@@ -43,7 +43,7 @@ async def test_streams_go_round_the_addresses_that_are_named(two: tuple[Client, 
 
 
 async def test_streams_go_round_the_addresses_of_one_name(two: tuple[Client, Client]) -> None:
-    """As gRPC itself resolves them: those of a headless service."""
+    """Those of a headless service."""
     one, other = two
     async with Client(f"ipv4:{one.address},{other.address}") as both:
 
@@ -53,6 +53,39 @@ async def test_streams_go_round_the_addresses_of_one_name(two: tuple[Client, Cli
 
         await servers.eventually(both_serve)
     assert abs(await served(one) - await served(other)) <= 2 + 2
+
+
+def stands_for(monkeypatch: pytest.MonkeyPatch, addresses: Sequence[str]) -> None:
+    """Have every name stand for these, looked up again for each call."""
+
+    async def resolve(_: str) -> list[str]:
+        return list(addresses)
+
+    monkeypatch.setattr(names, "resolve", resolve)
+    monkeypatch.setattr(connections, "RESOLVE_SECONDS", 0.0)
+
+
+async def test_a_name_may_come_to_stand_for_other_addresses(
+    two: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    addresses = [one.address, "127.0.0.1:1"]
+    stands_for(monkeypatch, addresses)
+    async with Client("a-name:7070") as client:
+        tokens: list[int] = []
+        async for delta in client.generate(REQUEST):  # at the first one, to its end
+            tokens += [token.id for token in delta.tokens]
+            if addresses[0] != other.address:
+                addresses[0] = other.address
+                await servers.eventually(lambda: asks(client, other))
+        assert tuple(tokens) == (await one.generate(REQUEST).result()).token_ids
+
+
+async def asks(client: Client, other: Client) -> bool:
+    """Whether the client's next call is the other's."""
+    before = await served(other)
+    await client.generate(GenerateRequest("x", max_tokens=1)).result()
+    return await served(other) > before
 
 
 async def test_what_is_not_there_is_left_out(two: tuple[Client, Client]) -> None:
@@ -112,6 +145,9 @@ async def test_tls_by_scheme_with_a_file_or_the_systems_certificates(
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), signed.read_bytes())])
     port = server.add_secure_port("localhost:0", credentials)
     await server.start()
+    async with Client(f"grpcs://localhost:{port}", ca=signed, retries=0) as client:
+        assert await client.models() == []
+    stands_for(monkeypatch, [f"127.0.0.1:{port}", "127.0.0.1:1"])  # the certificate is the name's
     async with Client(f"grpcs://localhost:{port}", ca=signed, retries=0) as client:
         assert await client.models() == []
     async with Client(f"https://localhost:{port}", retries=0) as client:
