@@ -187,6 +187,7 @@ class DraftLink:
         async with DraftCall(replica, self._seconds, self._target.vocabulary_size) as call:
             opening = self._for_draft(replica.model)
             session = self._begin(pool, replica, opening)
+            session.on_doubt = call.doubt
             call.span.set({"paceline.draft.pool": pool.name})
             await call.open(opening)
             self._drafts.given()

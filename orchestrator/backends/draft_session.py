@@ -1,6 +1,7 @@
 """One session on a draft server, as the round sees it: draft tokens come in, advances go out."""
 
 import asyncio
+from collections.abc import Callable
 
 from orchestrator.speculation.drafting.draft_buffer import ProposalBuffer
 from orchestrator.speculation.drafting.due_times import DueTimes
@@ -15,13 +16,16 @@ from paceline.protocol.verdict import TimedVerdict
 
 MOST_ADVANCES = 64
 """Advances that may wait to be sent. What is decided then is told to a draft that reads again."""
+DOUBT_SECONDS = 0.25
+"""A server that is waited for longer is asked meanwhile whether it is alive."""
 
 
 class DraftSession:
     """The round's draft for as long as its server lives.
 
-    It waits for draft tokens. What the draft is told, and when draft tokens are expected and
-    wanted, is decided by pure classes: Lookahead, Expectation and DueTimes.
+    It waits for draft tokens, and calls on_doubt where that may be in vain. What the draft is told,
+    and when draft tokens are expected and wanted, is decided by pure classes: Lookahead,
+    Expectation and DueTimes.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class DraftSession:
         )
         self._due = DueTimes(measurements, self._expectation, round_trip_seconds)
         self._sessions = 1
+        self.on_doubt: Callable[[], None] = lambda: None
         self.waited_seconds = 0.0
         self._change: asyncio.Future[bool] | None = None
         self.advances: asyncio.Queue[Advance] = asyncio.Queue(MOST_ADVANCES)
@@ -128,15 +133,22 @@ class DraftSession:
         self._due.at_once = self._lookahead.shares_cores or observes
         while max_wait := self._max_wait(plan, now, now - started):
             self._tell_before_wait(plan, now)
+            if max_wait > DOUBT_SECONDS:
+                self.on_doubt()
             observes = False  # by what is awaited: what comes behind that may share messages
             came = await self._change_within(max_wait)
             now = clock()
             if not came:
-                self._expectation.miss(now)
+                self._miss(now)
                 break
         self.waited_seconds = now - started
         self._due.at_once = self._lookahead.shares_cores or observes
         return self._offer(plan, now)
+
+    def _miss(self, now: float) -> None:
+        self._expectation.miss(now)
+        if self._expectation.overdue:
+            self.on_doubt()
 
     def _tell_before_wait(self, plan: Plan, now: float) -> None:
         if not self.advances.full():

@@ -13,7 +13,7 @@ STANDSTILL_SECONDS = 60.0
 """An engine that makes no step this long, with work to do, is dead."""
 DOUBTED_STANDSTILL_SECONDS = 10.0
 """An engine that makes no step this long may be: the stream is opened elsewhere beside it."""
-LATE_SECONDS, LATEST_SECONDS = 0.2, 1.0
+LATE_SECONDS, LATEST_SECONDS = 0.2, 0.5
 """An answer is late after twice the time that the session's answers took of late, within these."""
 ASK_SECONDS = 0.25
 """A server that has just shown that it is alive is not asked again before this."""
@@ -74,6 +74,14 @@ class SilenceWatch:
         if self._doubted:
             self._doubted = False
             self.on_answer()
+
+    def expect(self) -> None:
+        """The server, which owes none else, owes an answer from now on, until `forgive`."""
+        self._owes, self._due_since = True, self._now()
+
+    def forgive(self) -> None:
+        """It owes none any more."""
+        self._owes = False
 
     def rest(self) -> None:
         """No answer is owed for the time until now."""

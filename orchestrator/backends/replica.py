@@ -32,7 +32,7 @@ POLL_SECONDS = 1.0
 """Servers are asked for their load this often, and have as long to answer."""
 NOT_ASKED = "it was not asked yet"
 """Why a server that is new is not reachable."""
-ANSWER_SECONDS, MOST_ANSWER_SECONDS = 0.3, 1.0
+ANSWER_SECONDS, MOST_ANSWER_SECONDS = 0.2, 0.5
 """A server that is asked whether it is alive has twice as long as its answers took of late, within
 these."""
 _LOOKS = 3

@@ -310,6 +310,8 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
             trace=span.metadata,
         )
         super().__init__(replica, call, seconds, span)
+        self.silence.on_late = self.silence.give_up
+        self._doubted = False
 
     async def open(self, opening: Opening) -> Opened:
         """Open the session; raises what the server answers instead."""
@@ -330,6 +332,9 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
             response = await self._read()
             kind = response.WhichOneof("message")
             if kind == "proposals":
+                if self._doubted:
+                    self._doubted = False
+                    self.silence.forgive()
                 for proposal in self._checked(response.proposals):
                     yield proposal
             elif kind == "progress":
@@ -346,6 +351,15 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
         for proposal in proposals:
             self._contract.check(proposal)
         return proposals
+
+    def doubt(self) -> None:
+        """Draft tokens may never come: give the call up where its server is silent altogether.
+
+        The stream goes on without it, and then with another one.
+        """
+        if not self._doubted:
+            self._doubted = True
+            self.silence.expect()
 
     def note_base(self, *, known: bool) -> None:
         """Whether a proposal follows what the draft was told, or has said before."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ import pytest
 from benchmarks.faulty_wire import FaultyWire, faulty
 from orchestrator.backends import liveness
 from paceline import machine
-from paceline.client import Client, connections
+from paceline.client import Client, connections, names
 from paceline.errors import Internal
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.rpc.channels import open_channel
@@ -123,10 +124,12 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_PROCESS", "")
 
 
-async def tokens_with(client: Client, fault: Callable[[], None], after: int = 10) -> list[int]:
-    """Tokens of REQUEST, with a fault behind so many."""
+async def tokens_with(
+    client: Client, fault: Callable[[], None], after: int = 10, request: GenerateRequest = REQUEST
+) -> list[int]:
+    """Tokens of a request, with a fault behind so many."""
     tokens: list[int] = []
-    async for delta in client.generate(REQUEST):
+    async for delta in client.generate(request):
         assert delta.token_index == len(tokens)
         before = len(tokens)
         tokens += [token.id for token in delta.tokens]
@@ -177,6 +180,25 @@ async def test_connections_that_break_in_the_middle_of_a_message_lose_nothing() 
             assert await tokens_with(client, lambda cut=wire: cut.truncate(7)) == expected  # type: ignore[misc]
 
 
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("stall", STALLS.values(), ids=STALLS.keys())
+async def test_a_draft_that_is_cut_off_is_asked_and_given_up_however_long_rounds_may_wait(
+    stall: Stall,
+) -> None:
+    forced = replace(REQUEST, speculation=Speculation.FORCE)
+    async with (
+        servers.target(TARGET) as target,
+        servers.draft("simulated:step_ms=1,acceptance=0.8", drafter="model") as draft,
+        faulty(draft.address) as wire,
+        servers.orchestrator([target.address], [wire.address], draft_wait_seconds=3600) as client,
+    ):
+        [expected] = await outputs(client)
+        assert await tokens_with(client, lambda: stall(wire), request=forced) == list(expected)
+        found = await asyncio.gather(*(client.generate(forced).result() for _ in range(3)))
+        assert [one.token_ids for one in found] == [expected] * 3
+        wire.heal()
+
+
 class DyingOrchestrator(generation_pb2_grpc.GenerationServiceServicer):
     """Ends each call with a status."""
 
@@ -221,10 +243,12 @@ def without_keepalive(proxy: str = "") -> Options:
 
 
 @pytest.mark.usefixtures("patient")
-@pytest.mark.parametrize("stall", [STALLS["answers"], STALLS["both"]], ids=["answers", "both"])
+@pytest.mark.parametrize("named", ["{near},{far}", "ipv4:{near},{far}", "a-name:7070"])
+@pytest.mark.parametrize("stall", STALLS.values(), ids=STALLS.keys())
 async def test_streams_of_an_orchestrator_that_is_cut_off_go_on_at_another_one(
-    stall: Stall, monkeypatch: pytest.MonkeyPatch
+    stall: Stall, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each address of a name is one of its own. Lost requests are those of streams that begin."""
     monkeypatch.setattr(connections, "channel_options", without_keepalive)
     async with (
         servers.target(TARGET) as target,
@@ -232,8 +256,13 @@ async def test_streams_of_an_orchestrator_that_is_cut_off_go_on_at_another_one(
         servers.orchestrator([target.address], []) as two,
         faulty(one.address) as near,
         faulty(two.address) as far,
-        Client(f"{near.address},{far.address}") as client,
+        Client(named.format(near=near.address, far=far.address)) as client,
     ):
+
+        async def resolve(_: str) -> list[str]:
+            return [near.address, far.address]
+
+        monkeypatch.setattr(names, "resolve", resolve)
         [expected] = await outputs(one)
         others = [asyncio.create_task(outputs(client)) for _ in range(3)]
         assert await tokens_with(client, lambda: stall(near)) == list(expected)

@@ -16,6 +16,10 @@ from paceline.protocol.proposal import DraftToken
 TARGET_ONLY_STEPS = 16
 """Ordinary decode steps asked for at once, so that the target alone pays no round trip per
 token."""
+LATE = 4.0
+"""A draft token that takes so many times as long as expected is waited for no longer."""
+LATE_SECONDS = 0.2
+"""A pause of a process or of a network may be as long: the first draft token may come so late."""
 BRANCHES = 2
 """What a stream alone lets its draft work on, beside its draft tokens, where it has cores of its
 own."""
@@ -51,11 +55,13 @@ class WaitForCount:
     """Wait until there are `count` draft tokens, so that they may come together.
 
     max_wait_seconds: bound of the wait for each draft token; where `in_all`, for all of them.
+    measured: one that takes far longer than expected is not waited for, either.
     """
 
     count: int = 0
     max_wait_seconds: float = 0.0
     in_all: bool = False
+    measured: bool = False
 
     def max_wait(
         self,
@@ -67,7 +73,10 @@ class WaitForCount:
         if len(draft_tokens) >= self.count:
             return 0.0
         waited = waited_seconds if self.in_all else 0.0
-        return max(0.0, self.max_wait_seconds - waited)
+        longest = self.max_wait_seconds
+        if self.measured and expected_seconds is not None:
+            longest = min(longest, max(LATE_SECONDS, LATE * expected_seconds))
+        return max(0.0, longest - waited)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,7 @@ class WaitWhileWorth:
             return 0.0
         if expected_seconds is None:
             return self.max_wait_seconds
-        return min(self.max_wait_seconds, 4 * expected_seconds + 0.002)
+        return min(self.max_wait_seconds, LATE * expected_seconds + 0.002)
 
 
 NO_WAIT = WaitForCount()

@@ -64,7 +64,8 @@ class Planner:
 
     def _for_first_token(self, at_most: int, lookahead: int, draft: DraftState) -> Plan:
         """It is waited for, whatever it is worth."""
-        waiting = WaitForCount(1, self._max_wait_seconds + 2.0 * (draft.opening_seconds or 0.0))
+        longest = self._max_wait_seconds + 2.0 * (draft.opening_seconds or 0.0)
+        waiting = WaitForCount(1, longest, measured=True)
         ahead = min(lookahead, PROBE_LENGTH)
         return Plan(at_most, waiting, lookahead=ahead, ngram_lookahead=at_most)
 

@@ -1,7 +1,14 @@
 """What a plan waits for, and what it verifies."""
 
 from orchestrator.speculation.estimates.acceptance import Calibration, StreamAcceptance
-from orchestrator.speculation.pacing.plan import Plan, WaitForCount, WaitWhileWorth, Worth
+from orchestrator.speculation.pacing.plan import (
+    LATE,
+    LATE_SECONDS,
+    Plan,
+    WaitForCount,
+    WaitWhileWorth,
+    Worth,
+)
 from paceline.protocol.proposal import DraftToken
 
 SURE, UNSURE = DraftToken(1, confidence=20.0), DraftToken(1, confidence=0.0)
@@ -17,6 +24,14 @@ def test_a_count_is_waited_for_each_time_as_long_or_all_together() -> None:
     assert in_all.max_wait([SURE], None, 0.75) == 0.25
     assert in_all.max_wait([SURE], None, 2.0) == 0.0
     assert each.max_wait([SURE] * 2, None, 0.0) == in_all.max_wait([SURE] * 2, None, 0.0) == 0.0
+
+
+def test_a_first_draft_token_is_not_waited_for_much_longer_than_it_takes_as_measured() -> None:
+    first = WaitForCount(1, 1.0, measured=True)
+    assert first.max_wait([], None, 0.0) == 1.0
+    assert first.max_wait([], 0.1, 0.0) == LATE * 0.1
+    assert first.max_wait([], 0.001, 0.0) == LATE_SECONDS
+    assert first.max_wait([], 10.0, 0.0) == 1.0
 
 
 def test_one_more_is_waited_for_while_it_is_worth_more_than_the_wait() -> None:
