@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from paceline.protocol.generation import GenerateRequest, Speculation
 
 TARGET = "simulated:step_ms={step_ms},token_ms=0.05"
 DRAFT = "simulated:step_ms=1,acceptance=0.8"
+ROLES = ("target", "draft", "orchestrator")
 REQUESTS = 12
 OF_PROCESSES = (*ENDS, Fault.STOP)
 OF_WIRES = tuple(fault for fault in Fault if fault not in OF_PROCESSES)
@@ -44,19 +45,17 @@ class Gaps:
     """Times without a token, and what they were due to."""
 
     fault: str = "none"
-    since: float = 0.0
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def begin(self, fault: str) -> None:
         """From now on gaps are due to this."""
-        self.fault, self.since = fault, time.monotonic()
+        self.fault = fault
         self.seconds.setdefault(fault, []).append(0.0)
 
     def add(self, began: float, ended: float) -> None:
-        """A stream had no token between these moments; it counts where a fault fell into it."""
-        if began <= self.since <= ended or ended - began > PAUSE_SECONDS:
-            found = self.seconds.setdefault(self.fault, [0.0])
-            found[-1] = max(found[-1], ended - began)
+        """A stream had no token between these moments: the longest since a fault is due to it."""
+        found = self.seconds.setdefault(self.fault, [0.0])
+        found[-1] = max(found[-1], ended - began)
 
 
 @dataclass
@@ -111,16 +110,24 @@ async def stream_on(
         await stream(client, request(number, tokens), expected[number % REQUESTS], seen)
 
 
-def wheel(drawn: random.Random) -> Iterator[tuple[str, int, Fault]]:
-    """Who has which fault: everyone all that processes have and one that wires have, in turn."""
-    everyone = list(itertools.product(("target", "draft", "orchestrator"), (0, 1)))
+def wheel(drawn: random.Random, only: Sequence[str] = ()) -> Iterator[tuple[str, int, Fault]]:
+    """Who has which fault: everyone all that processes have and one that wires have, in turn.
+
+    only: names of faults, as the table has them; all, unless given.
+    """
+    everyone = list(itertools.product(ROLES, (0, 1)))
     for of_wire in itertools.cycle(OF_WIRES):
         faults = [(*who, fault) for who in everyone for fault in (*OF_PROCESSES, of_wire)]
-        yield from drawn.sample(faults, len(faults))
+        some = [one for one in faults if not only or f"{one[0]}: {one[2].value}" in only]
+        yield from drawn.sample(some, len(some))
 
 
 async def strike(
-    made: dict[str, list[Server]], seen: Seen, minutes: float, drawn: random.Random
+    made: dict[str, list[Server]],
+    seen: Seen,
+    minutes: float,
+    drawn: random.Random,
+    only: Sequence[str],
 ) -> Counter[tuple[str, Fault]]:
     """Have faults for so long; returns how many of each.
 
@@ -128,7 +135,7 @@ async def strike(
     """
     began, struck = time.monotonic(), Counter[tuple[str, Fault]]()
     recovering: dict[str, asyncio.Task[None]] = {}
-    for role, drawn_index, fault in wheel(drawn):
+    for role, drawn_index, fault in wheel(drawn, only):
         passed = time.monotonic() - began
         if passed > 60 * minutes:
             break
@@ -219,7 +226,7 @@ async def run(options: argparse.Namespace) -> bool:
                     asyncio.create_task(stream_on(client, first, options.tokens, expected, seen))
                     for first in range(options.streams)
                 ]
-                struck = await strike(made, seen, options.minutes, drawn)
+                struck = await strike(made, seen, options.minutes, drawn, options.only)
                 halfway = time.monotonic() - 30 * options.minutes
                 seen.ends.set()
                 await asyncio.gather(*streams)
@@ -248,6 +255,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=10)
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--step-ms", type=float, default=20.0)
+    parser.add_argument("--only", nargs="*", default=[], help="Faults, as 'target: stop'.")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--folder", help="Where the servers log, to be kept.")
     try:
