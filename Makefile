@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all e2e e2e-vllm fuzz chaos gpu lint docs format clean
+.PHONY: help venv demo test test-all e2e e2e-vllm fuzz chaos gpu locks sbom deploy-check lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +10,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # PyPI's torch for Linux comes with gigabytes of CUDA; this index has it without.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH = $(shell grep -oE 'torch==[0-9.]+' pyproject.toml)
+# As uv takes it; with the wheel on this disk: make locks TORCH_SOURCE="--find-links FOLDER".
+TORCH_SOURCE ?= --index $(TORCH_INDEX) --index-strategy unsafe-best-match
+UV_COMPILE := $(BIN)/uv pip compile --quiet --no-config --generate-hashes --python-version 3.11 \
+	--custom-compile-command "make locks" $(UV_ARGS)
+LOCKS := deploy/locks
 VLLM := .venv-vllm
 VLLM_PIP = $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check
 VLLM_RELEASE = $(shell sed -n 's/^SUPPORTED = ("\(.*\)",)/\1/p' paceline/engine/vllm/version.py)
@@ -18,7 +23,7 @@ STAMP := $(VENV)/.installed
 SOURCES := $(shell find protos -name '*.proto') protos/build_hook.py pyproject.toml
 
 help:  ## say what can be made
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## set up .venv with all that the rest needs
 
@@ -61,6 +66,24 @@ chaos: venv  ## kill, stop and cut off servers under running streams for MINUTES
 
 gpu:  ## check and measure all that only a GPU can show, in eight minutes; GPU_ARGS="--shapes 1.5B"
 	$(GPU_PYTHON) -m benchmarks.gpu $(GPU_ARGS)
+
+locks: venv  ## lock with hashes what images install; UV_ARGS=--upgrade takes newer releases
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(UV_COMPILE) - --output-file $(LOCKS)/build.txt
+	$(UV_COMPILE) pyproject.toml --extra traces --output-file $(LOCKS)/orchestrator.txt
+	$(UV_COMPILE) pyproject.toml --extra traces --extra engine $(TORCH_SOURCE) --output-file $(LOCKS)/cpu.txt
+	$(UV_COMPILE) pyproject.toml --extra traces --extra engine --output-file $(LOCKS)/cuda.txt
+	$(UV_COMPILE) pyproject.toml --extra traces --extra vllm --output-file $(LOCKS)/vllm.txt
+
+sbom: venv  ## write what is in each image, as CycloneDX has it, to dist/sbom-NAME.json
+	mkdir -p dist
+	for name in orchestrator cpu cuda vllm; do \
+		$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+			--output-file dist/sbom-$$name.json $(LOCKS)/$$name.txt || exit; \
+	done
+
+deploy-check:  ## build the images and run a stream through them; as root, with buildah and podman
+	$(PYTHON) -m deploy.check
 
 lint: venv docs  ## check style, types, import rules, protos, Dockerfile and the docs' links
 	$(BIN)/ruff check --quiet
