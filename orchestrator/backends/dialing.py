@@ -6,6 +6,7 @@ import structlog
 from paceline.addresses import split
 from paceline.errors import InvalidArgument
 from paceline.rpc.channels import open_channel
+from paceline.rpc.options import TARGET_ANSWER_BYTES
 from paceline.rpc.tls import ClientTls
 from paceline.rpc.watched_files import WatchedFiles
 
@@ -15,14 +16,16 @@ _log = structlog.get_logger(__name__)
 class Dialing:
     """Opens channels; of TLS knows whether its files are still those it last dialed with."""
 
-    def __init__(self, tls: ClientTls | None) -> None:
-        """None: plaintext."""
+    def __init__(self, tls: ClientTls | None, answer_bytes: int = TARGET_ANSWER_BYTES) -> None:
+        """No tls: plaintext. answer_bytes: of the largest message that is taken."""
         self._tls = tls
+        self._answer_bytes = answer_bytes
         self._files = WatchedFiles(tls.files if tls else ())
 
     def open(self, address: str, name: str) -> grpc.aio.Channel:
         """A channel to `address`, which `name`, host:port, resolved to and whose TLS is for it."""
-        return open_channel(address, tls=self._tls, name=split(name)[0])
+        shown = split(name)[0]
+        return open_channel(address, tls=self._tls, name=shown, answer_bytes=self._answer_bytes)
 
     def changed(self) -> bool:
         """Whether certificates have changed since this was last asked, and can be used."""

@@ -14,6 +14,7 @@ from orchestrator.speculation.estimates.measurements import DraftMeasurements, T
 from orchestrator.speculation.pool_choice import PoolCandidate
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.status import PoolState
+from paceline.rpc.options import DRAFT_ANSWER_BYTES
 from paceline.rpc.tls import ClientTls
 
 _log = structlog.get_logger(__name__)
@@ -35,7 +36,7 @@ class DraftPool(Pool):
         tls: ClientTls | None = None,
     ) -> None:
         """Know of no server yet."""
-        super().__init__(addresses, DRAFT_SERVICE, tls)
+        super().__init__(addresses, DRAFT_SERVICE, tls, DRAFT_ANSWER_BYTES)
         self._vocabularies = vocabularies
         self.name = name
         self.measurements = DraftMeasurements(target)

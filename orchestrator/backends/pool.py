@@ -11,6 +11,7 @@ from paceline.best_effort import best_effort
 from paceline.errors import Unavailable
 from paceline.protocol.model import ModelInfo
 from paceline.rpc.channels import resolve
+from paceline.rpc.options import TARGET_ANSWER_BYTES
 from paceline.rpc.tls import ClientTls
 
 _log = structlog.get_logger(__name__)
@@ -28,11 +29,19 @@ class Pool:
     """The servers behind some addresses, each name standing for all it resolves to."""
 
     def __init__(
-        self, addresses: Iterable[str], service: str = "", tls: ClientTls | None = None
+        self,
+        addresses: Iterable[str],
+        service: str = "",
+        tls: ClientTls | None = None,
+        answer_bytes: int = TARGET_ANSWER_BYTES,
     ) -> None:
-        """Know of no server yet. service: what each has to serve, by its full name."""
+        """Know of no server yet.
+
+        service: what each has to serve, by its full name. answer_bytes: of the largest message
+        that is taken.
+        """
         self._service = service
-        self._dialing = Dialing(tls)
+        self._dialing = Dialing(tls, answer_bytes)
         self.addresses = tuple(addresses)
         self._resolved: dict[str, set[str]] = {name: set() for name in self.addresses}
         self._unresolved: dict[str, str] = {}

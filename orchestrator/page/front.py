@@ -15,7 +15,7 @@ from orchestrator.page.web_server import WebServer
 from orchestrator.serving.generation import Serving
 from paceline.protocol.status import Status
 from paceline.rpc.interceptors import CallInterceptor
-from paceline.rpc.options import MAX_MESSAGE_BYTES
+from paceline.rpc.options import CLIENT_REQUEST_BYTES
 from paceline.rpc.request_id import current_request_id
 
 METHOD = "/page/Generate"
@@ -55,7 +55,7 @@ class Page:
         }
         self.calls: CallInterceptor | None = None
         self._names: frozenset[str] = frozenset()
-        self._server = WebServer(self._handle, HEADERS, MAX_MESSAGE_BYTES)
+        self._server = WebServer(self._handle, HEADERS, CLIENT_REQUEST_BYTES)
 
     async def start(self, host: str, port: int) -> int:
         """See WebServer."""

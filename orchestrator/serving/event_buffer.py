@@ -49,11 +49,15 @@ class EventBuffer:
         gRPC writes, gRPC takes the client for gone, and the client waits for ever for a status.
         """
         self._aborted = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        self._drop()
         self._queue.put_nowait(error)
         if self._filler is not None:
             self._filler.cancel()
+
+    def _drop(self) -> None:
+        """Forget what waits."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
     @property
     def is_read(self) -> bool:
@@ -75,10 +79,12 @@ class EventBuffer:
                     self._drained.clear()
                     await self._drained.wait()
         except TimeoutError:
-            raise ResourceExhausted(
+            error = ResourceExhausted(
                 f"the client did not read for {STALLED_SECONDS:g} s; "
                 f"{self._waiting} bytes wait, the limit is {BUFFER_BYTES}"
-            ) from None
+            )
+            self._drop()  # gRPC holds the call until its deadline, with what one message takes
+            raise error from None
 
     async def events(self) -> AsyncIterator[GenerateEvent]:
         """Events as they come; raises the error that ended them."""

@@ -33,7 +33,7 @@ from orchestrator.serving.output import OutputStream, ScoredPrompt
 from orchestrator.serving.served_models import ServedModels
 from orchestrator.serving.text.output_text import OutputText
 from orchestrator.serving.text.threads import TextThreads
-from orchestrator.serving.text.tokenizer import TargetTokenizer
+from orchestrator.serving.text.tokenizer import TargetTokenizer, characters
 from orchestrator.serving.traces import describe_request
 from orchestrator.settings import OrchestratorSettings
 from paceline.errors import Aborted
@@ -122,7 +122,7 @@ class Serving:
         check_prompt(prompt)
         picked, tokenizer = await self._models.pick(model)
         return await self._threads.run(
-            seconds, lambda: tokenizer.encode(prompt, picked.max_positions)
+            seconds, characters(prompt), lambda: tokenizer.encode(prompt, picked.max_positions)
         )
 
     async def detokenize(
@@ -132,7 +132,9 @@ class Serving:
         picked, tokenizer = await self._models.pick(model)
         check_token_ids("token_ids", token_ids, picked.vocabulary_size)
         return await self._threads.run(
-            seconds, lambda: tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+            seconds,
+            len(token_ids),
+            lambda: tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens),
         )
 
     def models(self) -> list[Model]:
@@ -195,7 +197,7 @@ class Serving:
                 for index, one in enumerate(openings)
             ]
 
-        return model, await self._threads.run(seconds, choices)
+        return model, await self._threads.run(seconds, characters(request.prompt), choices)
 
     @contextlib.contextmanager
     def _signs(self, event_buffer: EventBuffer, *, given: bool) -> Iterator[None]:

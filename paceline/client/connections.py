@@ -19,7 +19,7 @@ from paceline.client import forks, names
 from paceline.client.access import Access
 from paceline.client.addresses import Orchestrators
 from paceline.errors import DeadlineExceeded, PacelineError, Unavailable
-from paceline.rpc.options import Options, channel_options
+from paceline.rpc.options import CLIENT_ANSWER_BYTES, Options, channel_options
 from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2_grpc
 
@@ -248,7 +248,10 @@ class Connections:
         )
 
     def _channel(self, target: str, address: str) -> grpc.aio.Channel:
-        options: Options = [*channel_options(self._proxy), ("grpc.service_config", _SERVICE_CONFIG)]
+        options: Options = [
+            *channel_options(CLIENT_ANSWER_BYTES, self._proxy),
+            ("grpc.service_config", _SERVICE_CONFIG),
+        ]
         if names.may_change(target) and address != target:
             name = target.rpartition("/")[2]
             options.append(("grpc.default_authority", name))

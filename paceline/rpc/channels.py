@@ -7,20 +7,25 @@ import grpc
 
 from paceline.addresses import join, split
 from paceline.errors import Unavailable
-from paceline.rpc.options import channel_options
+from paceline.rpc.options import MAX_MESSAGE_BYTES, channel_options
 from paceline.rpc.tls import ClientTls
 
 RESOLVE_SECONDS = 2.0
 
 
 def open_channel(
-    address: str, proxy: str = "", tls: ClientTls | None = None, name: str = ""
+    address: str,
+    proxy: str = "",
+    tls: ClientTls | None = None,
+    name: str = "",
+    answer_bytes: int = MAX_MESSAGE_BYTES,
 ) -> grpc.aio.Channel:
     """A channel to host:port or unix:/path, which knows no TLS; connects when first used.
 
     name: what the server's certificate must be for, where `address` is what a name resolved to.
+    answer_bytes: of the largest message that is taken.
     """
-    options = channel_options(proxy)
+    options = channel_options(answer_bytes, proxy)
     if tls is None or address.startswith("unix:"):
         return grpc.aio.insecure_channel(address, options=options)
     shown = name or split(address)[0]

@@ -1,6 +1,17 @@
 """What was decided for channels and servers: keepalive, limits, no retries and no balancing."""
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Of a message on any link, unless below; of a compressed one, of what it unpacks to."""
+CLIENT_REQUEST_BYTES = CLIENT_ANSWER_BYTES = MAX_MESSAGE_BYTES
+"""Between client and orchestrator: prompts as text; logprobs, ids and names of models."""
+ENGINE_REQUEST_BYTES = MAX_MESSAGE_BYTES
+"""From orchestrator to target or draft: prompts as ids, and maps of vocabularies."""
+TARGET_ANSWER_BYTES = MAX_MESSAGE_BYTES
+"""From target to orchestrator: logprobs, and pieces of tokenizers."""
+DRAFT_ANSWER_BYTES = 2 * 1024 * 1024
+"""From draft to orchestrator: draft tokens, and pieces of tokenizers."""
+HEALTH_REQUEST_BYTES = 64 * 1024
+"""On the health port."""
 MAX_METADATA_BYTES = 8 * 1024
 """Names, values and 32 bytes for each. gRPC refuses some of what is over one limit, and all of what
 is over a second; they are the same here, so that timing does not decide."""
@@ -11,10 +22,11 @@ _CONNECTION_AGE_MS = 5 * 60 * 1000
 Options = list[tuple[str, int | str]]
 
 
-def channel_options(proxy: str = "") -> Options:
+def channel_options(answer_bytes: int, proxy: str = "") -> Options:
     """Of every channel. Retrying and balancing are the orchestrator's, never gRPC's.
 
-    proxy: the HTTP proxy to connect through, as http://host:port; none unless given.
+    answer_bytes: of the largest message that is taken. proxy: the HTTP proxy to connect through,
+    as http://host:port; none unless given.
     """
     return [
         ("grpc.keepalive_time_ms", 10_000),
@@ -22,7 +34,7 @@ def channel_options(proxy: str = "") -> Options:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.enable_retries", 0),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", answer_bytes),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         # The environment's http_proxy is meant for the web, and knows no way to these servers.
@@ -37,17 +49,18 @@ def channel_options(proxy: str = "") -> Options:
     ]
 
 
-def server_options(*, public: bool) -> Options:
+def server_options(*, public: bool, request_bytes: int = ENGINE_REQUEST_BYTES) -> Options:
     """Of every server; a public one also closes old connections, so that clients spread.
 
-    Their grace is unlimited: a finite one would kill live streams.
+    Their grace is unlimited: a finite one would kill live streams. request_bytes: of the largest
+    message that is taken.
     """
     options: Options = [
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # A starved server reads pings late and bunched: no connection is closed for that.
         ("grpc.http2.max_ping_strikes", 0),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", request_bytes),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         # A second server on the same port must fail, not share it.

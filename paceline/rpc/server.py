@@ -26,7 +26,12 @@ from paceline.rpc.event_loop import EventLoop
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.loading import Progress, saying_so
 from paceline.rpc.metrics_server import MetricsServer
-from paceline.rpc.options import server_options
+from paceline.rpc.options import (
+    CLIENT_REQUEST_BYTES,
+    ENGINE_REQUEST_BYTES,
+    HEALTH_REQUEST_BYTES,
+    server_options,
+)
 from paceline.rpc.process_metrics import process_registry
 from paceline.rpc.tokens import CallerTokens
 from paceline.settings import ServerSettings
@@ -99,9 +104,11 @@ class RpcServer:
         metrics = RpcMetrics(registry or CollectorRegistry())
         self.calls = CallInterceptor(metrics, self._doors)
         interceptors = [self.calls] if registry else []
-        self.grpc = grpc.aio.server(
-            interceptors=interceptors, options=server_options(public=public)
+        most = CLIENT_REQUEST_BYTES if public else ENGINE_REQUEST_BYTES
+        options = server_options(
+            public=public, request_bytes=most if registry else HEALTH_REQUEST_BYTES
         )
+        self.grpc = grpc.aio.server(interceptors=interceptors, options=options)
         self.port = 0
         self.hurry = asyncio.Event()
 

@@ -22,6 +22,7 @@ from paceline.rpc.channels import open_channel
 from paceline.rpc.codec.advance import advance_to_proto
 from paceline.rpc.codec.proposal import proposal_from_proto
 from paceline.rpc.codec.session import opening_to_proto
+from paceline.rpc.options import DRAFT_ANSWER_BYTES
 from paceline.v1 import draft_pb2, draft_pb2_grpc, model_pb2, model_pb2_grpc
 from paceline.vllm.drafted_path import DraftedPath
 
@@ -130,7 +131,9 @@ class RemoteDrafts:
 
     async def _run(self, session: _Session) -> None:
         try:
-            channel = self._channel = self._channel or open_channel(self._address)
+            if self._channel is None:
+                self._channel = open_channel(self._address, answer_bytes=DRAFT_ANSWER_BYTES)
+            channel = self._channel
             await self._check_vocabulary(channel)
             stub: Any = draft_pb2_grpc.DraftServiceStub(channel)
             call = stub.Draft(self._requests(session), timeout=SECONDS)

@@ -1,7 +1,7 @@
 """The target's tokenizer and chat template, on Hugging Face tokenizers and Jinja; no torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -10,11 +10,17 @@ from tokenizers.pre_tokenizers import ByteLevel
 from orchestrator.serving.text.chat_template import ChatTemplates, Message, as_template_message
 from orchestrator.serving.text.detokenizer import NO_TEXT, Detokenizer, Vocabulary
 from paceline.errors import FailedPrecondition, InvalidArgument
-from paceline.protocol.generation import Prompt, chat_of, token_ids_of
+from paceline.protocol.generation import Chat, ChatMessage, Prompt, chat_of, token_ids_of
 from paceline.protocol.model import TokenizerFiles
 
 _IDS_ALONE = "the model has no tokenizer.json; send token ids"
 NO_TOKENIZER = "the model has no tokenizer.json: its tokens have no text"
+PIECE_CHARACTERS, LEAST_PIECE = 16, 64 * 1024
+"""Of a text that is longer than this for each position, and than this in all, so much is tokenized
+before the whole: few have as many characters in a token."""
+SLACK = 2
+"""A piece with so many times more tokens than there are positions stands for its text: where it was
+cut may change what tokens it has, but not halve them."""
 CACHED_WORDS = 1_000
 """Words of which each thread keeps the split; why: docs/decisions/vocabularies.md."""
 
@@ -96,9 +102,46 @@ class TargetTokenizer:
             limit = f"at most {max_positions * self._longest} characters, "
             limit += f"{self._longest} for each of the model's {max_positions} positions"
             raise InvalidArgument.of("prompt's length", len(text), limit)
-        # As a batch of one: without offsets, which nobody needs, and off Python's lock.
-        [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=specials)
-        return tuple(encoding.ids)
+        if max_positions:
+            _check_piece(self._tokenizer, text, max_positions)
+        return tuple(_encoded(self._tokenizer, text, specials=specials))
+
+
+def _encoded(tokenizer: Tokenizer, text: str, *, specials: bool) -> list[int]:
+    # As a batch of one: without offsets, which nobody needs, and off Python's lock.
+    [encoding] = tokenizer.encode_batch_fast([text], add_special_tokens=specials)
+    return list(encoding.ids)
+
+
+def _check_piece(tokenizer: Tokenizer, text: str, max_positions: int) -> None:
+    """InvalidArgument where the beginning of a long text has far too many tokens already."""
+    length = max(LEAST_PIECE, PIECE_CHARACTERS * max_positions)
+    if len(text) <= length:
+        return
+    count = len(_encoded(tokenizer, text[:length], specials=False))
+    if count > SLACK * max_positions:
+        what = f"prompt has {count} tokens in its first {length} characters"
+        limit = f"it must be under {max_positions} tokens, the model's positions"
+        raise InvalidArgument(f"{what}; {limit}")
+
+
+def characters(prompt: Prompt) -> int:
+    """Of the texts in a prompt; of token ids how many there are."""
+    if isinstance(prompt, Chat):
+        return _characters((prompt.messages, prompt.tools, prompt.chat_template_kwargs))
+    of_ids = not isinstance(prompt, str) and bool(prompt) and isinstance(prompt[0], int)
+    return len(prompt) if of_ids else _characters(prompt)
+
+
+def _characters(value: object) -> int:
+    """Of the texts in messages, or in what JSON has."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, ChatMessage):
+        return _characters((value.content, value.reasoning_content, value.tool_calls))
+    if isinstance(value, Mapping):
+        return _characters(tuple(value.values()))
+    return sum(map(_characters, value)) if isinstance(value, Sequence) else 0
 
 
 def _load(content: bytes) -> Tokenizer:

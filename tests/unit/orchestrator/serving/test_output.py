@@ -221,8 +221,12 @@ async def test_a_full_buffer_waits_for_the_client_and_then_gives_up(
     await waiting
     monkeypatch.setattr(module, "STALLED_SECONDS", 0.01)
     emit(stream, Verdict(4, (3, 4)))
-    with pytest.raises(ResourceExhausted, match=r"did not read for 0\.01 s; 64 bytes wait"):
+    with pytest.raises(ResourceExhausted, match=r"did not read for 0\.01 s; 64 bytes wait") as full:
         await stream.room()
+    assert event_buffer.is_read, "what waited is dropped: the client resumes, and gets it again"
+    event_buffer.end(full.value)
+    with pytest.raises(ResourceExhausted, match="did not read"):
+        await anext(event_buffer.events())
 
 
 async def test_prompt_logprobs_fill_the_buffer_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer
 
-from orchestrator.serving.text.tokenizer import TargetTokenizer
+from orchestrator.serving.text import tokenizer as module
+from orchestrator.serving.text.tokenizer import TargetTokenizer, characters
 from paceline.engine.torch.tokenizer_files import read_tokenizer
 from paceline.errors import FailedPrecondition, InvalidArgument
-from paceline.protocol.generation import ChatMessage
+from paceline.protocol.generation import Chat, ChatMessage, Prompt
 from paceline.protocol.model import TokenizerFiles
 from tests.tiny_models import BOS, TEMPLATE, byte_tokenizer, tiny_model
 
@@ -159,3 +160,30 @@ def test_words_of_prompts_are_not_kept_for_good() -> None:
     """tokenizers keeps 10,000, up to 8 KB each, for each thread and for ever: 40 MiB of these."""
     grown = grown_by(TargetTokenizer(FILES).encode, 10_000)
     assert grown < 10
+
+
+def test_of_a_long_text_only_the_beginning_is_read_where_that_is_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The byte tokenizer's longest token has 7 characters: by that 700 would fit."""
+    monkeypatch.setattr(module, "LEAST_PIECE", 10)
+    monkeypatch.setattr(module, "PIECE_CHARACTERS", 3)
+    said = "prompt has 300 tokens in its first 300 characters; it must be under 100 tokens, "
+    with pytest.raises(InvalidArgument, match=f"^{said}the model's positions$"):
+        TOKENIZER.encode("x" * 600, 100)
+    assert len(TOKENIZER.encode("x" * 600, 200)) == 600 + len(TOKENIZER.encode(""))
+    assert len(TOKENIZER.encode("x" * 600)) == 600 + len(TOKENIZER.encode(""))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [
+        ("text", 4),
+        ((1, 2, 3), 3),
+        ((), 0),
+        ((ChatMessage("user", "four", reasoning_content="two"), {"content": "three"}), 12),
+        (Chat((ChatMessage("user", None, tool_calls=({"a": ["xx", 1]},)),), ({"b": "y"},)), 3),
+    ],
+)
+def test_the_characters_of_a_prompt_are_those_of_all_its_texts(prompt: Prompt, count: int) -> None:
+    assert characters(prompt) == count
