@@ -41,7 +41,7 @@ SAID_SECONDS = 60
 
 
 @dataclass
-class Phase:
+class SoakPhase:
     """One kind of work, and the memory of each role while it lasted: (when, MiB)."""
 
     what: str
@@ -74,7 +74,7 @@ def processes() -> dict[str, psutil.Process]:
     return found
 
 
-async def watch(phase: Phase, console: Console) -> None:
+async def watch(phase: SoakPhase, console: Console) -> None:
     """Note the memory of all, each second; say how far it is."""
     servers, began = processes(), time.monotonic()
     for second in itertools.count(1):
@@ -85,7 +85,7 @@ async def watch(phase: Phase, console: Console) -> None:
             say_progress(console, phase, time.monotonic() - began)
 
 
-def say_progress(console: Console, phase: Phase, seconds: float) -> None:
+def say_progress(console: Console, phase: SoakPhase, seconds: float) -> None:
     """How far it is, and how long the rest takes."""
     rate = max(1e-9, phase.done / seconds)
     left = max(0.0, phase.most - phase.done) / rate / 60
@@ -97,18 +97,18 @@ def say_progress(console: Console, phase: Phase, seconds: float) -> None:
     )
 
 
-async def stream(client: Client, phase: Phase, numbers: Iterator[int]) -> None:
+async def stream(client: Client, phase: SoakPhase, numbers: Iterator[int]) -> None:
     """Streams, one after another, until so many messages have come."""
     await _stream(client, phase, numbers, Speculation.OFF)
 
 
-async def drafted(client: Client, phase: Phase, numbers: Iterator[int]) -> None:
+async def drafted(client: Client, phase: SoakPhase, numbers: Iterator[int]) -> None:
     """The same, each with a draft."""
     await _stream(client, phase, numbers, Speculation.FORCE)
 
 
 async def _stream(
-    client: Client, phase: Phase, numbers: Iterator[int], speculation: Speculation
+    client: Client, phase: SoakPhase, numbers: Iterator[int], speculation: Speculation
 ) -> None:
     for number in numbers:
         request = GenerateRequest(
@@ -122,7 +122,7 @@ async def _stream(
             phase.done += 1
 
 
-async def cancel(client: Client, phase: Phase, numbers: Iterator[int]) -> None:
+async def cancel(client: Client, phase: SoakPhase, numbers: Iterator[int]) -> None:
     """Calls that are cancelled behind the first token."""
     for number in numbers:
         async for _ in client.generate(f"{number}", max_tokens=STREAM_TOKENS, ignore_eos=True):
@@ -140,7 +140,7 @@ def growth(found: list[tuple[float, float]]) -> float | None:
     return 60 * above / sum((when - mean) ** 2 for when, _ in half)
 
 
-def judge(console: Console, phase: Phase) -> bool:
+def judge(console: Console, phase: SoakPhase) -> bool:
     """Say what memory came to; whether no role grew."""
     flat = True
     for role, found in phase.memory.items():
@@ -157,7 +157,7 @@ def judge(console: Console, phase: Phase) -> bool:
     return flat
 
 
-def draw(path: Path, phases: list[Phase]) -> None:
+def draw(path: Path, phases: list[SoakPhase]) -> None:
     """Memory over time."""
     figure, axes = plt.subplots(1, len(phases), figsize=(12, 4), sharey=True, squeeze=False)
     for axis, phase in zip(axes[0], phases, strict=True):
@@ -177,12 +177,12 @@ def draw(path: Path, phases: list[Phase]) -> None:
 async def run(options: argparse.Namespace) -> bool:
     """Both phases; whether memory was flat in them."""
     console, flat = Console(), True
-    phases: list[Phase] = []
+    phases: list[SoakPhase] = []
     async with deployed(TARGET, DRAFT, room=ROOM, port=options.port) as servers:
         for work, phase in (
-            (stream, Phase("messages", options.messages)),
-            (drafted, Phase("messages with a draft", options.drafted)),
-            (cancel, Phase("cancelled calls", options.cancels)),
+            (stream, SoakPhase("messages", options.messages)),
+            (drafted, SoakPhase("messages with a draft", options.drafted)),
+            (cancel, SoakPhase("cancelled calls", options.cancels)),
         ):
             watching = asyncio.create_task(watch(phase, console))
             numbers = phase.numbers()
