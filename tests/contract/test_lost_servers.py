@@ -237,9 +237,9 @@ async def test_whatever_grpc_makes_of_a_dead_orchestrator_another_one_is_asked(
     await server.stop(0)
 
 
-def without_keepalive(proxy: str = "") -> Options:
+def without_keepalive(answer_bytes: int, proxy: str = "") -> Options:
     """Options of a client's channels that never ask whether the connection is there."""
-    return [one for one in channel_options(proxy) if "keepalive" not in one[0]]
+    return [one for one in channel_options(answer_bytes, proxy) if "keepalive" not in one[0]]
 
 
 @pytest.mark.usefixtures("patient")
