@@ -11,6 +11,7 @@ from paceline.client import forks
 from paceline.errors import Cancelled
 
 Value = TypeVar("Value")
+_CLOSED = "the client was closed meanwhile"
 CLOSE_SECONDS = 5.0
 """What is left undone is given up after this."""
 
@@ -27,15 +28,22 @@ class LoopThread:
         self._held = 0
         forks.watch(self)
 
-    def run(self, work: Coroutine[Any, Any, Value]) -> Value:
-        """What `work` gives; whatever ends the waiting for it, as Ctrl-C does, cancels it."""
+    def run(
+        self, work: Coroutine[Any, Any, Value], begun: asyncio.AbstractEventLoop | None = None
+    ) -> Value:
+        """What `work` gives; whatever ends the waiting for it, as Ctrl-C does, cancels it.
+
+        begun: the loop it belongs to; Cancelled where that one has been closed.
+        """
         future: concurrent.futures.Future[Value] | None = None
         try:
             with self.held() as loop:
+                if begun not in (None, loop):
+                    raise Cancelled(_CLOSED)
                 future = asyncio.run_coroutine_threadsafe(work, loop)
                 return future.result()
         except concurrent.futures.CancelledError:
-            raise Cancelled("the client was closed meanwhile") from None
+            raise Cancelled(_CLOSED) from None
         except BaseException:
             if future is None:
                 work.close()

@@ -8,6 +8,7 @@ from typing import Self
 from paceline.client import misuse
 from paceline.client.attempt import CANCELLED, Attempt, Elsewhere, Watch
 from paceline.client.connections import Connections
+from paceline.client.deltas import Deltas
 from paceline.client.result import Choice, Result
 from paceline.client.retry import Backoff
 from paceline.errors import Cancelled, FailedPrecondition, PacelineError, Unavailable
@@ -93,11 +94,14 @@ class Generation(misuse.ReadByAsyncFor):
         self._cancelled = True
         self._cancel()
 
-    async def __aiter__(self) -> AsyncGenerator[Delta, None]:
+    def __aiter__(self) -> Deltas:
         """Deltas as they come; leaving the loop early cancels the rest.
 
         They are read once: FailedPrecondition for who would read them again.
         """
+        return Deltas(self._deltas(), self.is_whole)
+
+    async def _deltas(self) -> AsyncGenerator[Delta, None]:
         self._begin()
         while unfinished := [choice for choice in self._choices if choice.finished is None]:
             whole = self.started is None
@@ -119,9 +123,13 @@ class Generation(misuse.ReadByAsyncFor):
                     await self._backoff.pause(error)
                 self._check_wanted()
 
+    def is_whole(self) -> bool:
+        """Whether all has come that was asked for."""
+        return all(choice.finished is not None for choice in self._choices)
+
     async def result(self) -> Result:
         """Wait for the whole output; of one that was read to its end it is there already."""
-        if any(choice.finished is None for choice in self._choices):
+        if not self.is_whole():
             async for _ in self:
                 pass
         choices = [

@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 
 from paceline.client import misuse
 from paceline.client.client import RETRIES, Client
+from paceline.client.deltas import SyncDeltas
 from paceline.client.fields import RequestFields
 from paceline.client.loop_thread import LoopThread
 from paceline.client.result import Result
@@ -136,12 +137,15 @@ class SyncGeneration(misuse.ReadByFor):
         """As Generation.cancel."""
         self._thread.call_soon(self._generation.cancel)
 
-    def __iter__(self) -> Generator[Delta, None, None]:
+    def __iter__(self) -> SyncDeltas:
         """Deltas as they come; leaving the loop early, by Ctrl-C too, cancels the rest."""
+        return SyncDeltas(self._deltas(), self._generation.is_whole)
+
+    def _deltas(self) -> Generator[Delta, None, None]:
         with self._thread.held() as loop:
             steps = _Steps(self._generation)
             try:
-                while (delta := self._thread.run(steps.following())) is not None:
+                while (delta := self._thread.run(steps.following(), loop)) is not None:
                     yield delta
             finally:
                 self._thread.finish(loop, steps.closing())

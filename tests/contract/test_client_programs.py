@@ -265,3 +265,124 @@ async def test_who_waits_hears_that_another_thread_closes_the_client(
     assert await asyncio.to_thread(sync.models) == await client.models()
     await asyncio.to_thread(sync.close)
     await servers.nothing_is_left(target)
+
+
+OTHER_LOOP = (
+    "FailedPrecondition: a stream is read in the event loop that it was begun in, and this is "
+    "another one: read all of it within one asyncio.run, or use SyncClient"
+)
+TWO_READERS = (
+    "FailedPrecondition: a stream is read in one place at a time, and another task or thread waits "
+    "for it"
+)
+NOT_WHOLE = (
+    "Cancelled: the stream has ended before its output was whole: it failed, was closed, or a wait "
+    "for it was cancelled, as by a timeout; ask generate again"
+)
+READING = """
+async def one(deltas):
+    return await anext(deltas)
+
+async def rest(deltas):
+    return [delta async for delta in deltas]
+
+def told(work):
+    try:
+        print("got", type(work()).__name__)
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+
+other = Client(address)
+generation = other.generate(LONG)
+deltas = aiter(generation)
+"""
+CARRIED_OVER = {
+    "from one run to the next": (
+        "asyncio.run(one(deltas)); told(lambda: asyncio.run(rest(deltas)))",
+        OTHER_LOOP,
+    ),
+    "between loops that both are there": (
+        """
+        first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+        first.run_until_complete(one(deltas))
+        told(lambda: second.run_until_complete(rest(deltas)))
+        first.run_until_complete(deltas.aclose())
+        first.run_until_complete(other.close())
+        first.close(), second.close()
+        """,
+        OTHER_LOOP,
+    ),
+    "to a second task": (
+        """
+        async def main():
+            print((await asyncio.gather(one(deltas), told_of(), return_exceptions=True))[1])
+            await deltas.aclose()
+        async def told_of():
+            try:
+                await one(deltas)
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"
+        asyncio.run(main())
+        """,
+        TWO_READERS,
+    ),
+    "past a wait that was cancelled": (
+        """
+        async def main():
+            waiting = asyncio.ensure_future(one(deltas))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            return await rest(deltas)
+        told(lambda: asyncio.run(main()))
+        """,
+        NOT_WHOLE,
+    ),
+    "past the client's end": (
+        """
+        deltas = iter(client.generate(LONG))
+        next(deltas)
+        client.close()
+        told(lambda: list(deltas))
+        told(lambda: list(deltas))
+        """,
+        f"Cancelled: the client was closed meanwhile\n{NOT_WHOLE}",
+    ),
+    "past its end": (
+        """
+        deltas = iter(client.generate("x", max_tokens=2))
+        told(lambda: list(deltas))
+        told(lambda: list(deltas))
+        """,
+        "got list\ngot list",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", CARRIED_OVER)
+async def test_a_stream_that_is_carried_over_says_so_in_place_of_ending_early(
+    serving: tuple[Client, servers.Server], how: str
+) -> None:
+    program, expected = CARRIED_OVER[how]
+    assert await said(READING + textwrap.dedent(program), serving[0].address) == f"{expected}\n"
+
+
+async def test_two_threads_that_read_one_stream_are_told(
+    serving: tuple[Client, servers.Server],
+) -> None:
+    program = """
+        deltas = iter(client.generate(LONG))
+        next(deltas)
+        found = []
+        def read():
+            try:
+                for _ in range(400):
+                    next(deltas)
+            except Exception as error:
+                found.append(f"{type(error).__name__}: {error}")
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        print("\\n".join(set(found)))
+    """
+    assert await said(program, serving[0].address) == f"{TWO_READERS}\n"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.model_folders import model_folder_of, write_json
 from tests.tiny_models import tiny_model
@@ -46,16 +47,27 @@ def truncated(folder: Path) -> str:
     return f"{path} is truncated: it has 131 bytes of 132; fetch it again"
 
 
-def misshapen(folder: Path) -> str:
+def contradicted(folder: Path) -> str:
     config = json.loads((tiny_model(folder) / "config.json").read_text())
-    write_json(folder / "config.json", {**config, "vocab_size": 300})
-    return "the weights do not fit: lm_head.weight has shape (258, 64) instead of (300, 64), "
+    write_json(folder / "config.json", {**config, "num_hidden_layers": 3})
+    return (
+        f"{folder}/config.json does not fit: num_hidden_layers is 3; it must be 2, as there are "
+        "weights of so many layers"
+    )
+
+
+def misshapen(folder: Path) -> str:
+    path = tiny_model(folder) / "model.safetensors"
+    weights = load_file(path)
+    name = "model.layers.0.self_attn.o_proj.weight"
+    save_file({**weights, name: weights[name][:8].contiguous()}, path, {"format": "pt"})
+    return f"the weights do not fit: {name} has shape (8, 64) instead of (64, 64)"
 
 
 def missing(folder: Path) -> str:
     config = json.loads((tiny_model(folder) / "config.json").read_text())
-    write_json(folder / "config.json", {**config, "num_hidden_layers": 3})
-    return "the weights lack tensors: model.layers.2.input_layernorm.weight, "
+    write_json(folder / "config.json", {**config, "mlp_bias": True})
+    return "the weights lack tensors: model.layers.0.mlp.down_proj.bias, "
 
 
 def unknown(folder: Path) -> str:
@@ -74,12 +86,12 @@ def absent(folder: Path) -> str:
 MODULES = ("target_server", "draft_server")
 
 
-@pytest.mark.parametrize("spoil", [absent, truncated, misshapen, missing, unknown])
+@pytest.mark.parametrize("spoil", [absent, truncated, contradicted, misshapen, missing, unknown])
 def test_a_model_that_cannot_be_served_is_one_line(
     spoil: Callable[[Path], str], tmp_path: Path
 ) -> None:
     reason = spoil(tmp_path / "model")
-    for module in MODULES if spoil in {absent, truncated} else MODULES[:1]:
+    for module in MODULES if spoil in {absent, truncated, contradicted} else MODULES[:1]:
         ports = ["--port=0", "--health-port=0", "--metrics-port=0", "--host=127.0.0.1"]
         command = [sys.executable, "-m", module, f"--model={tmp_path / 'model'}", *ports]
         process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
