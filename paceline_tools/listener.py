@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
@@ -44,7 +45,7 @@ async def _listener(address: str) -> str:
         return f"{'an' if role[0] in 'aeiou' else 'a'} {role} of Paceline"
     if what := await http_at(address):
         return "a server of Paceline, for metrics" if "metrics" in what else ""
-    return ""
+    return await tls_at(address)
 
 
 async def models(address: str) -> list[str]:
@@ -91,6 +92,22 @@ def _http(address: str) -> str:
     finally:
         connection.close()
     return "HTTP (metrics of Paceline)" if _OURS in text else "HTTP"
+
+
+async def tls_at(address: str) -> str:
+    """What speaks TLS there, whoever it is: without a certificate it tells no more; or empty."""
+    if address.startswith("unix:"):
+        return ""
+    host, port = split(address)
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    anyone.set_alpn_protocols(["h2", "http/1.1"])
+    with contextlib.suppress(OSError, TimeoutError):  # ssl.SSLError too
+        async with asyncio.timeout(ASK_SECONDS):
+            _, writer = await asyncio.open_connection(host, int(port), ssl=anyone)
+            writer.close()
+            return "a server that speaks TLS"
+    return ""
 
 
 async def orchestrator_near(address: str) -> str:

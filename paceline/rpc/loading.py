@@ -8,14 +8,19 @@ import grpc
 
 from paceline.protocol.status import LOADING
 from paceline.rpc.options import server_options
+from paceline.rpc.tls import ServerTls, listen
 
 Progress = Callable[[], str]
 """How far loading is, in words."""
 
 
 @contextlib.asynccontextmanager
-async def saying_so(address: str, progress: Progress | None) -> AsyncIterator[None]:
+async def saying_so(
+    address: str, progress: Progress | None, tls: ServerTls | None = None
+) -> AsyncIterator[None]:
     """Answer at the address while the context lasts; where nobody knows how far it is, do not.
+
+    tls: as for the calls that will be served there; None: in plaintext.
 
     That it cannot be listened on there is found, and said, by what serves calls afterwards.
     """
@@ -25,7 +30,7 @@ async def saying_so(address: str, progress: Progress | None) -> AsyncIterator[No
     server = grpc.aio.server(options=server_options(public=False))
     server.add_generic_rpc_handlers((_Loading(progress),))
     with contextlib.suppress(RuntimeError):
-        server.add_insecure_port(address)
+        listen(server, address, tls)
     await server.start()
     try:
         yield

@@ -33,6 +33,7 @@ from paceline.rpc.options import (
     server_options,
 )
 from paceline.rpc.process_metrics import process_registry
+from paceline.rpc.tls import listen
 from paceline.rpc.tokens import CallerTokens
 from paceline.settings import ServerSettings
 from paceline.tracing import start as tracing
@@ -131,16 +132,11 @@ class RpcServer:
                 [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self.grpc
             )
         try:
-            self.port = self._listen()
+            self.port = listen(self.grpc, self._address, self._doors.tls)
         except RuntimeError as error:
             reason = str(error).partition(";")[0]  # what follows is for who debugs gRPC
             raise Unavailable(f"cannot listen on {self._address}: {reason}") from error
         await self.grpc.start()
-
-    def _listen(self) -> int:
-        if self._doors.tls is None or self._address.startswith("unix:"):  # the file's rights hold
-            return self.grpc.add_insecure_port(self._address)
-        return self.grpc.add_secure_port(self._address, self._doors.tls.credentials())
 
 
 @contextlib.asynccontextmanager
@@ -279,7 +275,7 @@ async def run(
     renewing = asyncio.create_task(metrics_server.keep_renewed())
     try:
         await health_server.start(check.servicer, ())
-        async with saying_so(settings.address, None if doors.tls else progress):
+        async with saying_so(settings.address, progress, doors.tls):
             service = await _unless(stop, load(registry))
         if service is None:
             return

@@ -72,6 +72,16 @@ class ServerTls:
         return grpc.ssl_server_certificate_configuration([self.identity.read()], roots)
 
 
+def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
+    """Have a server listen, over TLS where there is any; returns its port. RuntimeError: taken.
+
+    A unix socket has none: the rights of its file guard it.
+    """
+    if tls is None or address.startswith("unix:"):
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, tls.credentials())
+
+
 class _Reload:
     """What gRPC asks at every handshake, on a thread of its own: files that have changed."""
 
