@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from paceline.errors import FailedPrecondition
 from paceline.model_files.json_files import AnyObject, TokenizerVocabulary, read_json
-from paceline.model_files.tensor_shapes import Decoder, Shapes, Tensor, decoder_of
+from paceline.model_files.tensor_shapes import DecoderTensors, Shapes, Tensor, decoder_of
 
 _WIDTH_OF_HEADS = {
     *("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "olmo", "olmo2", "olmo3", "granite"),
@@ -82,7 +82,9 @@ def refuse(path: Path, contradictions: Contradictions) -> None:
         raise DoesNotFit(f"{path} does not fit: {said}")
 
 
-def _contradictions(folder: Path, fields: _Fields, decoder: Decoder | None) -> Contradictions:
+def _contradictions(
+    folder: Path, fields: _Fields, decoder: DecoderTensors | None
+) -> Contradictions:
     yield from _of_heads(fields)
     if decoder is not None:
         yield from _of_embedding(fields, decoder.embedding)
@@ -113,13 +115,13 @@ def _of_embedding(fields: _Fields, embedding: Tensor) -> Contradictions:
         yield width, f"{columns}, as {embedding.seen}"
 
 
-def _of_depth(fields: _Fields, decoder: Decoder) -> Contradictions:
+def _of_depth(fields: _Fields, decoder: DecoderTensors) -> Contradictions:
     depth = fields.get("num_hidden_layers")
     if depth and decoder.layers and depth.value != decoder.layers:
         yield depth, f"{decoder.layers}, as there are weights of so many layers"
 
 
-def _of_layers(fields: _Fields, decoder: Decoder) -> Contradictions:
+def _of_layers(fields: _Fields, decoder: DecoderTensors) -> Contradictions:
     neurons = fields.get("intermediate_size")
     head = _head_width(fields)
     for tensor in decoder.in_layers:
@@ -148,7 +150,7 @@ def _head_width(fields: _Fields) -> int | None:
     return width.value // heads.value if width and heads else None
 
 
-def _of_output(fields: _Fields, decoder: Decoder) -> Contradictions:
+def _of_output(fields: _Fields, decoder: DecoderTensors) -> Contradictions:
     """A head of its own must have come, or its weights would be random."""
     size = fields.get("vocab_size")
     for tensor in decoder.heads:

@@ -26,7 +26,7 @@ class Tensor(NamedTuple):
         return f"{self.name} has shape {list(self.shape)}"
 
 
-class Decoder(NamedTuple):
+class DecoderTensors(NamedTuple):
     """What the names tell. layers: how many there are, 0 where that is not known."""
 
     embedding: Tensor
@@ -35,7 +35,7 @@ class Decoder(NamedTuple):
     heads: tuple[Tensor, ...]
 
 
-def decoder_of(shapes: Shapes) -> Decoder | None:
+def decoder_of(shapes: Shapes) -> DecoderTensors | None:
     """The decoder among the tensors; None where it is not known which they are."""
     found = list(_embeddings(shapes))
     whole = [(root, one) for root, one in found if _in_layers(shapes, root)]
@@ -48,7 +48,7 @@ def decoder_of(shapes: Shapes) -> Decoder | None:
     beyond = {number for number, tensor in layers if _is_beyond(tensor)}
     count = max((1 + number for number, _ in layers if number not in beyond), default=0)
     heads = (name for name in shapes if name.endswith("lm_head.weight"))
-    return Decoder(
+    return DecoderTensors(
         embedding,
         count,
         tuple(tensor for number, tensor in layers if number not in beyond),
