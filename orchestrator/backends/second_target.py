@@ -57,6 +57,7 @@ class SecondTarget:
         self._call = call
         self._opening = opening
         self._task: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._begun: BegunTarget | None = None
 
     def watch(self, call: TargetCall, replica: Replica) -> None:
@@ -86,7 +87,9 @@ class SecondTarget:
             self._close(begun)
 
     def _close(self, begun: BegunTarget) -> None:
-        self._task = asyncio.ensure_future(begun.ends.aclose())
+        closing = asyncio.create_task(begun.ends.aclose())  # which no later drop cancels
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def _begin(self, call: TargetCall, silent: Replica) -> None:
         if self._task is None or self._task.done():
