@@ -17,13 +17,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.chaos_servers import ENDS, Fault, Server, servers
+from benchmarks.chaos_report import Seen, draw_memory, say, say_memory
+from benchmarks.chaos_servers import ENDS, OF_PROCESSES, Fault, Server, servers
 from paceline.client import Client
 from paceline.errors import PacelineError
 from paceline.protocol.generation import GenerateRequest, Speculation
@@ -32,41 +31,11 @@ TARGET = "simulated:step_ms={step_ms},token_ms=0.05"
 DRAFT = "simulated:step_ms=1,acceptance=0.8"
 ROLES = ("target", "draft", "orchestrator")
 REQUESTS = 12
-OF_PROCESSES = (*ENDS, Fault.STOP)
 OF_WIRES = tuple(fault for fault in Fault if fault not in OF_PROCESSES)
-FAULT_SECONDS = 3.0
+FAULT_SECONDS = 2.5
 """How long a server stands still, or is cut off."""
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 0.7
 """Between the end of a fault and the next one, and at least from one to the next."""
-
-
-@dataclass
-class Gaps:
-    """Times without a token, and what they were due to."""
-
-    fault: str = "none"
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-
-    def begin(self, fault: str) -> None:
-        """From now on gaps are due to this."""
-        self.fault = fault
-        self.seconds.setdefault(fault, []).append(0.0)
-
-    def add(self, began: float, ended: float) -> None:
-        """A stream had no token between these moments: the longest since a fault is due to it."""
-        found = self.seconds.setdefault(self.fault, [0.0])
-        found[-1] = max(found[-1], ended - began)
-
-
-@dataclass
-class Seen:
-    """What clients saw."""
-
-    gaps: Gaps = field(default_factory=Gaps)
-    streams: int = 0
-    differing: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    ends: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def request(number: int, tokens: int) -> GenerateRequest:
@@ -111,13 +80,13 @@ async def stream_on(
 
 
 def wheel(drawn: random.Random, only: Sequence[str] = ()) -> Iterator[tuple[str, int, Fault]]:
-    """Who has which fault: everyone all that processes have and one that wires have, in turn.
+    """Who has which fault: everyone twice all that processes have and one that wires have, in turn.
 
     only: names of faults, as the table has them; all, unless given.
     """
     everyone = list(itertools.product(ROLES, (0, 1)))
     for of_wire in itertools.cycle(OF_WIRES):
-        faults = [(*who, fault) for who in everyone for fault in (*OF_PROCESSES, of_wire)]
+        faults = [(*who, fault) for who in everyone for fault in (*OF_PROCESSES * 2, of_wire)]
         some = [one for one in faults if not only or f"{one[0]}: {one[2].value}" in only]
         yield from drawn.sample(some, len(some))
 
@@ -162,18 +131,6 @@ async def measure(made: dict[str, list[Server]]) -> None:
         await asyncio.sleep(1.0)
 
 
-def slope(server: Server, since: float) -> float | None:
-    """Least squares of its memory since then, in MB a minute; None where it is too young."""
-    found = [(when, size) for when, size in server.memory if when >= since]
-    if len(found) < 30:
-        return None
-    mean = sum(when for when, _ in found) / len(found)
-    middle = sum(size for _, size in found) / len(found)
-    above = sum((when - mean) * (size - middle) for when, size in found)
-    below = sum((when - mean) ** 2 for when, _ in found)
-    return 60 * above / below / 1e6
-
-
 async def left_over(made: dict[str, list[Server]]) -> tuple[int, int]:
     """Sessions and pages held by drafts and targets once no stream runs; a moment is allowed."""
     some = [*made["target"], *made["draft"]]
@@ -184,27 +141,6 @@ async def left_over(made: dict[str, list[Server]]) -> tuple[int, int]:
             break
         await asyncio.sleep(0.1)
     return sum(sessions for sessions, _ in found), sum(pages for _, pages in found)
-
-
-def report(console: Console, struck: Counter[tuple[str, Fault]], seen: Seen) -> None:
-    """Print a line for each fault, and what was seen in all."""
-    table = Table("fault", "times", "median stall", "worst stall", title="seconds without a token")
-    for (role, fault), times in sorted(
-        struck.items(), key=lambda one: (one[0][0], one[0][1].value)
-    ):
-        stalls = sorted(seen.gaps.seconds.get(f"{role}: {fault.value}", [0.0]))
-        middle = stalls[len(stalls) // 2]
-        table.add_row(f"{role}: {fault.value}", str(times), f"{middle:.2f}", f"{stalls[-1]:.2f}")
-    console.print(table)
-    ended = Counter[str]()
-    for (role, fault), times in struck.items():
-        ended[role] += times * (fault in OF_PROCESSES)
-    by_role = ", ".join(f"{role} {count}" for role, count in sorted(ended.items()))
-    console.print(f"kills, terminations and stops: {ended.total()} ({by_role})")
-    console.print(f"streams: {seen.streams}, differing texts: {seen.differing}")
-    console.print(f"failed streams: {seen.failures.total()}")
-    for failure, count in seen.failures.most_common(8):
-        console.print(f"  {count} x {failure}", highlight=False, markup=False)
 
 
 async def run(options: argparse.Namespace) -> bool:
@@ -232,12 +168,10 @@ async def run(options: argparse.Namespace) -> bool:
                 await asyncio.gather(*streams)
             sessions, pages = await left_over(made)
             measuring.cancel()
-            report(console, struck, seen)
+            say(console, struck, seen)
             console.print(f"left over: {sessions} sessions, {pages} pages of KV")
-            for role, (first, _) in made.items():
-                found = slope(first, halfway)
-                said = "too short to say" if found is None else f"{found:+.2f} MB a minute"
-                console.print(f"memory of {role} over the second half: {said}")
+            say_memory(console, made, halfway)
+            draw_memory(options.plot, made, halfway)
     return not (seen.differing or seen.failures or sessions or pages)
 
 
@@ -257,6 +191,7 @@ def main() -> None:
     parser.add_argument("--step-ms", type=float, default=20.0)
     parser.add_argument("--only", nargs="*", default=[], help="Faults, as 'target: stop'.")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--plot", type=Path, default=Path("chaos.png"), help="Memory.")
     parser.add_argument("--folder", help="Where the servers log, to be kept.")
     try:
         whole = asyncio.run(ended_in_order(run(parser.parse_args())))

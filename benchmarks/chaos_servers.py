@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import enum
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,11 +46,15 @@ class Fault(enum.Enum):
 
 ENDS = (Fault.KILL, Fault.TERMINATE)
 """After these a process is another one."""
+OF_PROCESSES = (*ENDS, Fault.STOP)
 
 
 @dataclass
 class Server:
-    """A server of some role behind a wire. memory: (when, bytes) since its process began."""
+    """A server of some role behind a wire.
+
+    memory: (when, bytes), NaN between two processes. began: when this process did.
+    """
 
     role: str
     number: int
@@ -56,7 +62,8 @@ class Server:
     folder: Path
     wire: FaultyWire
     process: asyncio.subprocess.Process | None = None
-    memory: list[tuple[float, int]] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    began: float = 0.0
 
     @property
     def name(self) -> str:
@@ -71,7 +78,8 @@ class Server:
     async def start(self) -> None:
         """Start its process; see ready."""
         self.socket.unlink(missing_ok=True)
-        self.memory = []
+        self.began = time.monotonic()
+        self.memory.append((self.began, math.nan))
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, *self.command, f"--socket={self.socket}", *FLAGS),

@@ -2,35 +2,42 @@
 
 python -m benchmarks.overload: simulated models whose step takes longer the more rows it has. First
 as many streams as the servers take at their best, then ten times as many, all but two of one greedy
-client, the two of a polite one. Prints tokens per second of streams that became whole, how long
+client, the two of a polite one. Several processes ask, by bare stubs, so that the time they take
+themselves does not count. Prints tokens per second of streams that became whole, how long
 a refusal took, and what each client got; draws it.
 """
 
 import argparse
 import asyncio
 import itertools
+import multiprocessing
+import os
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
+import grpc
 import psutil
 from rich.console import Console
 
 from benchmarks.simulated import PORT, deployed
-from paceline.client import Client
-from paceline.errors import PacelineError, ResourceExhausted
-from paceline.protocol.generation import GenerateRequest, Speculation
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from paceline.errors import ResourceExhausted
+from paceline.rpc.channels import open_channel
+from paceline.rpc.status_codes import from_rpc_error
+from paceline.v1 import generation_pb2, generation_pb2_grpc
 
 TARGET = "simulated:step_ms=20,token_ms=2"
 HOSTS = {"greedy": "127.0.0.1", "polite": "[::1]"}
 """Callers are told apart by their addresses."""
+PROCESSES = 4
+"""That ask for each client."""
+START_SECONDS = 60.0
+"""They have so long to start."""
 DRAFT = "simulated:step_ms=5,acceptance=0.7"
 
 
@@ -52,32 +59,71 @@ class Load:
         return sum(count for _, count in self.tokens) / self.seconds
 
 
-async def ask_on(client: Client, name: str, tokens: int, load: Load, ends: float) -> None:
+def add(loads: Iterable[Load], whole: Load) -> Load:
+    """`whole`, with what each process saw."""
+    for load in loads:
+        for name in ("served", "refused", "others"):
+            getattr(whole, name).update(getattr(load, name))
+        whole.tokens += load.tokens
+        whole.refusals += load.refusals
+    whole.tokens.sort()
+    return whole
+
+
+async def ask_on(stub: Any, name: str, drawn: random.Random, tokens: int, load: Load) -> None:
     """Ask for one output after another; what is refused is asked again when that helps.
 
     Outputs are half as long to one and a half times as long: streams do not end in step.
     """
-    drawn = random.Random(f"{name} {id(asyncio.current_task())}")  # noqa: S311  no secret
-    while time.monotonic() < ends:
-        request = GenerateRequest(
-            name,
+    while True:
+        request = generation_pb2.GenerateRequest(
+            prompt=generation_pb2.Prompt(text=name),
             max_tokens=drawn.randint(tokens // 2, tokens * 3 // 2),
             ignore_eos=True,
-            speculation=Speculation.OFF,
+            speculation=generation_pb2.SPECULATION_OFF,
         )
         began = time.monotonic()
         try:
-            result = await client.generate(request, timeout=30.0).result()
-        except ResourceExhausted as error:
-            load.refused[name] += 1
-            load.refusals.append(time.monotonic() - began)
-            await asyncio.sleep(min(error.retry_after or 1.0, 1.0))
-        except PacelineError as error:
-            load.others[f"{type(error).__name__}: {error}"[:90]] += 1
+            events = [event async for event in stub.Generate(request, timeout=30.0)]
+        except grpc.aio.AioRpcError as failure:
+            error = from_rpc_error(failure)
+            if isinstance(error, ResourceExhausted):
+                load.refused[name] += 1
+                load.refusals.append(time.monotonic() - began)
+                await asyncio.sleep(min(error.retry_after or 1.0, 1.0))
+            else:
+                load.others[f"{type(error).__name__}: {error}"[:90]] += 1
         else:
-            if time.monotonic() < ends:
-                load.served[name] += 1
-                load.tokens.append((time.monotonic(), len(result.token_ids)))
+            load.served[name] += 1
+            count = sum(len(event.delta.tokens) for event in events if event.HasField("delta"))
+            load.tokens.append((time.monotonic(), count))
+
+
+async def ask_all(name: str, streams: int, tokens: int, seconds: float) -> Load:
+    """So many streams of a client at once, from when all processes are ready."""
+    load = Load(seconds)
+    async with open_channel(f"{HOSTS[name]}:{PORT}") as channel:
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
+        await asyncio.wait_for(channel.channel_ready(), 10.0)
+        await asyncio.to_thread(_barriers[0].wait, START_SECONDS)
+        drawn = random.Random(f"{name} {os.getpid()}")  # noqa: S311  no secret
+        asking = [
+            asyncio.create_task(ask_on(stub, name, drawn, tokens, load)) for _ in range(streams)
+        ]
+        await asyncio.sleep(seconds)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    return load
+
+
+_barriers: list[Any] = []
+"""In each of the processes: where it waits until all are ready."""
+
+
+def in_a_process(*how: Any) -> Load:
+    """As ask_all."""
+    return asyncio.run(ask_all(*how))
 
 
 async def watch(process: psutil.Process, load: Load) -> None:
@@ -90,22 +136,24 @@ async def watch(process: psutil.Process, load: Load) -> None:
 async def under(
     streams: dict[str, int], tokens: int, seconds: float, process: psutil.Process
 ) -> Load:
-    """So many streams of each client at once, for so long."""
-    load, ends = Load(seconds), time.monotonic() + seconds
-    clients = {name: Client(f"{HOSTS[name]}:{PORT}", retries=0) for name in streams}
-    watching = asyncio.create_task(watch(process, load))
-    asking = [
-        asyncio.create_task(ask_on(clients[name], name, tokens, load, ends))
+    """So many streams of each client at once, for so long, asked by several processes."""
+    whole, loop = Load(seconds), asyncio.get_running_loop()
+    shares = [
+        (name, count // PROCESSES + (index < count % PROCESSES))
         for name, count in streams.items()
-        for _ in range(count)
+        for index in range(PROCESSES)
     ]
-    await asyncio.sleep(seconds)
-    for task in (*asking, watching):
-        task.cancel()
-    await asyncio.gather(*asking, watching, return_exceptions=True)
-    for client in clients.values():
-        await client.close()
-    return load
+    some = [(name, share) for name, share in shares if share]
+    watching = asyncio.create_task(watch(process, whole))
+    spawn = multiprocessing.get_context("spawn")
+    together = (spawn.Barrier(len(some)),)
+    with ProcessPoolExecutor(len(some), spawn, _barriers.append, together) as processes:
+        asking = [
+            loop.run_in_executor(processes, in_a_process, *one, tokens, seconds) for one in some
+        ]
+        loads = await asyncio.gather(*asking)
+    watching.cancel()
+    return add(loads, whole)
 
 
 def late(times: Sequence[float], share: float) -> float:
@@ -131,6 +179,11 @@ def say(console: Console, name: str, load: Load, saturation: float) -> None:
 
 def draw(path: Path, loads: dict[str, Load]) -> None:
     """Tokens per second, and memory, over time."""
+    import matplotlib as mpl  # not in the processes that ask
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 6), sharex=True)
     for name, load in loads.items():
         began = load.memory[0][0]
