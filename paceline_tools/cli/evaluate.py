@@ -19,7 +19,8 @@ from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.log import configure
 from paceline_tools.cli.as_typed import as_typed
 from paceline_tools.cli.checks import check_matplotlib, check_models
-from paceline_tools.cli.flags import Finite
+from paceline_tools.cli.evaluate_live import evaluate_live
+from paceline_tools.cli.flags import ORCHESTRATOR, Finite, OrchestratorAddress
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.evaluation.about import machine
 from paceline_tools.evaluation.candidates import GRAMMAR, parse_candidates
@@ -77,6 +78,12 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         description="Predict from such a file alone: no servers, no candidates. Unless given: "
         "servers are started.",
     )
+    live: bool = Field(
+        False,
+        description="Judge the drafts that a running orchestrator shadows on its traffic, by its "
+        "--shadow-draft; no servers are started, and of the other flags address and json count.",
+    )
+    address: OrchestratorAddress = ORCHESTRATOR
     page: Path | None = Field(
         None, description="Write a page to show there, as HTML. Unless given: nowhere."
     )
@@ -86,6 +93,8 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         progress = console(stderr=True)
         configure("error", "console")
         self._check_outputs()
+        if self.live:
+            raise SystemExit(evaluate_live(self.address, self.json_))
         gathered = self._replayed() if self.replay else self._gathered(self._task(), progress)
         if self.recording:
             _save(gathered, self.recording)

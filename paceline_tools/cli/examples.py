@@ -31,6 +31,7 @@ EXAMPLES = {
         "paceline evaluate --target ./big --candidate ./small:int8 --candidate ngram",
         "paceline evaluate --prompts prompts.jsonl --recording recording.json",
         "paceline evaluate --replay recording.json --round-trip-ms 5",
+        "paceline evaluate --live --address orchestrator.example:7070",
     ),
     "simulate": (
         "paceline simulate --step-ms 25 --draft-ms 2.5 --acceptance 0.7",

@@ -12,6 +12,7 @@ from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.status import Shadow
+from paceline_tools.evaluation.live import judged
 from tests import servers
 from tests.contract.test_vocabularies import models, plain, renamed, turned
 
@@ -114,6 +115,10 @@ async def test_what_would_be_accepted_is_measured_and_the_outputs_are_the_same()
     assert get("judged_tokens_total") == found.counts.judged
     assert get("accepted_tokens_total") == found.counts.accepted
     assert get("acceptance_rate") == found.acceptance.value
+    # What is said of it goes by these figures.
+    (advice,) = judged(status)
+    assert advice.predicted is not None
+    assert advice.predicted.low <= advice.predicted.value <= advice.predicted.high
 
 
 async def test_the_draft_in_use_goes_on_beside_a_candidate() -> None:
