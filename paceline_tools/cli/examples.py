@@ -36,6 +36,8 @@ EXAMPLES = {
     "simulate": (
         "paceline simulate --step-ms 25 --draft-ms 2.5 --acceptance 0.7",
         "paceline simulate --round-trip-ms 20 --streams 64 --json",
+        "paceline simulate --arrivals 4 --candidate small=0.8:2.5 --token-p99-ms 30",
+        "paceline simulate --trace trace.csv --evaluation evaluated.json",
     ),
     "demo": ("paceline demo", "paceline demo --max-tokens 64 --port 7080"),
 }

@@ -5,13 +5,25 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from paceline.errors import InvalidArgument
 from paceline_tools.cli.flags import Finite
+from paceline_tools.cli.plan import (
+    PlannedDraft,
+    Planning,
+    PlanOptions,
+    drafts_of,
+    evaluated_drafts,
+    show,
+    traffic_of,
+    world_of,
+)
 from paceline_tools.grid import Grid
 from paceline_tools.progress import progress
+from paceline_tools.simulation.plan import Limits, Prices
 from paceline_tools.simulation.run import FIXED_LENGTHS, Outcome, simulate_policy
-from paceline_tools.simulation.world import World
+from paceline_tools.simulation.world import PromptCosts, World
 from paceline_tools.terminal import console
 
 SEEDS = (1, 2, 3)
@@ -39,10 +51,12 @@ class Forecast:
     recommendation: str
 
 
-class Simulate(BaseModel):
+class Simulate(PlanOptions):
     """Predict speed and cost from stated times: by the real pacer, in virtual time.
 
-    Times are those of a step at the load you expect; streams share steps.
+    Times are those of a step at the load you expect; streams share steps. With traffic, which is
+    --arrivals or --trace, it plans: how many servers of each role keep the limits, with which
+    draft, and what a million output tokens costs.
     """
 
     step_ms: Finite = Field(25.0, gt=0, description="A target step.")
@@ -64,6 +78,9 @@ class Simulate(BaseModel):
 
     def cli_cmd(self) -> None:
         """Run the command."""
+        if self.arrivals is not None or self.trace is not None:
+            show(self._planning(), as_json=self.json_)
+            return
         with progress(console(stderr=True)) as shown:
             runs = (len(SEEDS) + len(FIXED_LENGTHS)) * len(self.acceptance)
             task = shown.add_task("simulating", total=runs)
@@ -98,6 +115,43 @@ class Simulate(BaseModel):
             cost=cost,
             cost_alone=cost_alone,
             recommendation=_recommendation(rate / alone, cost / cost_alone),
+        )
+
+    def _planning(self) -> Planning:
+        limits = (self.ttft_p50_ms, self.ttft_p99_ms, self.token_p50_ms, self.token_p99_ms)
+        return Planning(
+            traffic_of(self),
+            self._drafts(),
+            Limits(*(None if one is None else one / 1e3 for one in limits)),
+            Prices(self.target_price, self.draft_price, self.orchestrator_price),
+            self.streams,
+            self.requests,
+        )
+
+    def _drafts(self) -> list[PlannedDraft]:
+        if self.evaluation is not None:
+            return [
+                PlannedDraft(name, world_of(costs, acceptance, shared=self.shared))
+                for name, acceptance, costs in evaluated_drafts(self.evaluation)
+            ]
+        if not self.candidate and "acceptance" not in self.model_fields_set:
+            raise InvalidArgument(
+                "a plan needs a draft: --candidate, --acceptance or --evaluation must be given"
+            )
+        given = [f"{one:g}={one:g}:{self.draft_ms}" for one in self.acceptance]
+        return drafts_of(self.candidate or given, self._world)
+
+    def _world(self, acceptance: float, draft_ms: float, round_trip_ms: float) -> World:
+        """round_trip_ms: negative: as the flag has it."""
+        far = self.round_trip_ms if round_trip_ms < 0 else round_trip_ms
+        return World(
+            self.step_ms / 1e3,
+            draft_ms / 1e3,
+            far / 1e3,
+            lambda _: acceptance,
+            token_seconds=self.token_ms / 1e3,
+            shares_cores=self.shared,
+            prompt=PromptCosts(1, self.prompt_ms / 1e3, self.prompt_ms / 1e4),
         )
 
     def _run(

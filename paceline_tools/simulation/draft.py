@@ -10,7 +10,7 @@ from paceline.engine.interfaces import Span, StepReport
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Opening
-from paceline_tools.simulation.engine import Session, SimulatedEngine, rows_and_prompts
+from paceline_tools.simulation.engine import Session, SimulatedEngine, rows_and_prompt_tokens
 from paceline_tools.simulation.world import World
 
 
@@ -24,9 +24,9 @@ class SimulatedDraft:
 
     def _step_seconds(self, step: Step[Session]) -> float:
         world = self._world
-        rows, prompts = rows_and_prompts(step)
+        rows, prompts = rows_and_prompt_tokens(step)
         seconds = world.draft_seconds + world.draft_token_seconds * (rows - 1) if rows else 0.0
-        return seconds + prompts * world.prompt.draft_seconds
+        return seconds + prompts / world.prompt.tokens * world.prompt.draft_seconds
 
 
 class Wire:

@@ -35,6 +35,7 @@ class SimulatedEngine:
         self._sessions: dict[Session, None] = {}
         self._steps = False
         self._next: asyncio.Handle | None = None
+        self.busy_seconds = 0.0
 
     def open(self, session: Session) -> None:
         """Step it with the others."""
@@ -74,8 +75,9 @@ class SimulatedEngine:
         if wanted:
             step = self.scheduler.begin(wanted)
             self._steps = True
-            started = self._loop.time()
-            self._loop.call_later(self._step_seconds(step), self._end, step, started)
+            started, seconds = self._loop.time(), self._step_seconds(step)
+            self.busy_seconds += seconds
+            self._loop.call_later(seconds, self._end, step, started)
 
     def _end(self, step: Step[Session], started: float) -> None:
         self._steps = False
@@ -93,8 +95,8 @@ class SimulatedEngine:
         self._next = self._loop.call_soon(self._look)
 
 
-def rows_and_prompts(step: Step[Session]) -> tuple[int, int]:
-    """Rows with logits in a step, and prompts that it reads.
+def rows_and_prompt_tokens(step: Step[Session]) -> tuple[int, int]:
+    """Rows with logits in a step, and tokens of the prompts that it reads.
 
     A prompt is read as a piece without logits, so that what the engine learns of a row's cost is
     that of a token to verify or to draft.
@@ -102,5 +104,5 @@ def rows_and_prompts(step: Step[Session]) -> tuple[int, int]:
     rows = prompts = 0
     for _, span in step.spans:
         rows += span.logit_rows
-        prompts += not span.logit_rows
+        prompts += 0 if span.logit_rows else len(span.token_ids)
     return rows, prompts

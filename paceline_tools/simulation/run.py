@@ -76,7 +76,7 @@ async def _run(
 ) -> list[Outcome]:
     servers = SimulatedServers(SimulatedTarget(world), SimulatedDraft(world))
     streams = (
-        _stream(world.of_stream(index), servers, pacer, measurements, tokens)
+        run_stream(world.of_stream(index), servers, pacer, measurements, tokens)
         for index, pacer in enumerate(pacers)
     )
     return await asyncio.gather(*streams)
@@ -90,13 +90,14 @@ class SimulatedServers:
     draft: SimulatedDraft
 
 
-async def _stream(
+async def run_stream(
     world: World,
     servers: SimulatedServers,
     pacer: Pacer,
     measurements: DraftMeasurements,
     tokens: int,
 ) -> Outcome:
+    """One stream of so many tokens behind the world's prompt, from now on, beside others."""
     prompt = (0,) * world.prompt.tokens
     opening = Opening("simulated", prompt, SamplingParams(temperature=0.0), 0, tokens)
     session = DraftSession(

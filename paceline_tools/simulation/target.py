@@ -8,7 +8,7 @@ from paceline.engine.interfaces import Span, StepReport
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
-from paceline_tools.simulation.engine import Session, SimulatedEngine, rows_and_prompts
+from paceline_tools.simulation.engine import Session, SimulatedEngine, rows_and_prompt_tokens
 from paceline_tools.simulation.world import World, truth
 
 _KNOWN_ROWS = 8
@@ -25,9 +25,9 @@ class SimulatedTarget:
         self._learn_costs()
 
     def _step_seconds(self, step: Step[Session]) -> float:
-        rows, prompts = rows_and_prompts(step)
+        rows, prompts = rows_and_prompt_tokens(step)
         seconds = self._world.verify_seconds(rows - 1) if rows else 0.0
-        return seconds + prompts * self._world.prompt.target_seconds
+        return seconds + prompts / self._world.prompt.tokens * self._world.prompt.target_seconds
 
     def _learn_costs(self) -> None:
         """What a server that has run for a while knows of its steps."""
