@@ -82,8 +82,8 @@ sbom: venv  ## write what is in each image, as CycloneDX has it, to dist/sbom-NA
 			--output-file dist/sbom-$$name.json $(LOCKS)/$$name.txt || exit; \
 	done
 
-deploy-check:  ## build the images and run a stream through them; as root, with buildah and podman
-	$(PYTHON) -m deploy.check
+deploy-check: venv  ## build the images and run a stream through them; as root, with buildah and podman
+	$(BIN)/python -m benchmarks.images $(DEPLOY_ARGS)
 
 lint: venv docs  ## check style, types, import rules, protos, Dockerfile and the docs' links
 	$(BIN)/ruff check --quiet

@@ -1,7 +1,7 @@
 """What mutual TLS on every link costs: 64 streams between simulated servers, with it and without.
 
 python -m benchmarks.encryption: two deployments stand side by side on TCP ports of this machine;
-prints tokens per second of each run, and the ratio of the medians.
+prints the median, the range and each run of tokens per second, and the ratio of the medians.
 """
 
 import argparse
@@ -107,7 +107,8 @@ async def main() -> None:
                 for name, client in zip(found, (plain, locked), strict=True):
                     found[name].append(await throughput(client, options.streams, options.tokens))
     for name, runs in found.items():
-        print(f"{name:>10}: {' '.join(f'{one:.0f}' for one in runs)} tokens/s")
+        whole = f"median {statistics.median(runs):.0f}, {min(runs):.0f} to {max(runs):.0f} tokens/s"
+        print(f"{name:>10}: {whole} ({' '.join(f'{one:.0f}' for one in runs)})")
     plaintext, mutual = map(statistics.median, found.values())
     print(f"mutual TLS / plaintext, {options.streams} streams, medians: {mutual / plaintext:.3f}")
 
