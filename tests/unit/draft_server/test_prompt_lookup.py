@@ -1,5 +1,8 @@
 """Lookup, against its definition: the longest match, the last of equals."""
 
+import json
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,3 +105,17 @@ def test_what_is_remembered_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch)
         outputs.add(salt, range(100))
     assert outputs.bytes == 200 * prompt_lookup.TOKEN_BYTES
     assert [len(outputs.of(salt)) for salt in "abc"] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("count", [1000, 5500, 11_000, prompt_lookup.RECENT_TOKENS])
+def test_a_token_costs_no_more_than_it_counts(count: int) -> None:
+    """No run of tokens comes twice, and no two tokens are one object."""
+    encoded = json.dumps([1000 + 7 * index for index in range(count)])
+    tracemalloc.start()
+    try:
+        index = SuffixIndex(json.loads(encoded))
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(index.tokens) == count
+    assert used < count * prompt_lookup.TOKEN_BYTES
