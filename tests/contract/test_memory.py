@@ -5,11 +5,13 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from draft_server.prompt_lookup import RECENT_OUTPUTS
 from paceline.client import Client
-from paceline.protocol.generation import GenerateRequest
+from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.rpc.event_loop import EventLoop
 from tests import servers
 
@@ -54,6 +56,46 @@ async def nothing_is_left_behind() -> None:
         await servers.eventually(as_before)
 
 
+async def drafted(client: Client, first: int, calls: int) -> None:
+    """Outputs that a draft helps with, no prompt twice, four at a time."""
+
+    async def one(number: int) -> None:
+        request = GenerateRequest(
+            f"{number} {number * number}",
+            max_tokens=100,
+            ignore_eos=True,
+            seed=number,
+            speculation=Speculation.FORCE,
+        )
+        await client.generate(request).result()
+
+    for number in range(first, first + calls, 4):
+        await asyncio.gather(*(one(number + index) for index in range(4)))
+
+
+async def caches_fill_and_nothing_else() -> None:
+    """Small KV, and as many outputs to look up in as are remembered, are full first."""
+    room: dict[str, Any] = {"kv_tokens": 8192}
+    async with (
+        servers.target(TARGET, **room) as target,
+        servers.draft(DRAFT, drafter="hybrid", **room) as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+        await drafted(client, 0, 3 * RECENT_OUTPUTS)
+        await servers.nothing_is_left(target, draft)
+        held()
+        blocks = sys.getallocatedblocks()
+        await drafted(client, 3 * RECENT_OUTPUTS, CALLS // 3)
+        await servers.nothing_is_left(target, draft)
+
+        async def as_before() -> bool:
+            """Fewer than fifty blocks are left of a call of a hundred tokens."""
+            held()
+            return sys.getallocatedblocks() - blocks < 50 * CALLS // 3
+
+        await servers.eventually(as_before)
+
+
 @pytest.fixture
 def aside() -> Iterator[None]:
     """What is there before stays out of the counts."""
@@ -66,3 +108,8 @@ def aside() -> Iterator[None]:
 def test_calls_leave_nothing_behind_in_any_server(aside: None) -> None:
     with asyncio.Runner(loop_factory=EventLoop) as runner:  # asyncio's own keeps ended timers
         runner.run(nothing_is_left_behind())
+
+
+def test_a_draft_remembers_so_much_and_no_more(aside: None) -> None:
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(caches_fill_and_nothing_else())
