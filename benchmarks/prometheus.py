@@ -9,9 +9,10 @@ import shutil
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -95,36 +96,47 @@ def _read(url: str) -> bytes:
 
 @contextlib.asynccontextmanager
 async def prometheus(
-    port: int, targets: dict[str, int], factor: int = 1, scrape: str = SCRAPE
+    port: int,
+    targets: dict[str, int],
+    factor: int = 1,
+    scrape: str = SCRAPE,
+    labels: Mapping[str, dict[str, str]] = MappingProxyType({}),
 ) -> AsyncIterator[Prometheus]:
     """Prometheus at `port`, ready, which scrapes that often.
 
-    targets: ports of metrics by job. factor: see faster.
+    targets: ports of metrics by job. factor: see faster. labels: more of them, by job.
     Raises Unavailable when there is none to start, or it does not start.
     """
     program = shutil.which("prometheus")
     if program is None:
         raise Unavailable("there is no prometheus: install the package of that name")
+    jobs = [
+        {
+            "job_name": job,
+            "static_configs": [{"targets": [f"127.0.0.1:{at}"], "labels": labels.get(job, {})}],
+        }
+        for job, at in targets.items()
+    ]
     with tempfile.TemporaryDirectory(prefix="paceline-") as name:
         folder = Path(name)
         found = Prometheus(f"127.0.0.1:{port}")
-        async with _process(
-            _arguments(program, folder, found.address, targets, factor, scrape)
-        ) as process:
+        arguments = _arguments(program, folder, found.address, jobs, factor, scrape)
+        async with _process(arguments) as process:
             await ready_or_died(found.ready(), _died(process), "prometheus was", READY_SECONDS)
             yield found
 
 
 def _arguments(
-    program: str, folder: Path, address: str, targets: dict[str, int], factor: int, scrape: str
+    program: str,
+    folder: Path,
+    address: str,
+    jobs: list[dict[str, Any]],
+    factor: int,
+    scrape: str,
 ) -> list[str]:
     """Write what it needs into the folder; returns the command."""
     rules = folder / "alerts.yaml"
     rules.write_text(faster(RULES.read_text(), factor))
-    jobs = [
-        {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
-        for job, port in targets.items()
-    ]
     configuration = {
         "global": {
             "scrape_interval": scrape,

@@ -20,12 +20,16 @@ class AllStreams:
         self._streams = 0
         self.running: dict[OutputStream, str] = {}
         """With the name of each one's model."""
+        self.wanting_draft: set[OutputStream] = set()
+        """Of these, those with a draft and those that would have one."""
 
     @contextlib.contextmanager
-    def run(self, streams: list[OutputStream], model: str) -> Iterator[None]:
+    def run(self, streams: list[OutputStream], model: str, *, want_draft: bool) -> Iterator[None]:
         """Streams of a model run while the context lasts, and have no draft at first."""
         self._streams += len(streams)
         self.running.update(dict.fromkeys(streams, model))
+        if want_draft:
+            self.wanting_draft.update(streams)
         for stream in streams:
             stream.statistics.pool_counts = self._drafts.none
         try:
@@ -33,6 +37,7 @@ class AllStreams:
         finally:
             for stream in streams:
                 del self.running[stream]
+                self.wanting_draft.discard(stream)
 
     @property
     def waiting(self) -> int:

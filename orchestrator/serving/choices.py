@@ -69,7 +69,8 @@ class ChoiceRunner:
         error: PacelineError | None = Cancelled("the client has gone")
         try:
             async with asyncio.timeout(seconds):
-                with self._streams.run(choices, model.name):
+                wanted = self._wants_draft(speculation)
+                with self._streams.run(choices, model.name, want_draft=wanted):
                     await self._run_all(choices, speculation, model, event_buffer, seconds)
             error = None
         except TimeoutError:
@@ -130,8 +131,7 @@ class ChoiceRunner:
     ) -> None:
         opening = stream.opening
         deadline = asyncio.get_running_loop().time() + seconds
-        length = self._settings.draft_length
-        if speculation is Speculation.OFF or length == 0:
+        if not self._wants_draft(speculation):
             alone = FixedPacer(0, 0.0)
             await TargetLink(self._targets, NoDraft(), alone, opening, stream, deadline).run()
             return
@@ -155,6 +155,9 @@ class ChoiceRunner:
             with best_effort("pacing"):
                 pacer.end()
                 _log_pacing(pacer, speculation)
+
+    def _wants_draft(self, speculation: Speculation) -> bool:
+        return speculation is not Speculation.OFF and self._settings.draft_length > 0
 
     def _pacer(self, speculation: Speculation) -> PoolPacer:
         settings = self._settings

@@ -46,6 +46,12 @@ class StreamCollector(Collector):
             "paceline_num_requests_running and paceline_num_requests_waiting together.",
             known | running,
         )
+        yield GaugeMetricFamily(
+            "paceline_streams_wanting_draft",
+            "Running streams that want a draft: those that have one, and those that would if a "
+            "draft server were ready. All but those whose speculation is off.",
+            len(self._all_streams.wanting_draft),
+        )
 
     def _for_pickers(self) -> Iterator[Metric]:
         """What a picker of endpoints goes by: without labels, for it reads one series of each."""

@@ -118,6 +118,12 @@ class EngineMetrics(EngineWatcher):
             full = f"paceline_engine_{name.removesuffix('_total')}"
             gauge = Gauge(full, help_text, registry=self._registry)
             gauge.set_function(partial(_read, load, name))
+        share = Gauge(
+            "paceline_engine_kv_share",
+            "Share of the pages of KV that is promised to open sessions, 0 to 1.",
+            registry=self._registry,
+        )
+        share.set_function(lambda: load().kv_share())
 
 
 def _read(load: Callable[[], Load], name: str) -> float:

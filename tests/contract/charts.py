@@ -31,9 +31,9 @@ def values_of(name: str) -> Values:
     return dict(yaml.safe_load((HELM / "values" / f"{name}.yaml").read_text()))
 
 
-def charted(values: Values, release: str = "paceline") -> list[Object]:
+def charted(values: Values, release: str = "paceline", namespace: str = "default") -> list[Object]:
     """The objects of a release. Raises what Helm says of wrong values."""
     with helm().Chart.load(CHART) as chart:
-        rendered = chart.render(values=values, name=release)
+        rendered = chart.render(values=values, name=release, namespace=namespace)
     parts = [one for text in rendered.values() for one in yaml.safe_load_all(text)]
     return [one for one in parts if one is not None]

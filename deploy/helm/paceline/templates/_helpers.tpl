@@ -73,3 +73,13 @@ securityContext:
   capabilities:
     drop: ["ALL"]
 {{- end -}}
+
+{{/* How pods go: a lower number has to be enough for long, and then one goes at a time, whose streams move. */}}
+{{- define "paceline.down" -}}
+scaleDown:
+  stabilizationWindowSeconds: {{ .Values.scaling.downSeconds }}
+  policies:
+    - type: Pods
+      value: 1
+      periodSeconds: 60
+{{- end -}}
