@@ -69,6 +69,11 @@ class TargetSettings(EngineSettings):
         "depend on speculation, load and failover.",
     )
 
+    products: Literal["measured", "library", "tiled"] = Field(
+        "measured",
+        description="What multiplies with weights on a GPU: its library, tiled kernels of our own "
+        "where the library's rows depend on their batch, or always one of them.",
+    )
     max_waiting: int = Field(
         256,
         ge=0,
@@ -107,6 +112,11 @@ class TargetSettings(EngineSettings):
             flag = f"--{name.replace('_', '-')}"
             raise PydanticCustomError("engine", f"{flag} is for --engine vllm; the engine is own")
         return self
+
+    @property
+    def products_of_device(self) -> str:
+        """As products says."""
+        return self.products
 
     @property
     def serves_inexact(self) -> bool:

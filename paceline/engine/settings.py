@@ -99,6 +99,11 @@ class EngineSettings(ServerSettings):
         return None
 
     @property
+    def products_of_device(self) -> str:
+        """How products with weights are made batch-invariant: see exactness.products."""
+        return "measured"
+
+    @property
     def serves_inexact(self) -> bool:
         """Whether it serves a model that is not batch-invariant here."""
         return not self.needs_batch_invariance

@@ -5,6 +5,7 @@ gate and up as another, prepacked weights, and small operators fused where torch
 gpt-fast. All other models run as transformers has them (paceline.engine.torch.generic).
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,17 @@ def knows(model: PreTrainedModel) -> bool:
     return known and config.hidden_act == "silu"
 
 
+Normalize = Callable[..., Tensor]
+"""As rms_norm."""
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm (Zhang and Sennrich 2019) of [..., width], in float32 as transformers does."""
+    y = x.float()
+    y = y * torch.rsqrt(y.square().mean(-1, keepdim=True).add_(eps))
+    return y.to(x.dtype).mul_(weight)
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One decoder layer's weights. Heads lie as query heads, key heads, value heads."""
@@ -66,6 +78,7 @@ class FusedModel:
         model: PreTrainedModel,
         make_linear: MakeLinear,
         silu: Callable[[Tensor], Tensor] = functional.silu,
+        normalize: Normalize = rms_norm,
     ) -> None:
         """Take over the weights; the modules of `model` are emptied on the way.
 
@@ -77,7 +90,7 @@ class FusedModel:
         self._heads = config.num_attention_heads
         self._kv_heads = config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // self._heads
-        self._eps = config.rms_norm_eps
+        self._normed = functools.partial(normalize, eps=config.rms_norm_eps)
         self._silu = silu
         self._embedding = body.embed_tokens.weight.detach()
         self._rotary = body.rotary_emb
@@ -124,12 +137,6 @@ class FusedModel:
         signed = sin[0].clone()
         signed[:, : self._head_dim // 2].neg_()
         return cos[0, :, None], signed[:, None]
-
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        """RMSNorm (Zhang and Sennrich 2019), in float32 as transformers does."""
-        y = x.float()
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True).add_(self._eps))
-        return y.to(x.dtype).mul_(weight)
 
 
 def _window(config: Any, attention: Any) -> int | None:

@@ -17,13 +17,14 @@ from paceline.engine.torch.architectures import max_positions, read_config, refu
 from paceline.engine.torch.attention import NAME
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators, elementwise
 from paceline.engine.torch.exactness.reference import Reference
-from paceline.engine.torch.fused import FusedModel, knows
+from paceline.engine.torch.fused import FusedModel, Normalize, knows, rms_norm
 from paceline.engine.torch.generation_config import (
     default_sampling,
     eos_token_ids,
     read_generation_config,
 )
 from paceline.engine.torch.generic import GenericModel
+from paceline.engine.torch.kernels import has_kernels
 from paceline.engine.torch.linear import CountedLinears, MakeLinear, make_linear, swap_linears
 from paceline.engine.torch.rotary import RopeLength, follow_sessions
 from paceline.engine.torch.runner import ForwardPass
@@ -153,9 +154,18 @@ def _fused_or_generic(
     model: PreTrainedModel, make: MakeLinear, silu: Callable[[Tensor], Tensor]
 ) -> FusedModel | GenericModel:
     if knows(model):
-        return FusedModel(model, make, silu)
+        return FusedModel(model, make, silu, _normalize(model))
     swap_linears(model, make)
     return GenericModel(model)
+
+
+def _normalize(model: PreTrainedModel) -> Normalize:
+    """A GPU's own, whose rows do not depend on their number; elsewhere torch's do not."""
+    if not has_kernels(model.device.type, model.dtype):
+        return rms_norm
+    from paceline.engine.torch import tiled  # needs Triton
+
+    return tiled.rms_norm
 
 
 def _weight_bytes(model: PreTrainedModel) -> int:

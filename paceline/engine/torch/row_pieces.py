@@ -31,8 +31,8 @@ WEIGHTS = 15
 """Rows that take as long as reading the weights, which every piece does again."""
 COMPARED = 2**18
 """Numbers compared for each count: sums in another order differ in one of a few thousand."""
-OPERATIONS = 3e11
-"""Multiplications that the search may take for a shape, about: a second on two cores."""
+OPERATIONS, OF_GPU = 3e11, 6e12
+"""Multiplications that the search may take for a shape, about: a second on two cores, or less."""
 _SHIFT = 1
 """Rows are tried at other indices than those they are compared with."""
 _MOST_ROWS = 512
@@ -113,7 +113,7 @@ class _Search:
     def __init__(self, operator: Operator, like: Tensor, outputs: int, limit: int) -> None:
         self._operator = operator
         inputs = like.shape[-1]
-        self._limit = max(ENOUGH, min(limit, _affordable(inputs * outputs)))
+        self._limit = tried_rows(like, outputs, limit)
         most = _MOST_ROWS if inputs >= _LONG_SUM else FINE_ROWS
         self._enough = min(most, math.ceil(COMPARED / outputs))
         rows = max(self._enough, self._limit + MULTIPLES[-1]) + _SHIFT + self._limit
@@ -156,9 +156,11 @@ def fixed_rows(like: Tensor, rows: int) -> Tensor:
     return torch.randn(rows, like.shape[-1], generator=generator).to(like.device, like.dtype)
 
 
-def _affordable(operations: int) -> int:
-    """Rows up to which the search costs about OPERATIONS."""
-    return int(math.sqrt(2 * COARSE * OPERATIONS / operations)) // COARSE * COARSE
+def tried_rows(like: Tensor, outputs: int, limit: int) -> int:
+    """The most rows, up to `limit`, that find_pieces tries."""
+    may = OPERATIONS if like.device.type == "cpu" else OF_GPU
+    affordable = int(math.sqrt(2 * COARSE * may / (like.shape[-1] * outputs)))
+    return max(ENOUGH, min(limit, affordable // COARSE * COARSE))
 
 
 def _starts(counts: list[int]) -> Iterator[tuple[int, int]]:

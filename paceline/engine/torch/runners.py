@@ -1,12 +1,12 @@
 """Which runner a device has: KV in pages and kernels on a GPU, contiguous KV elsewhere."""
 
-import importlib.util
 from typing import Protocol
 
 import torch
 
 from paceline.engine.interfaces import KVCache, PickingRunner
 from paceline.engine.torch.fused import FusedModel
+from paceline.engine.torch.kernels import has_kernels
 from paceline.engine.torch.loading import LoadedModel
 from paceline.engine.torch.padding import Padding
 from paceline.engine.torch.runner import ModelRunner
@@ -29,18 +29,12 @@ class TorchRunner(PickingRunner, Protocol):
 
 def make_runner(loaded: LoadedModel, padding: Padding, dtype: str, kv_tokens: int) -> TorchRunner:
     """The runner of the model on its device. kv_tokens: of all sessions."""
-    if uses_pages(loaded.device.type, dtype):
+    if has_kernels(loaded.device.type, getattr(torch, dtype)):
         return _paged(loaded, padding, kv_tokens)
     return ModelRunner(
         *(loaded.forward, loaded.device, padding, loaded.rope_length.of),
         picks=picks_on(loaded.device),
     )
-
-
-def uses_pages(device_type: str, dtype: str) -> bool:
-    """Whether KV is in pages: on a GPU whose torch has Triton, in dtypes that its kernels know."""
-    known = dtype in {"bfloat16", "float32"}
-    return device_type == "cuda" and known and importlib.util.find_spec("triton") is not None
 
 
 def picks_on(device: torch.device) -> bool:

@@ -18,10 +18,11 @@ from paceline.engine.torch.exactness.fingerprint import fingerprint, forward_con
 from paceline.engine.torch.exactness.instruction_set import instruction_set
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
 from paceline.engine.torch.exactness.probe import first_bits, probe, probed_tokens
+from paceline.engine.torch.kernels import has_kernels
 from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.model_folder import resolve_model
 from paceline.engine.torch.padding import NO_PADDING, Padding, batch_invariant
-from paceline.engine.torch.runners import TorchRunner, make_runner, uses_pages
+from paceline.engine.torch.runners import TorchRunner, make_runner
 from paceline.engine.worker import start_worker
 from paceline.errors import FailedPrecondition, InvalidArgument, in_a_line
 from paceline.machine import own_cores
@@ -114,16 +115,17 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, TorchRunner, Numerics]
     dtype: torch.dtype = getattr(torch, settings.dtype)
     folder = resolve_model(settings.model, load_progress.begin)
     invariant = settings.needs_batch_invariance
-    operators = BatchInvariantOperators(settings.max_batched_tokens) if invariant else None
+    most = settings.max_batched_tokens
+    operators = BatchInvariantOperators(most, settings.products_of_device) if invariant else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
-    padding = batch_invariant(dtype, settings.max_batched_tokens) if invariant else NO_PADDING
+    padding = batch_invariant(dtype, most) if invariant else NO_PADDING
     runner = make_runner(loaded, padding, settings.dtype, settings.kv_tokens)
     bits = first_bits(runner, loaded.vocabulary_size)
-    kernels = ("pages",) if uses_pages(loaded.device.type, settings.dtype) else ()
+    kernels = ("pages", "norms") if has_kernels(loaded.device.type, dtype) else ()
     parts = (*numerics_parts(loaded, settings.weights, padding), *kernels, bits)
     if operators is None:
         return loaded, runner, Numerics(fingerprint(parts), batch_invariant=False)
-    limits = loaded.max_positions, settings.max_batched_tokens
+    limits = loaded.max_positions, most
     advance = load_progress.counted("measuring exactness", probed_tokens(runner, *limits), "tokens")
     seen = probe(runner, loaded.vocabulary_size, *limits, advance)
     differing = (*operators.varying, *seen)

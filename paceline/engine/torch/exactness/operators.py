@@ -7,6 +7,7 @@ the function runs row by row.
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from paceline.engine.torch.attention import Spans
+from paceline.engine.torch.exactness.products import PRODUCTS, Candidates
 from paceline.engine.torch.linear import Linear, MakeLinear
 from paceline.engine.torch.row_pieces import (
     ENOUGH,
@@ -24,10 +26,13 @@ from paceline.engine.torch.row_pieces import (
     find_pieces,
     fixed_rows,
     in_pieces,
+    tried_rows,
 )
 from paceline.engine.torch.runner import ForwardPass
 
 Function = Callable[[Tensor], Tensor]
+Choice = tuple[str, RowPieces | None]
+"""The name of a candidate, and its pieces."""
 
 _FOUND: dict[tuple[Any, ...], RowPieces | None] = {}
 _SAME: dict[tuple[Any, ...], bool] = {}
@@ -38,9 +43,11 @@ _SAMPLES = 2**16
 class BatchInvariantOperators:
     """The operators of one model, run as this machine was found to make them batch-invariant."""
 
-    def __init__(self, max_batched_tokens: int) -> None:
-        """max_batched_tokens: the most rows of a step."""
+    def __init__(self, max_batched_tokens: int, products: str = "measured") -> None:
+        """max_batched_tokens: the most rows of a step. products: one of PRODUCTS."""
         self._max_batched_tokens = max_batched_tokens
+        self._candidates = PRODUCTS[products]
+        self._choices: dict[tuple[Any, ...], Choice] = {}
         self._found: dict[str, RowPieces | None] = {}
         self._bits: dict[str, str] = {}
         self._by_threads = False
@@ -70,15 +77,22 @@ class BatchInvariantOperators:
             layer = make(weight, bias)
             outputs, inputs = weight.shape
             like = weight.new_empty(1, inputs)
-            pieces = self._pieces(type(layer).__name__, layer, like, outputs, bias is not None)
-            return layer if pieces is None else _PieceLinear(layer, pieces)
+            candidates = self._candidates(type(layer).__name__, layer, weight, bias)
+            chosen, pieces = self._chosen(candidates, like, outputs, bias is not None)
+            return chosen if pieces is None else _PieceLinear(chosen, pieces)
 
         return made
 
-    def product(self, name: str, operator: Operator, x: Tensor, outputs: int) -> Tensor:
-        """`operator` of [..., in], which multiplies with [in, outputs], in pieces."""
+    def product(
+        self, name: str, operator: Operator, x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """`operator` of [..., in], which multiplies with `weight`, [out, in], in pieces."""
+        return self.by_rows(self._candidates(name, operator, weight, bias), x, weight.shape[0])
+
+    def by_rows(self, candidates: Candidates, x: Tensor, outputs: int) -> Tensor:
+        """One of `candidates` of [..., in], to [..., outputs], in pieces."""
         rows = x.flatten(0, -2) if x.dim() > 1 else x[None]
-        pieces = self._pieces(name, operator, rows, outputs)
+        operator, pieces = self._chosen(candidates, rows, outputs)
         given = operator(rows) if pieces is None else in_pieces(operator, rows, pieces)
         return given.view(*x.shape[:-1], outputs)
 
@@ -92,22 +106,42 @@ class BatchInvariantOperators:
 
         return run
 
-    def _pieces(
-        self, name: str, operator: Operator, like: Tensor, outputs: int, *kind: Any
-    ) -> RowPieces | None:
-        key = (name, like.shape[-1], outputs, like.dtype, like.device.type, *kind)
-        called = " ".join(map(str, key))
-        if called not in self._found:
-            known = (*key, torch.get_num_threads(), self._max_batched_tokens)
-            if known not in _FOUND:
-                _FOUND[known] = find_pieces(operator, like, outputs, self._max_batched_tokens)
-            self._found[called] = _FOUND[known]
-            self._note_bits(called, operator, like)
-        return self._found[called]
+    def _chosen(
+        self, candidates: Candidates, like: Tensor, outputs: int, *kind: Any
+    ) -> tuple[Operator, RowPieces | None]:
+        """The candidate to use, and its pieces; None where no counts of rows agree."""
+        shape = (like.shape[-1], outputs, like.dtype, like.device.type, *kind)
+        key = (*candidates, *shape)
+        if key not in self._choices:
+            self._choices[key] = self._choose(candidates, like, shape)
+        name, pieces = self._choices[key]
+        return candidates[name], pieces
 
-    def _note_bits(self, called: str, operator: Operator, like: Tensor) -> None:
+    def _choose(self, candidates: Candidates, like: Tensor, shape: tuple[Any, ...]) -> Choice:
+        """The first whose rows agree in all counts tried, else the one whose pieces cost least."""
+        tried = tried_rows(like, shape[1], self._max_batched_tokens)
+        found: dict[str, RowPieces | None] = {}
+        for name, operator in candidates.items():
+            found[name] = pieces = self._found_pieces(name, operator, like, shape)
+            if pieces and pieces.largest >= tried:
+                break
+        name, pieces = min(found.items(), key=lambda one: one[1].cost if one[1] else math.inf)
+        self._note_bits(" ".join(map(str, (name, *shape))), candidates[name], pieces, like)
+        return name, pieces
+
+    def _found_pieces(
+        self, name: str, operator: Operator, like: Tensor, shape: tuple[Any, ...]
+    ) -> RowPieces | None:
+        key = (name, *shape, torch.get_num_threads(), self._max_batched_tokens)
+        if key not in _FOUND:
+            _FOUND[key] = find_pieces(operator, like, shape[1], self._max_batched_tokens)
+        return _FOUND[key]
+
+    def _note_bits(
+        self, called: str, operator: Operator, pieces: RowPieces | None, like: Tensor
+    ) -> None:
         """Note the bits of the first such operator, and whether a single thread gives the same."""
-        pieces = self._found[called]
+        self._found[called] = pieces
         rows = fixed_rows(like, pieces.up(min(ENOUGH, pieces.largest)) if pieces else ENOUGH)
         bits = operator(rows)
         self._bits[called] = _hash(bits)
@@ -195,6 +229,9 @@ _ELEMENTWISE = {
 }
 """Functions of one tensor, and numbers, that use other code for vectors than for single values."""
 _LINEAR = functional.linear
+_REDUCTIONS = {torch.mean, torch.sum, Tensor.mean, Tensor.sum}
+REDUCES_BY_NUMBER = {"cuda"}
+"""Devices that choose how they reduce a row by the number of rows."""
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 
 
@@ -221,6 +258,9 @@ class _BatchInvariantFunctions(TorchFunctionMode):
         if func is torch.addmm and not kwargs:
             bias, x, weight = args
             return self._product(x, weight, bias)
+        if func in _REDUCTIONS and _reduces_rows(*args, **kwargs):
+            keepdim = kwargs.get("keepdim", len(args) > 2 and args[2])
+            return self._reduction(func, args[0], keepdim=keepdim)
         if func in _ELEMENTWISE and _is_elementwise(args, kwargs):
             return _elementwise(func, args, kwargs)
         return func(*args, **kwargs)
@@ -229,14 +269,31 @@ class _BatchInvariantFunctions(TorchFunctionMode):
         def operator(rows: Tensor) -> Tensor:
             return functional.linear(rows, weight, bias)
 
-        return self._operators.product(f"linear {bias is not None}", operator, x, weight.shape[0])
+        return self._operators.product(f"linear {bias is not None}", operator, x, weight, bias)
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         def operator(rows: Tensor) -> Tensor:
             return rows @ weight if bias is None else torch.addmm(bias, rows, weight)
 
         name = f"product {bias is not None} {weight.stride()}"
-        return self._operators.product(name, operator, x, weight.shape[1])
+        return self._operators.product(name, operator, x, weight.t(), bias)
+
+    def _reduction(self, func: Any, x: Tensor, *, keepdim: bool) -> Tensor:
+        def operator(rows: Tensor) -> Tensor:
+            return func(rows, -1, keepdim=True)  # type: ignore[no-any-return]
+
+        given = self._operators.by_rows({func.__name__: operator}, x, 1)
+        return given if keepdim else given.squeeze(-1)
+
+
+def _reduces_rows(x: Any = None, dim: Any = None, keepdim: bool = False, **others: Any) -> bool:
+    """Whether this reduces each row, [..., width], on a device whose kernels look at their number.
+
+    Those of CUDA do: ReduceConfig of ATen/native/cuda/Reduce.cuh.
+    """
+    if dim not in (-1, (-1,), [-1]) or others or not x.dtype.is_floating_point:
+        return False
+    return x.dim() > 1 and x.device.type in REDUCES_BY_NUMBER  # type: ignore[no-any-return]
 
 
 def _multiplies_rows(x: Any, weight: Any, *rest: Any) -> bool:
