@@ -25,7 +25,7 @@ bootstrap()
 from benchmarks.gpu.plan import Part, plan
 
 BUDGET = 480.0
-TESTS = ("tests/unit/engine/torch/sampling", "tests/unit/engine/torch/paged")
+TESTS = tuple(f"tests/unit/engine/torch/{one}" for one in ("sampling", "paged", "kernels"))
 
 
 def main() -> int:

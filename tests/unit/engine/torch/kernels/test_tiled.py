@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from paceline.engine.interfaces import Span
-from paceline.engine.torch import loading
+from paceline.engine.torch import loading, row_pieces
+from paceline.engine.torch.exactness import operators as module_of_operators
 from paceline.engine.torch.exactness import products
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
-from paceline.engine.torch.exactness.probe import probe
 from paceline.engine.torch.fused import rms_norm
 from paceline.engine.torch.kernels import has_kernels
 from paceline.engine.torch.linear import DenseLinear
@@ -27,7 +27,7 @@ from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
 from tests.conftest import DEVICE
 from tests.marks import slow
-from tests.tiny_models import VOCABULARY, tiny_model
+from tests.tiny_models import tiny_model
 
 pytest.importorskip("triton", reason="needs triton: pip install 'paceline[dev]', on Linux")
 
@@ -149,6 +149,7 @@ def kernels_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tiles, for the interpreter, wherever the kernels would be used."""
     for module in (loading, products):
         monkeypatch.setattr(module, "has_kernels", as_on_a_gpu)
+    monkeypatch.setattr(row_pieces, "COMPARED", 2**9)
     monkeypatch.setattr(tiled, "CHOICES", ((LARGE, LARGER), (LARGE,)))
 
 
@@ -199,38 +200,32 @@ def test_tiles_that_differ_are_not_used_together(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("kernels_here")
-@pytest.mark.parametrize(("family", "dtype"), [("llama", "float32"), *slow(("qwen3", "bfloat16"))])
-def test_a_model_of_these_is_transformers_and_batch_invariant(
-    family: str, dtype: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("family", "dtype", "kinds"),
+    [
+        ("llama", "float32", {"TiledLinear"}),
+        *slow(
+            ("qwen3", "bfloat16", {"TiledLinear"}), ("gemma", "float32", {"TiledLinear", "mean"})
+        ),
+    ],
+)
+def test_rows_of_a_model_of_these_do_not_depend_on_their_step(
+    family: str, dtype: str, kinds: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reference is compared while it is loaded; the probe mixes batches."""
-    runner, operators = runner_of(family, dtype, tmp_path)
-    assert all("TiledLinear" in line for line in operators.numerics.splitlines() if line)
-    assert operators.varying == ()
-    assert probe(runner, VOCABULARY, 40, 32) == ()
-
-
-@pytest.mark.usefixtures("kernels_here")
-def test_a_generic_model_multiplies_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its means are reduced in pieces, as on a GPU."""
-    from paceline.engine.torch.exactness import operators as module
-
-    monkeypatch.setattr(module, "REDUCES_BY_NUMBER", {DEVICE})
-    runner, operators = runner_of("gemma", "float32", tmp_path)
-    tokens = tuple(range(20))
-    [whole] = runner.forward([(runner.new_cache(), Span(0, tokens, 20))])
-    cache = runner.new_cache()
-    parts = [
-        runner.forward([(cache, Span(at, tokens[at : at + 5], 5))])[0] for at in range(0, 20, 5)
-    ]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
-    kinds = {line.split()[0] for line in operators.numerics.splitlines() if line}
-    assert kinds == {"TiledLinear", "mean"}
-
-
-def runner_of(family: str, dtype: str, folder: Path) -> tuple[ModelRunner, BatchInvariantOperators]:
+    """While it is loaded it is compared with transformers. A generic one's means run in pieces."""
+    monkeypatch.setattr(module_of_operators, "REDUCES_BY_NUMBER", {DEVICE})
     operators, numbers = BatchInvariantOperators(32, "tiled"), getattr(torch, dtype)
-    model = tiny_model(folder, family, dtype=dtype)
-    loaded = load_model(model, numbers, DEVICE, operators=operators)
+    folder = tiny_model(tmp_path, family, dtype=dtype)
+    loaded = load_model(folder, numbers, DEVICE, operators=operators)
     arguments: Any = (loaded.forward, loaded.device, batch_invariant(numbers, 32))
-    return ModelRunner(*arguments, loaded.rope_length.of), operators
+    runner, tokens = ModelRunner(*arguments, loaded.rope_length.of), tuple(range(18))
+    [whole] = runner.forward([(runner.new_cache(), Span(0, tokens, 18))])
+    cache, done, rows = runner.new_cache(), 0, []
+    for size in (1, 5, 12):
+        beside = (runner.new_cache(), Span(0, tokens[:size], size))
+        piece = Span(done, tokens[done : done + size], size)
+        rows.append(runner.forward([beside, (cache, piece)])[1])
+        done += size
+    np.testing.assert_array_equal(np.concatenate(rows), whole)
+    assert {line.split()[0] for line in operators.numerics.splitlines() if line} == kinds
+    assert operators.varying == ()
