@@ -1,5 +1,6 @@
 """The forward pass over a ragged batch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,10 +16,33 @@ ForwardPass = Callable[[Tensor, Tensor, Spans, Tensor], Tensor]
 """Tokens [rows], positions [rows], where spans lie, rows wanted: logits [wanted, vocabulary]."""
 
 
-class ModelRunner:
+class BatchRunner(ABC):
     """Runs spans of many sessions as one flat row of tokens. One thread owns it."""
 
     page_tokens = PAGE_TOKENS
+    picks = True
+    """Whether tokens are picked where the logits are."""
+
+    @torch.inference_mode()
+    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
+        """See paceline.engine.interfaces.Runner."""
+        return split(self._logits(batch), [span.logit_rows for _, span in batch])
+
+    @torch.inference_mode()
+    def forward_and_pick(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Rows]:
+        """See paceline.engine.interfaces.PickingRunner."""
+        logits, spans = self._logits(batch), [span for _, span in batch]
+        if self.picks:
+            return picked_spans(logits, spans)
+        return [*split(logits, [span.logit_rows for span in spans])]
+
+    @abstractmethod
+    def _logits(self, batch: Sequence[tuple[KVCache, Span]]) -> Tensor:
+        """Logits of all rows that are wanted, [rows, vocabulary], on the device."""
+
+
+class ModelRunner(BatchRunner):
+    """Of any device: KV of each session by itself, attention span by span."""
 
     def __init__(
         self,
@@ -34,7 +58,7 @@ class ModelRunner:
         rope_length: of a session's maximum length, see paceline.engine.torch.rotary. picks: whether
         tokens are picked on the device.
         """
-        self._picks = picks
+        self.picks = picks
         self._reach = rope_length
         self._forward = forward
         self._device = device
@@ -44,21 +68,8 @@ class ModelRunner:
         """An empty cache."""
         return SessionCache(self._padding, self._reach(max_length))
 
-    @torch.inference_mode()
-    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        """See paceline.engine.interfaces.Runner."""
-        return split(self._logits(batch), [span.logit_rows for _, span in batch])
-
-    @torch.inference_mode()
-    def forward_and_pick(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Rows]:
-        """See paceline.engine.interfaces.PickingRunner."""
-        logits, spans = self._logits(batch), [span for _, span in batch]
-        if self._picks:
-            return picked_spans(logits, spans)
-        return [*split(logits, [span.logit_rows for span in spans])]
-
     def _logits(self, batch: Sequence[tuple[KVCache, Span]]) -> Tensor:
-        """Logits of all rows that are wanted, [rows, vocabulary], on the device."""
+        """See BatchRunner."""
         rows, tokens, positions = _flatten(batch)
         wanted = [
             row

@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Rows, Span
+from paceline.engine.interfaces import KVCache, Span
 from paceline.engine.torch.attention import RaggedBatch
 from paceline.engine.torch.padding import Padding
 from paceline.engine.torch.paged.attention import Scores, attend_pages
 from paceline.engine.torch.paged.pool import KVPool, PagedCache
 from paceline.engine.torch.paged.step import PagedBatch, StepShape, StepTables
-from paceline.engine.torch.runner import ForwardPass
-from paceline.engine.torch.sampling.spans import picked_spans, split
+from paceline.engine.torch.runner import BatchRunner, ForwardPass
 
 Replay = Callable[[], Tensor]
 Capture = Callable[[Callable[[], Tensor]], Replay]
@@ -63,10 +62,8 @@ class PagedSpans(RaggedBatch):
         return attend_pages(query.contiguous(), layer, self._tables, scores, sinks)
 
 
-class PagedRunner:
-    """Runs spans of many sessions as one flat row of tokens. One thread owns it."""
-
-    page_tokens = PAGE_TOKENS
+class PagedRunner(BatchRunner):
+    """Of a GPU: KV of all sessions in pages, one attention for all spans."""
 
     def __init__(
         self,
@@ -91,18 +88,8 @@ class PagedRunner:
         """An empty cache."""
         return PagedCache(self._pool, self._reach(max_length))
 
-    @torch.inference_mode()
-    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        """See paceline.engine.interfaces.Runner."""
-        return split(self._logits(batch), [span.logit_rows for _, span in batch])
-
-    @torch.inference_mode()
-    def forward_and_pick(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Rows]:
-        """See paceline.engine.interfaces.PickingRunner."""
-        return picked_spans(self._logits(batch), [span for _, span in batch])
-
     def _logits(self, given: Sequence[tuple[KVCache, Span]]) -> Tensor:
-        """Logits of all rows that are wanted, [rows, vocabulary], on the device."""
+        """See BatchRunner."""
         batch = [(_own(cache), span) for cache, span in given]
         for cache, span in batch:
             cache.truncate(span.position)

@@ -14,12 +14,16 @@ _WEIGHT = 2.0**44
 """A weight of 1, in whole numbers: those of 2^18 ids add up in 63 bits, in any order alike."""
 
 
-def keep_filtered(scores: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+def keep_filtered(scores: Tensor, row: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     """Scores [rows, vocabulary] with -inf for those that the filters leave out, or that have it.
 
-    What a filter keeps is always a head of the scores in order, ties by ascending id.
+    What a filter keeps is always a head of the scores in order, ties by ascending id. row: the
+    logits that scores are made of. Those of float32 have the same order, and half the digits to
+    sort by.
     """
-    order, ids = torch.sort(scores, dim=1, descending=True, stable=True)
+    keys = row if row.dtype == torch.float32 else scores
+    ids = torch.sort(keys, dim=1, descending=True, stable=True).indices
+    order = scores.gather(1, ids)
     kept = _top_k_and_min_p(order, params)
     if any(one.top_p < 1.0 for one in params):
         kept = _top_p(order, kept, params)

@@ -97,7 +97,7 @@ def _noisy(row: Tensor, rows: Sequence[AskedRow]) -> Tensor:
     """Scores with noise, float64, of penalized logits; -inf for ids that cannot win."""
     scores = _scaled(row, [request.params.temperature for request, _ in rows])
     if rows[0][0].params.filters:
-        scores = keep_filtered(scores, [request.params for request, _ in rows])
+        scores = keep_filtered(scores, row, [request.params for request, _ in rows])
     seeds = [(request.seed, history.position) for request, history in rows]
     hashes = noise_hash(seeds, row.shape[1], row.device)
     near = scores >= scores.amax(1, keepdim=True) - sampler.NEAR

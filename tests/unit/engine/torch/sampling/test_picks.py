@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.logprobs import token_logprobs
 from paceline.engine.sampling.matcher import Mask
 from paceline.engine.sampling.requests import Pick, PickRequest
-from paceline.engine.sampling.sampler import pick_with_second
+from paceline.engine.sampling.sampler import LARGE, pick_with_second
 from paceline.engine.torch.sampling.picks import pick_rows
-from paceline.protocol.sampling import SamplingParams
+from paceline.protocol.sampling import MAX_TEMPERATURE, SamplingParams
 from paceline.protocol.verdict import TokenLogprobs
 from tests.conftest import DEVICE
 from tests.unit.engine.sampling.test_sampler_edges import Case, anything, cases, usual
@@ -198,3 +199,19 @@ def test_parameters_at_their_limits(case: Case) -> None:
         token, _, _ = pick_with_second(row, params, seed, history, stop)
     assert found.token == token
     assert sys.float_info.max > found.margin >= 0
+
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+TEMPERATURES = st.floats(0.0, MAX_TEMPERATURE, exclude_min=True)
+
+
+@given(FLOATS, TEMPERATURES)
+def test_logits_of_float32_have_the_order_of_their_scores(logit: float, temperature: float) -> None:
+    """As neighbours have it: divided in float64, or less the best where no noise is lost so."""
+    one = np.float32(logit)
+    above = np.nextafter(one, np.float32(np.inf))
+    scores = np.float64([one, above])
+    with np.errstate(over="ignore"):
+        large = abs(scores[1]) > LARGE * temperature
+        below, best = (scores - scores[1] if large else scores) / temperature
+    assert below < best or np.isinf(above)
