@@ -13,6 +13,7 @@ import torch
 from benchmarks.gpu.decoding import STEP_ROWS, Streams, load
 from benchmarks.gpu.options import GpuOptions
 from benchmarks.gpu.pairs import make_pair
+from benchmarks.gpu.products import measure_products
 from benchmarks.gpu.serving import measure_serving
 from benchmarks.gpu.shapes import SHAPES
 from paceline.engine.torch.exactness.probe import probe
@@ -90,6 +91,11 @@ def greedy(options: GpuOptions, shape: str, agreement: str) -> Figures:
         for pair in zip(one, _generate(model, whole[:prompt], options)[0], strict=True)
     ]
     return {"tokens": len(pairs), "differing": sum(a != b for a, b in pairs)}
+
+
+def products(options: GpuOptions, shape: str) -> Figures:
+    """What each product of a step takes, of the device's library and of our tiles."""
+    return {"products": measure_products(options, SHAPES[shape])}
 
 
 def steps(options: GpuOptions, shape: str, agreement: str) -> Figures:
@@ -177,6 +183,7 @@ PARTS: dict[str, Callable[..., Figures]] = {
     "pair": pair,
     "exact": exact,
     "greedy": greedy,
+    "products": products,
     "steps": steps,
     "serving": serving,
 }

@@ -39,6 +39,7 @@ def plan(shapes: list[str], device: str) -> Iterator[Part]:
     yield Part("exact", (first, AIMED), 90, bytes=_bytes(first))
     yield Part("tests", (), 120)
     yield Part("greedy", (first, AIMED), 90, bytes=2 * _bytes(first))
+    yield Part("products", (first,), 60)
     yield from _speed(first, device)
     for shape in others:
         yield Part("pair", (shape, AIMED), 120, 40, _bytes(shape))

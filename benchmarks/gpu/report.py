@@ -76,6 +76,21 @@ def _greedy(of: list[str], one: dict[str, Any], *__: Any) -> Iterator[Line]:
     yield f"{of[0]}: greedy in float32 as transformers", seen, "0", _met(not one["differing"])
 
 
+def _products(of: list[str], one: dict[str, Any], *__: Any) -> Iterator[Line]:
+    """All layers' products together, of what ran for all of them."""
+    totals: dict[str, list[dict[str, float]]] = {}
+    agree: dict[str, set[str]] = {}
+    for name, found in one["products"].items():
+        what = name.partition(" ")[2]
+        totals.setdefault(what, []).append(found.get("microseconds", {}))
+        agree.setdefault(what, set()).add(found.get("rows_agree", found.get("error", "")))
+    for what, parts in totals.items():
+        rows = [row for row in parts[0] if all(row in part for part in parts)]
+        times = (f"{row}: {sum(part[row] for part in parts):.0f}" for row in rows)
+        seen = f"us by rows {', '.join(times)}; {' / '.join(sorted(agree[what]))}"
+        yield f"{of[0]}: products, {what}", seen, "", ""
+
+
 def _steps(of: list[str], one: dict[str, Any], results: Results, _: str) -> Iterator[Line]:
     limit = one["weight_bytes"] / results["machine"]["bytes_per_second"]
     for streams, aim in MEMORY_LIMIT.items():
@@ -135,6 +150,7 @@ _LINES: dict[str, Any] = {
     "pair": _pair,
     "exact": _exact,
     "greedy": _greedy,
+    "products": _products,
     "steps": _steps,
     "serving": _serving,
 }

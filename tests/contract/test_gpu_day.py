@@ -79,6 +79,14 @@ def test_the_table_judges_by_the_aims() -> None:
     results: report.Results = {
         "machine": {"device": "NVIDIA Test", "bytes_per_second": 1e12},
         "tests": {"passed": True, "summary": "70 passed"},
+        "products:1.5B": {
+            "products": {
+                "qkv library": {"microseconds": {"4": 2.0, "64": 3.0}, "rows_agree": "some"},
+                "out library": {"microseconds": {"4": 1.4, "64": 3.0}, "rows_agree": "some"},
+                "qkv tile 16x32x512": {"microseconds": {"4": 2.0}, "rows_agree": "all"},
+                "out tile 16x32x512": {"error": "out of resource"},
+            }
+        },
         "exact:1.5B:0.8": {"row_exact": False, "differing": ["in other steps"]},
         "steps:1.5B:0.8": {
             "weight_bytes": 1e9,
@@ -100,6 +108,8 @@ def test_the_table_judges_by_the_aims() -> None:
         "pair:1.5B:0.8": {},
     }
     lines = {what: (seen, aim, judged) for what, seen, aim, judged in report.lines(results, "cuda")}
+    assert lines["1.5B: products, library"][0] == "us by rows 4: 3, 64: 6; some"
+    assert lines["1.5B: products, tile 16x32x512"][0] == "us by rows ; all / out of resource"
     assert lines["1.5B: row_exact"] == ("no: in other steps", "yes", "SHORT")
     assert lines["1.5B: step of 1 streams"] == (
         "1.10 ms, 1.10 x the memory limit of 1.00 ms",

@@ -293,7 +293,7 @@ def _reduces_rows(x: Any = None, dim: Any = None, keepdim: bool = False, **other
     """
     if dim not in (-1, (-1,), [-1]) or others or not x.dtype.is_floating_point:
         return False
-    return x.dim() > 1 and x.device.type in REDUCES_BY_NUMBER  # type: ignore[no-any-return]
+    return x.dim() > 1 and x.device.type in REDUCES_BY_NUMBER
 
 
 def _multiplies_rows(x: Any, weight: Any, *rest: Any) -> bool:
