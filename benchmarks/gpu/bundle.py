@@ -20,6 +20,7 @@ THERE = {
 }
 """What torch and transformers bring."""
 PACKAGES = (
+    *("cryptography", "h11", "sentencepiece"),
     *("grpcio", "grpcio-health-checking", "grpcio-reflection", "grpcio-status"),
     *("gguf", "llguidance", "platformdirs", "prometheus-client", "protobuf", "psutil"),
     *("pydantic-settings", "rich", "structlog", "uvloop", "smg-grpc-proto"),

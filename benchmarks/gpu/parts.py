@@ -14,7 +14,6 @@ from benchmarks.gpu.decoding import STEP_ROWS, Streams, load
 from benchmarks.gpu.options import GpuOptions
 from benchmarks.gpu.pairs import make_pair
 from benchmarks.gpu.products import measure_products
-from benchmarks.gpu.serving import measure_serving
 from benchmarks.gpu.shapes import SHAPES
 from paceline.engine.torch.exactness.probe import probe
 
@@ -172,6 +171,9 @@ def _generate(model: Any, tokens: list[int], options: GpuOptions) -> tuple[list[
 
 def serving(options: GpuOptions, shape: str, agreement: str, draft_device: str) -> Figures:
     """Orchestrator, target and draft as processes: speculation off and on, 1 and 8 streams."""
+    # What only servers need, and lacks, fails no other part.
+    from benchmarks.gpu.serving import measure_serving
+
     folder = options.folder / shape
     target, draft = folder / f"target-{agreement}", folder / "draft"
     measured = measure_serving(options, target, draft, draft_device, SHAPES[shape])

@@ -1,14 +1,17 @@
 """The command for a day with a GPU, tried on the CPU with a tiny pair."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.gpu import report
+from benchmarks.gpu import bundle, report
+from benchmarks.gpu.bootstrap import ROOT
 from benchmarks.gpu.decoding import Streams, load
 from benchmarks.gpu.pairs import make_pair
 from benchmarks.gpu.plan import plan
@@ -124,3 +127,10 @@ def test_the_table_judges_by_the_aims() -> None:
     assert lines[f"{serving}, of transformers"] == ("14.30 x", "6 x", "ok")
     assert lines["greedy:1.5B:0.8"] == ("not done in 90 s: ", "", "failed")
     assert lines["pair:1.5B:0.8"] == ("without 'agreement'", "", "failed")
+
+
+def test_what_the_project_needs_is_carried_or_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = [*project["dependencies"], *project["optional-dependencies"]["engine"]]
+    names = {re.split(r"[<>=;\[ ]", one)[0] for one in needs}
+    assert names <= {*bundle.PACKAGES, *bundle.ALONE, *bundle.THERE}

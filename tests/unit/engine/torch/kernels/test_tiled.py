@@ -4,7 +4,6 @@ Here the kernels run in Triton's interpreter; on a GPU's day they run there (DEV
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -217,8 +216,8 @@ def test_rows_of_a_model_of_these_do_not_depend_on_their_step(
     operators, numbers = BatchInvariantOperators(32, "tiled"), getattr(torch, dtype)
     folder = tiny_model(tmp_path, family, dtype=dtype)
     loaded = load_model(folder, numbers, DEVICE, operators=operators)
-    arguments: Any = (loaded.forward, loaded.device, batch_invariant(numbers, 32))
-    runner, tokens = ModelRunner(*arguments, loaded.rope_length.of), tuple(range(18))
+    padding, tokens = batch_invariant(numbers, 32), tuple(range(18))
+    runner = ModelRunner(loaded.forward, loaded.device, padding, loaded.rope_length.of)
     [whole] = runner.forward([(runner.new_cache(), Span(0, tokens, 18))])
     cache, done, rows = runner.new_cache(), 0, []
     for size in (1, 5, 12):

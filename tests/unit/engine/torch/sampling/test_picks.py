@@ -210,7 +210,7 @@ def test_logits_of_float32_have_the_order_of_their_scores(logit: float, temperat
     """As neighbours have it: divided in float64, or less the best where no noise is lost so."""
     one = np.float32(logit)
     above = np.nextafter(one, np.float32(np.inf))
-    scores = np.float64([one, above])
+    scores = np.array([one, above], np.float64)
     with np.errstate(over="ignore"):
         large = abs(scores[1]) > LARGE * temperature
         below, best = (scores - scores[1] if large else scores) / temperature
