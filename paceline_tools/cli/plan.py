@@ -18,7 +18,7 @@ from paceline_tools.simulation.plan import (
     RUNS,
     Capacity,
     FleetPlan,
-    Limits,
+    LatencyLimits,
     Prices,
     capacity,
     planned,
@@ -79,14 +79,16 @@ class PlanOptions(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedDraft:
+class ConsideredDraft:
     """A draft to plan with."""
 
     name: str
     world: World
 
 
-def drafts_of(texts: list[str], base: Callable[[float, float, float], World]) -> list[PlannedDraft]:
+def drafts_of(
+    texts: list[str], base: Callable[[float, float, float], World]
+) -> list[ConsideredDraft]:
     """Drafts as flags give them. base: a world by acceptance, step and round trip."""
     found = []
     for text in texts:
@@ -98,7 +100,7 @@ def drafts_of(texts: list[str], base: Callable[[float, float, float], World]) ->
         good = all(map(math.isfinite, values)) and acceptance <= 1 and step > 0 <= min(values)
         if not name or len(more) > 1 or not good:
             raise InvalidArgument.of("--candidate", text, DRAFT)
-        found.append(PlannedDraft(name, base(acceptance, step, more[0] if more else -1.0)))
+        found.append(ConsideredDraft(name, base(acceptance, step, more[0] if more else -1.0)))
     return found
 
 
@@ -127,8 +129,8 @@ class Planning:
     """What is planned, with what, for what."""
 
     traffic: Traffic
-    drafts: list[PlannedDraft]
-    limits: Limits
+    drafts: list[ConsideredDraft]
+    limits: LatencyLimits
     prices: Prices
     streams: int
     requests: int

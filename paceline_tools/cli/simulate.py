@@ -10,7 +10,7 @@ from pydantic import Field
 from paceline.errors import InvalidArgument
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.plan import (
-    PlannedDraft,
+    ConsideredDraft,
     Planning,
     PlanOptions,
     drafts_of,
@@ -21,7 +21,7 @@ from paceline_tools.cli.plan import (
 )
 from paceline_tools.grid import Grid
 from paceline_tools.progress import progress
-from paceline_tools.simulation.plan import Limits, Prices
+from paceline_tools.simulation.plan import LatencyLimits, Prices
 from paceline_tools.simulation.run import FIXED_LENGTHS, Outcome, simulate_policy
 from paceline_tools.simulation.world import PromptCosts, World
 from paceline_tools.terminal import console
@@ -122,16 +122,16 @@ class Simulate(PlanOptions):
         return Planning(
             traffic_of(self),
             self._drafts(),
-            Limits(*(None if one is None else one / 1e3 for one in limits)),
+            LatencyLimits(*(None if one is None else one / 1e3 for one in limits)),
             Prices(self.target_price, self.draft_price, self.orchestrator_price),
             self.streams,
             self.requests,
         )
 
-    def _drafts(self) -> list[PlannedDraft]:
+    def _drafts(self) -> list[ConsideredDraft]:
         if self.evaluation is not None:
             return [
-                PlannedDraft(name, world_of(costs, acceptance, shared=self.shared))
+                ConsideredDraft(name, world_of(costs, acceptance, shared=self.shared))
                 for name, acceptance, costs in evaluated_drafts(self.evaluation)
             ]
         if not self.candidate and "acceptance" not in self.model_fields_set:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from paceline_tools.simulation.service import Served, percentile, serve
+from paceline_tools.simulation.service import ServedTraffic, percentile, serve
 from paceline_tools.simulation.traffic import Asked, Traffic
 from paceline_tools.simulation.world import World
 
@@ -29,7 +29,7 @@ HOUR, MILLION = 3600.0, 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LatencyLimits:
     """Most seconds to the first token, and for each further one; None: any."""
 
     first_p50: float | None = None
@@ -37,7 +37,7 @@ class Limits:
     token_p50: float | None = None
     token_p99: float | None = None
 
-    def hold(self, served: Served) -> bool:
+    def hold(self, served: ServedTraffic) -> bool:
         """Whether traffic was served within them."""
         found = (
             (self.first_p50, served.first, 0.5),
@@ -62,7 +62,7 @@ class Capacity:
     """Requests per second of one target within the limits, and how they were served then."""
 
     rate: float
-    served: Served
+    served: ServedTraffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def capacity(
     world: World,
     asked: Sequence[Asked],
     streams: int,
-    limits: Limits,
+    limits: LatencyLimits,
     *,
     drafts: bool,
     advance: Callable[[int], None] = lambda _: None,

@@ -18,7 +18,7 @@ from paceline_tools.simulation.world import PromptCosts, World
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedTraffic:
     """What traffic came to.
 
     first, token: seconds to the first token, and of each further one, by request, ascending.
@@ -33,7 +33,7 @@ class Served:
 
 def serve(
     world: World, asked: Sequence[Asked], rate: float, streams: int, *, drafts: bool
-) -> Served:
+) -> ServedTraffic:
     """Requests at so many a second; at most so many streams at once, the others wait in order.
 
     world.prompt: what a prompt takes, of so many tokens; others take their share of it.
@@ -43,7 +43,7 @@ def serve(
 
 async def _serve(
     world: World, asked: Sequence[Asked], rate: float, streams: int, *, drafts: bool
-) -> Served:
+) -> ServedTraffic:
     servers = SimulatedServers(SimulatedTarget(world), SimulatedDraft(world))
     measurements = DraftMeasurements()
     room = asyncio.Semaphore(streams)
@@ -65,7 +65,7 @@ async def _serve(
         )
     )
     seconds = loop.time()
-    return Served(
+    return ServedTraffic(
         tuple(sorted(outcome.arrivals[0] - came for came, outcome in found)),
         tuple(sorted(_token_seconds(outcome) for _, outcome in found)),
         sum(len(outcome.arrivals) for _, outcome in found) / seconds,

@@ -77,7 +77,7 @@ async def decided(client: Client, count: int) -> Shadow:
 
 async def test_what_would_be_accepted_is_measured_and_the_outputs_are_the_same() -> None:
     registry = CollectorRegistry()
-    count = 24
+    count = 12
     async with (
         servers.target(TARGET) as target,
         servers.draft(f"simulated:step_ms=0,acceptance={RIGHT}", drafter="model") as candidate,
@@ -101,7 +101,7 @@ async def test_what_would_be_accepted_is_measured_and_the_outputs_are_the_same()
     assert found.draft_rate == 1.0
     assert found.acceptance is not None
     assert found.acceptance.low < RIGHT < found.acceptance.high
-    assert found.acceptance.high - found.acceptance.low < 0.1
+    assert found.acceptance.high - found.acceptance.low < 0.15
     assert found.acceptance.value == found.counts.accepted / found.counts.judged
     assert None not in astuple(found.times)
     # Nothing of it is in what streams did.

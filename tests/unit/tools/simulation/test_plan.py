@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from paceline_tools.simulation.plan import GRID, Capacity, Limits, Prices, capacity, planned
+from paceline_tools.simulation.plan import GRID, Capacity, LatencyLimits, Prices, capacity, planned
 from paceline_tools.simulation.service import percentile, serve
 from paceline_tools.simulation.traffic import Asked, Traffic, poisson
 from paceline_tools.simulation.world import World
@@ -33,19 +33,19 @@ def test_half_a_load_of_poisson_arrivals_waits_half_a_service() -> None:
 
 
 def test_the_capacity_for_even_arrivals_is_one_over_the_service() -> None:
-    limits = Limits(first_p99=1.5 * STEP)
+    limits = LatencyLimits(first_p99=1.5 * STEP)
     found = capacity(WORLD, EVEN, 1, limits, drafts=False)
     assert found is not None
     assert found.rate <= 1 / SERVICE * 1.001 < found.rate * GRID
 
 
 def test_limits_that_one_stream_alone_is_beyond_are_never_kept() -> None:
-    assert capacity(WORLD, EVEN, 1, Limits(first_p50=STEP / 2), drafts=False) is None
-    assert capacity(WORLD, EVEN, 1, Limits(token_p99=STEP / 2), drafts=False) is None
+    assert capacity(WORLD, EVEN, 1, LatencyLimits(first_p50=STEP / 2), drafts=False) is None
+    assert capacity(WORLD, EVEN, 1, LatencyLimits(token_p99=STEP / 2), drafts=False) is None
 
 
 def test_drafts_keep_a_limit_that_the_target_alone_is_beyond() -> None:
-    limits = Limits(token_p50=STEP / 2)
+    limits = LatencyLimits(token_p50=STEP / 2)
     assert capacity(WORLD, EVEN[:20], 1, limits, drafts=False) is None
     assert capacity(WORLD, EVEN[:20], 1, limits, drafts=True) is not None
 
@@ -75,7 +75,7 @@ def test_the_worst_seed_is_planned_for_and_all_are_in_the_interval() -> None:
 
 
 def test_more_traffic_never_needs_fewer_servers() -> None:
-    one = capacity(WORLD, EVEN[:20], 1, Limits(first_p99=0.1), drafts=True)
+    one = capacity(WORLD, EVEN[:20], 1, LatencyLimits(first_p99=0.1), drafts=True)
     assert one is not None
     plans = [
         planned("d", [one], traffic(rate), PRICES, drafts=True)
