@@ -59,7 +59,7 @@ e2e-vllm:  ## run the tests with vLLM, in an environment of its own; no GPU is n
 	$(VLLM)/bin/python -m pytest -W ignore -m e2e $(or $(PYTEST_ARGS),tests/vllm)
 
 fuzz: venv  ## send INPUTS=7700 hostile inputs to each method of servers, and have them answer 4000
-	FUZZ_INPUTS=$(or $(INPUTS),7700) FUZZ_ANSWERS=2000 $(BIN)/python -m pytest -s --timeout 36000 tests/contract/test_fuzz.py tests/contract/test_fuzz_answers.py
+	FUZZ_INPUTS=$(or $(INPUTS),7700) FUZZ_ANSWERS=2000 $(BIN)/python -m pytest --timeout 36000 tests/contract/test_fuzz.py tests/contract/test_fuzz_answers.py
 
 chaos: venv  ## kill, stop and cut off servers under running streams for MINUTES=30
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),30)

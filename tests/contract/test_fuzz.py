@@ -112,12 +112,21 @@ def encoded(kind: Descriptor) -> st.SearchStrategy[bytes]:
     return st.integers(0, 9).flatmap(lambda drawn: whole if drawn else others)
 
 
+def say(config: pytest.Config, what: str) -> None:
+    """A line on the screen, whatever pytest captures, where somebody asked for many inputs."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    shown = capture.global_and_fixture_disabled() if "FUZZ_INPUTS" in os.environ else None
+    with shown or contextlib.nullcontext():
+        print(f"fuzz: {what}", flush=True)  # noqa: T201
+
+
 @dataclass
 class Fuzzed:
     """Servers that run on a thread of their own, and what was seen of them."""
 
     addresses: dict[str, str]
     loop: asyncio.AbstractEventLoop
+    config: pytest.Config
     codes: Counter[str] = field(default_factory=Counter)
     decoded: Counter[bool] = field(default_factory=Counter)
     since: float = field(default_factory=time.monotonic)
@@ -135,9 +144,9 @@ class Fuzzed:
                 self.decoded[True] += 1
 
     def say(self, what: str) -> None:
-        """How far it is; pytest shows that with -s."""
+        """How far it is."""
         seconds = time.monotonic() - self.since
-        print(f"fuzz: {what}; {self.codes.total()} inputs in {seconds:.0f} s", flush=True)  # noqa: T201
+        say(self.config, f"{what}; {self.codes.total()} inputs in {seconds:.0f} s")
 
     def say_all(self) -> None:
         """What came of all."""
@@ -146,7 +155,7 @@ class Fuzzed:
 
 
 @pytest.fixture(scope="module")
-def fuzzed() -> Iterator[Fuzzed]:
+def fuzzed(pytestconfig: pytest.Config) -> Iterator[Fuzzed]:
     ready: Any = threading.Event()
     found: list[Any] = []
 
@@ -159,7 +168,7 @@ def fuzzed() -> Iterator[Fuzzed]:
         ):
             addresses = {ORCHESTRATOR: client.address, TARGET: target.address, DRAFT: draft.address}
             over = asyncio.Event()
-            found.extend((Fuzzed(addresses, asyncio.get_running_loop()), over))
+            found.extend((Fuzzed(addresses, asyncio.get_running_loop(), pytestconfig), over))
             ready.set()
             await over.wait()
             result = await client.generate(GenerateRequest("alive", max_tokens=8)).result()

@@ -23,7 +23,7 @@ from paceline.rpc.codec.model import model_info_to_proto
 from paceline.rpc.options import server_options
 from paceline.v1 import draft_pb2, model_pb2, session_pb2, target_pb2
 from tests import servers
-from tests.contract.test_fuzz import encoded, messages
+from tests.contract.test_fuzz import encoded, messages, say
 from tests.contract.test_nonsense import GOOD
 
 TARGET = "simulated:step_ms=1"
@@ -128,13 +128,15 @@ def decoded(kind: Descriptor, examples: list[tuple[bool, list[bytes]]]) -> Count
             found[False] += 1
         else:
             found[True] += 1
-    said = f"{found[True]} of {found.total()} answers of {len(examples)} sessions decoded"
-    print(f"fuzz: {said}", flush=True)  # noqa: T201 - seen with -s
     return found
 
 
-def check_decoded(kind: Descriptor, examples: list[tuple[bool, list[bytes]]]) -> None:
+def check_decoded(
+    config: pytest.Config, kind: Descriptor, examples: list[tuple[bool, list[bytes]]]
+) -> None:
     found = decoded(kind, examples)
+    sessions = f"of {len(examples)} sessions of {kind.name}"
+    say(config, f"{found[True]} of {found.total()} answers {sessions} decode")
     assert found[True] >= found.total() / 2
 
 
@@ -178,11 +180,13 @@ async def check_target(examples: list[tuple[bool, list[bytes]]]) -> None:
         await servers.nothing_is_left(target)
 
 
-def test_whatever_a_draft_answers_changes_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_draft_answers_changes_no_token(
+    monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
     monkeypatch.setattr(replica, "BLAMED_SECONDS", 0.0)
     kind = draft_pb2.DraftResponse.DESCRIPTOR
     examples = drawn(encoded(kind))
-    check_decoded(kind, examples)
+    check_decoded(pytestconfig, kind, examples)
     asyncio.run(check_draft(examples))
 
 
@@ -210,9 +214,11 @@ def verdicts(draw: st.DrawFn) -> bytes:
     return target_pb2.VerifyResponse(verdict=verdict).SerializeToString()
 
 
-def test_whatever_a_target_answers_changes_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_target_answers_changes_no_token(
+    monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
     monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)  # so soon a doubted server is asked again
     kind = target_pb2.VerifyResponse.DESCRIPTOR
     examples = drawn(st.one_of(encoded(kind), verdicts()))
-    check_decoded(kind, examples)
+    check_decoded(pytestconfig, kind, examples)
     asyncio.run(check_target(examples))
