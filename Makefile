@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all e2e e2e-vllm fuzz chaos gpu locks sbom deploy-check lint docs format clean
+.PHONY: help venv demo test test-all e2e e2e-vllm fuzz chaos gpu locks sbom deploy-check hosts-check lint docs format clean
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -84,6 +84,9 @@ sbom: venv  ## write what is in each image, as CycloneDX has it, to dist/sbom-NA
 
 deploy-check: venv  ## build the images and run a stream through them; as root, with buildah and podman
 	$(BIN)/python -m benchmarks.images $(DEPLOY_ARGS)
+
+hosts-check: venv  ## scale drafts and roll targets under load between network namespaces; as root
+	$(BIN)/python -m benchmarks.hosts
 
 lint: venv docs  ## check style, types, import rules, protos, Dockerfile and the docs' links
 	$(BIN)/ruff check --quiet

@@ -32,11 +32,13 @@ BUILD_SECONDS, ACT_SECONDS, READY_SECONDS = 1800, 120, 180
 RUNC = """#!/usr/bin/env python3
 # runc without the limits that may not be raised in a container of its own.
 import json, os, pathlib, sys
-if "--bundle" in sys.argv:
-    path = pathlib.Path(sys.argv[sys.argv.index("--bundle") + 1], "config.json")
-    config = json.loads(path.read_text())
-    config["process"].pop("rlimits", None)
-    path.write_text(json.dumps(config))
+at = dict(zip(sys.argv, sys.argv[1:]))
+for flag, name in (("--bundle", "config.json"), ("--process", "")):
+    if flag in at:
+        path = pathlib.Path(at[flag], name)
+        config = json.loads(path.read_text())
+        config.get("process", config).pop("rlimits", None)
+        path.write_text(json.dumps(config))
 os.execvp("runc", ["runc", *sys.argv[1:]])
 """
 PYTHON = (
