@@ -15,7 +15,7 @@ from paceline.addresses import ANY_IPV4, join, split
 from paceline.client import Client
 from paceline.errors import PacelineError
 from paceline.rpc.channels import open_channel, resolve
-from paceline.settings import HEALTH_PORTS, METRICS_PORTS, ORCHESTRATOR_PORT
+from paceline.settings import HEALTH_PORTS, METRICS_PORTS, ORCHESTRATOR_PORT, PAGE_PORTS
 
 ASK_SECONDS = 2.0
 _ROLES = {
@@ -26,6 +26,10 @@ _ROLES = {
 _ANY = {ANY_IPV4: "127.0.0.1", "::": "::1", "[::]": "::1"}
 _OURS = b"paceline_"
 """How names of our metrics begin."""
+GATEWAY_PORTS = (1000, 1200)
+"""Ports of the gateway of `up`, and of its metrics, are so far above the orchestrator's."""
+NEAR_SERVERS = 4
+"""So many servers of an `up` are thought of: ports of targets and drafts follow its own."""
 _MOST_BYTES = 200_000
 
 
@@ -112,17 +116,18 @@ async def tls_at(address: str) -> str:
 
 async def orchestrator_near(address: str) -> str:
     """Where the orchestrator is whose other port was asked, as far as it can be found; or empty."""
-    for one in near(address):
-        if await models(one):
-            return one
-    return ""
+    candidates = list(dict.fromkeys(near(address)))
+    served = await asyncio.gather(*map(models, candidates))
+    return next((one for one, names in zip(candidates, served, strict=True) if names), "")
 
 
 def near(address: str) -> Iterator[str]:
-    """Where it would be, were this a port of its own for metrics or health."""
+    """Where it would be, were this one of the other ports of `up`."""
     if address.startswith("unix:"):
         return
     host, port = split(address)
-    for candidate in (int(port) - METRICS_PORTS, int(port) - HEALTH_PORTS, ORCHESTRATOR_PORT):
+    above = (at + offset for at in range(NEAR_SERVERS) for offset in (METRICS_PORTS, HEALTH_PORTS))
+    behind = (int(port) - one for one in (*above, PAGE_PORTS, *GATEWAY_PORTS))
+    for candidate in (*behind, ORCHESTRATOR_PORT):
         if candidate > 0:
             yield join(host, candidate)

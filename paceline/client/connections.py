@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import math
+import re
 import time
 import weakref
 from collections import Counter
@@ -18,9 +19,10 @@ from paceline.addresses import split
 from paceline.client import forks, names
 from paceline.client.access import Access
 from paceline.client.addresses import Orchestrators
-from paceline.errors import DeadlineExceeded, PacelineError, Unavailable
+from paceline.errors import DeadlineExceeded, PacelineError, Unavailable, Unimplemented
 from paceline.rpc.options import CLIENT_ANSWER_BYTES, Options, channel_options
 from paceline.rpc.status_codes import from_rpc_error
+from paceline.settings import ORCHESTRATOR_PORT
 from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2_grpc
 
 _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
@@ -38,6 +40,12 @@ _BY_CLIENT = "Deadline Exceeded"
 _NOT_CONNECTED = ("failed to connect", "connections to all backends failing")
 _NOBODY = (*_NOT_CONNECTED, "DNS resolution failed", "errors resolving")
 """How gRPC begins what it says where there is no server."""
+_HTTP = re.compile(r"frame type (79|80)\)|an http1\.x server|http2 header with status: 4\d\d")
+"""In what gRPC says where HTTP is spoken: 79 and 80 are read out of <!DOCTYPE and HTTP/1.1."""
+_NO_GRPC = "speaks HTTP, and no gRPC, as the ports of metrics, page and gateway do"
+_NO_METHOD = "Method not found!"
+_OTHER = "a health port, a target, a draft or an older orchestrator answers there"
+_ORCHESTRATOR = f"the orchestrator is asked, at port {ORCHESTRATOR_PORT} unless told otherwise"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +72,16 @@ class Connection:
         found = from_rpc_error(error)
         if isinstance(found, Unavailable) and str(found).startswith(_NOBODY):
             why = unquote(str(found))
+            if _HTTP.search(why):
+                return Unavailable(f"{self.target} {_NO_GRPC}; {_ORCHESTRATOR}")
             return Unavailable(
                 f"nobody answers at {self.target}: {why}{_advice(why, tls=self.tls)}"
             )
+        if isinstance(found, Unimplemented) and _HTTP.search(str(found)):
+            return Unimplemented(f"{self.target} {_NO_GRPC}; {_ORCHESTRATOR}")
+        if isinstance(found, Unimplemented) and str(found) == _NO_METHOD:
+            what = f"{self.target} does not serve that: {_OTHER}"
+            return Unimplemented(f"{what}; {_ORCHESTRATOR}")
         if isinstance(found, DeadlineExceeded) and _BY_CLIENT in str(found):
             return DeadlineExceeded(f"{self.target} had not answered in full within the timeout")
         return found

@@ -8,7 +8,6 @@ from paceline.client import Client
 from paceline.client.addresses import orchestrators
 from paceline.errors import FailedPrecondition, PacelineError, Unavailable, Unimplemented
 from paceline.settings import ORCHESTRATOR_PORT
-from paceline_tools.cli.access import access
 from paceline_tools.listener import http_at, orchestrator_near, role_at
 
 _ROLES = {
@@ -23,9 +22,9 @@ _ASKED = f"; the orchestrator is asked, usually at port {ORCHESTRATOR_PORT}"
 async def asking(address: str, **how: Any) -> AsyncIterator[Client]:
     """A client of the orchestrator; FailedPrecondition where something else answers there.
 
-    how: what else Client takes.
+    how: what else Client takes, as AccessOptions.access has it.
     """
-    async with Client(address, **(access() | how)) as client:
+    async with Client(address, **how) as client:
         try:
             yield client
         except (Unimplemented, Unavailable) as error:
@@ -42,7 +41,9 @@ async def answers_instead(address: str, error: PacelineError) -> str | None:
         return f"{address} is another gRPC server{_ASKED}" if other else None
     [target] = where.targets
     if isinstance(error, Unimplemented):
-        what = _ROLES.get(await role_at(target), "is another gRPC server")
+        http = await http_at(target)
+        other = f"speaks {http}, and no gRPC" if http else "is another gRPC server"
+        what = _ROLES.get(await role_at(target), other)
     elif http := await http_at(target):
         what = f"speaks {http}, and no gRPC"
     else:

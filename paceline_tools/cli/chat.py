@@ -18,11 +18,10 @@ from paceline.errors import (
 )
 from paceline.protocol.generation import ChatMessage
 from paceline.protocol.status import Role
-from paceline_tools.cli.access import access
 from paceline_tools.cli.asked import answers_instead
 from paceline_tools.cli.flags import Text
 from paceline_tools.cli.request_options import RequestOptions
-from paceline_tools.cli.show import show_delta, summary
+from paceline_tools.cli.show import Streamed, summary
 from paceline_tools.terminal import console, plain
 
 HELP = "[dim]/reset forgets the conversation, /undo the last turn, /exit or Ctrl-D ends it[/]"
@@ -43,7 +42,7 @@ class Talk(RequestOptions):
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  line editing and history, where there is any
         output = console()
-        with SyncClient(self.address, timeout=self.timeout, **access(self.ca)) as client:
+        with SyncClient(self.address, timeout=self.timeout, **self.access()) as client:
             output.print(plain(self._served(client), "bold"), HELP, highlight=False)
             Conversation(self, client, output).run()
 
@@ -104,10 +103,10 @@ class Conversation:
         finished, answer = None, []
         try:
             generation = self._client.generate(self._asking.asking(tuple(self.messages)))
-            with contextlib.closing(iter(generation)) as deltas:
+            with contextlib.closing(iter(generation)) as deltas, Streamed(self._console) as shown:
                 for delta in deltas:
                     answer.append(delta.text)
-                    show_delta(self._console, delta)
+                    shown.show(delta)
             finished = generation.finished
         except KeyboardInterrupt:
             self._console.print(" [dim](stopped)[/]", end="", highlight=False)

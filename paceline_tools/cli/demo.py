@@ -15,7 +15,7 @@ from paceline.settings import ORCHESTRATOR_PORT
 from paceline_tools.bench.variants import SEED
 from paceline_tools.cli.flags import MOST_TOKENS
 from paceline_tools.cli.pull import pull
-from paceline_tools.cli.show import legend, show_delta, statistics
+from paceline_tools.cli.show import Streamed, legend, statistics
 from paceline_tools.cli.up_options import UpOptions
 from paceline_tools.cli.up_servers import LocalPlan, check_addresses, up_running
 from paceline_tools.start_checks import check_home
@@ -97,8 +97,9 @@ class Demo(BaseModel):
         )
         console.print(f"[bold]speculation {speculation.value}[/]", legend(), highlight=False)
         generation = client.generate(request)
-        async for delta in generation:
-            show_delta(console, delta)
+        with Streamed(console) as shown:
+            async for delta in generation:
+                shown.show(delta)
         console.print("\n")
         return await generation.result()
 

@@ -5,8 +5,8 @@ import socket
 import ssl
 import statistics
 import time
+from typing import Any
 
-from pydantic import BaseModel
 from rich.table import Table
 from rich.text import Text
 
@@ -16,10 +16,10 @@ from paceline.client.addresses import orchestrators
 from paceline.errors import FailedPrecondition, PacelineError
 from paceline.protocol.status import Status
 from paceline.rpc.channels import resolve
+from paceline_tools.cli.access import AccessOptions
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.diagnosis import diagnose
 from paceline_tools.cli.findings import Finding, Level
-from paceline_tools.cli.flags import ORCHESTRATOR, OrchestratorAddress
 from paceline_tools.terminal import console, plain
 
 ROUND_TRIPS = 5
@@ -28,21 +28,22 @@ HANDSHAKE_SECONDS = 2.0
 _STYLES = {Level.OK: "green", Level.NOTE: "yellow", Level.WRONG: "bold red"}
 
 
-class Doctor(BaseModel):
+class Doctor(AccessOptions):
     """Look at a deployment and say what is wrong and what to do. Exits with 1 when something is."""
-
-    address: OrchestratorAddress = ORCHESTRATOR
 
     def cli_cmd(self) -> None:
         """Run the command."""
-        findings = asyncio.run(examine(self.address))
+        findings = asyncio.run(examine(self.address, **self.access()))
         console().print(shown(findings))
         if any(finding.level is Level.WRONG for finding in findings):
             raise SystemExit(1)
 
 
-async def examine(address: str) -> list[Finding]:
-    """All there is to say of the orchestrator at `address` and of its servers."""
+async def examine(address: str, **how: Any) -> list[Finding]:
+    """All there is to say of the orchestrator at `address` and of its servers.
+
+    how: as `asking` takes it.
+    """
     where = orchestrators(address)
     try:
         addresses = [found for name in where.targets for found in await resolve(name)]
@@ -50,25 +51,25 @@ async def examine(address: str) -> list[Finding]:
         return [Finding(Level.WRONG, "orchestrator", str(error), "is the name in --address right?")]
     found = [Finding(Level.OK, "name", f"{where} is {', '.join(addresses)}")]
     try:
-        status, seconds = await _ask(address)
+        status, seconds = await _ask(address, **how)
     except FailedPrecondition as error:
         return [*found, Finding(Level.WRONG, "orchestrator", str(error), ASK)]
     except PacelineError as error:
         advice = "is it running? paceline up, or python -m orchestrator"
         tls = await asyncio.to_thread(lambda: any(map(_speaks_tls, addresses)))
         if tls and not where.tls:
-            advice = "it speaks TLS: put grpcs:// in front; PACELINE_CA names who signs for it"
+            advice = "it speaks TLS: put grpcs:// in front; --ca names who signs for it"
         elif tls:
-            advice = "does PACELINE_CA name who signs for it, and has its certificate this name?"
+            advice = "does --ca name who signs for it, and has its certificate this name?"
         return [*found, Finding(Level.WRONG, "orchestrator", str(error), advice)]
     found.append(Finding(Level.OK, "orchestrator", f"answers in {seconds * 1e3:.1f} ms"))
     found.append(_transport(addresses, tls=where.tls))
     return [*found, *diagnose(status, __version__)]
 
 
-async def _ask(address: str) -> tuple[Status, float]:
+async def _ask(address: str, **how: Any) -> tuple[Status, float]:
     """The status, and the median round trip in seconds."""
-    async with asking(address) as client:
+    async with asking(address, **how) as client:
         status = await client.status()
         seconds = []
         for _ in range(ROUND_TRIPS):

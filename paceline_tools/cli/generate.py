@@ -11,11 +11,10 @@ from paceline.client import Generation, Result
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import DEFAULT_CHOICES, ChatMessage, GenerateRequest, Prompt
 from paceline.protocol.limits import MAX_CHOICES, MAX_LOGPROBS
-from paceline_tools.cli.access import access
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.flags import MOST_TOKENS, Text
 from paceline_tools.cli.request_options import RequestOptions
-from paceline_tools.cli.show import as_json, legend, show_delta, summary
+from paceline_tools.cli.show import Streamed, as_json, legend, summary
 from paceline_tools.terminal import BadInput, console, read_input
 
 
@@ -60,7 +59,7 @@ class Generate(RequestOptions):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        async with asking(self.address, timeout=self.timeout, **access(self.ca)) as client:
+        async with asking(self.address, timeout=self.timeout, **self.access()) as client:
             generation = client.generate(self.request())
             if self.json_:
                 print(json.dumps(as_json(await generation.result())))
@@ -82,8 +81,9 @@ class Generate(RequestOptions):
 async def _stream(generation: Generation) -> None:
     """Show it as it comes; into a file or pipe goes the model's text and nothing else."""
     output = console()
-    async for delta in generation:
-        show_delta(output, delta)
+    with Streamed(output) as shown:
+        async for delta in generation:
+            shown.show(delta)
     if output.is_terminal:
         output.print()
         if generation.finished is not None:
@@ -95,6 +95,7 @@ def _show_choices(result: Result) -> None:
     for index, choice in enumerate(result.choices):
         if output.is_terminal:
             output.rule(f"[dim]{index}[/]", align="left")
-        for delta in choice.deltas:
-            show_delta(output, delta)
+        with Streamed(output) as shown:
+            for delta in choice.deltas:
+                shown.show(delta)
         output.print()

@@ -1,15 +1,18 @@
 """How outputs look: tokens coloured by where they came from, numbers as JSON or a table."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
 from rich.console import Console
 from rich.segment import Segment, Segments
+from rich.style import Style
 from rich.text import Text
 
 from paceline.client import Choice, Result
 from paceline.protocol.generation import Delta, Finished
 from paceline.protocol.verdict import Origin
+from paceline_tools.cli.word_wrap import WordWrap
 from paceline_tools.terminal import safe
 
 STYLES = {
@@ -20,20 +23,39 @@ STYLES = {
 }
 
 
-def show_delta(console: Console, delta: Delta) -> None:
-    """Print a delta's text; on a terminal in the colours of its tokens' origins.
+class Streamed:
+    """One output as it comes; on a terminal in the colours of its tokens' origins.
 
-    Elsewhere it is written as it is. Nothing is wrapped, and no tab becomes blanks.
+    There lines are broken between words. Elsewhere it is written as it is.
     """
-    if not console.is_terminal:
-        console.file.write(delta.text)
-        console.file.flush()
-        return
-    styles = {
-        token.origin: console.get_style(STYLES[token.origin] or "none") for token in delta.tokens
-    }
-    pieces = [Segment(safe(token.text), styles[token.origin]) for token in delta.tokens]
-    console.print(Segments(pieces), end="", soft_wrap=True)
+
+    def __init__(self, console: Console) -> None:
+        """At the beginning of a line."""
+        self._console = console
+        self._wrap = WordWrap[Style]()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Show what is held back."""
+        self._print(self._wrap.end(self._console.width))
+
+    def show(self, delta: Delta) -> None:
+        """A part of it."""
+        if not self._console.is_terminal:
+            self._console.file.write(delta.text)
+            self._console.file.flush()
+            return
+        for token in delta.tokens:
+            style = self._console.get_style(STYLES[token.origin] or "none")
+            self._print(self._wrap.add(safe(token.text), style, self._console.width))
+
+    def _print(self, pieces: Iterable[tuple[str, Style]]) -> None:
+        segments = [Segment(text, style) for text, style in pieces]
+        if segments:
+            self._console.print(Segments(segments), end="", soft_wrap=True)
 
 
 def legend() -> Text:

@@ -6,15 +6,15 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from paceline.protocol import status
 from paceline.protocol.model import KVSize
 from paceline.protocol.session import Load
+from paceline_tools.cli.access import AccessOptions
 from paceline_tools.cli.asked import asking
-from paceline_tools.cli.flags import ORCHESTRATOR, OrchestratorAddress
 from paceline_tools.grid import Cell, Grid
 from paceline_tools.look import Look
 from paceline_tools.terminal import console, plain
@@ -32,7 +32,7 @@ POOLS = (
 )
 SERVERS = (
     "sessions: streams that have KV. queued: for a step. batched: tokens of its last step. KV: "
-    "promised, of what new streams may have; +N%: kept beside it for streams of lost servers. "
+    "tokens promised, of those for new streams; +N%: kept beside them for streams of lost servers. "
     "Streams wait below 100%: those that run need room to grow. RTT: there and back."
 )
 """What the columns are."""
@@ -47,14 +47,13 @@ _STYLES = {
 }
 
 
-class ShowStatus(BaseModel):
+class ShowStatus(AccessOptions):
     """Say how a deployment goes: servers, load, acceptance, what each draft pool brings.
 
     accepted is the acceptance rate, accepted / verified draft tokens. vLLM divides by drafted, and
     its mean acceptance length is 1 + accepted / rounds.
     """
 
-    address: OrchestratorAddress = ORCHESTRATOR
     json_: bool = Field(False, alias="json", description="Print one object.")
 
     def cli_cmd(self) -> None:
@@ -66,29 +65,29 @@ class ShowStatus(BaseModel):
             console().print(view(found, found.totals, 0.0, []))
 
     async def _ask(self) -> status.Status:
-        async with asking(self.address) as client:
+        async with asking(self.address, **self.access()) as client:
             return await client.status()
 
 
-class Top(BaseModel):
+class Top(AccessOptions):
     """Watch a deployment: streams, speed, acceptance, load. Ctrl-C ends.
 
     accepted is the acceptance rate, accepted / verified draft tokens. vLLM divides by drafted, and
     its mean acceptance length is 1 + accepted / rounds.
     """
 
-    address: OrchestratorAddress = ORCHESTRATOR
     interval: float = Field(1.0, ge=0.1, le=60, description="Seconds between looks.")
     looks: int = Field(0, ge=0, description="End after so many; 0: never.")
 
     def cli_cmd(self) -> None:
         """Run the command."""
-        with contextlib.suppress(KeyboardInterrupt):
+        # Ctrl-C, or a reader that has seen enough, is how it is ended.
+        with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
             asyncio.run(self._run(console()))
 
     async def _run(self, output: Console) -> None:
         speeds: list[float] = []
-        async with asking(self.address) as client:
+        async with asking(self.address, **self.access()) as client:
             before, looks = await client.status(), 0
             with Look(output) as look:
                 while not self.looks or looks < self.looks:
@@ -233,7 +232,7 @@ def _load(server: status.Server) -> tuple[str, ...]:
 
 
 def _kv(load: Load, kv: KVSize | None) -> str:
-    """Promised, of the KV for new streams, and the reserve beside it; none without a model."""
+    """Tokens promised, of those for new streams, and the reserve beside; none without a model."""
     if not load.kv_pages_total:
         return ""
     if kv is None:
@@ -241,7 +240,16 @@ def _kv(load: Load, kv: KVSize | None) -> str:
     if kv.is_none:
         return "none"
     kept = f" +{kv.reserve / kv.pages:.0%}" if kv.reserve else ""
-    return f"{load.kv_share(kv.reserve):.0%}{kept}"
+    used, of = load.kv_pages_used * kv.page_tokens, kv.most(resumes=False)
+    return f"{_short(used)}/{_short(of)} {load.kv_share(kv.reserve):.0%}{kept}"
+
+
+def _short(count: int) -> str:
+    """A count in three digits or so."""
+    for unit, name in ((1_000_000_000, "G"), (1_000_000, "M"), (1000, "k")):
+        if count >= unit:
+            return f"{count / unit:.{1 if count < 10 * unit else 0}f}{name}"
+    return str(count)
 
 
 def _state(server: status.Server) -> Text:

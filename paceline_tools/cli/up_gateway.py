@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections import deque
 from collections.abc import AsyncIterator
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -15,11 +16,11 @@ from paceline.errors import FailedPrecondition, Unavailable
 from paceline_tools.local_servers import end, ready_or_died
 from paceline_tools.server_log import ServerLog
 
-GATEWAY_PORTS, GATEWAY_METRICS_PORTS = 1000, 1200
-"""Ports of the gateway are so far above the orchestrator's."""
 READY_SECONDS = 60.0
 ASK_SECONDS, ANSWER_SECONDS = 0.2, 5.0
-_WORDS = re.compile(r"[A-Za-z]{3}")
+LAST_LINES = 8
+_BANNER = re.compile(r"[\u2800-\u28ff]|^\W*$")
+"""Its logo, drawn with dots of Braille, and what stands beside it."""
 _LEVELS = {"WARN": "warning"}
 _PLACES = {"filename", "line_number"}
 EVERYWHERE = {"127.0.0.1", ANY_IPV4}
@@ -79,19 +80,26 @@ class Gateway:
         """Listens on host and port."""
         self._process = process
         self._host, self._port = "localhost" if host in EVERYWHERE else host, port
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._serves = False
 
     async def follow(self, log: ServerLog) -> None:
-        """Pass its log on, as that of a server."""
-        if self._process.stdout is not None:
-            async for line in self._process.stdout:
-                text = line.decode(errors="replace").rstrip()
-                if _WORDS.search(text):  # its banner has none
-                    log.server_line("gateway", _event(text))
+        """Pass its log on, as that of a server; to people only what it says once it serves."""
+        if self._process.stdout is None:
+            return
+        async for line in self._process.stdout:
+            text = line.decode(errors="replace").rstrip()
+            if _BANNER.search(text):
+                continue
+            self._last_lines.append(text)
+            if self._serves or log.form == "json":
+                log.server_line("gateway", _event(text))
 
     async def ready(self) -> None:
         """Wait until it has the orchestrator's model, and then its tokenizer: 503 before that."""
         while True:
             if await asyncio.to_thread(self._models) and await asyncio.to_thread(self._tokenizers):
+                self._serves = True
                 return
             await asyncio.sleep(ASK_SECONDS)
 
@@ -118,7 +126,8 @@ class Gateway:
     async def died(self) -> None:
         """Wait until it ends; raises Unavailable saying how."""
         code = await self._process.wait()
-        raise Unavailable(f"the gateway exited with {code}; its log is above")
+        last = "\n  ".join(self._last_lines)
+        raise Unavailable(f"the gateway exited with {code}; its last words:\n  {last}")
 
     async def help(self) -> list[str]:
         """Lines that show how to ask it."""

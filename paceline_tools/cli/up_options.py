@@ -24,8 +24,8 @@ from paceline.settings import (
     LogLevel,
 )
 from paceline_tools.cli.options import ModelOptions
-from paceline_tools.cli.up_gateway import GATEWAY_METRICS_PORTS, GATEWAY_PORTS
 from paceline_tools.evaluation.candidates import Weights
+from paceline_tools.listener import GATEWAY_PORTS
 
 
 def _several(value: object) -> object:
@@ -99,7 +99,7 @@ class UpOptions(PlacedModels):
     gateway: bool = Field(
         False,
         description="Start smg, an OpenAI-compatible gateway, in front; its port is "
-        f"{GATEWAY_PORTS} above the orchestrator's, its metrics {GATEWAY_METRICS_PORTS}.",
+        f"{GATEWAY_PORTS[0]} above the orchestrator's, its metrics {GATEWAY_PORTS[1]}.",
     )
     page: bool = Field(
         False,

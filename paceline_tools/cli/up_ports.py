@@ -8,7 +8,7 @@ from paceline.addresses import LAST_PORT
 from paceline.errors import Unavailable
 from paceline.ports import check_port
 from paceline.settings import HEALTH_PORTS, METRICS_PORTS, PAGE_PORTS
-from paceline_tools.cli.up_gateway import GATEWAY_METRICS_PORTS, GATEWAY_PORTS
+from paceline_tools.listener import GATEWAY_PORTS
 
 PAGE, GATEWAY, GATEWAY_METRICS = "the page", "the gateway", "metrics of the gateway"
 
@@ -52,7 +52,7 @@ def usual_ports(port: int, servers: Sequence[str], *, page: bool, gateway: bool)
     if page:
         ports[PAGE] = port + PAGE_PORTS
     if gateway:
-        ports |= {GATEWAY: port + GATEWAY_PORTS, GATEWAY_METRICS: port + GATEWAY_METRICS_PORTS}
+        ports |= {GATEWAY: port + GATEWAY_PORTS[0], GATEWAY_METRICS: port + GATEWAY_PORTS[1]}
     return ports
 
 

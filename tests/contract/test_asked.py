@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from paceline.client import Client
-from paceline.errors import FailedPrecondition
+from paceline.client.connections import Connection
+from paceline.errors import FailedPrecondition, Unavailable, Unimplemented
 from paceline.protocol.status import Status
 from paceline_tools.cli.app import main
 from paceline_tools.cli.asked import asking
@@ -18,6 +21,7 @@ from tests import servers
 
 ASKED = "; the orchestrator is asked, usually at port 7070"
 MODEL = "simulated:step_ms=1"
+NO_GRPC = "speaks HTTP, and no gRPC, as the ports of metrics, page and gateway do"
 
 
 async def result(client: Client) -> object:
@@ -99,7 +103,38 @@ async def test_a_metrics_port_is_named_as_that(name: str) -> None:
     assert str(told.value) == f"{address} speaks HTTP (metrics of Paceline), and no gRPC{ASKED}"
 
 
+@pytest.mark.parametrize("ask", [Client.models, result])
+async def test_a_client_says_so_itself(
+    ask: Callable[[Client], Awaitable[object]], http: str
+) -> None:
+    told = "; the orchestrator is asked, at port 7070 unless told otherwise"
+    async with servers.target(MODEL) as target:
+        with pytest.raises(Unimplemented) as raised:
+            async with Client(target.address, retries=0) as client:
+                await ask(client)
+    there = "a health port, a target, a draft or an older orchestrator answers there"
+    assert str(raised.value) == f"{target.address} does not serve that: {there}{told}"
+    with pytest.raises(Unavailable) as unavailable:
+        async with Client(http, retries=0) as client:
+            await ask(client)
+    assert str(unavailable.value) == f"{http} {NO_GRPC}{told}"
+
+
+def test_a_gateway_of_http_2_is_no_orchestrator_either() -> None:
+    connection: Any = Connection("here:1", Any, False, Any, Any)  # type: ignore[arg-type]
+    empty, code = grpc.aio.Metadata(), grpc.StatusCode.UNIMPLEMENTED
+    for said, told in (
+        ("Received http2 header with status: 404", f"here:1 {NO_GRPC}; the orchestrator is asked"),
+        ("a feature", "a feature"),
+    ):
+        error = connection.error(grpc.aio.AioRpcError(code, empty, empty, said))
+        assert isinstance(error, Unimplemented)
+        assert str(error).startswith(told)
+
+
 def test_where_the_orchestrator_may_be_is_behind_the_ports_that_lie_above_it() -> None:
-    assert list(near("here:7270")) == ["here:7070", "here:7170", "here:7070"]
+    for above in (100, 200, 101, 203, 300, 1000, 1200):
+        assert "here:17070" in list(near(f"here:{17070 + above}"))
+    assert list(near("here:7270"))[:2] == ["here:7070", "here:7170"]
     assert list(near("[::1]:80")) == ["[::1]:7070"]
     assert list(near("unix:/x")) == []

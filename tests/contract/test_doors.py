@@ -23,7 +23,8 @@ from paceline.rpc.doors import OPEN, Doors
 from paceline.rpc.tls import ClientTls, Identity, ServerTls
 from paceline.rpc.tokens import CallerTokens
 from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2
-from paceline_tools.cli.access import VARIABLES, access
+from paceline_tools.cli.access import VARIABLES, AccessOptions
+from paceline_tools.cli.app import main
 from tests import servers
 from tests.certificates import Authority, authority, expired
 
@@ -353,20 +354,64 @@ def test_a_wrong_token_is_not_quoted(token: Any) -> None:
     assert str(raised.value) == "token is not printable ASCII, which it must be"
 
 
-def test_commands_show_what_the_environment_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_show_what_flags_or_else_the_environment_have(
+    signer: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in VARIABLES.values():
         monkeypatch.delenv(name, raising=False)
-    assert not any(access().values())
+    assert not any(AccessOptions().access().values())
     monkeypatch.setenv("PACELINE_TOKEN", ALICE)
-    monkeypatch.setenv("PACELINE_CA", "environment.pem")
-    assert access() == {
-        "token": ALICE,
-        "ca": "environment.pem",
-        "certificate": None,
-        "key": None,
+    monkeypatch.setenv("PACELINE_CA", str(signer.path))
+    given = {"token": ALICE, "ca": str(signer.path), "certificate": None, "key": None}
+    assert AccessOptions().access() == given
+    monkeypatch.setenv("PACELINE_CA", "/nowhere")
+    assert AccessOptions(ca=signer.path, token=BOB).access() == given | {
+        "ca": signer.path,
+        "token": BOB,
     }
-    assert access(Path("flag.pem"))["ca"] == Path("flag.pem")
     assert not list(unknown_variables([], dict.fromkeys(VARIABLES.values(), "x")))
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "said"),
+    [
+        ({"ca": "/nowhere"}, {}, "--ca is '/nowhere'; it must be a file with certificates in PEM"),
+        ({}, {"PACELINE_CA": "/no"}, "PACELINE_CA is '/no'; it must be a file with certificates"),
+        ({}, {"PACELINE_TOKEN": "\u00e9"}, "PACELINE_TOKEN is not printable ASCII"),
+        (
+            {"key": "/nowhere"},
+            {},
+            "--certificate (PACELINE_CERTIFICATE) and --key (PACELINE_KEY) are given both or not",
+        ),
+        (
+            {"key": "/nowhere"},
+            {"PACELINE_CERTIFICATE": "/no"},
+            "--key is '/nowhere'; it must be a file with a private key in PEM",
+        ),
+    ],
+)
+def test_what_a_command_cannot_show_is_named_as_it_was_given(
+    given: dict[str, Any],
+    environment: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in VARIABLES.values():
+        monkeypatch.setenv(name, environment.get(name, ""))
+    with pytest.raises(InvalidArgument, match=re.escape(said)):
+        AccessOptions(**given).access()
+
+
+@pytest.mark.parametrize("command", ["generate", "chat", "doctor", "status", "top"])
+def test_every_command_that_asks_has_the_same_flags(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, variable in VARIABLES.items():
+        assert f"--{name} " in shown
+        assert variable in shown
 
 
 async def test_a_guessed_id_neither_ends_nor_reads_anothers_stream(

@@ -39,9 +39,9 @@ async def test_the_doctor_asks_over_tls(tmp_path: Path, monkeypatch: pytest.Monk
         assert plain.advice.startswith("it speaks TLS: put grpcs:// in front")
         unsigned = (await examine(f"grpcs://localhost:{running.port}"))[-1]
         assert unsigned.level is Level.WRONG
-        assert unsigned.advice.startswith("does PACELINE_CA name who signs for it")
-        monkeypatch.setenv("PACELINE_CA", str(signer.path))
-        found = {one.subject: one for one in await examine(f"grpcs://localhost:{running.port}")}
+        assert unsigned.advice.startswith("does --ca name who signs for it")
+        signed = await examine(f"grpcs://localhost:{running.port}", ca=signer.path)
+        found = {one.subject: one for one in signed}
         assert (found["TLS"].level, found["TLS"].what) == (
             Level.OK,
             "on, and its certificate is trusted",

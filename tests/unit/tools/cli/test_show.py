@@ -23,7 +23,7 @@ from paceline.protocol.generation import (
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.verdict import Origin, TokenLogprob, TokenLogprobs
 from paceline_tools.cli.app import main
-from paceline_tools.cli.show import as_json, show_delta
+from paceline_tools.cli.show import Streamed, as_json
 
 PYPROJECT = Path(__file__).parents[4] / "pyproject.toml"
 STATISTICS = Statistics(
@@ -98,7 +98,8 @@ def test_tokens_are_coloured_by_origin_on_a_terminal_and_plain_elsewhere() -> No
         console = Console(
             file=output, force_terminal=terminal, color_system="standard" if terminal else None
         )
-        show_delta(console, RESULT.deltas[0])
+        with Streamed(console) as shown:
+            shown.show(RESULT.deltas[0])
         assert output.getvalue() == expected
 
 

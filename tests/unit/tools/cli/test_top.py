@@ -105,10 +105,11 @@ def target(used: int, kv: KVSize | None) -> Server:
 @pytest.mark.parametrize(
     ("used", "kv", "said"),
     [
-        (8, KVSize(512, 16, 8), "100% +50%"),
-        (4, KVSize(512, 16, 8), "50% +50%"),
-        (12, KVSize(512, 16, 8), "100% +50%"),
-        (4, KVSize(512, 16), "25%"),
+        (8, KVSize(512, 16, 8), "4.1k/4.1k 100% +50%"),
+        (4, KVSize(512, 16, 8), "2.0k/4.1k 50% +50%"),
+        (12, KVSize(512, 16, 8), "6.1k/4.1k 100% +50%"),
+        (4, KVSize(512, 16), "2.0k/8.2k 25%"),
+        (1, KVSize(512, 16), "512/8.2k 6%"),
         (4, KVSize(2**31, 16), "none"),
         (4, None, "25%"),
     ],
