@@ -100,10 +100,10 @@ class Conversation:
     def turn(self, text: str) -> None:
         """Ask, and stream the answer. One that is stopped stays as far as it came."""
         self.messages.append(ChatMessage("user", text))
-        finished, answer = None, []
+        finished, answer, shown = None, [], Streamed(self._console)
         try:
             generation = self._client.generate(self._asking.asking(tuple(self.messages)))
-            with contextlib.closing(iter(generation)) as deltas, Streamed(self._console) as shown:
+            with contextlib.closing(iter(generation)) as deltas:
                 for delta in deltas:
                     answer.append(delta.text)
                     shown.show(delta)

@@ -97,9 +97,9 @@ class Demo(BaseModel):
         )
         console.print(f"[bold]speculation {speculation.value}[/]", legend(), highlight=False)
         generation = client.generate(request)
-        with Streamed(console) as shown:
-            async for delta in generation:
-                shown.show(delta)
+        shown = Streamed(console)
+        async for delta in generation:
+            shown.show(delta)
         console.print("\n")
         return await generation.result()
 

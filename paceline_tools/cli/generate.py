@@ -81,9 +81,9 @@ class Generate(RequestOptions):
 async def _stream(generation: Generation) -> None:
     """Show it as it comes; into a file or pipe goes the model's text and nothing else."""
     output = console()
-    with Streamed(output) as shown:
-        async for delta in generation:
-            shown.show(delta)
+    shown = Streamed(output)
+    async for delta in generation:
+        shown.show(delta)
     if output.is_terminal:
         output.print()
         if generation.finished is not None:
@@ -95,7 +95,7 @@ def _show_choices(result: Result) -> None:
     for index, choice in enumerate(result.choices):
         if output.is_terminal:
             output.rule(f"[dim]{index}[/]", align="left")
-        with Streamed(output) as shown:
-            for delta in choice.deltas:
-                shown.show(delta)
+        shown = Streamed(output)
+        for delta in choice.deltas:
+            shown.show(delta)
         output.print()

@@ -1,8 +1,9 @@
 """How outputs look: tokens coloured by where they came from, numbers as JSON or a table."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.segment import Segment, Segments
@@ -34,14 +35,6 @@ class Streamed:
         self._console = console
         self._wrap = WordWrap[Style]()
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Show what is held back."""
-        self._print(self._wrap.end(self._console.width))
-
     def show(self, delta: Delta) -> None:
         """A part of it."""
         if not self._console.is_terminal:
@@ -53,7 +46,8 @@ class Streamed:
             self._print(self._wrap.add(safe(token.text), style, self._console.width))
 
     def _print(self, pieces: Iterable[tuple[str, Style]]) -> None:
-        segments = [Segment(text, style) for text, style in pieces]
+        runs = itertools.groupby(pieces, key=lambda piece: piece[1])
+        segments = [Segment("".join(text for text, _ in run), style) for style, run in runs]
         if segments:
             self._console.print(Segments(segments), end="", soft_wrap=True)
 

@@ -183,7 +183,7 @@ async def test_a_models_text_has_no_power_over_a_terminal(served: tuple[Service,
     status, shown = await on_terminal("generate", "x", f"--address={served[1]}")
     assert status == 0
     text = shown.decode()
-    assert "\tif x:␍\r\n\t\treturn [b]ü[/b] :smile: \\[/] http://x␛[31m␇␀\ufffd" in text
+    assert "\tif x:␍\r\n\t\treturn [b]ü[/b] :smile:\r\n\\[/] http://x␛[31m␇␀\ufffd" in text
     assert "w" * 100 in text  # longer than the terminal is wide, and not wrapped
     assert "\x1b[31m" not in text
     assert "\x07" not in text

@@ -386,7 +386,7 @@ def test_commands_show_what_flags_or_else_the_environment_have(
         (
             {"key": "/nowhere"},
             {"PACELINE_CERTIFICATE": "/no"},
-            "--key is '/nowhere'; it must be a file with a private key in PEM",
+            "PACELINE_CERTIFICATE is '/no'; it must be a file with a certificate in PEM",
         ),
     ],
 )

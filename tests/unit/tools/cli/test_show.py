@@ -98,8 +98,7 @@ def test_tokens_are_coloured_by_origin_on_a_terminal_and_plain_elsewhere() -> No
         console = Console(
             file=output, force_terminal=terminal, color_system="standard" if terminal else None
         )
-        with Streamed(console) as shown:
-            shown.show(RESULT.deltas[0])
+        Streamed(console).show(RESULT.deltas[0])
         assert output.getvalue() == expected
 
 
