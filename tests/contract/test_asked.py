@@ -121,7 +121,7 @@ async def test_a_client_says_so_itself(
 
 
 def test_a_gateway_of_http_2_is_no_orchestrator_either() -> None:
-    connection: Any = Connection("here:1", Any, False, Any, Any)  # type: ignore[arg-type]
+    connection: Any = Connection("here:1", "here:1", Any, False, Any, Any)  # type: ignore[arg-type]
     empty, code = grpc.aio.Metadata(), grpc.StatusCode.UNIMPLEMENTED
     for said, told in (
         ("Received http2 header with status: 404", f"here:1 {NO_GRPC}; the orchestrator is asked"),
