@@ -42,8 +42,8 @@ async def answers_instead(address: str, error: PacelineError) -> str | None:
     [target] = where.targets
     if isinstance(error, Unimplemented):
         http = await http_at(target)
-        other = f"speaks {http}, and no gRPC" if http else "is another gRPC server"
-        what = _ROLES.get(await role_at(target), other)
+        there = f"speaks {http}, and no gRPC" if http else "is another gRPC server"
+        what = _ROLES.get(await role_at(target), there)
     elif http := await http_at(target):
         what = f"speaks {http}, and no gRPC"
     else:
