@@ -56,8 +56,8 @@ class EngineSettings(ServerSettings):
     )
     device: Device = Field(
         "cpu",
-        description="Device of the model, as torch names it. cuda needs a torch built for it, with "
-        "the Triton that comes with it.",
+        description="Device of the model, as torch names it. cuda needs a driver, a torch built "
+        "for it with its Triton, and memory there for weights and KV.",
     )
     threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,

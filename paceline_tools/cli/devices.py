@@ -20,9 +20,14 @@ def check_device(flag: str, device: str) -> None:
         _DEVICE.validate_python(device)
     except ValidationError as error:
         raise InvalidArgument(f"{flag} is {shown(device)}{told(error.errors()[0])}") from None
-    if device.partition(":")[0] == "cuda" and not any(map(_is_there, DRIVERS)):
+    if device.partition(":")[0] == "cuda" and not has_driver():
         limit = "cpu, as no driver of a GPU is installed here (nvidia-smi would show it)"
         raise InvalidArgument.of(flag, device, limit)
+
+
+def has_driver() -> bool:
+    """Whether a driver of a GPU is installed."""
+    return any(map(_is_there, DRIVERS))
 
 
 def _is_there(library: str) -> bool:

@@ -20,6 +20,7 @@ from paceline_tools.cli.access import AccessOptions
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.diagnosis import diagnose
 from paceline_tools.cli.findings import Finding, Level
+from paceline_tools.cli.gpu import gpu
 from paceline_tools.terminal import console, plain
 
 ROUND_TRIPS = 5
@@ -33,7 +34,7 @@ class Doctor(AccessOptions):
 
     def cli_cmd(self) -> None:
         """Run the command."""
-        findings = asyncio.run(examine(self.address, **self.access()))
+        findings = [*asyncio.run(examine(self.address, **self.access())), gpu()]
         console().print(shown(findings))
         if any(finding.level is Level.WRONG for finding in findings):
             raise SystemExit(1)
