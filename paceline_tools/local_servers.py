@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections import deque
@@ -32,6 +33,9 @@ GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
 sixth less CPU time a round. It is read when gRPC is loaded, so it has to come from outside."""
 
 
+_OWN_PORT = re.compile(r"choose another --\w+-port \(\w+\)")
+"""What a server advises whose port was taken since it was chosen here: who started it has no such
+flag."""
 Serves = Callable[[set[str]], bool]
 """Whether servers of these names are enough to go on with."""
 
@@ -61,7 +65,8 @@ class Process:
 
     def _how(self, code: int) -> str:
         if self.reason:
-            return f"the {self.name} stopped: {self.reason}"
+            reason = _OWN_PORT.sub("run this again, which takes ports that are free", self.reason)
+            return f"the {self.name} stopped: {reason}"
         how = f"exited with {code}"
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
