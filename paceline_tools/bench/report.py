@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any
 
+from paceline_tools.bench.peers.registry import PEERS
 from paceline_tools.bench.samples import Prompt, Sample
 
 RESAMPLES = 2000
@@ -113,6 +114,7 @@ class Report:
         }
         ours = [one for one in self.variants if one.startswith("paceline_")]
         pairs |= {f"{one}_vs_target_only": (one, TARGET_ONLY) for one in ours}
+        pairs |= {f"speculative_vs_{one}": (self.speculative, one) for one in PEERS}
         others = [one for one in ours if one != self.speculative]
         pairs |= {f"{one}_vs_{self.speculative}": (one, self.speculative) for one in others}
         known = set(self.variants)

