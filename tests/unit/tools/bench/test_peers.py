@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,14 +87,14 @@ def test_what_cannot_be_installed_is_told(home: Path, monkeypatch: pytest.Monkey
     def run(command: tuple[str, ...], **_: object) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.CompletedProcess(command, 1, b"ERROR: no matching distribution\n")
 
-    monkeypatch.setattr(environments.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     match = r"-m venv .*/peers/openvino ended with 1: ERROR: no matching distribution$"
     with pytest.raises(FailedPrecondition, match=match):
         prepare(["openvino"], [home])
 
 
 def test_llama_cpp_says_what_it_is_built_with(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(FailedPrecondition, match="needs cmake: install it"):
         prepare(["llama_cpp"], [home])
 
