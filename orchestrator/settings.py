@@ -39,6 +39,7 @@ MOST_DRAFT_LENGTH = 32
 DRAFT_WAIT_SECONDS = 1.0
 MOST_DEADLINE_SECONDS = 86400.0
 """Longest deadline that a request is given which names none."""
+MOST_PRICE, MOST_TOKEN_LATENCY_MS = 1e6, 1e6
 _POOL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
@@ -211,7 +212,54 @@ class ShadowSettings(DoorSettings):
     )
 
 
-class OrchestratorSettings(ShadowSettings):
+class ObjectiveSettings(ShadowSettings):
+    """What the pacer minimises."""
+
+    objective: Literal["time", "cost"] = Field(
+        "time",
+        description="What the pacer minimises: a token's time, or its cost in steps of both "
+        "servers. The output is the same.",
+    )
+    target_price: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_PRICE,
+        description="With --objective cost: of a target server, an hour, in any currency. "
+        "Unless given: none.",
+    )
+    draft_price: float | None = Field(
+        None,
+        ge=0,
+        le=MOST_PRICE,
+        description="Likewise, of the draft servers that serve one target. Unless given: none.",
+    )
+    max_token_latency_ms: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_TOKEN_LATENCY_MS,
+        description="With --objective cost: most that a token may be expected to take. Where that "
+        "cannot be, time is minimised. Unless given: any.",
+    )
+
+    @model_validator(mode="after")
+    def _has_what_its_objective_needs(self) -> Self:
+        """Prices with cost, and nothing of it with time."""
+        if self.objective == "cost":
+            for name in ("target_price", "draft_price"):
+                if getattr(self, name) is None:
+                    raise _wrong(f"{_flag(name)} is missing; --objective cost needs it")
+            return self
+        for name in ("target_price", "draft_price", "max_token_latency_ms"):
+            if (value := getattr(self, name)) is not None:
+                raise _wrong(f"{_flag(name)} is {value:g}; it must be given with --objective cost")
+        return self
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+class OrchestratorSettings(ObjectiveSettings):
     """Answers clients: runs rounds between draft and target servers and streams the tokens."""
 
     examples: ClassVar[tuple[str, ...]] = (

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 from statistics import median
 
 import structlog
@@ -20,6 +21,7 @@ from orchestrator.serving.traces import describe_outputs, stream_span
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.pacing.cost_objective import CostObjective
 from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
 from orchestrator.speculation.pacing.pool_pacer import PoolPacer
 from paceline.best_effort import best_effort
@@ -50,6 +52,7 @@ class ChoiceRunner:
         self._metrics = metrics
         self._shadows = shadows
         self._streams = streams
+        self._objective = _objective(settings)
 
     @property
     def begun(self) -> int:
@@ -166,10 +169,22 @@ class ChoiceRunner:
             if speculation is Speculation.FORCE:
                 return FixedPacer(settings.draft_length, settings.draft_wait_seconds)
             return AdaptivePacer(
-                measurements, settings.max_draft_length, settings.draft_wait_seconds
+                measurements,
+                settings.max_draft_length,
+                settings.draft_wait_seconds,
+                self._objective,
             )
 
         return PoolPacer(make, DraftMeasurements(self._drafts.target), self._drafts.none)
+
+
+def _objective(settings: OrchestratorSettings) -> CostObjective | None:
+    """None: time. The settings have prices where it is cost."""
+    target, draft = settings.target_price, settings.draft_price
+    if target is None or draft is None:
+        return None
+    most = settings.max_token_latency_ms
+    return CostObjective(target, draft, math.inf if most is None else most / 1e3)
 
 
 def _too_late(seconds: float) -> DeadlineExceeded:

@@ -11,8 +11,9 @@ class Reason(enum.Enum):
     worth it. shared_cores: other streams need the cores that draft and target share. too_short: too
     few tokens are to go for the draft to read the prompt. opening: the draft reads the prompt, and
     is waited for. paused_acceptance: too few draft tokens are accepted. paused_benched: the draft
-    is benched. paused_speedup: speculation is slower than the target alone. probing: a few draft
-    tokens are verified to see whether a pause still holds.
+    is benched. paused_cost: speculation costs more than the target alone, which is fast enough.
+    paused_speedup: speculation is slower than the target alone. probing: a few draft tokens are
+    verified to see whether a pause still holds.
     """
 
     NO_DRAFT = "no_draft"
@@ -23,6 +24,7 @@ class Reason(enum.Enum):
     OPENING = "opening"
     PAUSED_ACCEPTANCE = "paused_acceptance"
     PAUSED_BENCHED = "paused_benched"
+    PAUSED_COST = "paused_cost"
     PAUSED_SPEEDUP = "paused_speedup"
     PROBING = "probing"
 

@@ -10,6 +10,7 @@ from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.estimates.stream_speed import StreamSpeed
 from orchestrator.speculation.pacing.asking import Asking
+from orchestrator.speculation.pacing.cost_objective import CostObjective
 from orchestrator.speculation.pacing.pacer import Explanation
 from orchestrator.speculation.pacing.pausing import Pausing
 from orchestrator.speculation.pacing.plan import DraftState, Plan
@@ -27,12 +28,16 @@ class AdaptivePacer:
     """Speculation while it pays, the target alone while it does not, probes in between."""
 
     def __init__(
-        self, measurements: DraftMeasurements, at_most: int, max_wait_seconds: float
+        self,
+        measurements: DraftMeasurements,
+        at_most: int,
+        max_wait_seconds: float,
+        objective: CostObjective | None = None,
     ) -> None:
         """measurements: what all streams know of the draft. at_most: longest draft of a round.
 
         max_wait_seconds: bound of a wait for the draft. A draft that is benched is probed, when a
-        probe is due; otherwise the stream begins paused.
+        probe is due; otherwise the stream begins paused. objective: None: time.
         """
         self._measurements = measurements
         probes = measurements.benched and measurements.probe_is_due
@@ -44,7 +49,9 @@ class AdaptivePacer:
         self._load = BatchLoad()
         self._speed = StreamSpeed(measurements)
         self._asking = Asking(measurements.lookup)
-        self._costs = StreamCosts(measurements, self._acceptance, self._load, self._speed)
+        self._costs = StreamCosts(
+            measurements, self._acceptance, self._load, self._speed, objective
+        )
         self._planner = Planner(
             measurements,
             self._acceptance,
@@ -136,6 +143,8 @@ class AdaptivePacer:
             useful = verdict.verified > 0 and self._acceptance.next_chance > LEAST_CHANCE
             self._pausing.observe_round(useful=useful)
             self._judge(self._costs.speedup)
+        elif self.reason is Reason.PAUSED_COST and self._is_worth_asking():
+            self._pausing.go_on()  # at another load the target alone may be too slow
 
     def _follow_probe(self) -> None:
         if not self._pausing.observe_probe():
@@ -144,21 +153,29 @@ class AdaptivePacer:
             self._pausing.go_on()
         else:
             self._pausing.probe_later()
-            self._pause(Reason.PAUSED_ACCEPTANCE)
+            self._pause_asking()
 
     def _judge(self, speedup: float | None) -> None:
         """Pause, or tell others that the draft pays."""
         if self._pausing.has_idled(self._is_worth_asking):
-            self._pause(Reason.PAUSED_ACCEPTANCE)
-        elif speedup is not None and speedup < self._costs.least_speedup:
+            self._pause_asking()
+        elif not self._goes_by_cost and speedup is not None and speedup < self._costs.least_speedup:
             self._pause(Reason.PAUSED_SPEEDUP)
         elif self._speed.speculating_rounds >= TRUSTED_ROUNDS and not self._trusts:
-            self._trusts = (speedup or 0.0) > 1.0 / LEAST_SPEEDUP
+            self._trusts = self._goes_by_cost or (speedup or 0.0) > 1.0 / LEAST_SPEEDUP
             if self._trusts:
                 self._measurements.observe_outcome(given_up=False)
 
+    @property
+    def _goes_by_cost(self) -> bool:
+        """Whether draft lengths are chosen by cost: speculation may be slower than the target."""
+        return self._costs.cheapest_length(self._at_most) is not None
+
     def _is_worth_asking(self) -> bool:
         return self._costs.is_worth_asking(self._at_most, shares_cores=self._draft.shares_cores)
+
+    def _pause_asking(self) -> None:
+        self._pause(Reason.PAUSED_COST if self._goes_by_cost else Reason.PAUSED_ACCEPTANCE)
 
     def _pause(self, reason: Reason) -> None:
         if not (self._gave_up or self._trusts):

@@ -4,6 +4,7 @@ It is the same for all of them, so that they ask together: who asks before the o
 them, and who asks after them waits for a whole step.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 LATE = 1.3
@@ -31,6 +32,19 @@ class SharedCosts:
         """Until so many draft tokens are there."""
         return self.first + (length - 1) * self.following if length else 0.0
 
+    def round(self, length: int) -> float:
+        """Of a round with so many draft tokens: the wait for them, and the step."""
+        return self.decode_step + self.wait(length) + length * self.token
+
+
+def expected_tokens(acceptance: float, at_most: int) -> Iterator[tuple[int, float]]:
+    """Draft lengths from 1 on, and the tokens that a round of each is expected to commit."""
+    right = tokens = 1.0
+    for length in range(1, at_most + 1):
+        right *= acceptance
+        tokens += right
+        yield length, tokens
+
 
 def best_length(
     acceptance: float, costs: SharedCosts, at_most: int, held: int | None = None
@@ -42,11 +56,8 @@ def best_length(
     what waiting and verification cost.
     """
     speeds = [LEAST_SHARED_SPEEDUP / costs.decode_step]
-    right = tokens = 1.0
-    for length in range(1, at_most + 1):
-        right *= acceptance
-        tokens += right
-        speeds.append(tokens / (costs.decode_step + costs.wait(length) + length * costs.token))
+    for length, tokens in expected_tokens(acceptance, at_most):
+        speeds.append(tokens / costs.round(length))
     fastest = max(speeds)
     nearly = [length for length, speed in enumerate(speeds) if speed >= NEARLY * fastest]
     return held if held in nearly else nearly[0]

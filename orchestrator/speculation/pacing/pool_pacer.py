@@ -20,6 +20,7 @@ _JUDGES_DRAFT = {
     Reason.OPENING,
     Reason.PROBING,
     Reason.PAUSED_ACCEPTANCE,
+    Reason.PAUSED_COST,
     Reason.PAUSED_SPEEDUP,
 }
 """Reasons of rounds that count for a pool's speed-up: its draft was used, or left out as it did not
@@ -27,6 +28,7 @@ pay."""
 _IDLE = {
     Reason.PAUSED_ACCEPTANCE,
     Reason.PAUSED_BENCHED,
+    Reason.PAUSED_COST,
     Reason.PAUSED_SPEEDUP,
     Reason.PROBING,
     Reason.NO_DRAFT,

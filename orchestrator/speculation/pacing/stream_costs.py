@@ -6,6 +6,7 @@ from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.estimates.stream_speed import StreamSpeed
+from orchestrator.speculation.pacing.cost_objective import CostObjective
 from orchestrator.speculation.pacing.draft_length import SharedCosts, best_length
 from orchestrator.speculation.pacing.plan import Worth
 
@@ -32,12 +33,17 @@ class StreamCosts:
         acceptance: StreamAcceptance,
         load: BatchLoad,
         speed: StreamSpeed,
+        objective: CostObjective | None,
     ) -> None:
-        """measurements: what all streams know. The others are of the stream."""
+        """measurements: what all streams know. The others are of the stream.
+
+        objective: None: time.
+        """
         self._measurements = measurements
         self._acceptance = acceptance
         self._load = load
         self._speed = speed
+        self._objective = objective
         self.token_seconds = 0.0
         """What the verification of a draft token takes; 0 while not known."""
 
@@ -81,15 +87,37 @@ class StreamCosts:
         """With less the stream pauses."""
         return LEAST_SPEEDUP_BESIDE_OTHERS if self._load.others else LEAST_SPEEDUP
 
+    def cheapest_length(self, at_most: int) -> int | None:
+        """Draft tokens of a round by the objective of cost; None: as fast as can be.
+
+        So it is where the objective is time, where no length keeps the bound, and until it is known
+        what a draft token takes. Streams that share steps come to the same length.
+        """
+        if not self._load.others:
+            return self._cheapest(self._acceptance.next_chance, at_most)
+        measured = self._measurements
+        return self._cheapest(measured.calibration.mean.value, at_most, measured.shared_length)
+
+    def _cheapest(self, chance: float, at_most: int, held: int | None = None) -> int | None:
+        if self._objective is None:
+            return None
+        if None in {self._measurements.wait(restart=restart) for restart in (False, True)}:
+            return None
+        return self._objective.length(chance, self.shared, at_most, held)
+
     def is_worth_asking(self, at_most: int, *, shares_cores: bool) -> bool:
         """Whether a first draft token is worth its cost, by the throughput without speculation.
 
         That is what a pause would go back to. The wait for it costs only where draft and target
         take turns.
         """
-        if self._load.others and not shares_cores:
+        chance = self._acceptance.next_chance
+        if self._load.others:
             # A stream that is more often right than all together is not yet better.
-            chance = min(self._acceptance.next_chance, self._measurements.calibration.mean.value)
+            chance = min(chance, self._measurements.calibration.mean.value)
+        if (cheapest := self._cheapest(chance, at_most)) is not None:
+            return cheapest > 0 and chance > LEAST_CHANCE
+        if self._load.others and not shares_cores:
             return best_length(chance, self.shared, at_most) > 0
         wait = (self._measurements.wait(restart=True) or 0.0) if shares_cores else 0.0
         step = self.decode_step_seconds
