@@ -129,6 +129,31 @@ def test_a_missing_setting_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (
             OrchestratorSettings,
+            ["--objective=cost", "--draft-price=1"],
+            "--target-price is missing; --objective cost needs it",
+        ),
+        (
+            OrchestratorSettings,
+            ["--objective=cost", "--target-price=4"],
+            "--draft-price is missing; --objective cost needs it",
+        ),
+        (
+            OrchestratorSettings,
+            ["--objective=cost", "--target-price=0", "--draft-price=1"],
+            "--target-price is '0'; it must be more than 0 and at most 1000000",
+        ),
+        (
+            OrchestratorSettings,
+            ["--draft-price=0.5"],
+            "--draft-price is 0.5; it must be given with --objective cost",
+        ),
+        (
+            OrchestratorSettings,
+            ["--max-token-latency-ms=40"],
+            "--max-token-latency-ms is 40; it must be given with --objective cost",
+        ),
+        (
+            OrchestratorSettings,
             ["--drain-seconds=inf"],
             "--drain-seconds is 'inf'; it must be from 0 to 86400",
         ),
