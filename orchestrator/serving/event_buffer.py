@@ -96,6 +96,35 @@ class EventBuffer:
             yield event
 
 
+class UnreadOutputs:
+    """Buffers of outputs that have ended, until their clients have read them: so many at most.
+
+    An output that has ended holds no place at the door, so nothing else bounds them.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Beyond `most` the one that ended first is given up."""
+        self._most = most
+        self._buffers: dict[EventBuffer, None] = {}  # in the order in which they ended
+
+    def add(self, buffer: EventBuffer) -> None:
+        """Its output has ended."""
+        self._buffers[buffer] = None
+        if len(self._buffers) > self._most:
+            oldest = next(iter(self._buffers))
+            self.remove(oldest)
+            oldest.abort(
+                ResourceExhausted(
+                    f"the client did not read its output, and {self._most} more that nobody "
+                    "reads have ended since, the most that may (twice --max-streams)"
+                )
+            )
+
+    def remove(self, buffer: EventBuffer) -> None:
+        """It was read, or its client has gone."""
+        self._buffers.pop(buffer, None)
+
+
 def _weight(event: GenerateEvent) -> int:
     """Bytes on the wire, about, of what grows with the output or the prompt."""
     if isinstance(event, PromptLogprobs):

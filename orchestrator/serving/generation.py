@@ -27,7 +27,7 @@ from orchestrator.serving.allowance import Allowances
 from orchestrator.serving.cancelled import cancelled
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.door import MOST_BEGINNING, Door
-from orchestrator.serving.event_buffer import EventBuffer
+from orchestrator.serving.event_buffer import EventBuffer, UnreadOutputs
 from orchestrator.serving.life_signs import LifeSigns, signs_until
 from orchestrator.serving.output import OutputStream, ScoredPrompt
 from orchestrator.serving.served_models import ServedModels
@@ -68,6 +68,7 @@ class Serving:
         self._runner = runner
         self._threads = TextThreads()
         self._running: dict[tuple[object, ...], EventBuffer] = {}
+        self._unread = UnreadOutputs(2 * settings.max_streams)
         self._allowances = Allowances(time.monotonic)
         self._door = Door(
             settings.max_streams,
@@ -110,9 +111,10 @@ class Serving:
             seconds = deadline - asyncio.get_running_loop().time()  # reading the prompt took some
             openings = [choice.opening for choice in choices]
             speculation = Speculation.OFF if request.max_tokens == 0 else request.speculation
-            run = self._runner.run(choices, speculation, model, event_buffer, seconds)
+            inside.callback(_spend_usage, spend, choices)
+            run = self._run(choices, speculation, model, event_buffer, seconds, inside)
             with self._known(openings, event_buffer), self._signs(event_buffer, given=signs):
-                async with _running(run, choices, event_buffer, spend):
+                async with self._filling(event_buffer, run):
                     yield started(openings, request, model, signs=signs)
                     async for event in event_buffer.events():
                         yield event
@@ -199,6 +201,38 @@ class Serving:
 
         return model, await self._threads.run(seconds, characters(request.prompt), choices)
 
+    async def _run(
+        self,
+        choices: list[OutputStream],
+        speculation: Speculation,
+        model: ModelInfo,
+        event_buffer: EventBuffer,
+        seconds: float,
+        inside: contextlib.AsyncExitStack,
+    ) -> None:
+        """Run the choices, then give back what the call holds.
+
+        Its client may read on for long, or never: gRPC ends no call whose client reads nothing.
+        """
+        try:
+            await self._runner.run(choices, speculation, model, event_buffer, seconds)
+        finally:
+            self._unread.add(event_buffer)
+            await inside.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _filling(
+        self, event_buffer: EventBuffer, run: Coroutine[Any, Any, None]
+    ) -> AsyncIterator[None]:
+        """Run while this lasts, which is until its client has read all, or has gone."""
+        task = asyncio.create_task(run)
+        event_buffer.filled_by(task)
+        try:
+            yield
+        finally:
+            await cancelled(task)
+            self._unread.remove(event_buffer)
+
     @contextlib.contextmanager
     def _signs(self, event_buffer: EventBuffer, *, given: bool) -> Iterator[None]:
         """Give signs of life, where that was asked for."""
@@ -232,22 +266,10 @@ class Serving:
                     del self._running[key]
 
 
-@contextlib.asynccontextmanager
-async def _running(
-    run: Coroutine[Any, Any, None],
-    choices: list[OutputStream],
-    event_buffer: EventBuffer,
-    spend: Callable[[int], None],
-) -> AsyncIterator[None]:
-    """The choices run while this lasts; what they read and made is spent in the end."""
-    task = asyncio.create_task(run)
-    event_buffer.filled_by(task)
-    try:
-        yield
-    finally:
-        await cancelled(task)
-        used = [choice.usage for choice in choices]
-        spend(used[0].prompt_tokens + sum(usage.output_tokens for usage in used))
+def _spend_usage(spend: Callable[[int], None], choices: list[OutputStream]) -> None:
+    """What the choices read and made."""
+    used = [choice.usage for choice in choices]
+    spend(used[0].prompt_tokens + sum(usage.output_tokens for usage in used))
 
 
 def _salted(request: GenerateRequest, caller: Caller) -> GenerateRequest:
