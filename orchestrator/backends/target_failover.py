@@ -210,13 +210,21 @@ class TargetLink:
         )
 
     async def _try(self, replica: Replica, *, waits: bool) -> PacelineError | None:
-        """Run rounds with a target; returns its refusal, where it has no KV for the stream."""
+        """Run rounds with a target; returns its refusal, where it has no KV for the stream.
+
+        One that is lost before it has the stream refuses it, too, while others have not been asked
+        with time to wait: they may be full, and a lost one is not asked over and over meanwhile.
+        """
         async with self._call(replica) as target:
             self._second.watch(target, replica)
             try:
                 with self._lost_by(replica):
                     await target.open(self._rest(waits=waits))
             except (InvalidArgument, FailedPrecondition, ResourceExhausted) as error:
+                return error
+            except Unavailable as error:
+                if waits or self._second.is_there:
+                    raise
                 return error
             await self._follow(target, replica)
         return None

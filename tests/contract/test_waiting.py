@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from smg_grpc_proto.generated import vllm_engine_pb2 as vllm
 from smg_grpc_proto.generated import vllm_engine_pb2_grpc
 
-from orchestrator.backends import target_failover
+from orchestrator.backends import pool, target_failover
 from paceline.client import Client
 from paceline.engine.session import EngineSession
 from paceline.engine.simulated import SimulatedModel
@@ -221,7 +221,10 @@ async def test_choices_that_do_not_fit_together_take_turns() -> None:
 async def test_a_stream_that_waits_where_the_target_dies_goes_on_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It has waited for longer than a stream may be without any target."""
+    """It has waited for longer than a stream may be without any target.
+
+    No poll says that the target is dead: the stream finds that, and waits at the other one.
+    """
     monkeypatch.setattr(target_failover, "FAILOVER_SECONDS", 0.5)
     async with (
         servers.target(STEADY, **PAGE) as one,
@@ -235,6 +238,7 @@ async def test_a_stream_that_waits_where_the_target_dies_goes_on_elsewhere(
 
         await servers.eventually(both_known)
         await servers.has_drafts(client, 0)
+        monkeypatch.setattr(pool, "POLL_SECONDS", 600.0)
         lengths = {"a": 400, "b": 400}
         streams = [texts(client, [request(*each)]) for each in lengths.items()]
         running = [asyncio.create_task(each) for each in streams]
