@@ -9,7 +9,7 @@ import re
 import time
 import weakref
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -27,7 +27,8 @@ from paceline.v1 import generation_pb2, generation_pb2_grpc, status_pb2_grpc
 
 _SERVICE_CONFIG = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 DOUBT_SECONDS = 5.0
-"""So long an orchestrator that was silent, or about to stop, is not preferred."""
+"""An orchestrator that was silent, or about to stop, is not asked for so long whether it can serve
+again; until it says so others are preferred."""
 RESOLVE_SECONDS = 5.0
 """Names are resolved anew this often, beside the calls."""
 CONNECT_SECONDS = 0.25
@@ -128,7 +129,7 @@ class Connections:
         forks.watch(self)
 
     def doubt(self, address: str) -> None:
-        """Prefer others for a while: it is silent, or about to stop."""
+        """Prefer others until it can serve: it is silent, or about to stop."""
         self._doubted[address] = time.monotonic()
 
     def trust(self, address: str) -> None:
@@ -136,9 +137,14 @@ class Connections:
         self._doubted.pop(address, None)
 
     def _doubt_of(self, connection: Connection) -> float:
-        """When it came to be in doubt; 0 where that is long ago, or never was."""
-        since = self._doubted.get(connection.address, -math.inf)
-        return since if time.monotonic() - since < DOUBT_SECONDS else 0.0
+        """When it came to be in doubt; 0 where it is not."""
+        return self._doubted.get(connection.address, 0.0)
+
+    def _ask_doubted(self, known: Iterable[Connection]) -> None:
+        """Ask those that have been in doubt for long, beside the calls."""
+        for one in known:
+            if time.monotonic() - self._doubted.get(one.address, math.inf) > DOUBT_SECONDS:
+                self._asked(one)
 
     @property
     def count(self) -> int:
@@ -157,6 +163,7 @@ class Connections:
         self._calls[loop] += 1
         try:
             self._renew_later(dialed)
+            self._ask_doubted(dialed.connections)
             known = [one for one in dialed.connections if one is not without] or dialed.connections
             first = next(self._turn) % len(known)
             turn = known[first:] + known[:first]
@@ -169,11 +176,15 @@ class Connections:
 
     async def answers(self, connection: Connection, seconds: float) -> bool:
         """Whether it answers within so many seconds. All who ask at once ask once."""
+        asking = self._asked(connection)
+        await asyncio.wait({asking}, timeout=seconds)
+        return asking.done() and not asking.cancelled() and asking.result()
+
+    def _asked(self, connection: Connection) -> "asyncio.Task[bool]":
         asking = self._asking.get(connection)
         if asking is None or asking.done():
             asking = self._asking[connection] = asyncio.create_task(self._ask(connection))
-        await asyncio.wait({asking}, timeout=seconds)
-        return asking.done() and not asking.cancelled() and asking.result()
+        return asking
 
     def done(self) -> None:
         """A call is over. Who made it keeps no connection: see forks."""
@@ -185,7 +196,10 @@ class Connections:
     async def _ask(self, connection: Connection) -> bool:
         self._calls[asyncio.get_running_loop()] += 1
         try:
-            return await connection.can_serve()
+            serves = await connection.can_serve()
+            if serves:
+                self.trust(connection.address)
+            return serves
         finally:
             self.done()
             del connection

@@ -1,6 +1,7 @@
 """One generate call: its deltas, and what it takes to go on after a broken connection."""
 
 import contextlib
+import uuid
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -22,6 +23,7 @@ from paceline.protocol.generation import (
 )
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
 from paceline.rpc.codec.generation import request_to_proto
+from paceline.rpc.request_id import HEADER
 from paceline.tracing.context import callers_metadata
 from paceline.v1 import generation_pb2
 
@@ -60,7 +62,7 @@ class Generation(misuse.ReadByAsyncFor):
         self._connections = connections
         self._request = request
         self._message = request_to_proto(request)
-        self._request_id = request_id
+        self._request_id = request_id or uuid.uuid4().hex  # of all attempts, to find them in logs
         self._trace = callers_metadata()  # here, on the thread of whoever asks
         self._backoff = backoff
         self._choices = [_Received(index) for index in range(max(1, request.n))]
@@ -156,7 +158,7 @@ class Generation(misuse.ReadByAsyncFor):
             raise Cancelled(CANCELLED)
 
     async def _attempt(self, request: generation_pb2.GenerateRequest) -> Attempt:
-        named = (("x-request-id", self._request_id),) if self._request_id else ()
+        named = ((HEADER, self._request_id),)
         request.signs_of_life = True
         connection = await self._connections.take()
         seconds = self._backoff.remaining
