@@ -5,11 +5,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from rich.console import Group
 
+from orchestrator.speculation.pacing.cost_objective import CostObjective
 from paceline.errors import InvalidArgument, NotFound, shown
 from paceline_tools.cli.flags import Finite
 from paceline_tools.grid import Grid
@@ -71,6 +72,15 @@ class PlanOptions(BaseModel):
     )
     token_p99_ms: Finite | None = Field(
         None, gt=0, description="The same of 99 in a hundred requests. Unless given: any."
+    )
+    objective: Literal["time", "cost"] = Field(
+        "time", description="What the pacer minimises; cost by the prices of target and draft."
+    )
+    max_token_latency_ms: Finite | None = Field(
+        None,
+        gt=0,
+        description="With --objective cost: most that the pacer expects a token to take. Unless "
+        "given: any.",
     )
     orchestrator_price: Finite = Field(0.1, ge=0, description="Of an orchestrator, an hour.")
     requests: int = Field(
@@ -134,6 +144,7 @@ class Planning:
     prices: Prices
     streams: int
     requests: int
+    objective: CostObjective | None
 
     def plans(self, advance: Callable[[int], None]) -> list[FleetPlan]:
         """With none, and with each draft; those that cannot keep the limits are left out."""
@@ -152,7 +163,15 @@ class Planning:
     ) -> Capacity | None:
         asked = self.traffic.requests(seed, self.requests)
         drafts = name != ALONE
-        return capacity(world, asked, self.streams, self.limits, drafts=drafts, advance=advance)
+        return capacity(
+            world,
+            asked,
+            self.streams,
+            self.limits,
+            drafts=drafts,
+            objective=self.objective,
+            advance=advance,
+        )
 
 
 def show(planning: Planning, *, as_json: bool) -> None:

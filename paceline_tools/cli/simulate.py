@@ -1,12 +1,14 @@
 """paceline simulate: what speculation would bring, before there is anything to measure."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from pydantic import Field
 
+from orchestrator.speculation.pacing.cost_objective import CostObjective
 from paceline.errors import InvalidArgument
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.plan import (
@@ -78,9 +80,14 @@ class Simulate(PlanOptions):
 
     def cli_cmd(self) -> None:
         """Run the command."""
+        objective = self._cost_objective()
         if self.arrivals is not None or self.trace is not None:
-            show(self._planning(), as_json=self.json_)
+            show(self._planning(objective), as_json=self.json_)
             return
+        if objective is not None:
+            raise InvalidArgument(
+                "--objective is cost; it needs traffic: --arrivals or --trace must be given"
+            )
         with progress(console(stderr=True)) as shown:
             runs = (len(SEEDS) + len(FIXED_LENGTHS)) * len(self.acceptance)
             task = shown.add_task("simulating", total=runs)
@@ -117,7 +124,7 @@ class Simulate(PlanOptions):
             recommendation=_recommendation(rate / alone, cost / cost_alone),
         )
 
-    def _planning(self) -> Planning:
+    def _planning(self, objective: CostObjective | None) -> Planning:
         limits = (self.ttft_p50_ms, self.ttft_p99_ms, self.token_p50_ms, self.token_p99_ms)
         return Planning(
             traffic_of(self),
@@ -126,6 +133,21 @@ class Simulate(PlanOptions):
             Prices(self.target_price, self.draft_price, self.orchestrator_price),
             self.streams,
             self.requests,
+            objective,
+        )
+
+    def _cost_objective(self) -> CostObjective | None:
+        most = self.max_token_latency_ms
+        if self.objective == "time":
+            if most is not None:
+                raise InvalidArgument(
+                    f"--max-token-latency-ms is {most:g}; it must be given with --objective cost"
+                )
+            return None
+        if not self.target_price:
+            raise InvalidArgument("--target-price is 0; it must be more with --objective cost")
+        return CostObjective(
+            self.target_price, self.draft_price, math.inf if most is None else most / 1e3
         )
 
     def _drafts(self) -> list[ConsideredDraft]:

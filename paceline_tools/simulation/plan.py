@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.speculation.pacing.cost_objective import CostObjective
 from paceline_tools.simulation.service import ServedTraffic, percentile, serve
 from paceline_tools.simulation.traffic import Asked, Traffic
 from paceline_tools.simulation.world import World
@@ -91,11 +92,12 @@ def capacity(
     limits: LatencyLimits,
     *,
     drafts: bool,
+    objective: CostObjective | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Capacity | None:
     """Of one target; None where even a stream that is nearly alone is beyond the limits.
 
-    advance: is told how many of RUNS are done.
+    objective: of the pacer; None: time. advance: is told how many of RUNS are done.
     """
     mean = sum(one.output_tokens for one in asked) / len(asked)
     alone = streams / (mean * world.step_seconds)
@@ -103,7 +105,7 @@ def capacity(
     while low < high:
         middle = _LOWEST if runs == 0 else (low + high + 1) // 2
         rate = alone * GRID**middle
-        served = serve(world, asked, rate, streams, drafts=drafts)
+        served = serve(world, asked, rate, streams, drafts=drafts, objective=objective)
         runs += 1
         advance(1)
         if limits.hold(served):

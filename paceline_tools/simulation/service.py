@@ -2,12 +2,13 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.pacing.cost_objective import CostObjective
 from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
 from paceline_tools.simulation.clock import in_virtual_time
 from paceline_tools.simulation.draft import SimulatedDraft
@@ -32,17 +33,34 @@ class ServedTraffic:
 
 
 def serve(
-    world: World, asked: Sequence[Asked], rate: float, streams: int, *, drafts: bool
+    world: World,
+    asked: Sequence[Asked],
+    rate: float,
+    streams: int,
+    *,
+    drafts: bool,
+    objective: CostObjective | None = None,
 ) -> ServedTraffic:
     """Requests at so many a second; at most so many streams at once, the others wait in order.
 
     world.prompt: what a prompt takes, of so many tokens; others take their share of it.
+    objective: of the pacer; None: time.
     """
-    return in_virtual_time(_serve(world, asked, rate, streams, drafts=drafts))
+
+    def pacer(measurements: DraftMeasurements) -> Pacer:
+        if not drafts:
+            return FixedPacer(0, 0.0)
+        return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS, objective)
+
+    return in_virtual_time(_serve(world, asked, rate, streams, pacer))
 
 
 async def _serve(
-    world: World, asked: Sequence[Asked], rate: float, streams: int, *, drafts: bool
+    world: World,
+    asked: Sequence[Asked],
+    rate: float,
+    streams: int,
+    make_pacer: Callable[[DraftMeasurements], Pacer],
 ) -> ServedTraffic:
     servers = SimulatedServers(SimulatedTarget(world), SimulatedDraft(world))
     measurements = DraftMeasurements()
@@ -54,7 +72,7 @@ async def _serve(
         came = loop.time()
         async with room:
             own = replace(world.of_stream(index), prompt=_prompt(world.prompt, request))
-            pacer = _pacer(measurements, drafts=drafts)
+            pacer = make_pacer(measurements)
             return came, await run_stream(own, servers, pacer, measurements, request.output_tokens)
 
     times = arrivals(asked, rate)
@@ -71,12 +89,6 @@ async def _serve(
         sum(len(outcome.arrivals) for _, outcome in found) / seconds,
         servers.draft.engine.busy_seconds / seconds,
     )
-
-
-def _pacer(measurements: DraftMeasurements, *, drafts: bool) -> Pacer:
-    if not drafts:
-        return FixedPacer(0, 0.0)
-    return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS)
 
 
 def _prompt(costs: PromptCosts, request: Asked) -> PromptCosts:

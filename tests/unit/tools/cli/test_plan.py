@@ -38,6 +38,18 @@ def test_a_plan_for_scripts_has_both_ways(capsys: pytest.CaptureFixture[str]) ->
     assert drafted["requests_per_second_per_target"] > alone["requests_per_second_per_target"] > 0
 
 
+def test_by_cost_fewer_drafts_are_at_work_for_as_much_traffic(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ("--arrivals=60", "--candidate=small=0.7:2.5", "--target-price=1", "--draft-price=2")
+    by_time, by_cost = (
+        json.loads(run(capsys, *flags, f"--objective={objective}", "--json"))["plans"][1]
+        for objective in ("time", "cost")
+    )
+    assert by_cost["drafts"] < by_time["drafts"]
+    assert by_cost["cost"] < by_time["cost"]
+
+
 def test_limits_that_nothing_keeps_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "--arrivals=1", "--acceptance=0.5", "--ttft-p99-ms=1")
     assert text.startswith("no number of servers keeps these limits")
@@ -84,6 +96,18 @@ def test_drafts_and_times_of_an_evaluation_are_planned_with(
         (("--arrivals=1", "--candidate=a=nan:1"), "--candidate is 'a=nan:1'; it must be NAME="),
         (("--arrivals=1", "--evaluation=none.json"), "--evaluation none.json is not there"),
         (("--trace=none.csv", "--acceptance=0.5"), "none.csv: No such file"),
+        (
+            ("--objective=cost",),
+            "--objective is cost; it needs traffic: --arrivals or --trace",
+        ),
+        (
+            ("--max-token-latency-ms=40",),
+            "--max-token-latency-ms is 40; it must be given with --objective cost",
+        ),
+        (
+            ("--arrivals=1", "--acceptance=0.5", "--objective=cost", "--target-price=0"),
+            "--target-price is 0; it must be more with --objective cost",
+        ),
         (
             ("--arrivals=1", "--acceptance=0.5", "--output-tokens=x"),
             "--output-tokens is 'x'; it must be N, LOW-HIGH or exp:MEAN",
