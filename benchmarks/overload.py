@@ -121,6 +121,11 @@ _barriers: list[Any] = []
 """In each of the processes: where it waits until all are ready."""
 
 
+def wait_at(barrier: Any) -> None:
+    """Have the process wait there: a bound method would bring a list of its own."""
+    _barriers.append(barrier)
+
+
 def in_a_process(*how: Any) -> Load:
     """As ask_all."""
     return asyncio.run(ask_all(*how))
@@ -147,7 +152,7 @@ async def under(
     watching = asyncio.create_task(watch(process, whole))
     spawn = multiprocessing.get_context("spawn")
     together = (spawn.Barrier(len(some)),)
-    with ProcessPoolExecutor(len(some), spawn, _barriers.append, together) as processes:
+    with ProcessPoolExecutor(len(some), spawn, wait_at, together) as processes:
         asking = [
             loop.run_in_executor(processes, in_a_process, *one, tokens, seconds) for one in some
         ]

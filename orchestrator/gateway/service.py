@@ -43,6 +43,7 @@ class VllmEngine(vllm_engine_pb2_grpc.VllmEngineServicer):
     ) -> AsyncIterator[vllm.GenerateResponse]:
         """Chunks, where it streams, and a Complete for each choice."""
         seconds = remaining(context, self._serving.default_seconds)
+        self._serving.check_door(max(1, request.sampling_params.n), seconds)
         model = await self._serving.model()
         asked = request_from_vllm(request, model.max_positions)
         responses = Responses(stream=request.stream)

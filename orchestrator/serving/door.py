@@ -75,6 +75,14 @@ class Door:
         finally:
             self._leave(caller, streams, began)
 
+    def check(self, caller: str, streams: int, seconds: float) -> None:
+        """Raise at once what passing would raise at once; so a request is not read in vain."""
+        if not self._queues and self._has_room(streams):
+            return
+        self._check_time(caller, seconds)
+        if self.waiting >= self._most_waiting and self._greediest(caller) == caller:
+            raise self._refusal(self._too_many, caller)
+
     @property
     def waiting(self) -> int:
         """Requests that wait."""
@@ -187,15 +195,23 @@ class Door:
         """Where too many wait the caller with the most gives up its last, be it this one."""
         if self.waiting < self._most_waiting:
             return
-        own = len(self._queues.get(caller, ()))
-        greediest = max(self._queues, key=lambda one: len(self._queues[one]), default=caller)
-        what = f"{self._most_waiting} requests wait, the most that may (--max-queued)"
-        if own + 1 >= len(self._queues.get(greediest, ())):
-            raise self._refusal(what, caller)
+        greediest = self._greediest(caller)
+        if greediest == caller:
+            raise self._refusal(self._too_many, caller)
         last = max(self._queues[greediest], key=lambda one: one.rank(self._now()))
         self._remove(last)
         if not last.let_in.done():
-            last.let_in.set_exception(self._refusal(what, greediest))
+            last.let_in.set_exception(self._refusal(self._too_many, greediest))
+
+    def _greediest(self, caller: str) -> str:
+        """Of the callers that wait, one more of `caller` counted."""
+        own = len(self._queues.get(caller, ()))
+        most = max(self._queues, key=lambda one: len(self._queues[one]), default=caller)
+        return caller if own + 1 >= len(self._queues.get(most, ())) else most
+
+    @property
+    def _too_many(self) -> str:
+        return f"{self._most_waiting} requests wait, the most that may (--max-queued)"
 
     def _refusal(self, what: str, caller: str) -> ResourceExhausted:
         after = max(_LEAST_SECONDS, self._seconds(caller))

@@ -78,6 +78,13 @@ class Serving:
         self._life_signs: set[LifeSigns] = set()
         self._draining = False
 
+    def check_door(self, streams: int, seconds: float) -> None:
+        """ResourceExhausted where generate would say that before any wait.
+
+        Fronts call it before they read a request: its prompt may be long, and the loop is busy.
+        """
+        self._door.check(current_caller().name, streams, seconds)
+
     async def generate(
         self,
         request: GenerateRequest,

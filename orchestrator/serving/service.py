@@ -33,6 +33,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         """Started, deltas, and Finished for each choice."""
         seconds = remaining(context, self._serving.default_seconds)
         request_id = current_request_id()
+        self._serving.check_door(max(1, request.n), seconds)
         asked = request_from_proto(request)
         signs = request.signs_of_life
         events = self._serving.generate(asked, seconds=seconds, request_id=request_id, signs=signs)

@@ -19,6 +19,9 @@ class Noting(Serving):
 
     seconds = 0.0
 
+    def check_door(self, streams: int, seconds: float) -> None:
+        pass
+
     async def generate(
         self,
         request: GenerateRequest,

@@ -135,3 +135,17 @@ async def test_where_none_may_wait_one_more_is_refused() -> None:
         await some.go("first")
         await some.come("bob", "third")
         assert some.inside == ["first", "third"]
+
+
+async def test_what_would_be_refused_at_once_is_told_so_before_and_nobody_else_gives_way() -> None:
+    async with visitors(waiting=3) as some:
+        some.door.check("greedy", 1, 60)
+        for number in range(4):
+            await some.come("greedy", f"g{number}")
+        with pytest.raises(ResourceExhausted, match=r"3 requests wait, the most .*--max-queued"):
+            some.door.check("greedy", 1, 60)
+        some.door.check("polite", 1, 60)
+        assert some.door.waiting == 3
+        await some.go("g0")
+        with pytest.raises(ResourceExhausted, match="s are needed, and the deadline is in -1"):
+            some.door.check("polite", 1, -1)
