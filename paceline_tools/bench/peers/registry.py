@@ -8,11 +8,14 @@ from paceline.engine.vllm.version import SUPPORTED as VLLM_RELEASES
 
 
 class Weights(StrEnum):
-    """The form in which a peer reads the same weights."""
+    """The form in which a peer reads the same weights, named by llama.cpp's converter.
+
+    OpenVINO's own form, made of GGUF, as it reads no GGUF with bfloat16 and none as a draft.
+    """
 
     FOLDER = "folder"
-    GGUF_BF16 = "bf16"
-    GGUF_F16 = "f16"
+    GGUF = "bf16"
+    OPENVINO = "f16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,11 @@ PEERS = {
     "vllm": Peer(*_VLLM, "alone", Weights.FOLDER),
     "vllm_draft": Peer(*_VLLM, "draft", Weights.FOLDER),
     "vllm_ngram": Peer(*_VLLM, "ngram", Weights.FOLDER),
-    "llama_cpp": Peer(*_LLAMA_CPP, "alone", Weights.GGUF_BF16),
-    "llama_cpp_draft": Peer(*_LLAMA_CPP, "draft", Weights.GGUF_BF16),
-    "openvino": Peer(*_OPENVINO, "alone", Weights.GGUF_F16),
-    "openvino_draft": Peer(*_OPENVINO, "draft", Weights.GGUF_F16),
-    "openvino_ngram": Peer(*_OPENVINO, "ngram", Weights.GGUF_F16),
+    "llama_cpp": Peer(*_LLAMA_CPP, "alone", Weights.GGUF),
+    "llama_cpp_draft": Peer(*_LLAMA_CPP, "draft", Weights.GGUF),
+    "openvino": Peer(*_OPENVINO, "alone", Weights.OPENVINO),
+    "openvino_draft": Peer(*_OPENVINO, "draft", Weights.OPENVINO),
+    "openvino_ngram": Peer(*_OPENVINO, "ngram", Weights.OPENVINO),
 }
 PeerName = Literal[
     "vllm",

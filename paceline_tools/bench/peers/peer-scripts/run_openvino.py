@@ -1,4 +1,4 @@
-"""OpenVINO GenAI as it is, to be compared with. It reads GGUF files in float16."""
+"""OpenVINO GenAI as it is, to be compared with. Its models are in float16."""
 
 import argparse
 import contextlib

@@ -107,13 +107,15 @@ def test_a_peer_is_run_by_its_own_python_with_the_weights_it_reads(home: Path) -
         f"{SCRIPTS}/run_openvino.py",
         "--mode=draft",
         "--threads=2",
-        f"--target={home}/peers/models/big.f16.gguf",
-        f"--draft={home}/peers/models/small.f16.gguf",
+        f"--target={home}/peers/models/big.f16",
+        f"--draft={home}/peers/models/small.f16",
         "--dtype=bfloat16",
     ]
+    gguf = f"--target={home}/peers/models/big.bf16/model.gguf"
+    assert gguf in command_of(PEERS["llama_cpp"], models, 2, "bfloat16")
     assert "--target=/m/big" in command_of(PEERS["vllm"], models, 2, "bfloat16")
     assert path_of(PEERS["llama_cpp"]).startswith(f"{home}/peers/llama_cpp/bin:")
-    assert PEERS["llama_cpp"].weights is Weights.GGUF_BF16
+    assert PEERS["llama_cpp"].weights is Weights.GGUF
 
 
 def test_our_speed_is_told_as_a_multiple_of_each_peers() -> None:
