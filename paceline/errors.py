@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import PurePath
 
 SHOWN_CHARACTERS = 80
 SHOWN_NAMES = 8
@@ -10,7 +11,9 @@ MAX_REASON = 300
 
 
 def shown(value: object) -> str:
-    """`value` for a message: as Python writes it, cut where it is long."""
+    """`value` for a message: as Python writes it, cut where it is long; a path is shown whole."""
+    if isinstance(value, PurePath):
+        return repr(str(value))
     if isinstance(value, str | bytes):
         value = value[: SHOWN_CHARACTERS + 1]
     try:

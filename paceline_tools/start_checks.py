@@ -140,6 +140,8 @@ def check_home(*, writable: bool = False) -> None:
     if not usable or (writable and not _is_made(home())):
         limit = f"a folder that can be {'written to' if writable else 'read'}"
         given = os.environ.get("PACELINE_HOME")
-        where = f"PACELINE_HOME is {shown(given)}" if given else f"models are kept in {home()}"
+        where = (
+            f"PACELINE_HOME is {shown(Path(given))}" if given else f"models are kept in {home()}"
+        )
         beyond = f", and {found} is none" if found != home() and not found.is_dir() else ""
         raise FailedPrecondition(f"{where}; it must be {limit}{beyond}")

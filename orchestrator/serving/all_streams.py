@@ -20,8 +20,8 @@ class AllStreams:
         self._streams = 0
         self.running: dict[OutputStream, str] = {}
         """With the name of each one's model."""
-        self.wanting_draft: set[OutputStream] = set()
-        """Of these, those with a draft and those that would have one."""
+        self.wanting_draft: dict[OutputStream, str] = {}
+        """Likewise, those of these with a draft and those that would have one."""
 
     @contextlib.contextmanager
     def run(self, streams: list[OutputStream], model: str, *, want_draft: bool) -> Iterator[None]:
@@ -29,7 +29,7 @@ class AllStreams:
         self._streams += len(streams)
         self.running.update(dict.fromkeys(streams, model))
         if want_draft:
-            self.wanting_draft.update(streams)
+            self.wanting_draft.update(dict.fromkeys(streams, model))
         for stream in streams:
             stream.statistics.pool_counts = self._drafts.none
         try:
@@ -37,7 +37,7 @@ class AllStreams:
         finally:
             for stream in streams:
                 del self.running[stream]
-                self.wanting_draft.discard(stream)
+                self.wanting_draft.pop(stream, None)
 
     @property
     def waiting(self) -> int:

@@ -46,11 +46,12 @@ class StreamCollector(Collector):
             "paceline_num_requests_running and paceline_num_requests_waiting together.",
             known | running,
         )
-        yield GaugeMetricFamily(
+        wanting = Counter(self._all_streams.wanting_draft.copy().values())
+        yield _by_model(
             "paceline_streams_wanting_draft",
             "Running streams that want a draft: those that have one, and those that would if a "
             "draft server were ready. All but those whose speculation is off.",
-            len(self._all_streams.wanting_draft),
+            known | wanting,
         )
 
     def _for_pickers(self) -> Iterator[Metric]:

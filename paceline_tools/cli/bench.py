@@ -23,7 +23,7 @@ from paceline.protocol.generation import Speculation
 from paceline_tools.bench.delayed_wire import delayed
 from paceline_tools.bench.others import BASELINES, BATCH_BASELINES, Other, answering, baselines
 from paceline_tools.bench.peers.environments import command_of, path_of, prepare
-from paceline_tools.bench.peers.registry import PEERS, PeerName
+from paceline_tools.bench.peers.registry import PEERS, PeerName, variants_of
 from paceline_tools.bench.report import TARGET_ONLY, Report, Speed
 from paceline_tools.bench.samples import Prompt, Sample
 from paceline_tools.bench.throughput import LoadRun, median_rates
@@ -89,8 +89,9 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
     transformers: bool = Field(True, description="Measure transformers too.")
     peers: list[PeerName] = Field(
         [],
-        description="Other engines to measure beside ours, each installed once into an environment "
-        "of its own, which takes minutes; each takes the memory of its models.",
+        description="Other engines to measure beside ours, alone and with the draft; each is "
+        "installed once into an environment of its own, and takes the memory of its models. "
+        "Unless given: none.",
     )
     draft_weights: Literal["bf16", "int8", "int4"] = Field(
         "int4", description="Weights of the draft."
@@ -199,7 +200,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
                     models = (self.target, self.draft)
                     transformers = baselines(names, models, self.threads, self.dtype, clients[0])
                     variants += await stack.enter_async_context(transformers)
-                if alone:
+                if alone and self.peers:
                     variants += await self._others(stack, shown, clients[0])
             variants.append(Served(TARGET_ONLY, clients[0], Speculation.OFF, self.temperature))
             variants += [
@@ -211,7 +212,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
     def _prepare_peers(self, console: Console) -> None:
         with progress(console) as shown:
             shown.add_task(f"setting up {', '.join(self.peers)}", total=None)
-            prepare(self.peers, [resolved(self.target), resolved(self.draft)])
+            prepare(variants_of(self.peers), [resolved(self.target), resolved(self.draft)])
 
     async def _others(
         self, stack: contextlib.AsyncExitStack, shown: Progress, client: Client
@@ -219,7 +220,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
         """The peers, each a process that has loaded its models."""
         models = [resolved(self.target), resolved(self.draft)]
         found = []
-        for name in self.peers:
+        for name in variants_of(self.peers):
             shown.add_task(f"starting {name.replace('_', ' ')}", total=None)
             peer = PEERS[name]
             command = command_of(peer, models, self.threads, self.dtype)

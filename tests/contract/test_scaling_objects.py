@@ -18,6 +18,7 @@ from tests.contract.test_deploy import SETTINGS
 from tests.metrics_reference import registries, sections
 from tests.promtool import promtool
 
+WANTING = "paceline_streams_wanting_draft"
 KINDS = {"keda": "ScaledObject", "hpa": "HorizontalPodAutoscaler"}
 NAME = re.compile(r"\bpaceline_[a-z0-9_]+")
 
@@ -129,6 +130,6 @@ async def test_a_stream_wants_a_draft_though_there_is_none(
     ):
         async with client.generate(asked) as stream:
             await anext(aiter(stream))
-            assert registry.get_sample_value("paceline_streams_wanting_draft") == wanted
+            assert registry.get_sample_value(WANTING, {"model": "simulated"}) == wanted
         await servers.nothing_is_left(target)
-    assert registry.get_sample_value("paceline_streams_wanting_draft") == 0
+    assert registry.get_sample_value(WANTING, {"model": "simulated"}) == 0

@@ -1,5 +1,6 @@
 """The peers: what each is, what it is installed from, and which form of weights it reads. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -24,7 +25,7 @@ class Peer:
 
     packages: tuple[str, ...]
     script: str
-    mode: Literal["alone", "draft", "ngram"]
+    mode: Literal["alone", "draft"]
     weights: Weights
 
     @property
@@ -42,20 +43,15 @@ _LLAMA_CPP = ((), "run_llama_cpp.py")
 PEERS = {
     "vllm": Peer(*_VLLM, "alone", Weights.FOLDER),
     "vllm_draft": Peer(*_VLLM, "draft", Weights.FOLDER),
-    "vllm_ngram": Peer(*_VLLM, "ngram", Weights.FOLDER),
     "llama_cpp": Peer(*_LLAMA_CPP, "alone", Weights.GGUF),
     "llama_cpp_draft": Peer(*_LLAMA_CPP, "draft", Weights.GGUF),
     "openvino": Peer(*_OPENVINO, "alone", Weights.OPENVINO),
     "openvino_draft": Peer(*_OPENVINO, "draft", Weights.OPENVINO),
-    "openvino_ngram": Peer(*_OPENVINO, "ngram", Weights.OPENVINO),
 }
-PeerName = Literal[
-    "vllm",
-    "vllm_draft",
-    "vllm_ngram",
-    "llama_cpp",
-    "llama_cpp_draft",
-    "openvino",
-    "openvino_draft",
-    "openvino_ngram",
-]
+PeerName = Literal["vllm", "llama_cpp", "openvino"]
+"""Each alone, and speculating with the draft."""
+
+
+def variants_of(names: Sequence[PeerName]) -> list[str]:
+    """The peers of these names."""
+    return [one for name in names for one in (name, f"{name}_draft")]

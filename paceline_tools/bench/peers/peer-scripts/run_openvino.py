@@ -21,7 +21,7 @@ def loaded(options: argparse.Namespace) -> Iterator[Answer]:
         "INFERENCE_NUM_THREADS": options.threads,
         "INFERENCE_PRECISION_HINT": PRECISIONS[options.dtype],
     }
-    more: dict[str, Any] = {"prompt_lookup": True} if options.mode == "ngram" else {}
+    more: dict[str, Any] = {}
     if options.mode == "draft":
         more = {"draft_model": openvino_genai.draft_model(options.draft, "CPU", **device)}
     pipeline = openvino_genai.LLMPipeline(options.target, "CPU", **device, **more)
@@ -35,8 +35,6 @@ def _config(mode: str, count: int) -> Any:
     config.do_sample = False
     if mode != "alone":
         config.num_assistant_tokens = DRAFT_TOKENS
-    if mode == "ngram":
-        config.max_ngram_size = 3
     return config
 
 
@@ -72,4 +70,4 @@ class TokenClock(openvino_genai.StreamerBase):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    serve(__doc__ or "", ("alone", "draft", "ngram"), loaded)
+    serve(__doc__ or "", ("alone", "draft"), loaded)

@@ -1,4 +1,4 @@
-"""vLLM as it is, to be compared with: alone, or with drafts of a model or of n-grams."""
+"""vLLM as it is, to be compared with: alone, or speculating with a draft model."""
 
 import argparse
 import contextlib
@@ -13,7 +13,6 @@ from answering import CONTEXT, DRAFT_TOKENS, Answer, serve
 MODES: dict[str, dict[str, Any] | None] = {
     "alone": None,
     "draft": {"method": "draft_model", "num_speculative_tokens": DRAFT_TOKENS},
-    "ngram": {"method": "ngram", "prompt_lookup_max": 4, "num_speculative_tokens": DRAFT_TOKENS},
 }
 
 

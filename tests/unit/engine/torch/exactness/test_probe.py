@@ -188,10 +188,10 @@ def test_what_is_refused_is_served_when_asked_for(
 
 
 WRONG: dict[str, tuple[str, Any]] = {
-    "rope": ("_rotate", lambda x, cos, sin: x),
-    "scale": ("attend", lambda i, q, *rest: attention_module.attend(i, 3 * q, *rest)),
-    "norm": ("FusedModel._normed", lambda self, x, weight: x * weight),
-    "window": ("_window", lambda config, attention: 8),
+    "rope": ("fused._rotate", lambda x, cos, sin: x),
+    "scale": ("fused.attend", lambda i, q, *rest: attention_module.attend(i, 3 * q, *rest)),
+    "norm": ("loading._normalize", lambda _: lambda x, weight, eps: x * weight),
+    "window": ("fused._window", lambda config, attention: 8),
 }
 
 
@@ -204,7 +204,7 @@ def test_a_decoder_that_computes_another_model_is_refused(
         monkeypatch.setattr(SpanRows, "mask", lambda *_: None)
     else:
         name, wrong = WRONG[fault]
-        monkeypatch.setattr(f"{fused.__name__}.{name}", wrong)
+        monkeypatch.setattr(f"paceline.engine.torch.{name}", wrong)
     with pytest.raises(FailedPrecondition, match="'llama' is not computed right here"):
         start(folders(dtype=dtype), dtype)
 
