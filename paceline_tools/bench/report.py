@@ -26,6 +26,16 @@ class Ratio:
     high: float
     prompts: int
 
+    @classmethod
+    def over(cls, ratios: Iterable[float]) -> "Ratio":
+        """Of one ratio for each prompt; at least one."""
+        logs = [math.log(one) for one in ratios]
+        rng = random.Random(0)  # noqa: S311  the same samples give the same interval
+        means = sorted(statistics.fmean(rng.choices(logs, k=len(logs))) for _ in range(RESAMPLES))
+        tail = int((1 - CONFIDENCE) / 2 * RESAMPLES)
+        ends = math.exp(means[tail]), math.exp(means[-tail - 1])
+        return cls(math.exp(statistics.fmean(logs)), *ends, len(logs))
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:
@@ -62,16 +72,7 @@ def speed(samples: Sequence[Sample], differing: int) -> Speed:
 def ratio(of: Sequence[Sample], to: Sequence[Sample]) -> Ratio:
     """How many times as fast `of` is as `to`, prompt by prompt."""
     mine, theirs = _by_prompt(of), _by_prompt(to)
-    logs = [math.log(mine[one] / theirs[one]) for one in mine if one in theirs]
-    rng = random.Random(0)  # noqa: S311  the same samples give the same interval
-    means = sorted(statistics.fmean(rng.choices(logs, k=len(logs))) for _ in range(RESAMPLES))
-    tail = int((1 - CONFIDENCE) / 2 * RESAMPLES)
-    return Ratio(
-        math.exp(statistics.fmean(logs)),
-        math.exp(means[tail]),
-        math.exp(means[-tail - 1]),
-        len(logs),
-    )
+    return Ratio.over(mine[one] / theirs[one] for one in mine if one in theirs)
 
 
 @dataclass(frozen=True, slots=True)

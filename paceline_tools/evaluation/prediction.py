@@ -12,6 +12,7 @@ from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
 from paceline.protocol.proposal import Drafter, DraftToken
+from paceline_tools.bench.report import Ratio
 from paceline_tools.evaluation.recording import RecordedOutput, Recording, TargetCosts
 from paceline_tools.simulation.run import (
     FIXED_WAIT_SECONDS,
@@ -65,11 +66,16 @@ class RecordedWorld(World):
 class Prediction:
     """Speed-ups over the target alone, prompts included, by kind; "all" first.
 
-    paced: as the pacer decides. fixed: of each draft length.
+    intervals: as the pacer decides, over outputs. fixed: of each draft length.
     """
 
-    paced: dict[str, float]
+    intervals: dict[str, Ratio]
     fixed: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def paced(self) -> dict[str, float]:
+        """As the pacer decides."""
+        return {kind: one.ratio for kind, one in self.intervals.items()}
 
     def best_length(self, kind: str = "all") -> int:
         """The fixed draft length that is best."""
@@ -77,7 +83,7 @@ class Prediction:
 
     def as_json(self) -> dict[str, Any]:
         """All figures."""
-        return asdict(self)
+        return {"paced": self.paced, **asdict(self)}
 
 
 def predict(
@@ -91,7 +97,7 @@ def predict(
         advance()
     paced = replay(recording, deployment, adaptive, PASSES)
     advance()
-    return Prediction(speedups(alone, paced), fixed_lengths)
+    return Prediction(intervals(alone, paced), fixed_lengths)
 
 
 REPLAYS = len(LENGTHS) + 1
@@ -169,11 +175,21 @@ def world_of(recording: Recording, output: RecordedOutput, deployment: Deploymen
 
 def speedups(alone: Sequence[Replayed], runs: Sequence[Replayed]) -> dict[str, float]:
     """Geometric means over outputs, by kind; "all" first."""
+    ratios = _by_kind(alone, runs)
+    return {kind: statistics.geometric_mean(values) for kind, values in ratios.items()}
+
+
+def intervals(alone: Sequence[Replayed], runs: Sequence[Replayed]) -> dict[str, Ratio]:
+    """The same with their intervals."""
+    return {kind: Ratio.over(values) for kind, values in _by_kind(alone, runs).items()}
+
+
+def _by_kind(alone: Sequence[Replayed], runs: Sequence[Replayed]) -> dict[str, list[float]]:
     ratios: dict[str, list[float]] = defaultdict(list)
     for before, after in zip(alone, runs, strict=True):
         for kind in ("all", after.kind):
             ratios[kind].append(before.seconds / after.seconds)
-    return {kind: statistics.geometric_mean(values) for kind, values in ratios.items()}
+    return ratios
 
 
 def interpolated(costs: dict[int, float], draft_tokens: int) -> float:

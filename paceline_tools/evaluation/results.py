@@ -9,9 +9,10 @@ from paceline_tools.evaluation.alone import Alone
 from paceline_tools.evaluation.candidates import DraftCandidate
 from paceline_tools.evaluation.prediction import Deployment, Prediction
 from paceline_tools.evaluation.recommendation import (
+    MEASURED,
+    PREDICTED,
     Recommendation,
     Use,
-    cannot_tell,
     judge,
     not_tried,
     unfit,
@@ -74,13 +75,6 @@ class Evaluated:
         length = max(prediction.best_length(), 1)
         return with_draft(recording.target, self.candidate, recording.dtype, length)
 
-    @property
-    def speedup(self) -> float:
-        """As measured where it was, else as predicted where it is to run; 0 where neither is."""
-        if "all" in self.gathered.measured and list(self.predictions) == [HERE]:
-            return self.gathered.measured["all"].ratio
-        return list(self.predictions.values())[-1][1].paced["all"] if self.predictions else 0.0
-
     def as_json(self) -> dict[str, Any]:
         """All figures."""
         gathered, recording = self.gathered, self.gathered.recording
@@ -104,14 +98,14 @@ class Evaluated:
 
 
 def winner(found: Sequence[Evaluated]) -> Evaluated | None:
-    """The one to serve with: the fastest that is worth using; where none is, any, for its target.
+    """The one to serve with: the fastest worth using; where none is, any, for its target.
 
     None where nothing was recorded, or there is no verdict yet.
     """
     known = [one for one in found if one.setting is not None]
     verdicts = {one.recommendation.choice for one in found}
     if used := [one for one in known if one.recommendation.use]:
-        return max(used, key=lambda one: one.speedup)
+        return max(used, key=lambda one: one.recommendation.speedup)
     return known[0] if known and verdicts == {Use.DO_NOT_USE} else None
 
 
@@ -125,27 +119,11 @@ def evaluated(
         return Evaluated(gathered, unfit(gathered.problem))
     name = list(predictions)[-1]
     prediction = predictions[name][1]
-    measured = {kind: one.ratio for kind, one in gathered.measured.items()}
-    if measured and name == HERE:
-        recommendation = _measured(
-            gathered.measured["all"], measured, gathered.recording, prediction
-        )
-    else:
-        how = "predicted" if name == HERE else f"predicted for {name}"
-        recommendation = judge(prediction.paced, how, gathered.recording, prediction)
+    effect, how = prediction.intervals, PREDICTED if name == HERE else f"{PREDICTED} for {name}"
+    if gathered.measured and name == HERE:
+        effect, how = gathered.measured, MEASURED
+    recommendation = judge(effect, how, gathered.recording, prediction)
     return Evaluated(gathered, recommendation, predictions)
-
-
-def _measured(
-    over: Ratio, measured: dict[str, float], recording: Recording, prediction: Prediction
-) -> Recommendation:
-    """As measured; no verdict where that is not sure, and another one is predicted."""
-    found = judge(measured, f"measured, 95 % {over.low:.2f}-{over.high:.2f}", recording, prediction)
-    predicted = judge(prediction.paced, "predicted", recording, prediction)
-    if not over.low < 1.0 < over.high or found.use == predicted.use:
-        return found
-    interval = f"{over.ratio:.2f}x (95 % {over.low:.2f}-{over.high:.2f})"
-    return cannot_tell(interval, predicted, found.reasons)
 
 
 def _acceptance(recording: Recording) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 import shlex
 from dataclasses import dataclass
+from pathlib import PurePath
 
-from paceline_tools.evaluation.candidates import DraftCandidate
+from draft_server.drafters.registry import MODEL
+from orchestrator.settings import DEFAULT_POOL, is_pool_name
+from paceline_tools.evaluation.candidates import DraftCandidate, parse_candidate
 
 USUAL_DTYPE = "bfloat16"
 
@@ -39,10 +42,12 @@ def target_alone(target: str, dtype: str) -> Setting:
 def with_draft(target: str, candidate: DraftCandidate, dtype: str, draft_length: int) -> Setting:
     """With a candidate. draft_length: where speculation is forced; else the pacer decides."""
     drafter, model, weights = candidate.drafter, candidate.model, candidate.weights
-    flags = ["--target", target, "--drafter", drafter, "--draft-length", str(draft_length)]
+    flags = ["--target", target, "--draft", _spec(candidate)]
+    if drafter == MODEL:
+        flags += ["--drafter", drafter]
+    flags += ["--draft-length", str(draft_length)]
     named = {"DRAFTER": drafter}
     if model:
-        flags += ["--draft", model, "--draft-weights", weights]
         named |= {"MODEL": model, "WEIGHTS": weights, **_dtype_variable(dtype)}
     variables = (
         *_target_variables(target, dtype),
@@ -50,6 +55,21 @@ def with_draft(target: str, candidate: DraftCandidate, dtype: str, draft_length:
         _variable("ORCHESTRATOR_DRAFT_LENGTH", str(draft_length)),
     )
     return Setting(("paceline", "up", *flags, *_dtype_flag(dtype)), variables)
+
+
+def _spec(candidate: DraftCandidate) -> str:
+    """The draft as --draft has it: with its name, where one was given that a pool can have."""
+    form = "" if candidate.drafter == MODEL else candidate.drafter
+    model = f"{candidate.model}:{candidate.weights}" if candidate.model else ""
+    spec = ":".join(filter(None, (form, model)))
+    own = parse_candidate(spec)
+    if is_pool_name(candidate.name) and candidate.name not in {own.name, _last(candidate.model)}:
+        return f"{candidate.name}={spec}"
+    return spec if own.model == candidate.model else f"{DEFAULT_POOL}={spec}"
+
+
+def _last(model: str) -> str:
+    return PurePath(model).name
 
 
 def _target_variables(target: str, dtype: str) -> list[str]:

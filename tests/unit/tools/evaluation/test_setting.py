@@ -16,8 +16,9 @@ from paceline_tools.cli.evaluate import SETTING_WIDTH, Evaluate
 from paceline_tools.cli.evaluate import shown as shown_setting
 from paceline_tools.cli.flags import taken_as_typed
 from paceline_tools.cli.up import Up
-from paceline_tools.evaluation.candidates import DraftCandidate
+from paceline_tools.evaluation.candidates import DraftCandidate, parse_candidate
 from paceline_tools.evaluation.setting import Setting, target_alone, with_draft
+from paceline_tools.local_plan import plan_drafts
 from target_server.settings import TargetSettings
 
 TARGET = "simulated:step_ms=30,token_ms=0.1"
@@ -33,9 +34,37 @@ def typed(line: str, kind: type[BaseModel]) -> Any:
 
 def test_up_takes_the_command() -> None:
     up = typed(SETTING.in_lines(70), Up)
-    assert (up.target, up.draft, up.draft_weights) == ([TARGET], ["my models/small"], "int8")
-    assert (up.drafter, up.draft_length, up.dtype) == ("hybrid", 6, "float32")
+    assert (up.target, up.draft) == ([TARGET], ["a=hybrid:my models/small:int8"])
+    assert (up.draft_length, up.dtype) == (6, "float32")
     assert typed(str(target_alone(TARGET, "bfloat16")), Up).draft == ["none"]
+
+
+FORMS = {
+    "ngram": "--draft ngram",
+    "lookup=ngram": "--draft lookup=ngram",
+    "small=smollm2-135m": "--draft small=smollm2-135m:int4 --drafter model",
+    "smollm2-135m:int8": "--draft smollm2-135m:int8 --drafter model",
+    "smollm2-135m": "--draft smollm2-135m:int4 --drafter model",
+    "hybrid:./my/small": "--draft hybrid:./my/small:int4",
+    "both=hybrid:small:bf16": "--draft both=hybrid:small:bf16",
+    "Big.One=small": "--draft small:int4 --drafter model",
+    "n=simulated:step_ms=2,acceptance=0.8": (
+        "--draft n=simulated:step_ms=2,acceptance=0.8:int4 --drafter model"
+    ),
+    "A.b=c=d": "--draft draft=c=d:int4 --drafter model",
+}
+
+
+@pytest.mark.parametrize(("given", "form"), FORMS.items())
+def test_a_draft_is_told_as_up_takes_it(given: str, form: str) -> None:
+    candidate = parse_candidate(given)
+    setting = with_draft("t", candidate, "bfloat16", 3)
+    assert str(setting) == f"paceline up --target t {form} --draft-length 3"
+    up = typed(str(setting), Up)
+    [planned] = plan_drafts(up.draft, up.drafter, up.draft_weights)
+    assert (planned.drafter, planned.model, planned.weights) == (
+        *(candidate.drafter, candidate.model, candidate.weights),
+    )
 
 
 def test_servers_take_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +84,7 @@ def test_servers_take_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lookup_has_no_model() -> None:
     setting = with_draft("t", DraftCandidate("n", "ngram"), "bfloat16", 4)
-    assert str(setting) == "paceline up --target t --drafter ngram --draft-length 4"
+    assert str(setting) == "paceline up --target t --draft n=ngram --draft-length 4"
     assert setting.variables == (
         "PACELINE_TARGET_MODEL=t",
         "PACELINE_DRAFT_DRAFTER=ngram",
