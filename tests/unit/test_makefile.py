@@ -22,3 +22,15 @@ def test_help_lists_each_target_once_in_one_line_and_aligned() -> None:
     assert len(listed) == len(lines)
     assert [name.strip() for name in listed] == TARGETS
     assert len({len(name) for name in listed}) == 1
+
+
+def test_quiet_steps_of_venv_are_told_before_they_begin() -> None:
+    recipe = re.findall(r"^\$\(STAMP\): .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)[0]
+    lines = [line.strip() for line in recipe.splitlines()]
+    quiet = [at for at, line in enumerate(lines) if "$(PIP)" in line or "-m venv" in line]
+    assert len(quiet) == 3
+    for at in quiet:
+        assert re.fullmatch(
+            r'@echo "(making|installing) .+, (a few seconds|about .+)"', lines[at - 1]
+        )
+    assert lines[-1].startswith('@echo "ready: source $(VENV)/bin/activate')
