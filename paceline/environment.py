@@ -14,6 +14,7 @@ ROLES = ("PACELINE_ORCHESTRATOR_", "PACELINE_TARGET_", "PACELINE_DRAFT_")
 OTHERS = (
     "PACELINE_HOME",
     *("PACELINE_TOKEN", "PACELINE_CA", "PACELINE_CERTIFICATE", "PACELINE_KEY"),
+    *("PACELINE_VLLM_DRAFT", "PACELINE_VLLM_WAIT_MS", "PACELINE_PUBLISH"),
 )
 """Variables that are no setting of a server."""
 _SERVICE_LINK = re.compile(r"[a-z]+://\S+:\d+")

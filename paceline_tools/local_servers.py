@@ -211,6 +211,7 @@ async def _start(arguments: list[str]) -> asyncio.subprocess.Process:
         env={
             "GOMP_SPINCOUNT": SPIN_COUNT,
             "GRPC_EXPERIMENTS": GRPC_EXPERIMENTS,
+            "GRPC_VERBOSITY": "NONE",  # a server logs itself what it was told
             **os.environ,
         },
         limit=LINE_BYTES,

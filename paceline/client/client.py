@@ -11,6 +11,7 @@ import grpc
 from paceline.client.access import access
 from paceline.client.addresses import orchestrators
 from paceline.client.connections import Connection, Connections
+from paceline.client.diagnosis import NobodyThere, explained
 from paceline.client.fields import RequestFields, request_with
 from paceline.client.misuse import AsyncOnly
 from paceline.client.request import (
@@ -24,7 +25,7 @@ from paceline.client.request import (
 )
 from paceline.client.retry import Backoff
 from paceline.client.stream import Generation
-from paceline.errors import InvalidArgument, Unavailable
+from paceline.errors import InvalidArgument, PacelineError, Unavailable
 from paceline.protocol.generation import GenerateRequest, Model, Prompt
 from paceline.protocol.status import Status
 from paceline.rpc.codec.generation import (
@@ -176,11 +177,17 @@ class Client(AsyncOnly):
             except grpc.aio.AioRpcError as error:
                 found = connection.error(error)
                 if asked >= self._connections.count or not isinstance(found, Unavailable):
-                    raise found from error
+                    raise await self._told(found) from error
             finally:
                 self._connections.done()
                 del connection
         raise AssertionError("it returns or raises")
+
+    async def _told(self, error: PacelineError) -> PacelineError:
+        """The error, and why where nobody answers."""
+        if not isinstance(error, NobodyThere):
+            return error
+        return explained(error, await self._connections.diagnosed(error))
 
 
 def checked_timeout(seconds: object) -> float:

@@ -19,6 +19,7 @@ from paceline.addresses import split
 from paceline.client import forks, names
 from paceline.client.access import Access
 from paceline.client.addresses import Orchestrators
+from paceline.client.diagnosis import Diagnosis, Dialer, NobodyThere, look
 from paceline.errors import DeadlineExceeded, PacelineError, Unavailable, Unimplemented
 from paceline.rpc.options import CLIENT_ANSWER_BYTES, Options, channel_options
 from paceline.rpc.status_codes import from_rpc_error
@@ -38,8 +39,10 @@ ANSWER_SECONDS = 0.5
 _LOOK_SECONDS = 0.005
 _BY_CLIENT = "Deadline Exceeded"
 """So gRPC says that the deadline of a call passed here, before the server could say it."""
-_NOT_CONNECTED = ("failed to connect", "connections to all backends failing")
-_NOBODY = (*_NOT_CONNECTED, "DNS resolution failed", "errors resolving")
+_NOBODY = (
+    *("failed to connect", "connections to all backends failing"),
+    *("DNS resolution failed", "errors resolving"),
+)
 """How gRPC begins what it says where there is no server."""
 _HTTP = re.compile(r"frame type (79|80)\)|an http1\.x server|http2 header with status: 4\d\d")
 """In what gRPC says where HTTP is spoken: 79 and 80 are read out of <!DOCTYPE and HTTP/1.1."""
@@ -75,9 +78,7 @@ class Connection:
             why = unquote(str(found))
             if _HTTP.search(why):
                 return Unavailable(f"{self.target} {_NO_GRPC}; {_ORCHESTRATOR}")
-            return Unavailable(
-                f"nobody answers at {self.target}: {why}{_advice(why, tls=self.tls)}"
-            )
+            return NobodyThere(self.target, why)
         if isinstance(found, Unimplemented) and _HTTP.search(str(found)):
             return Unimplemented(f"{self.target} {_NO_GRPC}; {_ORCHESTRATOR}")
         if isinstance(found, Unimplemented) and str(found) == _NO_METHOD:
@@ -185,6 +186,18 @@ class Connections:
         if asking is None or asking.done():
             asking = self._asking[connection] = asyncio.create_task(self._ask(connection))
         return asking
+
+    async def diagnosed(
+        self, error: PacelineError, seconds: float | None = None
+    ) -> Diagnosis | None:
+        """What a look says of an error; None of others than that nobody answers.
+
+        Behind a proxy nothing can be seen.
+        """
+        if not isinstance(error, NobodyThere) or self._proxy:
+            return None
+        dialer = Dialer.of(self._access, tls=self._orchestrators.tls)
+        return await look(error.target, dialer, seconds)
 
     def done(self) -> None:
         """A call is over. Who made it keeps no connection: see forks."""
@@ -310,11 +323,3 @@ def _in(
     states: dict[Connection, grpc.ChannelConnectivity], *wanted: grpc.ChannelConnectivity
 ) -> list[Connection]:
     return [one for one, state in states.items() if state in wanted]
-
-
-def _advice(why: str, *, tls: bool) -> str:
-    """What to look at. gRPC tells one address's error: ::1 refuses where 127.0.0.1 wants TLS."""
-    if tls:
-        return "; over TLS its certificate must be for that name, and signed by one of ca"
-    dialed = why.startswith(_NOT_CONNECTED)
-    return "; is it running, and does it speak TLS (grpcs://)?" if dialed else ""

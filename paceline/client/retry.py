@@ -42,6 +42,11 @@ class Backoff:
         """Seconds that are left; None without a deadline."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
+    @property
+    def failed(self) -> int:
+        """Attempts in a row that a pause has followed."""
+        return self._failed
+
     def reset(self) -> None:
         """There was progress: count from 0 again."""
         self._failed, self._begun = 0, True

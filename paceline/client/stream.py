@@ -10,6 +10,7 @@ from paceline.client import misuse
 from paceline.client.attempt import CANCELLED, Attempt, Elsewhere, Watch
 from paceline.client.connections import Connections
 from paceline.client.deltas import Deltas
+from paceline.client.diagnosis import NobodyThere, explained
 from paceline.client.result import Choice, Result
 from paceline.client.retry import Backoff
 from paceline.errors import Cancelled, FailedPrecondition, PacelineError, Unavailable
@@ -122,8 +123,25 @@ class Generation(misuse.ReadByAsyncFor):
                 if self._cancelled:
                     raise
                 if not attempt.left:
-                    await self._backoff.pause(error)
+                    await self._pause(error)
                 self._check_wanted()
+
+    async def _pause(self, error: PacelineError) -> None:
+        """Before the next attempt; raises where none helps, saying why nobody answers.
+
+        That is looked at twice at most: once all were asked, as what speaks no TLS, say, will not
+        by and by, and behind the last attempt.
+        """
+        nobody, found = isinstance(error, NobodyThere), None
+        if nobody and self.started is None and self._backoff.failed + 1 == self._connections.count:
+            found = await self._connections.diagnosed(error, self._backoff.remaining)
+            if found is not None and found.final:
+                raise explained(error, found) from error
+        try:
+            await self._backoff.pause(error)
+        except NobodyThere:
+            found = found or await self._connections.diagnosed(error, self._backoff.remaining)
+            raise explained(error, found) from error
 
     def is_whole(self) -> bool:
         """Whether all has come that was asked for."""

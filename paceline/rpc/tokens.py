@@ -31,8 +31,11 @@ LEAST_CHARACTERS = 16
 LOOK_SECONDS = 1.0
 """Whether the file has changed is looked at no more often than this."""
 _KEY = secrets.token_bytes(32)
-_MISSING = "metadata authorization is missing; it must be 'Bearer TOKEN', of a token known here"
-_WRONG = "the token is not known here; metadata authorization must be 'Bearer TOKEN'"
+_GIVE = "--token or PACELINE_TOKEN of a command, token= in Python"
+_MISSING = (
+    f"metadata authorization is missing; it must be 'Bearer TOKEN', of a token known here ({_GIVE})"
+)
+_WRONG = f"the token is not known here; metadata authorization must be 'Bearer TOKEN' ({_GIVE})"
 
 
 class _Entry(BaseModel):

@@ -14,8 +14,11 @@ from pydantic_settings import (
 )
 from rich.text import Text
 
+from draft_server.settings import DraftSettings
+from orchestrator.settings import OrchestratorSettings
 from paceline import __version__
 from paceline.command_line import command_line, describe
+from paceline.environment import unknown_variables, variables
 from paceline.errors import PacelineError
 from paceline_tools.cli.bench import Bench
 from paceline_tools.cli.chat import Talk
@@ -30,6 +33,7 @@ from paceline_tools.cli.simulate import Simulate
 from paceline_tools.cli.top import ShowStatus, Top
 from paceline_tools.cli.up import Up
 from paceline_tools.terminal import console, flush, is_bad_input, plain, prepare_streams
+from target_server.settings import TargetSettings
 
 
 class Paceline(BaseSettings):
@@ -58,8 +62,17 @@ class Paceline(BaseSettings):
     demo: CliSubCommand[Demo]
 
     def cli_cmd(self) -> None:
-        """Run the subcommand."""
+        """Run the subcommand. `up` warns itself, in the form of its log."""
+        if self.up is None:
+            _warn_of_variables()
         CliApp.run_subcommand(self)
+
+
+def _warn_of_variables() -> None:
+    """Of what the environment has with our prefix, and nothing reads."""
+    kinds = (OrchestratorSettings, TargetSettings, DraftSettings)
+    for unknown in unknown_variables(variables(*kinds)):
+        console(stderr=True).print(plain(f"{unknown}", "yellow"), soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from paceline.client import Client
 from paceline.client.addresses import orchestrators
+from paceline.client.diagnosis import RUNNING
 from paceline.errors import FailedPrecondition, PacelineError, Unavailable, Unimplemented
 from paceline.settings import ORCHESTRATOR_PORT
 from paceline_tools.listener import http_at, orchestrator_near, role_at
@@ -15,6 +16,8 @@ _ROLES = {
     "target server": "is a target server",
     "draft server": "is a draft server",
 }
+START = "paceline up, or python -m orchestrator"
+"""How an orchestrator is run."""
 _ASKED = f"; the orchestrator is asked, usually at port {ORCHESTRATOR_PORT}"
 
 
@@ -28,9 +31,11 @@ async def asking(address: str, **how: Any) -> AsyncIterator[Client]:
         try:
             yield client
         except (Unimplemented, Unavailable) as error:
-            if (instead := await answers_instead(address, error)) is None:
-                raise
-            raise FailedPrecondition(instead) from error
+            if instead := await answers_instead(address, error):
+                raise FailedPrecondition(instead) from error
+            if str(error).endswith(RUNNING):
+                raise Unavailable(f"{error} {START}") from error
+            raise
 
 
 async def answers_instead(address: str, error: PacelineError) -> str | None:

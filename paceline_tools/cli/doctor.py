@@ -1,8 +1,6 @@
 """paceline doctor: what is wrong with a deployment, and what to do."""
 
 import asyncio
-import socket
-import ssl
 import statistics
 import time
 from typing import Any
@@ -11,13 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from paceline import __version__
-from paceline.addresses import is_near, split
-from paceline.client.addresses import orchestrators
+from paceline.addresses import is_near
+from paceline.client.access import access
+from paceline.client.addresses import Orchestrators, orchestrators
+from paceline.client.diagnosis import RUNNING, Dialer, look
 from paceline.errors import FailedPrecondition, PacelineError
 from paceline.protocol.status import Status
 from paceline.rpc.channels import resolve
 from paceline_tools.cli.access import AccessOptions
-from paceline_tools.cli.asked import asking
+from paceline_tools.cli.asked import START, asking
 from paceline_tools.cli.diagnosis import diagnose
 from paceline_tools.cli.findings import Finding, Level
 from paceline_tools.cli.gpu import gpu
@@ -25,7 +25,6 @@ from paceline_tools.terminal import console, plain
 
 ROUND_TRIPS = 5
 ASK = "name the orchestrator with --address"
-HANDSHAKE_SECONDS = 2.0
 _STYLES = {Level.OK: "green", Level.NOTE: "yellow", Level.WRONG: "bold red"}
 
 
@@ -56,13 +55,7 @@ async def examine(address: str, **how: Any) -> list[Finding]:
     except FailedPrecondition as error:
         return [*found, Finding(Level.WRONG, "orchestrator", str(error), ASK)]
     except PacelineError as error:
-        advice = "is it running? paceline up, or python -m orchestrator"
-        tls = await asyncio.to_thread(lambda: any(map(_speaks_tls, addresses)))
-        if tls and not where.tls:
-            advice = "it speaks TLS: put grpcs:// in front; --ca names who signs for it"
-        elif tls:
-            advice = "does --ca name who signs for it, and has its certificate this name?"
-        return [*found, Finding(Level.WRONG, "orchestrator", str(error), advice)]
+        return [*found, await _unanswered(where, error, how)]
     found.append(Finding(Level.OK, "orchestrator", f"answers in {seconds * 1e3:.1f} ms"))
     found.append(_transport(addresses, tls=where.tls))
     return [*found, *diagnose(status, __version__)]
@@ -80,6 +73,18 @@ async def _ask(address: str, **how: Any) -> tuple[Status, float]:
     return status, statistics.median(seconds)
 
 
+async def _unanswered(where: Orchestrators, error: PacelineError, how: dict[str, Any]) -> Finding:
+    """What a look at who listens there says; else the error, and whether it is running."""
+    shown = access(*(how.get(name) for name in ("ca", "certificate", "key", "token")))
+    dialer = Dialer.of(shown, tls=where.tls)
+    for target in where.targets:
+        seen = await look(target, dialer)
+        if seen is not None and seen.final:
+            return Finding(Level.WRONG, "orchestrator", f"{target} {seen.what}", seen.advice)
+    what = str(error).removesuffix(f"; {RUNNING} {START}")
+    return Finding(Level.WRONG, "orchestrator", what, f"{RUNNING} {START}")
+
+
 def _transport(addresses: list[str], *, tls: bool) -> Finding:
     if tls:
         return Finding(Level.OK, "TLS", "on, and its certificate is trusted")
@@ -87,22 +92,6 @@ def _transport(addresses: list[str], *, tls: bool) -> Finding:
         return Finding(Level.OK, "TLS", "none, and the connection stays on this machine")
     advice = "prompts and outputs can be read on the way: keep to a network you trust"
     return Finding(Level.NOTE, "TLS", "none: the connection is plaintext", advice)
-
-
-def _speaks_tls(address: str) -> bool:
-    """Whether a TLS handshake succeeds, whoever signed the certificate."""
-    if address.startswith("unix:"):
-        return False
-    host, port = split(address)
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, int(port)), HANDSHAKE_SECONDS) as plain:
-            context.wrap_socket(plain).close()
-    except OSError:
-        return False
-    return True
 
 
 def shown(findings: list[Finding]) -> Table:

@@ -13,11 +13,15 @@ NEEDS = (
 
 
 def gpu() -> Finding:
-    """What there is of it; none is nothing wrong: models run on the CPU."""
+    """What there is of it; none is nothing wrong: models run on the CPU.
+
+    What one needs is told where it is there and cannot be used.
+    """
     missing = [*_missing()]
     if missing:
-        return Finding(Level.OK, "GPU", f"none can be used here: {', '.join(missing)}", NEEDS)
-    return Finding(Level.OK, "GPU", f"a driver, torch {_torch()} and Triton are here", NEEDS)
+        what = f"none can be used here: {', '.join(missing)}"
+        return Finding(Level.OK, "GPU", what, NEEDS if has_driver() else "")
+    return Finding(Level.OK, "GPU", f"a driver, torch {_torch()} and Triton are here")
 
 
 def _missing() -> list[str]:

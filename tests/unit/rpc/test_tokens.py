@@ -41,7 +41,8 @@ def test_without_a_token_it_says_what_to_send(path: Path, header: str | bytes | 
     with pytest.raises(Unauthenticated) as raised:
         CallerTokens(path).caller(header)
     assert str(raised.value) == (
-        "metadata authorization is missing; it must be 'Bearer TOKEN', of a token known here"
+        "metadata authorization is missing; it must be 'Bearer TOKEN', of a token known here "
+        "(--token or PACELINE_TOKEN of a command, token= in Python)"
     )
 
 
@@ -61,7 +62,8 @@ def test_a_wrong_token_is_refused_and_not_quoted(path: Path, header: str | bytes
     with pytest.raises(Unauthenticated) as raised:
         CallerTokens(path).caller(header)
     assert str(raised.value) == (
-        "the token is not known here; metadata authorization must be 'Bearer TOKEN'"
+        "the token is not known here; metadata authorization must be 'Bearer TOKEN' "
+        "(--token or PACELINE_TOKEN of a command, token= in Python)"
     )
 
 
