@@ -72,7 +72,8 @@ def _warn_of_variables() -> None:
     """Of what the environment has with our prefix, and nothing reads."""
     kinds = (OrchestratorSettings, TargetSettings, DraftSettings)
     for unknown in unknown_variables(variables(*kinds)):
-        console(stderr=True).print(plain(f"{unknown}", "yellow"), soft_wrap=True)
+        told = Text.assemble(("paceline: ", "yellow"), plain(f"{unknown}"))
+        console(stderr=True).print(told, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,6 +1,9 @@
 """What is said, and how soon, where nobody answers: each reason that a look can tell."""
 
+import asyncio
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from paceline.client.diagnosis import Dialer, NobodyThere, explained, look
 from paceline.errors import FailedPrecondition, Unavailable
 from paceline.rpc.doors import Doors
 from paceline.rpc.tls import ServerTls
+from paceline_tools.cli.__main__ import main
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.doctor import examine
 from tests import servers
@@ -172,6 +176,41 @@ async def test_a_command_says_how_it_is_run(free: int) -> None:
     found = (await examine(f"localhost:{free}"))[-1]
     assert found.what == f"nobody answers at localhost:{free}: connection refused"
     assert found.advice == "is it running? paceline up, or python -m orchestrator"
+
+
+async def test_a_command_says_it_in_a_line_and_grpc_says_nothing(
+    signer: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    async with listening() as plain, listening(Doors(ServerTls(signer.issue("localhost")))) as tls:
+        said = [
+            await stderr("generate", "hi", f"--address={one}")
+            for one in (f"grpcs://localhost:{plain}", f"localhost:{tls}")
+        ]
+    assert said == [
+        f"paceline: localhost:{plain} speaks plaintext: leave out grpcs://\n",
+        f"paceline: localhost:{tls} speaks TLS: put grpcs:// in front\n",
+    ]
+
+
+async def stderr(*arguments: str) -> str:
+    """What a command writes there."""
+    command = (sys.executable, "-m", "paceline_tools.cli", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+    return said.decode()
+
+
+@pytest.mark.parametrize("verbosity", ["", "debug"])
+def test_how_much_grpc_says_is_the_users_to_choose(
+    verbosity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paceline_tools.cli.app.main", lambda: None)
+    monkeypatch.setenv("GRPC_VERBOSITY", verbosity)
+    if not verbosity:
+        monkeypatch.delenv("GRPC_VERBOSITY")
+    main()
+    assert os.environ.pop("GRPC_VERBOSITY") == (verbosity or "NONE")
 
 
 async def test_a_name_that_stands_for_nothing() -> None:

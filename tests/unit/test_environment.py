@@ -4,7 +4,8 @@ import pytest
 
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
-from paceline.environment import unknown_variables, variables
+from paceline.environment import OTHERS, unknown_variables, variables
+from paceline_tools.cli.app import main
 from target_server.settings import TargetSettings
 from tests.unit.test_settings import service_links
 
@@ -56,6 +57,34 @@ def test_each_server_looks_at_its_own() -> None:
     assert list(unknown_variables(KNOWN, there)) == []
     [found] = unknown_variables(variables(TargetSettings), there)
     assert found.nearest == "PACELINE_TARGET_THREADS"
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        (
+            "PACELINE_TOKNE",
+            "the environment has PACELINE_TOKNE, which is no setting; PACELINE_TOKEN may be meant",
+        ),
+        ("PACELINE_FOO", "the environment has PACELINE_FOO, which is no setting"),
+    ],
+)
+def test_a_command_warns_too(
+    variable: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(SystemExit):
+        main(["generate", ""])
+    assert capsys.readouterr().err.splitlines()[0] == f"paceline: {said}"
+
+
+def test_what_a_command_or_another_tool_reads_is_not_named() -> None:
+    there = dict.fromkeys(OTHERS, "x")
+    assert "PACELINE_VLLM_DRAFT" in there
+    assert list(unknown_variables(KNOWN, there)) == []
 
 
 def test_links_to_services_of_a_cluster_are_not_named() -> None:
