@@ -39,7 +39,7 @@ def speeds(found: Sequence[Evaluated]) -> Figures:
             differ = str(one.gathered.differing_tokens)
             rows.append((one.candidate.name, "measured", *cells, differ))
         for name, (_, prediction) in one.predictions.items():
-            cells = [f"{prediction.paced[kind]:.2f}" for kind in kinds]
+            cells = [_interval(prediction.intervals[kind]) for kind in kinds]
             how = "predicted" if name == HERE else f"predicted, {name}"
             rows.append((one.candidate.name, how, *cells, ""))
     return Figures(
