@@ -5,6 +5,7 @@ target's. That is all that any policy needs: what it drafts behind a wrong one i
 accepted.
 """
 
+import statistics
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -115,6 +116,15 @@ class RecordedOutput(BaseModel, frozen=True):
         """By position, whether the target's token was drafted."""
         return tuple(sign.isupper() for sign in self.draft_tokens)
 
+    @property
+    def tokens_per_step(self) -> float:
+        """Where each right draft token is at hand: a step accepts a run of them and adds one."""
+        at, steps, right = 0, 0, self.right
+        while at < len(right):
+            run = takewhile(bool, right[at : at + POSITIONS])
+            at, steps = at + sum(run) + 1, steps + 1
+        return len(right) / steps if steps else 1.0
+
 
 class Recording(BaseModel, frozen=True):
     """One candidate along a target's outputs.
@@ -160,15 +170,8 @@ class Recording(BaseModel, frozen=True):
         return 1.0 - signs.count(_NOTHING) / len(signs)
 
     def ceiling(self, kind: str = "all") -> float:
-        """Most that its tokens can bring, if they cost nothing: tokens a step."""
-        tokens = steps = 0
-        for output in self.of(kind):
-            at, right = 0, output.right
-            while at < len(right):
-                run = takewhile(bool, right[at : at + POSITIONS])
-                at, steps = at + sum(run) + 1, steps + 1
-            tokens += len(right)
-        return tokens / steps
+        """Most that its tokens can bring, if they cost nothing: a mean as of speed-ups."""
+        return statistics.geometric_mean(output.tokens_per_step for output in self.of(kind))
 
     def by_position(self, kind: str = "all") -> tuple[float, ...]:
         """Acceptance by draft position, all before it accepted; rounds begin anywhere."""

@@ -163,6 +163,14 @@ def test_each_kind_that_it_is_for_has_to_be_sure() -> None:
     assert agreed.choice is Use.USE_FOR_SOME
 
 
+def test_what_draft_tokens_can_bring_is_a_mean_of_outputs_as_speed_ups_are() -> None:
+    """A long output does not weigh more than a short one: 1 and 4 tokens a step come to 2."""
+    one = recording(drafted("code", "m" * 40), drafted("code", "MMMM"))
+    assert one.ceiling() == pytest.approx(2.0)
+    figures = {"all": sure(1.9), "code": sure(1.9)}
+    assert judge(figures, "measured", one, prediction()).words == "use: 1.90x"
+
+
 def test_a_candidate_that_cannot_draft_is_not_used() -> None:
     recommendation = unfit("its vocabulary is not the target's")
     assert not recommendation.use
