@@ -88,13 +88,17 @@ def traced(path: Path) -> Traffic:
 
     Bursts stay as they are, in mean gaps.
     """
-    peak = busiest(read_trace(path))
-    seconds = max(peak[-1].time - peak[0].time, 1e-9)
-    rate = (len(peak) - 1) / seconds
-    gaps = [(late.time - early.time) * rate for early, late in pairwise(peak)]
+    rows = read_trace(path)
+    peak = busiest(rows)
+    gaps = [late.time - early.time for early, late in pairwise(peak)]
+    if rows[-1].time - rows[0].time > PEAK_SECONDS:  # the window, and not only what is between
+        gaps.insert(0, PEAK_SECONDS - sum(gaps))
+    else:
+        peak = peak[1:]
+    rate = len(gaps) / sum(gaps)
     asked = [
-        Asked(gap, row.prompt_tokens, row.output_tokens)
-        for gap, row in zip(gaps, peak[1:], strict=True)
+        Asked(gap * rate, row.prompt_tokens, row.output_tokens)
+        for gap, row in zip(gaps, peak, strict=True)
     ]
 
     def draw(seed: int) -> Iterator[Asked]:
@@ -120,11 +124,15 @@ def busiest(rows: Sequence[Row]) -> Sequence[Row]:
 def read_trace(path: Path) -> list[Row]:
     """CSV with a header, or JSONL. InvalidArgument names the line that is wrong, and how."""
     rows: list[Row] = []
+    kinds: set[bool] = set()
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = _json_lines(path, file) if _is_json(path) else _csv_lines(path, file)
             for number, values in lines:
                 rows.append(_row(path, number, values))
+                kinds.add(_is_number(values["time"]))
+                if len(kinds) > 1:
+                    raise _wrong(path, number, "its time is of another form than those above")
                 if len(rows) > MOST_REQUESTS:
                     limit = f"has more than {MOST_REQUESTS} requests; give an hour of it"
                     raise InvalidArgument(f"--trace {path} {limit}")
@@ -200,6 +208,13 @@ def _seconds(path: Path, number: int, value: object) -> float:
         limit = "it must be seconds, or a date and time as in 2023-11-16 18:17:03"
         raise _wrong(path, number, f"time is {shown(text)}; {limit}")
     return seconds
+
+
+def _is_number(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        or re.fullmatch(r"[-+.\deE]+", str(value).strip()) is not None
+    )
 
 
 def _wrong(path: Path, number: int, what: str) -> InvalidArgument:

@@ -113,3 +113,22 @@ def test_lengths_that_cannot_be_are_refused(text: str) -> None:
         f"--output-tokens is {text!r}; it must be N, LOW-HIGH or exp:MEAN, whole numbers of tokens "
         "from 1 on"
     )
+
+
+def test_a_sparse_trace_is_as_busy_as_its_busiest_minute(tmp_path: Path) -> None:
+    rows = "".join(f"{time},100,20\n" for time in (0, 100, 100.5, 300))
+    traffic = traced(written(tmp_path, HEADER + rows))
+    assert traffic.rate == pytest.approx(2 / 60)
+    first = list(islice(traffic.draw(1), 4))
+    assert sorted(one.gap for one in first) == pytest.approx(
+        [0.5 / 30, 0.5 / 30, 59.5 / 30, 59.5 / 30]
+    )
+    alone = traced(written(tmp_path, f"{HEADER}0,100,20\n1000,100,20\n"))
+    assert alone.rate == pytest.approx(1 / 60)
+    assert next(alone.draw(0)).gap == pytest.approx(1.0)
+
+
+def test_times_of_two_forms_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, f"{HEADER}1,100,20\n2023-11-16 18:17:03,100,20\n")
+    with pytest.raises(InvalidArgument, match="line 3: its time is of another form"):
+        traced(path)
