@@ -211,10 +211,7 @@ def _seconds(path: Path, number: int, value: object) -> float:
 
 
 def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, int | float)
-        or re.fullmatch(r"[-+.\deE]+", str(value).strip()) is not None
-    )
+    return re.fullmatch(r"[-+.\deE]+", str(value).strip()) is not None
 
 
 def _wrong(path: Path, number: int, what: str) -> InvalidArgument:

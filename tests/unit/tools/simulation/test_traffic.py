@@ -119,13 +119,11 @@ def test_a_sparse_trace_is_as_busy_as_its_busiest_minute(tmp_path: Path) -> None
     rows = "".join(f"{time},100,20\n" for time in (0, 100, 100.5, 300))
     traffic = traced(written(tmp_path, HEADER + rows))
     assert traffic.rate == pytest.approx(2 / 60)
-    first = list(islice(traffic.draw(1), 4))
-    assert sorted(one.gap for one in first) == pytest.approx(
-        [0.5 / 30, 0.5 / 30, 59.5 / 30, 59.5 / 30]
-    )
+    gaps = [one.gap for one in traffic.requests(1, 4)]
+    assert sorted(gaps) == pytest.approx([0.5 / 30, 0.5 / 30, 59.5 / 30, 59.5 / 30])
     alone = traced(written(tmp_path, f"{HEADER}0,100,20\n1000,100,20\n"))
     assert alone.rate == pytest.approx(1 / 60)
-    assert next(alone.draw(0)).gap == pytest.approx(1.0)
+    assert alone.requests(0, 1)[0].gap == pytest.approx(1.0)
 
 
 def test_times_of_two_forms_are_refused(tmp_path: Path) -> None:
