@@ -65,8 +65,10 @@ def _settled(pool: DraftPoolStatus | None, status: Status, compared: bool) -> Dr
     if not compared:
         return None
     notes = {one.vocabulary for one in status.of(Role.DRAFT) if one.pool == pool.name} - {""}
-    note = f"; {min(notes)} as the target's, others are never drafted" if notes else ""
-    return DraftNews(pool.name, used=True, text=f"{_named(pool.name)} is used{note}")
+    text = f"{_named(pool.name)} is used"
+    if notes:
+        text += f"; of the target's vocabulary: {min(notes)}; others are never drafted"
+    return DraftNews(pool.name, used=True, text=text)
 
 
 def _named(pool: str) -> str:

@@ -21,6 +21,7 @@ from paceline.model_files.check import check_model
 from paceline.model_files.converted import converted_folder
 from paceline.model_files.gguf_header import bf16_bytes
 from paceline.model_files.room import check_room
+from paceline.model_files.tokenizers import TOKENIZER, has_tokenizer
 from paceline.nearest import nearest
 from paceline.ports import check_port
 from paceline_tools.listener import listener
@@ -70,6 +71,14 @@ def check_serving(model: str, others: Iterable[str] = ()) -> None:
             meant = f"did you mean {near}{colon}{rest}?"
             raise NotFound(f"no model is called {shown(model)}; {meant}") from error
         raise
+
+
+def without_text(model: str) -> str:
+    """What a model without a tokenizer cannot do; empty for others, and for what is not here."""
+    folder = None if is_simulated(model) else check_model(model)
+    if folder is None or not folder.is_dir() or has_tokenizer(folder):
+        return ""
+    return f"{model} has no {TOKENIZER}: it takes and gives token ids, and no text"
 
 
 def _check_files(model: str) -> None:

@@ -34,6 +34,18 @@ Device = Annotated[str, AfterValidator(_device)]
 """A device as torch names it."""
 
 
+def _threads(value: int) -> int:
+    cores = os.cpu_count() or 1
+    if not 1 <= value <= cores:
+        limit = f"must be from 1 to {cores}, the cores of this machine"
+        raise PydanticCustomError("threads", "{limit}", {"limit": limit})
+    return value
+
+
+Threads = Annotated[int, AfterValidator(_threads)]
+"""More than there are cores make every step wait for the others."""
+
+
 class EngineSettings(ServerSettings):
     """Settings that draft and target servers share."""
 
@@ -59,7 +71,7 @@ class EngineSettings(ServerSettings):
         description="Device of the model, as torch names it. cuda needs a driver, a torch built "
         "for it with its Triton, and memory there for weights and KV.",
     )
-    threads: int = Field(
+    threads: Threads = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
         le=MOST_THREADS,

@@ -2,26 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field
 
+from paceline.engine.settings import Threads
 from paceline.protocol.sampling import MAX_TEMPERATURE
 from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
 from paceline_tools.cli.flags import MOST_TOKENS
-
-
-def _threads(value: int) -> int:
-    cores = os.cpu_count() or 1
-    if not 1 <= value <= cores:
-        limit = f"must be from 1 to {cores}, the cores of this machine"
-        raise PydanticCustomError("threads", "{limit}", {"limit": limit})
-    return value
-
-
-Threads = Annotated[int, AfterValidator(_threads)]
-"""More than there are cores make every step wait for the others."""
 
 
 class PromptOptions(BaseModel):

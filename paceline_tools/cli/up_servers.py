@@ -35,6 +35,7 @@ from paceline_tools.start_checks import (
     check_ports,
     check_serving,
     check_writable,
+    without_text,
 )
 from paceline_tools.terminal import console
 from target_server.settings import TargetSettings
@@ -147,8 +148,9 @@ async def up_running(
         async def ready() -> None:
             await answers(up.port, drafts=0, host=up.host)
 
-        if plan.ports.news:
-            log.say(plan.ports.news, style="yellow")
+        for news in (plan.ports.news, *(without_text(one.model) for one in plan.targets.values())):
+            if news:
+                log.say(news, style="yellow")
         log.say(f"starting {', '.join(plan.names)}: models load, this may take minutes")
         async with running(commands, ready, log, serves=plan.serves) as servers:
             if drafts:

@@ -1,6 +1,7 @@
 """Settings: flags before environment, every field explained, bad ones named with their limit."""
 
 import json
+import os
 
 import pytest
 from pydantic_settings import CliApp
@@ -10,6 +11,7 @@ from orchestrator.settings import OrchestratorSettings
 from paceline.settings import ServerSettings, parse
 from target_server.settings import TargetSettings
 
+CORES = os.cpu_count() or 1
 ALL: tuple[type[ServerSettings], ...] = (OrchestratorSettings, TargetSettings, DraftSettings)
 
 
@@ -171,6 +173,11 @@ def test_a_missing_setting_is_named(capsys: pytest.CaptureFixture[str]) -> None:
             TargetSettings,
             ["--model=x", "--threads=99999"],
             "--threads is '99999'; it must be from 1 to 4096",
+        ),
+        (
+            DraftSettings,
+            ["--model=x", f"--threads={CORES + 1}"],
+            f"--threads is '{CORES + 1}'; it must be from 1 to {CORES}, the cores of this machine",
         ),
     ],
 )

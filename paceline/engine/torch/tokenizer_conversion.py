@@ -13,13 +13,9 @@ from transformers import AutoTokenizer, TokenizersBackend
 
 from paceline.engine.torch.tokenizer_files import read_tokenizer
 from paceline.errors import FailedPrecondition, in_a_line, shown
+from paceline.model_files.tokenizers import SOURCES
 from paceline.protocol.model import TokenizerFiles
 
-SOURCES = (
-    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
-    *("*.tiktoken", "vocab.json", "vocab.txt"),
-)
-"""Files that hold a vocabulary, as patterns."""
 _SAYS_ALL = "tekken.json"
 """The only one that needs no class to say how text is split."""
 

@@ -70,7 +70,9 @@ def test_what_it_lacks_of_a_vocabulary_is_said() -> None:
     watch = DraftWatch({"draft": ["draft"]})
     drafts = (server(Role.DRAFT, pool="draft", vocabulary="8 of 9 tokens"),)
     [news] = watch.look(status(pool("draft", PoolState.IN_USE), servers=drafts), 1, {})
-    assert news.text == "the draft is used; 8 of 9 tokens as the target's, others are never drafted"
+    assert news.text == (
+        "the draft is used; of the target's vocabulary: 8 of 9 tokens; others are never drafted"
+    )
 
 
 def test_one_that_broke_the_contract_is_not_used() -> None:

@@ -168,3 +168,16 @@ async def test_a_taken_port_names_which_server_of_ours_has_it() -> None:
                 f"cannot listen on {one.address}: {what} of Paceline, process {os.getpid()} ("
             )
             assert str(raised.value).endswith("), does; end it, or choose another --port")
+
+
+@pytest.mark.parametrize("has", ["tokenizer.json", "tokenizer.model", "vocab.json", "a.tiktoken"])
+def test_a_model_without_a_tokenizer_is_served_with_a_word(
+    has: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start_checks, "check_model", lambda _: tmp_path)
+    assert start_checks.without_text("./notok") == (
+        "./notok has no tokenizer.json: it takes and gives token ids, and no text"
+    )
+    (tmp_path / has).touch()
+    assert start_checks.without_text("./notok") == ""
+    assert start_checks.without_text("simulated:step_ms=1") == ""
