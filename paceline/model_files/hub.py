@@ -207,8 +207,9 @@ def _unreachable(model: str, endpoint: str, error: BaseException) -> PacelineErr
     while error.__cause__:
         error = error.__cause__
     return Unavailable(
-        f"{endpoint} does not give {model}: {in_a_line(error)[:_MOST_REASON]}. Pull it again to go "
-        "on; HF_ENDPOINT names a mirror, and a folder or a .gguf file needs no hub"
+        f"{endpoint} does not give {model}: {in_a_line(error)[:_MOST_REASON]}. Pull it again "
+        "once it does: what has come stays. HF_ENDPOINT names a mirror, and a folder or a "
+        ".gguf file needs no hub"
     )
 
 

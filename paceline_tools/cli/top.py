@@ -28,7 +28,8 @@ STREAMS = (
 POOLS = (
     "ready: of its servers. streams: that have its drafts. by position: from the first draft token "
     "of a round on. speed-up: over the target alone. wasted: of those drafted. "
-    "token ms: to the next draft token / to the first after a wrong one."
+    "token ms: to the next draft token / to the first after a wrong one, "
+    "? while it is not measured."
 )
 SERVERS = (
     "sessions: streams that have KV. queued: for a step. batched: tokens of its last step. KV: "

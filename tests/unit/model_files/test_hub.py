@@ -145,8 +145,8 @@ def test_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_hub(monkeypatch, "http://127.0.0.1:1", tmp_path / "cache")
     assert said("us/model", Unavailable) == (
         "http://127.0.0.1:1 does not give us/model: ConnectError: [Errno 111] "
-        "Connection refused. Pull it again to go on; HF_ENDPOINT names a mirror, and a folder or a "
-        ".gguf file needs no hub"
+        "Connection refused. Pull it again once it does: what has come stays. HF_ENDPOINT names a "
+        "mirror, and a folder or a .gguf file needs no hub"
     )
 
 
