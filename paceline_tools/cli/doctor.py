@@ -13,7 +13,7 @@ from paceline.addresses import is_near
 from paceline.client.access import access
 from paceline.client.addresses import Orchestrators, orchestrators
 from paceline.client.diagnosis import RUNNING, Dialer, look
-from paceline.errors import FailedPrecondition, PacelineError
+from paceline.errors import FailedPrecondition, PacelineError, Unauthenticated
 from paceline.protocol.status import Status
 from paceline.rpc.channels import resolve
 from paceline_tools.cli.access import AccessOptions
@@ -54,6 +54,8 @@ async def examine(address: str, **how: Any) -> list[Finding]:
         status, seconds = await _ask(address, **how)
     except FailedPrecondition as error:
         return [*found, Finding(Level.WRONG, "orchestrator", str(error), ASK)]
+    except Unauthenticated as error:  # it runs, and says itself what is missing
+        return [*found, Finding(Level.WRONG, "orchestrator", str(error))]
     except PacelineError as error:
         return [*found, await _unanswered(where, error, how)]
     found.append(Finding(Level.OK, "orchestrator", f"answers in {seconds * 1e3:.1f} ms"))

@@ -9,6 +9,7 @@ from orchestrator.settings import OrchestratorSettings
 from paceline.client import Client
 from paceline.errors import InvalidArgument, Unavailable
 from paceline.rpc.tls import ClientTls
+from paceline.rpc.tokens import CallerTokens
 from paceline_tools.cli.access import VARIABLES
 from paceline_tools.cli.doctor import examine
 from paceline_tools.cli.findings import Level
@@ -53,6 +54,19 @@ async def test_the_doctor_asks_over_tls(tmp_path: Path, monkeypatch: pytest.Monk
             Level.OK,
             "on, and its certificate is trusted",
         )
+
+
+async def test_the_doctor_without_a_token_is_told_of_the_token_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in VARIABLES.values():
+        monkeypatch.delenv(name, raising=False)
+    signer = authority(tmp_path / "signer")
+    async with chain(signer, CallerTokens(None, {"bob": "a-token-of-bob-s-own"})) as running:
+        found = (await examine(f"grpcs://localhost:{running.port}", ca=signer.path))[-1]
+    assert found.level is Level.WRONG
+    assert "--token" in found.what
+    assert found.advice == ""
 
 
 def test_authorities_that_cannot_be_used_are_told_before_any_server_is_dialed(
