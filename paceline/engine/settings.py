@@ -13,6 +13,7 @@ from paceline.settings import ServerSettings
 
 MOST_THREADS = 4096
 """As many as the largest machines have, and more than torch starts without falling over."""
+CORES = os.cpu_count() or 1
 MOST_KV = 2**40
 """Tokens of KV; more than any machine has room for."""
 
@@ -35,9 +36,8 @@ Device = Annotated[str, AfterValidator(_device)]
 
 
 def _threads(value: int) -> int:
-    cores = os.cpu_count() or 1
-    if not 1 <= value <= cores:
-        limit = f"must be from 1 to {cores}, the cores of this machine"
+    if not 1 <= value <= CORES:
+        limit = f"must be from 1 to {CORES}, the cores of this machine"
         raise PydanticCustomError("threads", "{limit}", {"limit": limit})
     return value
 
@@ -71,7 +71,7 @@ class EngineSettings(ServerSettings):
         description="Device of the model, as torch names it. cuda needs a driver, a torch built "
         "for it with its Triton, and memory there for weights and KV.",
     )
-    threads: Threads = Field(
+    threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
         ge=1,
         le=MOST_THREADS,

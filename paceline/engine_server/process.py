@@ -10,8 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from paceline.engine import load_progress
 from paceline.engine.interfaces import StartedEngine
-from paceline.engine.settings import EngineSettings
+from paceline.engine.settings import CORES, EngineSettings
 from paceline.engine_server.server import EngineServer
+from paceline.errors import InvalidArgument
 from paceline.rpc.server import run_process
 
 SettingsType = TypeVar("SettingsType", bound=EngineSettings)
@@ -26,9 +27,17 @@ def run_engine_process(
     """Run a server process: `start` the engine, serve what `make` makes of it, until a signal."""
 
     async def load(registry: CollectorRegistry) -> EngineServer:
+        check_threads(settings.threads)
         return make(await _in_own_thread(start, settings, registry), registry)
 
     run_process(settings, names, load, public=False, progress=load_progress.words)
+
+
+def check_threads(threads: int) -> None:
+    """Raise InvalidArgument beyond the cores; settings may be read on a machine with fewer."""
+    if threads > CORES:
+        limit = f"at most {CORES}, the cores of this machine"
+        raise InvalidArgument.of("--threads", threads, limit)
 
 
 async def _in_own_thread(

@@ -1,17 +1,18 @@
 """Settings: flags before environment, every field explained, bad ones named with their limit."""
 
 import json
-import os
 
 import pytest
 from pydantic_settings import CliApp
 
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
+from paceline.engine.settings import CORES
+from paceline.engine_server.process import check_threads
+from paceline.errors import InvalidArgument
 from paceline.settings import ServerSettings, parse
 from target_server.settings import TargetSettings
 
-CORES = os.cpu_count() or 1
 ALL: tuple[type[ServerSettings], ...] = (OrchestratorSettings, TargetSettings, DraftSettings)
 
 
@@ -173,11 +174,6 @@ def test_a_missing_setting_is_named(capsys: pytest.CaptureFixture[str]) -> None:
             TargetSettings,
             ["--model=x", "--threads=99999"],
             "--threads is '99999'; it must be from 1 to 4096",
-        ),
-        (
-            DraftSettings,
-            ["--model=x", f"--threads={CORES + 1}"],
-            f"--threads is '{CORES + 1}'; it must be from 1 to {CORES}, the cores of this machine",
         ),
     ],
 )
@@ -371,3 +367,12 @@ def test_a_port_of_the_environment_is_checked(
     assert "--port is 'tcp'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parse(OrchestratorSettings, ["--port=tcp://10.0.0.1:7070"])
+
+
+def test_a_server_has_no_more_threads_than_there_are_cores() -> None:
+    check_threads(CORES)
+    with pytest.raises(InvalidArgument) as raised:
+        check_threads(CORES + 1)
+    assert str(raised.value) == (
+        f"--threads is {CORES + 1}; it must be at most {CORES}, the cores of this machine"
+    )
