@@ -35,17 +35,6 @@ Device = Annotated[str, AfterValidator(_device)]
 """A device as torch names it."""
 
 
-def _threads(value: int) -> int:
-    if not 1 <= value <= CORES:
-        limit = f"must be from 1 to {CORES}, the cores of this machine"
-        raise PydanticCustomError("threads", "{limit}", {"limit": limit})
-    return value
-
-
-Threads = Annotated[int, AfterValidator(_threads)]
-"""More than there are cores make every step wait for the others."""
-
-
 class EngineSettings(ServerSettings):
     """Settings that draft and target servers share."""
 
@@ -72,7 +61,7 @@ class EngineSettings(ServerSettings):
         "for it with its Triton, and memory there for weights and KV.",
     )
     threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+        default_factory=lambda: CORES,
         ge=1,
         le=MOST_THREADS,
         description="Threads of the forward pass. Unless given: the machine's cores.",

@@ -13,12 +13,12 @@ from paceline.client import Client
 from paceline.errors import Unavailable
 from paceline.protocol.generation import ChatMessage
 from paceline_tools.bench.samples import Prompt, Sample
+from paceline_tools.local_servers import STOP_SECONDS
 
 BASELINES = ("generate", "assisted", "lookup")
 BATCH_BASELINES = ("continuous_batching",)
 ANSWER_SECONDS = 600.0
 LINE_BYTES = 4 * 1024 * 1024
-STOP_SECONDS = 10.0
 TOLD_BYTES = 600
 """Of the last words of a process that ended."""
 

@@ -1,15 +1,26 @@
 """Flags that several commands have."""
 
-import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
-from paceline.engine.settings import Threads
+from paceline.engine.settings import CORES
 from paceline.protocol.sampling import MAX_TEMPERATURE
 from paceline_tools.bench.samples import PROMPTS, Prompt, choose, read_prompts
 from paceline_tools.cli.flags import MOST_TOKENS
+
+
+def _threads(value: int) -> int:
+    if not 1 <= value <= CORES:
+        limit = f"must be from 1 to {CORES}, the cores of this machine"
+        raise PydanticCustomError("threads", "{limit}", {"limit": limit})
+    return value
+
+
+Threads = Annotated[int, AfterValidator(_threads)]
+"""More than there are cores make every step wait for the others."""
 
 
 class PromptOptions(BaseModel):
@@ -41,7 +52,7 @@ class ModelOptions(BaseModel):
     """How models run."""
 
     threads: Threads = Field(
-        os.cpu_count() or 1,
+        CORES,
         description="Threads of each model. Unless given: the cores of this machine.",
     )
     dtype: Literal["bfloat16", "float32", "float64"] = Field(

@@ -36,11 +36,10 @@ def prepare(names: Sequence[str], models: Sequence[Path]) -> None:
 
     Raises FailedPrecondition with the last words of what failed.
     """
-    for environment in dict.fromkeys(PEERS[name].environment for name in names):
-        _environment(next(one for one in PEERS.values() if one.environment == environment))
-    for weights in dict.fromkeys(PEERS[name].weights for name in names):
+    for peer in map(PEERS.__getitem__, names):
+        _environment(peer)
         for model in models:
-            _weights(model, weights)
+            _weights(model, peer.weights)
 
 
 def command_of(peer: Peer, models: Sequence[Path], threads: int, dtype: str) -> list[str]:
@@ -63,8 +62,13 @@ def weights_of(model: Path, weights: Weights) -> Path:
     """Where a model is in the form that a peer reads."""
     if weights is Weights.FOLDER:
         return model
-    made = home() / "peers" / "models" / f"{model.name}.{weights}"
+    made = _made(model, weights)
     return made if weights is Weights.OPENVINO else made / GGUF_NAME
+
+
+def _made(model: Path, weights: Weights) -> Path:
+    """The folder of what is made of a model."""
+    return home() / "peers" / "models" / f"{model.name}.{weights}"
 
 
 def _environment(peer: Peer) -> None:
@@ -115,7 +119,7 @@ def _llama_cpp(folder: Path) -> None:
 
 def _weights(model: Path, weights: Weights) -> None:
     """Convert a model, unless that is done: with llama.cpp's converter, then OpenVINO's reader."""
-    folder = home() / "peers" / "models" / f"{model.name}.{weights}"
+    folder = _made(model, weights)
     if weights is Weights.FOLDER or folder.is_dir():
         return
     _environment(PEERS["llama_cpp"])
