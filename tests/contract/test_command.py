@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import pty
 import sys
-import termios
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from paceline.rpc.codec.generation import event_to_proto, model_to_proto, reques
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import server_options
 from paceline.v1 import generation_pb2, generation_pb2_grpc
+from tests.terminals import ON_TERMINAL, without
 
 TEXT = (
     "\tif x:\r\n\t\treturn [b]ü[/b] :smile: \\[/] http://x\x1b[31m\x07\x00\x9b" + "w" * 300 + " \n"
@@ -97,12 +96,12 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[Service, str]]:
 
 
 async def run(
-    *arguments: str | bytes, stdin: bytes = b"", **options: Any
+    *arguments: str | bytes, stdin: bytes = b"", begins: Sequence[str] = (), **options: Any
 ) -> tuple[int, bytes, str]:
     """The command to its end: status, standard output, standard error."""
     options = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, **options}
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, stdin=asyncio.subprocess.PIPE, **options
+        *begins, *COMMAND, *arguments, stdin=asyncio.subprocess.PIPE, **options
     )
     out, err = await process.communicate(stdin)
     return process.returncode or 0, out or b"", (err or b"").decode()
@@ -142,25 +141,19 @@ async def test_prompt_and_stop_strings_arrive_byte_for_byte(served: tuple[Servic
     assert [one.bad_words for one in service.asked] == [stops[::2]] * 2
 
 
-def take_terminal() -> None:
-    """Have standard input control the session, so that Ctrl-C is a signal."""
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 async def on_terminal(
     *arguments: str, typed: Sequence[tuple[bytes, bytes]] = ()
 ) -> tuple[int, bytes]:
     """The command on a terminal: what it shows. typed: what to wait for, and to type then."""
     ours, its = pty.openpty()
     process = await asyncio.create_subprocess_exec(
+        *ON_TERMINAL,
         *COMMAND,
         *arguments,
         stdin=its,
         stdout=its,
         stderr=its,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "40"},
-        preexec_fn=take_terminal,
     )
     os.close(its)
     shown = b""
@@ -264,13 +257,12 @@ async def test_what_fails_is_one_line(
     arguments: list[str | bytes], ends: dict[str, Any], status: int, message: str
 ) -> None:
     options: dict[str, Any] = {"stdin": ends.get("stdin", b"")}
+    begins = without(ends["closed"]) if "closed" in ends else ()
     with contextlib.ExitStack() as stack:
         if "full" in ends:
             options["stdout"] = os.open("/dev/full", os.O_WRONLY)
             stack.callback(os.close, options["stdout"])
-        if "closed" in ends:
-            options["preexec_fn"] = lambda: os.close(ends["closed"])
-        found, _, err = await run(*arguments, **options)
+        found, _, err = await run(*arguments, begins=begins, **options)
     assert message in one_line(err)
     assert found == status
 

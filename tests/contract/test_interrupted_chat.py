@@ -11,7 +11,8 @@ import pytest
 
 from paceline.client import Client
 from tests import servers
-from tests.contract.test_command import COMMAND, take_terminal
+from tests.contract.test_command import COMMAND
+from tests.terminals import ON_TERMINAL
 
 SECONDS = 20.0
 PROMPT = re.compile(rb">(\x1b\[0m)? ")
@@ -51,13 +52,13 @@ async def orchestrator() -> AsyncIterator[tuple[Client, servers.Server]]:
 async def chat(orchestrator: tuple[Client, servers.Server]) -> AsyncIterator[Terminal]:
     ours, its = pty.openpty()
     process = await asyncio.create_subprocess_exec(
+        *ON_TERMINAL,
         *COMMAND,
         *("chat", f"--address={orchestrator[0].address}", "--max-tokens=20000"),
         stdin=its,
         stdout=its,
         stderr=its,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
-        preexec_fn=take_terminal,
     )
     os.close(its)
     terminal = Terminal(ours, process)

@@ -26,6 +26,7 @@ from paceline.protocol.generation import GenerateRequest
 from paceline_tools.draft_watch import ADVICE
 from tests.contract.test_vocabularies import renamed
 from tests.servers import WAIT_SECONDS, eventually
+from tests.terminals import ON_TERMINAL
 from tests.tiny_models import tiny_model
 from tests.web import request, send
 
@@ -324,11 +325,6 @@ async def test_a_draft_of_another_vocabulary_is_not_waited_for(port: int, tmp_pa
     assert said.index(f"ready at localhost:{port}; Ctrl-C stops") < said.index(found["event"])
 
 
-def take_terminal() -> None:
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 class Screen:
     """A terminal so many columns wide, and what is on it."""
 
@@ -337,12 +333,11 @@ class Screen:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         self.process = subprocess.Popen(
-            [*COMMAND, *flags],
+            [*ON_TERMINAL, *COMMAND, *flags],
             stdin=its,
             stdout=its,
             stderr=its,
             env={**environment, "TERM": "xterm", "NO_COLOR": "1"},
-            preexec_fn=take_terminal,  # noqa: PLW1509  no thread runs yet
         )
         os.close(its)
         self.shown = b""
