@@ -1,14 +1,14 @@
 """python -m tests.chart_reference: writes the schema of the chart's values, and the table of them.
 
 values.yaml is the original: its defaults give types, the comment above a value says what it is.
-Names and types of servers' settings are those of the settings classes.
+Names, types and ranges of servers' settings are those of the settings classes.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 import yaml
 from pydantic import SecretStr
@@ -29,37 +29,73 @@ SETTINGS: dict[str, type[ServerSettings]] = {
 }
 CHARTS_OWN = frozenset(("host", "port", "health_port", "metrics_port", "socket"))
 """Settings that Services, probes and policies go by: nobody sets them."""
-_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
-_QUANTITIES = {
-    "type": "object",
-    "additionalProperties": {"type": ["string", "number"]},
-}
-_PODS = {"type": ["integer", "string"], "pattern": r"^\d+%$", "minimum": 0}
+_LABEL = r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
+_DNS = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_AMOUNT = r"[0-9]+(\.[0-9]+)?(m|k|[MGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"
+_SPACE = {"type": "string", "pattern": f"^{_DNS}$"}
+_NAME = {"type": "string", "pattern": rf"^{_DNS}(\.{_DNS})*$", "maxLength": 253}
+_NAME_OR_NONE = {"type": "string", "pattern": rf"^({_DNS}(\.{_DNS})*)?$", "maxLength": 253}
+_QUANTITY = {"type": ["string", "number"], "pattern": f"^{_AMOUNT}$", "minimum": 0}
+_QUANTITIES = {"type": "object", "additionalProperties": _QUANTITY}
+_LABELS = {"type": "object", "additionalProperties": {"type": "string", "pattern": f"^{_LABEL}$"}}
+_OBJECTS = {"type": "array", "items": {"type": "object"}}
+_PODS = {"type": ["integer", "string"], "pattern": r"^(\d+%)?$", "minimum": 0}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _MORE_THAN_0 = {"type": "number", "exclusiveMinimum": 0}
+_PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 KINDS: dict[str, dict[str, Any]] = {
+    "affinity": {"type": "object"},
+    "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
     "by": {"enum": ["none", "keda", "hpa"]},
-    "clients": {"type": "array", "items": {"type": "object"}},
-    "drain_seconds": {"type": "number", "minimum": 0},
+    "claim": _NAME_OR_NONE,
+    "clients": _OBJECTS,
+    "env": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}},
+            "required": ["name"],
+        },
+    },
+    "envFrom": _OBJECTS,
+    "hubPorts": {"type": "array", "items": _PORT, "minItems": 1},
+    "hubSecret": _NAME,
+    "image": {"type": "string", "pattern": "^[a-z0-9]+([._/-]+[a-z0-9]+)*$"},
     "kvShare": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-    "labels": _TEXTS,
+    "labels": _LABELS,
+    "max": {"type": "integer", "minimum": 1},
     "maxSurge": _PODS,
     "maxUnavailable": _PODS,
-    "nodeSelector": _TEXTS,
+    "monitoringNamespace": _SPACE,
+    "namespace": _SPACE,
+    "nodeSelector": _LABELS,
+    "priorityClassName": _NAME_OR_NONE,
+    "prometheus": {"type": "string", "pattern": r"^https?://\S+$"},
     "pullPolicy": {"enum": ["", "Always", "IfNotPresent", "Never"]},
-    "pullSecrets": {"type": "array", "items": {"type": "string"}},
+    "pullSecrets": {"type": "array", "items": _NAME},
     "ratio": _SHARE,
+    "registry": {"type": "string", "pattern": r"^([a-zA-Z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*)?$"},
     "resources": {
         "type": "object",
         "properties": {"requests": _QUANTITIES, "limits": _QUANTITIES},
         "required": ["requests", "limits"],
         "additionalProperties": False,
     },
+    "secret": _NAME_OR_NONE,
+    "shmSize": {"type": "string", "pattern": f"^({_AMOUNT})?$"},
+    "size": {"type": "string", "pattern": f"^{_AMOUNT}$"},
+    "startupSeconds": {"type": "integer", "minimum": 1, "maximum": 86400},
     "streams": _MORE_THAN_0,
-    "tolerations": {"type": "array", "items": {"type": "object"}},
+    "tag": {"type": "string", "pattern": r"^(\w[\w.-]{0,127})?$"},
+    "tmpSize": {"type": "string", "pattern": f"^{_AMOUNT}$"},
+    "tolerations": _OBJECTS,
     "waiting": _MORE_THAN_0,
 }
 """What a default does not say, by a value's own name."""
+_SAID = ("type", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+"""Of pydantic's schema of a field; the rest is for people."""
+ALWAYS_THERE = ("orchestrator", "target")
+"""Roles without which nothing is served; drafts may go to none."""
 _KEY = re.compile(r"( *)(\w+):(.*)")
 
 
@@ -72,18 +108,27 @@ def schema() -> dict[str, Any]:
 
 
 def _object(values: dict[str, Any], role: str) -> dict[str, Any]:
+    """All are required: one that is set to null is said to be missing, and not met as a nil."""
     properties = {
         name: _kind(name, value, role or (name if name in SETTINGS else ""))
         for name, value in values.items()
     }
-    return {"type": "object", "properties": properties, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _kind(name: str, value: Any, role: str) -> dict[str, Any]:
     if name == "settings":
         return _settings(SETTINGS[role])
-    if name in KINDS:
+    if name in KINDS and isinstance(value, dict) <= (KINDS[name].get("type") == "object"):
         return KINDS[name]
+    if name == "scaling" and role in ALWAYS_THERE:
+        found = _object(value, role)
+        return found | {"properties": found["properties"] | {"min": KINDS["max"]}}
     if isinstance(value, dict):
         return _object(value, role)
     if isinstance(value, bool):
@@ -92,38 +137,27 @@ def _kind(name: str, value: Any, role: str) -> dict[str, Any]:
 
 
 def _settings(kind: type[ServerSettings]) -> dict[str, Any]:
+    """As the class itself has them, ranges included."""
+    whole = kind.model_json_schema()["properties"]
     properties = {
-        name: _scalar(field.annotation)
+        name: _scalar(whole[name])
         for name, field in sorted(kind.model_fields.items())
         if name not in CHARTS_OWN and not _is_secret(field.annotation)
     }
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _parts(annotation: Any) -> set[Any]:
-    """The types that an annotation is made of, and words as they are."""
-    if get_origin(annotation) is Literal:
-        return set(get_args(annotation))
-    inner = get_args(annotation)
-    return {annotation} if not inner else {one for part in inner for one in _parts(part)}
-
-
 def _is_secret(annotation: Any) -> bool:
-    return SecretStr in _parts(annotation)
+    parts = get_args(annotation)
+    return annotation is SecretStr or any(map(_is_secret, parts))
 
 
-def _scalar(annotation: Any) -> dict[str, Any]:
+def _scalar(field: dict[str, Any]) -> dict[str, Any]:
     """As an environment variable has it: of several there is one text."""
-    if get_origin(annotation) in {list, dict}:
-        return {"type": "string"}
-    parts = _parts(annotation) - {type(None)}
-    words = sorted(one for one in parts if isinstance(one, str))
-    if words and len(words) == len(parts):
-        return {"enum": words}
-    for kind, name in ((bool, "boolean"), (float, "number"), (int, "integer")):
-        if parts & {kind}:
-            return {"type": name}
-    return {"type": "string"}
+    [one] = [one for one in field.get("anyOf", [field]) if one["type"] != "null"]
+    if one["type"] in {"array", "object"}:
+        return {"type": "string"} | ({"minLength": 1} if one.get("minItems") else {})
+    return {name: one[name] for name in _SAID if name in one}
 
 
 def described() -> Iterator[tuple[str, str]]:

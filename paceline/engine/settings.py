@@ -4,7 +4,7 @@ import os
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from paceline.engine.core.waiting import WaitingLimits
@@ -31,7 +31,11 @@ def _device(value: str) -> str:
     return value
 
 
-Device = Annotated[str, AfterValidator(_device)]
+Device = Annotated[
+    str,
+    AfterValidator(_device),
+    WithJsonSchema({"type": "string", "pattern": f"^({_DEVICE.pattern})$"}),
+]
 """A device as torch names it."""
 
 

@@ -221,13 +221,15 @@ def test_what_a_cluster_may_need_gets_to_the_pods() -> None:
             "tolerations": [{"key": "cpu", "operator": "Exists"}],
             "models": {"claim": "weights"},
             "gpus": 1,
+            "image": "paceline-draft-cuda",
+            "settings": {"device": "cuda"},
         },
     }
     chart = charted(copy.deepcopy(values))
     assert faults(chart) == []
     draft = of(chart, "Deployment")["draft"]
     pod = draft["spec"]["template"]["spec"]
-    assert container(draft)["image"] == "registry.example/team/paceline-draft:1"
+    assert container(draft)["image"] == "registry.example/team/paceline-draft-cuda:1"
     assert container(draft)["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert pod["imagePullSecrets"] == [{"name": "a"}]
     assert pod["nodeSelector"] == {"pool": "cpu"}

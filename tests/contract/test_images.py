@@ -112,7 +112,7 @@ def test_an_image_installs_its_lock_and_says_what_it_is(image: str) -> None:
 
 def test_nothing_is_installed_but_from_locks_and_the_wheel() -> None:
     installs = re.findall(r"pip install (.*?)(?:\n(?! )|\Z)", DOCKERFILE, re.DOTALL)
-    # A set of packages is installed once, and so is the wheel above it: draft and target share both.
+    # A set of packages is installed once, and the wheel above it: draft and target share both.
     assert len(installs) == len(set(IMAGES.values())) + len(LOCKS)
     for one in installs:
         assert "--require-hashes" in one or one.endswith("--no-deps /wheels/paceline-*.whl"), one
