@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -15,10 +15,11 @@ from rich.console import Console
 from paceline.addresses import join
 from paceline.client import Client
 from paceline.errors import InvalidArgument, Unavailable
+from paceline_tools.other_python import OtherPython
 from paceline_tools.server_log import ServerLog, parsed
 
-READY_SECONDS = 600.0
-"""Loading a model, converting it before perhaps, takes this long at most."""
+READY_SECONDS = 1800.0
+"""Loading a model takes this long at most: it may be converted before, or compiled by vLLM."""
 STOP_SECONDS = 10.0
 """A process that has not ended this long after SIGTERM is killed."""
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -36,6 +37,8 @@ sixth less CPU time a round. It is read when gRPC is loaded, so it has to come f
 _OWN_PORT = re.compile(r"choose another --\w+-port \(\w+\)")
 """What a server advises whose port was taken since it was chosen here: who started it has no such
 flag."""
+OWN_PYTHON = OtherPython(sys.executable)
+NO_OTHERS: Mapping[str, OtherPython] = {}
 Serves = Callable[[set[str]], bool]
 """Whether servers of these names are enough to go on with."""
 
@@ -129,20 +132,21 @@ async def running(
     log: ServerLog | None = None,
     *,
     serves: Serves | None = None,
+    pythons: Mapping[str, OtherPython] = NO_OTHERS,
 ) -> AsyncIterator[Servers]:
     """Servers by name, ready; stopped when the context is left.
 
     commands: the arguments of each, for Python. ready: waits until all are. log: where they log;
-    nowhere unless given. serves: whether some are enough; all are needed unless given. Raises
-    Unavailable when too few are left before, and SystemExit, once they are stopped, on a signal
-    that would have ended this process.
+    nowhere unless given. serves: whether some are enough; all are needed unless given. pythons:
+    what runs a server that this Python does not. Raises Unavailable when too few are left before,
+    and SystemExit, once they are stopped, on a signal that would have ended this process.
     """
     log = log or ServerLog(Console(stderr=True), "none")
     servers = Servers([], {}, serves or (lambda names: names == commands.keys()))
     with _ending_in_order():
         try:
             for name, arguments in commands.items():
-                process = await _start(arguments)
+                process = await _start(arguments, pythons.get(name, OWN_PYTHON))
                 servers.processes.append(Process(name, process, log))
             servers.followers = {
                 one.name: asyncio.create_task(one.follow()) for one in servers.processes
@@ -200,10 +204,10 @@ async def answers(port: int, *, drafts: int, host: str = "127.0.0.1") -> None:
             await asyncio.sleep(0.1)
 
 
-async def _start(arguments: list[str]) -> asyncio.subprocess.Process:
+async def _start(arguments: list[str], python: OtherPython) -> asyncio.subprocess.Process:
     """Start a server in a session of its own, so that Ctrl-C reaches it through us only."""
     return await asyncio.create_subprocess_exec(
-        sys.executable,
+        python.path,
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -213,6 +217,7 @@ async def _start(arguments: list[str]) -> asyncio.subprocess.Process:
             "GRPC_EXPERIMENTS": GRPC_EXPERIMENTS,
             "GRPC_VERBOSITY": "NONE",  # a server logs itself what it was told
             **os.environ,
+            **python.variables,
         },
         limit=LINE_BYTES,
     )

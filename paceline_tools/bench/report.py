@@ -77,10 +77,14 @@ def ratio(of: Sequence[Sample], to: Sequence[Sample]) -> Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All samples of a run. speculative: the variant that is meant by that word."""
+    """All samples of a run.
+
+    speculative: the variant that is meant by that word. reference: the one whose tokens are right.
+    """
 
     samples: tuple[Sample, ...]
     speculative: str
+    reference: str = TARGET_ONLY
 
     @property
     def variants(self) -> list[str]:
@@ -116,6 +120,8 @@ class Report:
         ours = [one for one in self.variants if one.startswith("paceline_")]
         pairs |= {f"{one}_vs_target_only": (one, TARGET_ONLY) for one in ours}
         pairs |= {f"speculative_vs_{one}": (self.speculative, one) for one in PEERS}
+        if self.reference != TARGET_ONLY:
+            pairs[f"target_only_vs_{self.reference}"] = (TARGET_ONLY, self.reference)
         others = [one for one in ours if one != self.speculative]
         pairs |= {f"{one}_vs_{self.speculative}": (one, self.speculative) for one in others}
         known = set(self.variants)
@@ -140,10 +146,10 @@ class Report:
         }
 
     def _differing(self, variant: str, kind: str) -> int:
-        """Tokens that differ from the target's own; only our variants are held to that."""
+        """Tokens that differ from the reference's; only our variants are held to that."""
         if variant != TARGET_ONLY and not variant.startswith("paceline_"):
             return 0
-        expected = {sample.prompt: sample.token_ids for sample in self.of(TARGET_ONLY)}
+        expected = {sample.prompt: sample.token_ids for sample in self.of(self.reference)}
         return sum(
             one != other
             for sample in self.of(variant, kind)

@@ -24,6 +24,7 @@ from paceline_tools.bench.delayed_wire import delayed
 from paceline_tools.bench.others import BASELINES, BATCH_BASELINES, Other, answering, baselines
 from paceline_tools.bench.peers.environments import command_of, path_of, prepare
 from paceline_tools.bench.peers.registry import PEERS, PeerName, variants_of
+from paceline_tools.bench.peers.serving import prepare_serving, serving_python
 from paceline_tools.bench.report import TARGET_ONLY, Report, Speed
 from paceline_tools.bench.samples import Prompt, Sample
 from paceline_tools.bench.throughput import LoadRun, median_rates
@@ -45,8 +46,8 @@ from paceline_tools.terminal import check_outputs, console
 
 SPEEDS = (
     "first: to the first token. gap: between tokens, 0 for those that came together; median and "
-    "95th percentile in ms. accepted: of draft tokens verified. differ: tokens that are not the "
-    "target's."
+    "95th percentile in ms. accepted: of draft tokens verified. differ: tokens that are not "
+    "{whose}."
 )
 
 
@@ -72,6 +73,11 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
 
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
+    target_engine: Literal["own", "vllm"] = Field(
+        "own",
+        description="What computes the target: Paceline's own engine, or vLLM, in the environment "
+        "that peers use.",
+    )
     drafters: list[DrafterName] = Field(
         sorted(DRAFTERS, key=lambda name: name != DEFAULT),
         description="What drafts, one variant each; the first is the speculative one.",
@@ -99,17 +105,16 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
     port: int = Field(7870, ge=1, le=60000, description="First port; one for each variant.")
 
     def cli_cmd(self) -> None:
-        """Run the command; exits with 1 when a token differs."""
+        """Run the command; exits with 1 when a token differs, but where vLLM may round."""
         output = console()
         check_outputs({"--json": self.json_, "--plot": self.plot})
         check_matplotlib({"--plot": self.plot})
         _ = self.chosen  # said before the models are loaded, when there is none
         self._check_servers()
+        self._prepare(console(stderr=True))
         if self.concurrency:
             self._sweep(output)
             return
-        if self.peers:
-            self._prepare_peers(console(stderr=True))
         report = asyncio.run(self._run(console(stderr=True)))
         for table in tables(report):
             output.print(table, "")
@@ -119,7 +124,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
             from paceline_tools.bench.plot import draw  # matplotlib, needed here only
 
             draw(report, self.plot)
-        if any(report.speed(variant).differing_tokens for variant in report.variants):
+        differ = any(report.speed(variant).differing_tokens for variant in report.variants)
+        if differ and self.target_engine == "own":
             raise SystemExit(1)
 
     def _check_servers(self) -> None:
@@ -145,7 +151,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
     async def _run(self, console: Console) -> Report:
         async with self._variants(console) as variants:
             samples = await _measure(variants, self.chosen, self.max_tokens, console)
-        return Report(tuple(samples), self._servers[0].name)
+        of_vllm = self.target_engine == "vllm" and "vllm" in self.peers
+        return Report(tuple(samples), self._servers[0].name, "vllm" if of_vllm else TARGET_ONLY)
 
     async def _load(self, console: Console) -> list[LoadRun]:
         async with self._variants(console, alone=False) as variants:
@@ -188,8 +195,10 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
                         listen, draft = server.draft_socket(sockets), sockets / server.drafter
                         wire = delayed(listen, draft, server.delay_seconds)
                         await stack.enter_async_context(wire)
-                commands = self._commands(sockets)
-                await stack.enter_async_context(running(commands, ready))
+                commands, pythons = self._commands(sockets), {}
+                if self.target_engine == "vllm":
+                    pythons["target"] = serving_python(sockets)
+                await stack.enter_async_context(running(commands, ready, pythons=pythons))
                 clients = [
                     await stack.enter_async_context(Client(f"127.0.0.1:{server.port}"))
                     for server in servers
@@ -209,10 +218,17 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
             ]
             yield variants
 
-    def _prepare_peers(self, console: Console) -> None:
+    def _prepare(self, console: Console) -> None:
+        """The environments of peers, and of a target on vLLM."""
+        others = dict.fromkeys([*self.peers, *(["vllm"] if self.target_engine == "vllm" else [])])
+        if not others:
+            return
         with progress(console) as shown:
-            shown.add_task(f"setting up {', '.join(self.peers)}", total=None)
-            prepare(variants_of(self.peers), [resolved(self.target), resolved(self.draft)])
+            shown.add_task(f"setting up {', '.join(others)}", total=None)
+            models = [resolved(self.target), resolved(self.draft)] if self.peers else []
+            prepare([*variants_of(self.peers), *others], models)
+            if self.target_engine == "vllm":
+                prepare_serving()
 
     async def _others(
         self, stack: contextlib.AsyncExitStack, shown: Progress, client: Client
@@ -231,7 +247,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
     def _commands(self, sockets: Path) -> dict[str, list[str]]:
         """One target; a draft for each drafter; an orchestrator for each of them and each delay."""
         model = [f"--threads={self.threads}", f"--dtype={self.dtype}", *UNWATCHED]
-        commands = {"target": target_command(self.target, sockets / "target", model)}
+        engine = [*model, f"--engine={self.target_engine}"]
+        commands = {"target": target_command(self.target, sockets / "target", engine)}
         flags = [*model, f"--weights={self.draft_weights}"]
         for drafter in self.drafters:
             draft = draft_command(self.draft, drafter, sockets / drafter, flags)
@@ -319,7 +336,11 @@ def tables(report: Report) -> list[Grid]:
     ]
     headings = ("tokens/s", "first ms", "gap p50", "p95", "accepted", "differ")
     speeds = Grid(
-        "Speeds, by kind of prompt", ("variant", "kind", *headings), rows, SPEEDS, words=2
+        "Speeds, by kind of prompt",
+        ("variant", "kind", *headings),
+        rows,
+        SPEEDS.format(whose="the target's" if report.reference == TARGET_ONLY else "vLLM's alone"),
+        words=2,
     )
     return [speeds, _ratios(report)]
 

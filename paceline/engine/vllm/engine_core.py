@@ -6,6 +6,7 @@ from typing import Any
 
 from vllm.engine.arg_utils import EngineArgs
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor import Executor
 from vllm.v1.kv_cache_interface import AttentionSpec
@@ -20,6 +21,8 @@ from paceline.errors import FailedPrecondition, in_a_line
 
 MAX_REQUESTS = 256
 """Most sessions in a forward pass; a step of more is several."""
+CPU_KV_BYTES = 4 << 30
+"""KV on a CPU, where vLLM would take nearly all memory. Its VLLM_CPU_KVCACHE_SPACE goes first."""
 DRAFT_TOKENS = 8
 """Of a session in a step, for which vLLM prepares its kernels; more are verified all the same."""
 
@@ -93,6 +96,7 @@ def start_core(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> Vl
 
 def engine_arguments(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> dict[str, Any]:
     """Of vLLM's EngineArgs: what we need, then what the operator passes through."""
+    kv_is_said = vllm.arguments.keys() & {"gpu_memory_utilization", "kv_cache_memory_bytes"}
     ranks = vllm.tensor_parallel_size * vllm.pipeline_parallel_size
     most = settings.max_batched_tokens
     ours = {
@@ -116,4 +120,6 @@ def engine_arguments(folder: Path, settings: EngineSettings, vllm: VllmSettings)
         "limit_mm_per_prompt": {"image": 0, "video": 0, "audio": 0},
         **({"enable_lora": True} if vllm.adapter else {}),
     }
+    if current_platform.is_cpu() and not kv_is_said:
+        ours["kv_cache_memory_bytes"] = CPU_KV_BYTES
     return ours | dict(vllm.arguments)

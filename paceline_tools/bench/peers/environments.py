@@ -78,7 +78,7 @@ def _environment(peer: Peer) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     if peer.packages:
-        _installed(folder, peer.packages)
+        _made_environment(folder, peer.packages)
     else:
         _llama_cpp(folder)
     stamp.write_text(_wanted(peer))
@@ -88,13 +88,22 @@ def _wanted(peer: Peer) -> str:
     return " ".join(peer.packages) or LLAMA_CPP
 
 
-def _installed(folder: Path, packages: Sequence[str]) -> None:
+def installed(folder: Path, packages: Sequence[str]) -> None:
+    """Install packages into an environment that is there."""
+    _run(*_pip(folder), "install", *packages)
+
+
+def _pip(folder: Path) -> tuple[str, ...]:
+    return (str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+
+
+def _made_environment(folder: Path, packages: Sequence[str]) -> None:
     _run(sys.executable, "-m", "venv", str(folder))
-    pip = (str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+    pip = _pip(folder)
     if any(package.startswith("vllm") for package in packages):
         torch = f"torch=={version('torch').partition('+')[0]}"
         _run(*pip, "install", "--no-deps", "--extra-index-url", TORCH_INDEX, torch)
-    _run(*pip, "install", *packages)
+    installed(folder, packages)
     _run(*pip, "uninstall", "--yes", *UNFIT)
 
 
