@@ -1,5 +1,6 @@
 """The flags of `paceline up`."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -60,6 +61,11 @@ class UpOptions(PlacedModels):
         [DEFAULT_DRAFT],
         description="Draft model, likewise; none: the target alone. Again, as NAME=MODEL: pools "
         "that are compared, the preferred one first; NAME=ngram looks up only.",
+    )
+    vllm: Path | None = Field(
+        None,
+        description="Run targets on vLLM: the Python of an environment that has vLLM and Paceline. "
+        "Unless given: on Paceline's own engine.",
     )
     model_name: str = Field(
         "", description="Name that clients ask for. Unless given: the last part of the target."

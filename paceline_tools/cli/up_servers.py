@@ -27,6 +27,7 @@ from paceline_tools.local_plan import (
     plan_targets,
 )
 from paceline_tools.local_servers import Servers, answers, running
+from paceline_tools.other_python import check_vllm_python, vllm_python
 from paceline_tools.server_commands import draft_command, orchestrator_of, target_command
 from paceline_tools.server_log import ServerLog
 from paceline_tools.start_checks import (
@@ -95,6 +96,9 @@ def check(up: UpOptions) -> LocalPlan:
     with mistakes.noted():
         check_home()
         _check_models(plan, mistakes)  # in a folder that is none no model is found
+    if up.vllm is not None:
+        with mistakes.noted():
+            check_vllm_python("--vllm", vllm_python(up.vllm))
     for flag, device in (("--device", up.device), ("--draft-device", up.draft_device)):
         with mistakes.noted():
             check_device(flag, device or "cpu")
@@ -152,7 +156,8 @@ async def up_running(
             if news:
                 log.say(news, style="yellow")
         log.say(f"starting {', '.join(plan.names)}: models load, this may take minutes")
-        async with running(commands, ready, log, serves=plan.serves) as servers:
+        pythons = dict.fromkeys(plan.targets, vllm_python(up.vllm)) if up.vllm else {}
+        async with running(commands, ready, log, serves=plan.serves, pythons=pythons) as servers:
             if drafts:
                 await _have_drafts(up, servers, plan)
             yield servers
@@ -222,7 +227,8 @@ def _commands(up: UpOptions, plan: LocalPlan, folder: Path) -> dict[str, list[st
     commands = {}
     for name, target in plan.targets.items():
         named = [f"--model-name={target.served_as}"] if target.served_as else []
-        flags = [*numbers, f"--device={up.device}", *named, *_common(up, plan, name)]
+        engine = "--engine=vllm" if up.vllm else f"--device={up.device}"
+        flags = [*numbers, engine, *named, *_common(up, plan, name)]
         commands[name] = target_command(target.model, folder / str(at[name]), flags)
     for name, draft in plan.drafts.items():
         device = f"--device={up.draft_device or up.device}"

@@ -7,11 +7,13 @@ from typing import get_args
 
 import pytest
 
+import paceline
 from paceline.errors import FailedPrecondition, Unavailable
 from paceline_tools.bench.others import answering
 from paceline_tools.bench.peers import environments
 from paceline_tools.bench.peers.environments import command_of, folder_of, path_of, prepare
 from paceline_tools.bench.peers.registry import PEERS, PeerName, Weights, variants_of
+from paceline_tools.bench.peers.serving import prepare_serving, serving_python
 from paceline_tools.bench.report import Report
 from paceline_tools.bench.samples import Prompt, Sample
 
@@ -116,6 +118,32 @@ def test_a_peer_is_run_by_its_own_python_with_the_weights_it_reads(home: Path) -
     assert "--target=/m/big" in command_of(PEERS["vllm"], models, 2, "bfloat16")
     assert path_of(PEERS["llama_cpp"]).startswith(f"{home}/peers/llama_cpp/bin:")
     assert PEERS["llama_cpp"].weights is Weights.GGUF
+
+
+def test_a_target_on_vllm_is_of_the_code_that_runs_here(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "3")
+    python = serving_python(tmp_path)
+    assert python.path == f"{home}/peers/vllm/bin/python"
+    assert python.variables["VLLM_CPU_KVCACHE_SPACE"] == "3"
+    code = Path(python.variables["PYTHONPATH"])
+    assert {one.name for one in code.iterdir()} == {"paceline", "target_server"}
+    assert (code / "paceline").resolve() == Path(paceline.__file__).parent.resolve()
+
+
+def test_what_our_server_needs_is_installed_once_into_the_environment_of_vllm(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(environments, "_run", lambda *command: ran.append(command))
+    folder_of(PEERS["vllm"]).mkdir(parents=True)
+    prepare_serving()
+    prepare_serving()
+    [command] = ran
+    assert command[0] == f"{home}/peers/vllm/bin/python"
+    assert any(one.startswith("grpcio>=") for one in command)
+    assert not any("torch" in one or "extra" in one for one in command)
 
 
 def test_our_speed_is_told_as_a_multiple_of_each_peers() -> None:

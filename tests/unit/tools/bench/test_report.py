@@ -62,6 +62,22 @@ def test_tokens_that_differ_from_the_targets_own_are_counted() -> None:
     assert report.speed("generate").differing_tokens == 0
 
 
+def test_a_target_on_vllm_is_held_to_vllm_alone() -> None:
+    report = Report(
+        (
+            sample("vllm", CODE, 1.0, (1, 2, 3)),
+            sample("vllm_draft", CODE, 1.0, (1, 2, 4)),
+            sample(TARGET_ONLY, CODE, 2.0, (1, 2, 5)),
+            sample("paceline_model", CODE, 0.5, (1, 2, 3)),
+        ),
+        "paceline_model",
+        "vllm",
+    )
+    differing = {one: report.speed(one).differing_tokens for one in report.variants}
+    assert differing == {"vllm": 0, "vllm_draft": 0, TARGET_ONLY: 1, "paceline_model": 0}
+    assert report.ratios()["target_only_vs_vllm"]["all"].ratio == pytest.approx(0.5)
+
+
 def test_steady_state_is_from_the_last_first_token_to_the_first_last() -> None:
     early = Sample("a", CODE, (1,) * 5, (1.0, 2.0, 3.0, 4.0, 5.0))
     late = Sample("a", CODE, (1,) * 4, (3.0, 4.0, 5.0, 6.0))
