@@ -23,6 +23,7 @@ from paceline.errors import (
     InvalidArgument,
     PacelineError,
     ResourceExhausted,
+    Unavailable,
 )
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
@@ -183,10 +184,17 @@ class DraftLink:
     async def _follow_one(
         self, pool: DraftPool, replica: Replica, unfit: Collection[Replica]
     ) -> DraftPool:
-        """Draft with one server until the stream moves to another pool; returns that."""
+        """Draft with one server until the stream moves to another pool; returns that.
+
+        A stream that begins paused opens no session before it has something to ask.
+        """
+        opening = self._for_draft(replica.model)
+        session = self._begin(pool, replica, opening)
+        if not self._pacer.eager:
+            wanted = await self._rest(pool, replica, session, unfit)
+            if wanted is not None:
+                return wanted
         async with DraftCall(replica, self._seconds, self._target.vocabulary_size) as call:
-            opening = self._for_draft(replica.model)
-            session = self._begin(pool, replica, opening)
             session.on_doubt = call.doubt
             call.span.set({"paceline.draft.pool": pool.name})
             await call.open(opening)
@@ -211,6 +219,23 @@ class DraftLink:
         self._session = None
         self._stream.count_in(self._drafts.none)
 
+    async def _rest(
+        self, pool: DraftPool, replica: Replica, session: DraftSession, unfit: Collection[Replica]
+    ) -> DraftPool | None:
+        """Wait until the draft is to be told something; returns the pool of another choice.
+
+        Raises Unavailable where its server is there no more.
+        """
+        model = _name(replica)
+        while not await session.is_told(RECONSIDER_SECONDS):
+            if not replica.ready:
+                raise Unavailable(f"the draft server at {replica.address} is not ready")
+            if _name(replica) != model:
+                return pool
+            if (wanted := self._other(pool, session, unfit)) is not None:
+                return wanted
+        return None
+
     async def _draft(
         self, call: DraftCall, session: DraftSession, pool: DraftPool, unfit: Collection[Replica]
     ) -> DraftPool:
@@ -233,21 +258,28 @@ class DraftLink:
     async def _wants_other(
         self, pool: DraftPool, session: DraftSession, unfit: Collection[Replica]
     ) -> DraftPool:
-        """Wait until another pool would speed up the stream more; returns it.
+        """Wait until another pool would speed up the stream more; returns it."""
+        while True:
+            await asyncio.sleep(RECONSIDER_SECONDS)
+            if (wanted := self._other(pool, session, unfit)) is not None:
+                return wanted
+
+    def _other(
+        self, pool: DraftPool, session: DraftSession, unfit: Collection[Replica]
+    ) -> DraftPool | None:
+        """The pool that would speed up the stream more by now, if any.
 
         Raises InvalidArgument once the draft's positions are used up.
         """
-        while True:
-            await asyncio.sleep(RECONSIDER_SECONDS)
-            if session.is_full and self._stream.remaining > 1:
-                raise InvalidArgument("the draft's positions are used up")
-            read = len(self._opening.prompt_token_ids) + len(self._stream.output)
-            holding = self._pacer.holding(self._stream.remaining, read)
-            wanted = self._drafts.move(pool, holding, self._target, unfit)
-            if wanted is not None:
-                _log.info("stream moves", draft=pool.name, to=wanted.name)
-                pool.counts.moved += 1
-                return wanted
+        if session.is_full and self._stream.remaining > 1:
+            raise InvalidArgument("the draft's positions are used up")
+        read = len(self._opening.prompt_token_ids) + len(self._stream.output)
+        holding = self._pacer.holding(self._stream.remaining, read)
+        wanted = self._drafts.move(pool, holding, self._target, unfit)
+        if wanted is not None:
+            _log.info("stream moves", draft=pool.name, to=wanted.name)
+            pool.counts.moved += 1
+        return wanted
 
     def _for_draft(self, draft: ModelInfo | None) -> Opening:
         vocabularies, output = self._drafts.vocabularies, self._stream.output
@@ -269,6 +301,12 @@ class DraftLink:
 
 def _share_cores(replica: Replica, target: ModelInfo) -> bool:
     return replica.model is not None and replica.model.shares_cores(target)
+
+
+def _name(replica: Replica) -> tuple[str, str]:
+    """Of the model that a server has."""
+    model = replica.model
+    return (model.name, model.fingerprint) if model is not None else ("", "")
 
 
 def _is_too_small(replica: Replica, opening: Opening) -> bool:

@@ -1,6 +1,7 @@
 """One session on a draft server, as the round sees it: draft tokens come in, advances go out."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from orchestrator.speculation.drafting.draft_buffer import ProposalBuffer
@@ -64,6 +65,7 @@ class DraftSession:
         self.waited_seconds = 0.0
         self._change: asyncio.Future[bool] | None = None
         self.advances: asyncio.Queue[Advance] = asyncio.Queue(MOST_ADVANCES)
+        self._told = asyncio.Event()
 
     @property
     def state(self) -> DraftState:
@@ -169,6 +171,14 @@ class DraftSession:
     def _tell(self, advance: Advance | None) -> None:
         if advance is not None:
             self.advances.put_nowait(advance)
+            self._told.set()
+
+    async def is_told(self, seconds: float) -> bool:
+        """Whether there is something to tell the draft, waited for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
+        return self._told.is_set()
 
     async def _change_within(self, seconds: float) -> bool:
         """Wait until something comes; False when nothing does. Cheaper than a timeout."""

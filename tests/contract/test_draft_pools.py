@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from orchestrator.speculation.estimates.measurements import BENCH_STREAMS
+from orchestrator.speculation.pacing.pausing import MAX_PROBE_TOKENS
 from orchestrator.speculation.pool_choice import EXPLORE_STREAMS, MOVE_TOKENS
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
@@ -81,6 +82,29 @@ async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_
             found["good"].speedup.low <= found["good"].speedup.value <= found["good"].speedup.high
         )
         assert_metrics_agree(registry, found)
+
+
+async def test_a_stream_that_begins_paused_opens_no_session_before_it_probes() -> None:
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        servers.draft(BAD, drafter="model") as bad,
+        servers.orchestrator_alone([target.address], [bad.address]) as client,
+    ):
+        await servers.has_drafts(client, 1)
+        prompts = [str(index) for index in range(BENCH_STREAMS + 2)]
+        expected = await alone(client, prompts)
+        for prompt in prompts[:-2]:
+            assert await output(client, prompt) == expected[prompt]
+        [pool] = (await pools(client)).values()
+        assert (pool.state, pool.counts.streams) == (PoolState.BENCHED, BENCH_STREAMS)
+        paused, probing = prompts[-2:]
+        assert await output(client, paused) == expected[paused]
+        [pool] = (await pools(client)).values()
+        assert pool.counts.streams == BENCH_STREAMS
+        probed = await output(client, probing, MAX_PROBE_TOKENS + 200)
+        assert probed[:TOKENS] == expected[probing]
+        [pool] = (await pools(client)).values()
+        assert pool.counts.streams == BENCH_STREAMS + 1
 
 
 def assert_metrics_agree(registry: CollectorRegistry, found: dict[str, DraftPoolStatus]) -> None:
