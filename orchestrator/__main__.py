@@ -4,7 +4,7 @@ from paceline import interrupts  # noqa: F401  # isort: skip  before what takes 
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -27,7 +27,7 @@ from orchestrator.serving.status_report import report
 from orchestrator.serving.status_service import StatusService
 from orchestrator.settings import OrchestratorSettings
 from paceline.addresses import join
-from paceline.rpc.doors import identity_of
+from paceline.rpc.doors import Doors, doors_of, identity_of
 from paceline.rpc.server import RpcServer, run_process
 from paceline.rpc.tls import ClientTls
 from paceline.rpc.tokens import CallerTokens
@@ -45,9 +45,13 @@ _log = structlog.get_logger(__name__)
 class Orchestrator:
     """The service, with the pools it draws on."""
 
-    def __init__(self, settings: OrchestratorSettings, registry: CollectorRegistry) -> None:
-        """Begin to watch the pools; belongs to the running event loop."""
-        tls = dialing_tls(settings)
+    def __init__(
+        self,
+        settings: OrchestratorSettings,
+        registry: CollectorRegistry,
+        tls: ClientTls | None = None,
+    ) -> None:
+        """Begin to watch the pools; belongs to the running event loop. tls: how they are dialed."""
         targets = Pool(settings.target, TARGET_SERVICE, tls)
         drafts = DraftRouter(settings.draft, tls)
         streams = AllStreams(drafts)
@@ -116,9 +120,7 @@ def dialing_tls(settings: OrchestratorSettings) -> ClientTls | None:
     """How targets and drafts are dialed; None: in plaintext. InvalidArgument names a wrong file."""
     if settings.tls_server_ca is None:
         return None
-    tls = ClientTls(settings.tls_server_ca, identity_of(settings))
-    tls.credentials()  # now, where it is told, and not at the first server
-    return tls
+    return ClientTls(settings.tls_server_ca, identity_of(settings))
 
 
 def tokens_of(settings: OrchestratorSettings) -> CallerTokens | None:
@@ -132,13 +134,17 @@ def tokens_of(settings: OrchestratorSettings) -> CallerTokens | None:
 def main() -> None:
     """Run the process."""
     settings = parse(OrchestratorSettings)
+    dials = cache(partial(dialing_tls, settings))
 
     async def load(registry: CollectorRegistry) -> Orchestrator:
-        orchestrator = Orchestrator(settings, registry)
+        orchestrator = Orchestrator(settings, registry, dials())
         await orchestrator.listen()
         return orchestrator
 
-    run_process(settings, NAMES, load, public=True, tokens=lambda: tokens_of(settings))
+    def doors() -> Doors:
+        return doors_of(settings, tokens_of(settings), dials())
+
+    run_process(settings, NAMES, load, public=True, doors=doors)
 
 
 if __name__ == "__main__":

@@ -138,6 +138,9 @@ def _tokens(value: object) -> object:
     pairs = [str(part).partition("=") for part in parts]
     if not all(name and token for name, _, token in pairs):
         raise _wrong("each must be NAME=TOKEN, separated by commas")
+    names = [name for name, _, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise _wrong(f"{twice[0]} is named twice; one with several tokens must be in --token-file")
     return {name: SecretStr(token) for name, _, token in pairs}
 
 

@@ -102,7 +102,9 @@ async def orchestrator_alone(
     callers: CallerTokens | None = settings.pop("callers", None)
     registry = registry or CollectorRegistry()
     configured = OrchestratorSettings(target=list(target), draft=list(draft), **settings)
-    service = orchestrator_main.Orchestrator(configured, registry)
+    service = orchestrator_main.Orchestrator(
+        configured, registry, orchestrator_main.dialing_tls(configured)
+    )
     names = orchestrator_main.NAMES
     await service.listen()
     async with (

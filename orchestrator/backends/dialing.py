@@ -1,16 +1,11 @@
 """How the servers of a pool are dialed, with certificates that may change."""
 
 import grpc
-import structlog
 
 from paceline.addresses import split
-from paceline.errors import InvalidArgument
 from paceline.rpc.channels import open_channel
 from paceline.rpc.options import TARGET_ANSWER_BYTES
 from paceline.rpc.tls import ClientTls
-from paceline.rpc.watched_files import WatchedFiles
-
-_log = structlog.get_logger(__name__)
 
 
 class Dialing:
@@ -20,7 +15,7 @@ class Dialing:
         """No tls: plaintext. answer_bytes: of the largest message that is taken."""
         self._tls = tls
         self._answer_bytes = answer_bytes
-        self._files = WatchedFiles(tls.files if tls else ())
+        self._dialed = tls.files.current if tls else None
 
     def open(self, address: str, name: str) -> grpc.aio.Channel:
         """A channel to `address`, which `name`, host:port, resolved to and whose TLS is for it."""
@@ -29,11 +24,7 @@ class Dialing:
 
     def changed(self) -> bool:
         """Whether certificates have changed since this was last asked, and can be used."""
-        if self._tls is None or not self._files.changed():
+        if self._tls is None:
             return False
-        try:
-            self._tls.credentials()
-        except InvalidArgument as error:
-            _log.error("certificate not taken", reason=str(error))
-            return False
-        return True
+        before, self._dialed = self._dialed, self._tls.files.look()
+        return self._dialed is not before

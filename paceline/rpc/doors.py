@@ -1,29 +1,36 @@
 """What stands at a server's ports: TLS, tokens, and what may be listened on without them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
 from paceline.addresses import is_loopback
 from paceline.rpc import caller
 from paceline.rpc.caller import HEADER, Caller
-from paceline.rpc.tls import Identity, ServerTls
+from paceline.rpc.tls import ClientTls, Identity, ServerTls
 from paceline.rpc.tokens import CallerTokens
+from paceline.rpc.watched_files import Reloaded
 from paceline.settings import ServerSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """tls, tokens: None where there are none. reflection: whether the services can be listed."""
+    """tls, tokens: None where there are none. reflection: whether the services can be listed.
+
+    dials: what the process shows at the doors of servers it dials.
+    """
 
     tls: ServerTls | None = None
     tokens: CallerTokens | None = None
     reflection: bool = True
+    dials: ClientTls | None = None
 
-    def check(self) -> None:
-        """Raise InvalidArgument where a file of TLS cannot be used."""
-        if self.tls is not None:
-            self.tls.credentials()
+    @property
+    def files(self) -> tuple[Reloaded[Any], ...]:
+        """All that may change while the process runs."""
+        having = (self.tls, self.dials, self.tokens)
+        return tuple(one.files for one in having if one is not None)
 
     def enter(self, context: "grpc.aio.ServicerContext[object, object]") -> Caller:
         """Who calls, from here on the current caller; Unauthenticated where that is not proven."""
@@ -51,8 +58,10 @@ def identity_of(settings: ServerSettings) -> Identity | None:
     return Identity(settings.tls_certificate, settings.tls_key)
 
 
-def doors_of(settings: ServerSettings, tokens: CallerTokens | None = None) -> Doors:
+def doors_of(
+    settings: ServerSettings, tokens: CallerTokens | None = None, dials: ClientTls | None = None
+) -> Doors:
     """As the settings say; InvalidArgument names a file that cannot be used."""
     identity, asked = identity_of(settings), settings.reflection
     tls = ServerTls(identity, settings.tls_client_ca) if identity else None
-    return Doors(tls, tokens, is_loopback(settings.host) if asked is None else asked)
+    return Doors(tls, tokens, is_loopback(settings.host) if asked is None else asked, dials)

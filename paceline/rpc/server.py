@@ -34,7 +34,7 @@ from paceline.rpc.options import (
 )
 from paceline.rpc.process_metrics import process_registry
 from paceline.rpc.tls import listen
-from paceline.rpc.tokens import CallerTokens
+from paceline.rpc.watched_files import keep_looking
 from paceline.settings import ServerSettings
 from paceline.tracing import start as tracing
 
@@ -174,16 +174,16 @@ def run_process(
     load: Load,
     *,
     public: bool,
-    tokens: Callable[[], CallerTokens | None] = lambda: None,
+    doors: Callable[[], Doors] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Run a process to its end; what stops it is logged, with exit status 1 or 2.
 
     2 where it never served, as what it was given cannot be right.
 
-    tokens: makes those that callers have to show, where they have to show any. progress: how far
-    `load` is, told to who calls meanwhile. Where a signal came while `load` still ran on some
-    thread, it is not waited for.
+    doors: makes those at its ports; as the settings say unless given. progress: how far `load` is,
+    told to who calls meanwhile. Where a signal came while `load` still ran on some thread, it is
+    not waited for.
     """
     _begin_log(settings)
     end_traces = tracing.start(settings.service_name())
@@ -199,12 +199,11 @@ def run_process(
         return service
 
     try:
-        doors = doors_of(settings, tokens())
-        doors.check()
+        made = doors() if doors else doors_of(settings)
         check_addresses(settings)
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             running = run(
-                settings, names, load_for_good, public=public, doors=doors, progress=progress
+                settings, names, load_for_good, public=public, doors=made, progress=progress
             )
             runner.run(running)
     except PacelineError as error:
@@ -265,14 +264,13 @@ async def run(
     Internal when the service has died.
     """
     asyncio.get_running_loop().set_exception_handler(log.unheard)
-    registry = process_registry()
+    registry = process_registry(doors)
     stop = _stop_on_signals()
     check = Health(names)
     await check.set(alive=True, ready=False)
     health_server = RpcServer(join(settings.host, settings.health_port), registry=None)
-    identity = doors.tls.identity if doors.tls else None
-    metrics_server = MetricsServer(settings.host, settings.metrics_port, registry, identity)
-    renewing = asyncio.create_task(metrics_server.keep_renewed())
+    metrics_server = MetricsServer(settings.host, settings.metrics_port, registry, doors.tls)
+    looking = asyncio.create_task(keep_looking(doors.files))
     try:
         await health_server.start(check.servicer, ())
         async with saying_so(settings.address, progress, doors.tls):
@@ -295,7 +293,7 @@ async def run(
             _log.info("draining", seconds=settings.drain_seconds)
             server.hurry = _stop_on_signals()
     finally:
-        renewing.cancel()
+        looking.cancel()
         metrics_server.stop()
         await health_server.grpc.stop(0)
 

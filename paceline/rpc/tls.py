@@ -1,11 +1,13 @@
 """TLS on every link, from files that may change while they are in use (RFC 8446, RFC 5280).
 
-A server reads its files anew at a handshake after they have changed; what it dials with is made
-anew when its files change. Connections that stand are not touched.
+One reader has the files of a server, for its calls and its metrics: it looks at them each second
+and at each handshake. What it dials with is made anew when its files change. New files that cannot
+be used leave the ones before in use. Connections that stand are not touched.
 """
 
 import datetime as dt
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from paceline.errors import InvalidArgument, in_a_line
-from paceline.rpc.watched_files import WatchedFiles
+from paceline.rpc.watched_files import Read, Reloaded, version
 
 _log = structlog.get_logger(__name__)
 
@@ -47,29 +49,65 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class _Shown:
+    """What a server shows, as it was read at one time, to callers and to who scrapes metrics.
+
+    roots: whose certificates callers have to show. expires: in seconds since 1970.
+    """
+
+    key: bytes
+    chain: bytes
+    roots: bytes | None
+    https: ssl.SSLContext
+    expires: float
+
+    def for_grpc(self) -> grpc.ServerCertificateConfiguration:
+        """As a port of gRPC takes it."""
+        return grpc.ssl_server_certificate_configuration([(self.key, self.chain)], self.roots)
+
+
 class ServerTls:
     """What a server shows. client_ca: whose certificates its callers have to show; None: none."""
 
-    identity: Identity
-    client_ca: Path | None = None
+    def __init__(self, identity: Identity, client_ca: Path | None = None) -> None:
+        """Read the files; InvalidArgument where they cannot be used."""
+        self.identity, self._client_ca = identity, client_ca
+        paths = (identity.certificate, identity.key, *((client_ca,) if client_ca else ()))
+        self.files = _reloaded("certificate", paths, self._read)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For a port; InvalidArgument where the files cannot be used."""
+        """For a port, which shows new files at the next handshake."""
+        shown = self.files.look()
         # What is asked at a handshake may answer with None, which the stubs of grpc do not know.
-        changed = cast("Callable[[], grpc.ServerCertificateConfiguration]", _Reload(self))
+        changed = cast(
+            "Callable[[], grpc.ServerCertificateConfiguration]", _Handshake(self.files, shown)
+        )
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), changed, self.client_ca is not None
+            shown.for_grpc(), changed, self._client_ca is not None
         )
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """All that is read."""
-        authorities = (self.client_ca,) if self.client_ca else ()
-        return (self.identity.certificate, self.identity.key, *authorities)
+    def _read(self) -> _Shown:
+        """Context and bytes are read one behind the other: of one version, or not taken."""
+        paths = (self.identity.certificate, self.identity.key)
+        before = version(paths)
+        key, chain = self.identity.read()
+        roots = read_authorities(self._client_ca) if self._client_ca else None
+        context = _context(self.identity)
+        if version(paths) != before:
+            raise InvalidArgument(f"{paths[0]} changed while it was read")
+        return _Shown(key, chain, roots, context, self.identity.expires)
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        roots = read_authorities(self.client_ca) if self.client_ca else None
-        return grpc.ssl_server_certificate_configuration([self.identity.read()], roots)
+
+def _context(identity: Identity) -> ssl.SSLContext:
+    """For HTTPS. A new one each time: where a key does not fit, OpenSSL has the chain already."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(identity.certificate, identity.key)
+    except OSError as error:  # ssl.SSLError too
+        raise InvalidArgument(
+            f"{identity.certificate} cannot be used: {in_a_line(error)}"
+        ) from None
+    return context
 
 
 def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
@@ -82,45 +120,47 @@ def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
     return server.add_secure_port(address, tls.credentials())
 
 
-class _Reload:
+class _Handshake:
     """What gRPC asks at every handshake, on a thread of its own: files that have changed."""
 
-    def __init__(self, tls: ServerTls) -> None:
-        self._tls = tls
-        self._files = WatchedFiles(tls.files)
+    def __init__(self, files: Reloaded[_Shown], given: _Shown) -> None:
+        self._files = files
+        self._given = given
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
         """The new configuration; None where the one in use stays."""
-        return self._read() if self._files.changed() else None
-
-    def _read(self) -> grpc.ServerCertificateConfiguration | None:
-        """Half-written files leave the old ones in use; they change again when they are whole."""
-        try:
-            read = self._tls._configuration()
-        except InvalidArgument as error:
-            _log.error("certificate not taken", reason=str(error))
-            return None
-        _log.info("certificate taken", path=str(self._tls.identity.certificate))
-        return read
+        before, self._given = self._given, self._files.look()
+        return None if self._given is before else self._given.for_grpc()
 
 
-@dataclass(frozen=True, slots=True)
 class ClientTls:
     """How servers are dialed. server_ca: who signs theirs. identity: what is shown to them."""
 
-    server_ca: Path
-    identity: Identity | None = None
+    def __init__(self, server_ca: Path, identity: Identity | None = None) -> None:
+        """Read the files; InvalidArgument where they cannot be used."""
+        self._server_ca, self._identity = server_ca, identity
+        own = (identity.certificate, identity.key) if identity else ()
+        self.files = _reloaded("dialing", (server_ca, *own), self._read)
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """For a channel; InvalidArgument where the files cannot be used."""
-        key, chain = self.identity.read() if self.identity else (None, None)
-        return grpc.ssl_channel_credentials(read_authorities(self.server_ca), key, chain)
+        """For a channel."""
+        return self.files.current
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """All that is read."""
-        own = (self.identity.certificate, self.identity.key) if self.identity else ()
-        return (self.server_ca, *own)
+    def _read(self) -> grpc.ChannelCredentials:
+        key, chain = self._identity.read() if self._identity else (None, None)
+        return grpc.ssl_channel_credentials(read_authorities(self._server_ca), key, chain)
+
+
+def _reloaded(name: str, paths: Sequence[Path], read: Callable[[], Read]) -> Reloaded[Read]:
+    """Files of TLS. name: what they are for."""
+
+    def taken() -> None:
+        _log.info("certificate taken", files=name, path=str(paths[0]))
+
+    def refused(reason: str) -> None:
+        _log.error("certificate not taken", files=name, reason=reason)
+
+    return Reloaded(name, paths, read, taken=taken, refused=refused)
 
 
 def read_authorities(path: Path) -> bytes:

@@ -11,7 +11,6 @@ The file is TOML, a table for each caller:
 
 import hashlib
 import secrets
-import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,17 +18,16 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paceline.errors import InvalidArgument, Unauthenticated, in_a_line
+from paceline.errors import InvalidArgument, Unauthenticated, in_a_line, listed
 from paceline.nearest import did_you_mean
 from paceline.rpc.caller import Caller, Limits
-from paceline.rpc.watched_files import WatchedFiles
+from paceline.rpc.watched_files import Reloaded
 
 _log = structlog.get_logger(__name__)
 
 LEAST_CHARACTERS = 16
 """A shorter token could be guessed."""
-LOOK_SECONDS = 1.0
-"""Whether the file has changed is looked at no more often than this."""
+_GIVEN = "--tokens (PACELINE_ORCHESTRATOR_TOKENS)"
 _KEY = secrets.token_bytes(32)
 _GIVE = "--token or PACELINE_TOKEN of a command, token= in Python"
 _MISSING = (
@@ -58,39 +56,39 @@ class CallerTokens:
 
     def __init__(self, path: Path | None = None, given: Mapping[str, str] | None = None) -> None:
         """given: tokens by caller that no file has. InvalidArgument says what is wrong with any."""
-        self._path = path
-        self._given = _Callers()
+        self._path, self._given = path, _Callers()
         for name, token in (given or {}).items():
             self._given.add(token, Caller(name, proven=True))
-        self._of_file = _callers_in(path) if path else _Callers()
-        self._files = WatchedFiles((path,) if path else ())
-        self._looked = time.monotonic()
+        paths = (path,) if path else ()
+        self.files = Reloaded("tokens", paths, self._read, taken=self._taken, refused=_refused)
 
     def caller(self, header: str | bytes | None) -> Caller:
         """Whose the token in metadata `authorization` is; raises Unauthenticated."""
         if not header:
             raise Unauthenticated(_MISSING)
         scheme, _, token = (header if isinstance(header, str) else "").partition(" ")
-        self._look()
-        found = self._given.of(token.strip()) or self._of_file.of(token.strip())
+        found = self.files.current.of(token.strip())
         if scheme.lower() != "bearer" or found is None:
             raise Unauthenticated(_WRONG)
         return found
 
-    def _look(self) -> None:
-        """Take a file that has changed. One that is wrong leaves the tokens as they were."""
-        now = time.monotonic()
-        if self._path is None or now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        if not self._files.changed():
-            return
-        try:
-            self._of_file = _callers_in(self._path)
-        except InvalidArgument as error:
-            _log.error("tokens not taken", reason=str(error))
-        else:
-            _log.info("tokens taken", path=str(self._path))
+    def _read(self) -> "_Callers":
+        """InvalidArgument too where a caller of the file has a token elsewhere, without limits."""
+        found = _callers_in(self._path) if self._path else _Callers()
+        if twice := sorted(found.names & self._given.names):
+            raise InvalidArgument(
+                f"{self._path} has {listed(twice)}, as has {_GIVEN}; a caller's tokens must be in "
+                "one of them, with its limits"
+            )
+        found.join(self._given)
+        return found
+
+    def _taken(self) -> None:
+        _log.info("tokens taken", path=str(self._path))
+
+
+def _refused(reason: str) -> None:
+    _log.error("tokens not taken", reason=reason)
 
 
 class _Callers:
@@ -104,17 +102,33 @@ class _Callers:
         self._of: dict[bytes, Caller] = {}
 
     def add(self, token: str, caller: Caller) -> None:
-        """InvalidArgument where a token is too short, or another's too."""
+        """InvalidArgument where a token is too short, or there already."""
         if len(token) < LEAST_CHARACTERS or not token.isascii() or not token.isprintable():
             raise InvalidArgument(
                 f"a token of {caller.name} must be at least {LEAST_CHARACTERS} printable ASCII "
                 "characters"
             )
-        owner = self._of.setdefault(_digest(token), caller)
-        if owner.name != caller.name:
-            raise InvalidArgument(
-                f"{owner.name} and {caller.name} have one token, not each its own"
-            )
+        if token != token.strip():
+            raise InvalidArgument(f"a token of {caller.name} must not begin or end with a space")
+        self._join(_digest(token), caller)
+
+    def join(self, other: "_Callers") -> None:
+        """Add all of another; InvalidArgument as of `add`."""
+        for digest, caller in other._of.items():
+            self._join(digest, caller)
+
+    def _join(self, digest: bytes, caller: Caller) -> None:
+        owner = self._of.setdefault(digest, caller)
+        if owner is caller:
+            return
+        if owner.name == caller.name:
+            raise InvalidArgument(f"{caller.name} has one token twice")
+        raise InvalidArgument(f"{owner.name} and {caller.name} have one token, not each its own")
+
+    @property
+    def names(self) -> set[str]:
+        """Of all."""
+        return {caller.name for caller in self._of.values()}
 
     def of(self, token: str) -> Caller | None:
         """Whose it is."""
@@ -133,6 +147,11 @@ def _callers_in(path: Path) -> _Callers:
         raise InvalidArgument(f"{path} cannot be read: {in_a_line(error)}") from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"{path} is not TOML: {_place(error)}") from None
+    if not tables:
+        raise InvalidArgument(
+            f'{path} has no caller; it must have one at least, as [alice] with tokens = ["..."]: '
+            "nobody else could call"
+        )
     found = _Callers()
     for name, table in tables.items():
         entry = _entry(path, name, table)
@@ -144,6 +163,8 @@ def _callers_in(path: Path) -> _Callers:
 def _place(error: tomllib.TOMLDecodeError) -> str:
     """Where it stops to be TOML, without what stands there: it may be a token."""
     text = str(error)
+    if text.startswith("Cannot declare"):
+        return f"a table is there twice {text[text.find('(at ') :]}"
     return text[text.find("(at ") :] if "(at " in text else "it cannot be parsed"
 
 

@@ -1,27 +1,72 @@
 """Files that may change while they are in use, as a Secret that Kubernetes mounts."""
 
+import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from paceline.best_effort import best_effort
+from paceline.errors import InvalidArgument
+
+Read = TypeVar("Read")
+
+LOOK_SECONDS = 1.0
+"""Whether files have changed is looked at this often."""
 
 
-class WatchedFiles:
-    """Some files, and whether they have changed. Any thread may ask."""
+class Reloaded(Generic[Read]):
+    """What some files say: of new ones that cannot be used, what the ones before said.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """As they are now."""
-        self._paths = paths
-        self._seen = version(paths)
-        self._lock = threading.Lock()
+    All who use the files share one of these, so that they have the same. Any thread may look.
+    """
 
-    def changed(self) -> bool:
-        """Whether they have since this was last asked: once for each change.
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[Path],
+        read: Callable[[], Read],
+        *,
+        taken: Callable[[], None],
+        refused: Callable[[str], None],
+    ) -> None:
+        """Read them. name: what they are, for metrics. InvalidArgument: they cannot be used.
 
-        Files that turn out half-written change again when they are whole.
+        taken, refused: told once of each change; why it is refused.
         """
+        self.name = name
+        self._paths, self._seen = paths, version(paths)
+        self._read, self._say_taken, self._say_refused = read, taken, refused
+        self._lock = threading.Lock()
+        self.current = read()
+        self.successful = True
+
+    def look(self) -> Read:
+        """What they say now, read anew where they have changed since the last look."""
         with self._lock:
             before, self._seen = self._seen, version(self._paths)
-            return self._seen != before
+            if self._seen != before:  # half-written files change again when they are whole
+                self._take()
+            return self.current
+
+    def _take(self) -> None:
+        try:
+            self.current = self._read()
+        except InvalidArgument as error:
+            self.successful = False
+            self._say_refused(str(error))
+        else:
+            self.successful = True
+            self._say_taken()
+
+
+async def keep_looking(files: Sequence[Reloaded[Any]]) -> None:
+    """Look at all every LOOK_SECONDS until cancelled: who uses them may not come for days."""
+    while files:
+        await asyncio.sleep(LOOK_SECONDS)
+        for one in files:
+            with best_effort("looking at files"):
+                one.look()
 
 
 def version(paths: Sequence[Path]) -> tuple[tuple[int, int], ...]:

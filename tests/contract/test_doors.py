@@ -200,7 +200,9 @@ async def rotate(signer: Authority, following: Authority, lines: Sequence[Any]) 
     async with chain(signer) as running:
         await ready(running.port, ClientTls(signer.path))
         undisturbed = await output(running.port, ClientTls(signer.path), ignore_eos=True)
-        stream = asyncio.create_task(long(running.port, ClientTls(signer.path)))
+        started = asyncio.Event()
+        stream = asyncio.create_task(long(running.port, ClientTls(signer.path), started))
+        await started.wait()
         old = signer.path.read_bytes()
         signer.path.write_bytes(old + following.path.read_bytes())
         moved = following.issue("localhost")
@@ -218,7 +220,7 @@ async def rotate(signer: Authority, following: Authority, lines: Sequence[Any]) 
         assert tokens[:20] == undisturbed
 
 
-async def long(port: int, tls: ClientTls) -> list[int]:
+async def long(port: int, tls: ClientTls, started: asyncio.Event) -> list[int]:
     request = generation_pb2.GenerateRequest(
         prompt=generation_pb2.Prompt(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3])),
         max_tokens=3000,
@@ -227,7 +229,11 @@ async def long(port: int, tls: ClientTls) -> list[int]:
     )
     async with channel(port, tls) as opened:
         call = generation_pb2_grpc.GenerationServiceStub(opened).Generate(request, timeout=100)
-        return [token.id async for event in call for token in event.delta.tokens]
+        found = []
+        async for event in call:
+            started.set()
+            found += [token.id for token in event.delta.tokens]
+        return found
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """Whose token it is, from environment and file."""
 
+import re
 from pathlib import Path
 
 import pytest
+import structlog
 
 from paceline.errors import InvalidArgument, Unauthenticated
-from paceline.rpc import tokens
 from paceline.rpc.caller import Caller, Limits
 from paceline.rpc.tokens import CallerTokens
 
@@ -67,18 +68,46 @@ def test_a_wrong_token_is_refused_and_not_quoted(path: Path, header: str | bytes
     )
 
 
-def test_a_file_that_changed_is_taken_and_a_wrong_one_is_not(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokens, "LOOK_SECONDS", 0.0)
+def test_a_file_that_changed_is_taken_and_a_wrong_one_is_not(path: Path) -> None:
     known = CallerTokens(path)
     path.write_text(f"[alice]\ntokens = ['{ALICE_NEXT}']")
+    known.files.look()
     assert known.caller(f"Bearer {ALICE_NEXT}").limits == Limits()
     with pytest.raises(Unauthenticated):
         known.caller(f"Bearer {ALICE}")
-    for wrong in ("[alice", "", "[alice]\ntokens = 3"):
-        path.write_text(wrong) if wrong else path.unlink()
-        assert known.caller(f"Bearer {ALICE_NEXT}").name == "alice"
+    assert known.files.successful
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[alice", "{path} is not TOML: (at "),
+        ("", "{path} has no caller; it must have one at least, as [alice] with tokens = "),
+        (" \n\t\n", "{path} has no caller; it must have one at least"),
+        ("# alice will come back\n", "{path} has no caller; it must have one at least"),
+        (None, "{path} cannot be read: "),
+        ("[carol]\ntokens = ['" + "d" * 16 + "']", "{path} has carol, as has --tokens (PACELINE_"),
+    ],
+)
+def test_a_file_that_turns_wrong_is_told_once_and_locks_nobody_out(
+    path: Path, text: str | None, said: str
+) -> None:
+    known = CallerTokens(path, {"carol": "c" * 16})
+    path.unlink() if text is None else path.write_text(text)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            known.files.look()
+    [line] = lines
+    assert (line["event"], line["log_level"]) == ("tokens not taken", "error")
+    assert line["reason"].startswith(said.format(path=path))
+    assert not known.files.successful
+    assert known.caller(f"Bearer {ALICE}").name == "alice"
+    assert known.caller(f"Bearer {'c' * 16}").name == "carol"
+    with pytest.raises(InvalidArgument, match=re.escape(said.format(path=path))):
+        CallerTokens(path, {"carol": "c" * 16})
+    path.write_text(FILE)
+    known.files.look()
+    assert known.files.successful
 
 
 @pytest.mark.parametrize(
@@ -100,6 +129,17 @@ def test_a_file_that_changed_is_taken_and_a_wrong_one_is_not(
             f"[alice]\ntokens = ['{ALICE}']\n[bob]\ntokens = ['{ALICE}']",
             "alice and bob have one token",
         ),
+        (f"[alice]\ntokens = ['{ALICE}', '{ALICE}']", "alice has one token twice"),
+        (
+            f"[alice]\ntokens = ['{ALICE}']\n[alice]\ntokens = ['{BOB}']",
+            "is not TOML: a table is there twice (at line 3",
+        ),
+        ("[alice]\ntokens = ['']", "a token of alice must be at least 16 printable ASCII"),
+        (
+            f"[alice]\ntokens = ['{' ' * 16}']",
+            "a token of alice must not begin or end with a space",
+        ),
+        (f"[alice]\ntokens = ['{ALICE} ']", "a token of alice must not begin or end with a space"),
     ],
 )
 def test_a_wrong_file_is_refused_without_its_tokens(path: Path, text: str, said: str) -> None:
@@ -114,5 +154,5 @@ def test_a_wrong_file_is_refused_without_its_tokens(path: Path, text: str, said:
 def test_nothing_kept_is_a_token(path: Path) -> None:
     known = CallerTokens(path, {"carol": "c" * 16})
     assert ALICE not in repr(vars(known))
-    kept = [*vars(known._given)["_of"], *vars(known._of_file)["_of"]]
+    kept = [*vars(known._given)["_of"], *vars(known.files.current)["_of"]]
     assert not any(token.encode() in kept for token in (ALICE, BOB, "c" * 16))
