@@ -20,6 +20,11 @@ RESOLVE_SECONDS = 5.0
 """Names are resolved anew this often."""
 
 
+LOST_SECONDS = 0.1
+"""One that does not answer, or that a session was lost on, is asked again so soon: streams may wait
+for it to come back."""
+
+
 async def _poll(replica: Replica) -> None:
     with best_effort(f"asking the server at {replica.address}"):
         await replica.poll()
@@ -48,6 +53,7 @@ class Pool:
         self._replicas: dict[str, Replica] = {}
         self._replaced: list[Replica] = []
         self._servers: list[Replica] = []
+        self._asking: dict[Replica, asyncio.Task[None]] = {}
 
     @property
     def all(self) -> list[Replica]:
@@ -71,23 +77,37 @@ class Pool:
 
     async def watch(self) -> None:
         """Keep resolving and polling until cancelled; closes all channels then."""
-        rounds = round(RESOLVE_SECONDS / POLL_SECONDS)
         try:
             while True:
                 with best_effort("looking for servers"):
                     await self._resolve()
                     await self._renew()
                     await self._close_retired()
-                for _ in range(rounds):
-                    await self.poll()
-                    await asyncio.sleep(POLL_SECONDS)
+                await self._ask_for(RESOLVE_SECONDS)
         finally:
+            for asking in self._asking.values():
+                asking.cancel()
             replicas = [*self._replicas.values(), *self._replaced]
             await asyncio.gather(*(replica.channel.close() for replica in replicas))
 
-    async def poll(self) -> None:
-        """Ask every server once. A server that answers nonsense does not disturb the others."""
-        await asyncio.gather(*(_poll(replica) for replica in self._replicas.values()))
+    async def _ask_for(self, seconds: float) -> None:
+        """Ask each server when it is due, for so long. A silent one holds up none of the others."""
+        now = asyncio.get_running_loop().time
+        until = now() + seconds
+        while now() < until:
+            for replica in self._replicas.values():
+                pause = LOST_SECONDS if replica.health.misses else POLL_SECONDS
+                if replica not in self._asking and now() - replica.health.asked_at >= pause:
+                    self._asking[replica] = asyncio.create_task(self._ask(replica))
+            await asyncio.sleep(min(POLL_SECONDS, LOST_SECONDS))
+
+    async def _ask(self, replica: Replica) -> None:
+        """One that answers nonsense does not disturb the others."""
+        try:
+            await _poll(replica)
+        finally:
+            replica.health.asked_at = asyncio.get_running_loop().time()
+            del self._asking[replica]
         self._tell_apart()
 
     def pick(

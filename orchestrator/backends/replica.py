@@ -1,6 +1,7 @@
 """One draft or target server: what it serves, and whether it answers."""
 
 import asyncio
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -56,7 +57,8 @@ class ReplicaHealth:
 
     misses: how often in a row it did not answer in time. reason: why it does not answer; empty
     while it does. draining: it is about to stop. retired: its name stands for it no longer.
-    answer_seconds: how long its answers take, the longest of late.
+    answer_seconds: how long its answers take, the longest of late. asked_at: when it was last
+    asked, on the event loop's clock.
     """
 
     misses: int = MISSES
@@ -64,6 +66,7 @@ class ReplicaHealth:
     draining: bool = False
     retired: bool = False
     answer_seconds: float = 0.0
+    asked_at: float = -math.inf
 
     @property
     def reachable(self) -> bool:

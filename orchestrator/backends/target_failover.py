@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 FAILOVER_SECONDS = 30.0
 """A stream that gets no token for so long, while no target has it, is given up."""
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS = 0.1
 _OF_STREAM = (DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted)
 """What a target says of a stream; another one would say the same, or is asked for it."""
 

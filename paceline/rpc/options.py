@@ -17,6 +17,8 @@ MAX_METADATA_BYTES = 8 * 1024
 is over a second; they are the same here, so that timing does not decide."""
 CONNECT_MS = 5_000
 """A connection attempt is given up after this long: TCP has then asked three times."""
+RECONNECT_MS = 250
+"""Pauses between attempts grow to this: what is back is found as soon, and streams wait for it."""
 _CONNECTION_AGE_MS = 5 * 60 * 1000
 
 Options = list[tuple[str, int | str]]
@@ -42,7 +44,7 @@ def channel_options(answer_bytes: int, proxy: str = "") -> Options:
         # Channels to one address stay apart, so that closing or losing one is that one's alone.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", RECONNECT_MS),
         # This is how long an attempt may take, whose answer is several network latencies away. One
         # that is refused ends at once, so that reconnecting stays quick.
         ("grpc.min_reconnect_backoff_ms", CONNECT_MS),

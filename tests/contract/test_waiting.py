@@ -239,6 +239,7 @@ async def test_a_stream_that_waits_where_the_target_dies_goes_on_elsewhere(
         await servers.eventually(both_known)
         await servers.has_drafts(client, 0)
         monkeypatch.setattr(pool, "POLL_SECONDS", 600.0)
+        monkeypatch.setattr(pool, "LOST_SECONDS", 600.0)
         lengths = {"a": 400, "b": 400}
         streams = [texts(client, [request(*each)]) for each in lengths.items()]
         running = [asyncio.create_task(each) for each in streams]

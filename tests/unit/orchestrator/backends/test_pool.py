@@ -42,6 +42,33 @@ async def test_a_server_that_answers_nonsense_ends_no_watch(
     await asyncio.gather(watching, return_exceptions=True)
 
 
+async def test_who_is_silent_holds_up_none_and_who_is_lost_is_asked_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    often = asyncio.Event()
+
+    async def poll(replica: Replica) -> None:
+        asked.append(replica.address)
+        if replica.address == "unix:/silent":
+            await asyncio.Event().wait()
+        if replica.address == "unix:/alive":
+            replica.health.answer(0.001, draining=False)
+        if asked.count("unix:/lost") == 5:
+            often.set()
+
+    monkeypatch.setattr(Replica, "poll", poll)
+    monkeypatch.setattr(module, "POLL_SECONDS", 600.0)
+    monkeypatch.setattr(module, "LOST_SECONDS", 0.001)
+    names = "unix:/silent", "unix:/alive", "unix:/lost"
+    watching: asyncio.Task[Any] = asyncio.create_task(Pool(names).watch())
+    async with asyncio.timeout(20):
+        await often.wait()
+    assert asked.count("unix:/silent") == asked.count("unix:/alive") == 1
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
 async def test_a_name_that_does_not_resolve_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     thrice = asyncio.Event()
