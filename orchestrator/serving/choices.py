@@ -81,6 +81,7 @@ class ChoiceRunner:
         except asyncio.CancelledError:
             if asyncio.get_running_loop().time() > deadline - LATE_SECONDS:
                 error = _too_late(seconds)  # its deadline came here before our own timer
+            error = event_buffer.aborted or error
             raise
         except PacelineError as raised:
             error = raised

@@ -10,7 +10,11 @@ from paceline.protocol.verdict import PromptLogprobs
 BUFFER_BYTES = 4 * 1024 * 1024
 """Events that may wait for a client, about."""
 STALLED_SECONDS = 30.0
-"""How long the buffer may stay full before the call ends."""
+"""How long a client may read nothing of what waits for it before the call ends."""
+RESUME_SECONDS = 0.1
+"""A client that reads on after all may go on so soon, with what it has."""
+_LOOKS = 6
+"""Looks in vain are counted, not seconds: a loop that stands still sends nothing."""
 _TOKEN_BYTES = 32
 
 
@@ -21,10 +25,10 @@ class EventBuffer:
         """Belongs to the running event loop."""
         self._queue: asyncio.Queue[GenerateEvent | PacelineError | None] = asyncio.Queue()
         self._waiting = 0
-        self.events_put = 0
+        self.events_put = self.events_read = 0
         self._drained = asyncio.Event()
         self._filler: asyncio.Task[None] | None = None
-        self._aborted = False
+        self.aborted: PacelineError | None = None
 
     def put(self, event: GenerateEvent) -> None:
         """Add an event; never waits."""
@@ -39,7 +43,7 @@ class EventBuffer:
     def filled_by(self, task: "asyncio.Task[None]") -> None:
         """Abort cancels it."""
         self._filler = task
-        if self._aborted:
+        if self.aborted is not None:
             task.cancel()
 
     def abort(self, error: PacelineError) -> None:
@@ -48,7 +52,7 @@ class EventBuffer:
         The task that reads is gRPC's and must not be cancelled instead: where that happens while
         gRPC writes, gRPC takes the client for gone, and the client waits for ever for a status.
         """
-        self._aborted = True
+        self.aborted = error
         self._drop()
         self._queue.put_nowait(error)
         if self._filler is not None:
@@ -70,21 +74,18 @@ class EventBuffer:
         return self._waiting < BUFFER_BYTES
 
     async def room(self) -> None:
-        """Wait until the buffer has room; ResourceExhausted after STALLED_SECONDS without."""
-        if self.has_room:
+        """Wait until the buffer has room; ReadWatch ends that where the client reads nothing."""
+        while not self.has_room:
+            self._drained.clear()
+            await self._drained.wait()
+
+    def give_up(self) -> None:
+        """The client reads nothing. What waits is dropped: gRPC holds what one message takes."""
+        if self.aborted is not None:
             return
-        try:
-            async with asyncio.timeout(STALLED_SECONDS):
-                while self._waiting >= BUFFER_BYTES:
-                    self._drained.clear()
-                    await self._drained.wait()
-        except TimeoutError:
-            error = ResourceExhausted(
-                f"the client did not read for {STALLED_SECONDS:g} s; "
-                f"{self._waiting} bytes wait, the limit is {BUFFER_BYTES}"
-            )
-            self._drop()  # gRPC holds the call until its deadline, with what one message takes
-            raise error from None
+        waits = f"{self._waiting} bytes wait, of {BUFFER_BYTES} that may"
+        reason = f"the client did not read for {STALLED_SECONDS:g} s; {waits}"
+        self.abort(ResourceExhausted(reason, RESUME_SECONDS))
 
     async def events(self) -> AsyncIterator[GenerateEvent]:
         """Events as they come; raises the error that ended them."""
@@ -92,8 +93,36 @@ class EventBuffer:
             if isinstance(event, PacelineError):
                 raise event
             self._waiting -= _weight(event)
+            self.events_read += 1
             self._drained.set()
             yield event
+
+
+class ReadWatch:
+    """Gives a call up whose client reads nothing for STALLED_SECONDS of what waits for it."""
+
+    def __init__(self, buffer: EventBuffer) -> None:
+        """Look from now on; belongs to the running event loop."""
+        self._buffer = buffer
+        self._read = 0
+        self._looks = 0
+        self._timer = self._look_later()
+
+    def stop(self) -> None:
+        """The call is over."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        reads = self._buffer.events_read
+        waits = self._buffer.events_put > reads == self._read
+        self._read, self._looks = reads, self._looks + 1 if waits else 0
+        if self._looks < _LOOKS:
+            self._timer = self._look_later()
+        else:
+            self._buffer.give_up()
+
+    def _look_later(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(STALLED_SECONDS / _LOOKS, self._look)
 
 
 class UnreadOutputs:

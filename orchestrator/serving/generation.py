@@ -27,7 +27,7 @@ from orchestrator.serving.allowance import Allowances
 from orchestrator.serving.cancelled import cancelled
 from orchestrator.serving.choices import ChoiceRunner
 from orchestrator.serving.door import MOST_BEGINNING, Door
-from orchestrator.serving.event_buffer import EventBuffer, UnreadOutputs
+from orchestrator.serving.event_buffer import EventBuffer, ReadWatch, UnreadOutputs
 from orchestrator.serving.life_signs import LifeSigns, signs_until
 from orchestrator.serving.output import OutputStream, ScoredPrompt
 from orchestrator.serving.served_models import ServedModels
@@ -234,9 +234,11 @@ class Serving:
         """Run while this lasts, which is until its client has read all, or has gone."""
         task = asyncio.create_task(run)
         event_buffer.filled_by(task)
+        watch = ReadWatch(event_buffer)
         try:
             yield
         finally:
+            watch.stop()
             await cancelled(task)
             self._unread.remove(event_buffer)
 

@@ -8,8 +8,10 @@ import grpc
 import pytest
 
 from orchestrator.serving import event_buffer
-from paceline.client import Client
-from paceline.protocol.generation import GenerateRequest
+from paceline.client import Client, connections
+from paceline.errors import ResourceExhausted
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2, generation_pb2_grpc
 from tests import servers
 
@@ -73,7 +75,35 @@ async def test_one_that_is_given_up_gives_its_place_back_and_is_told(
         assert not call.done()
         with pytest.raises(grpc.aio.AioRpcError, match=r"did not read for 0\.05 s") as refused:
             await rest_of(call)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        error = from_rpc_error(refused.value)
+        assert isinstance(error, ResourceExhausted)
+        assert error.retry_after == event_buffer.RESUME_SECONDS
+
+
+async def test_one_is_told_long_before_its_buffer_is_full_and_goes_on_once_it_reads(
+    target: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through our client, which resumes with what it has: the text is that of who reads at once."""
+    asked = GenerateRequest(
+        "a", max_tokens=TOKENS, ignore_eos=True, seed=1, speculation=Speculation.OFF
+    )
+    usual = connections.channel_options
+    monkeypatch.setattr(connections, "channel_options", lambda *how: [*usual(*how), *OPTIONS])
+    async with (
+        servers.orchestrator([target.address], []) as served,
+        Client(served.address) as client,
+    ):
+        expected = (await client.generate(asked).result()).token_ids
+        monkeypatch.setattr(event_buffer, "STALLED_SECONDS", 0.05)
+        generation = client.generate(asked, timeout=120.0)
+        tokens: list[int] = []
+        async for delta in generation:
+            if not tokens:
+                await ended(target, client, 2)
+                monkeypatch.setattr(event_buffer, "STALLED_SECONDS", 60.0)
+            tokens += [token.id for token in delta.tokens]
+        assert tuple(tokens) == expected
+        assert (await client.status()).totals.streams == 3
 
 
 async def test_one_whose_output_is_whole_gives_its_place_back_and_may_read_it_later(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.serving import event_buffer as module
-from orchestrator.serving.event_buffer import EventBuffer
+from orchestrator.serving.event_buffer import EventBuffer, ReadWatch
 from orchestrator.serving.output import OutputStream, ScoredPrompt, TimedDelta
 from orchestrator.serving.stream_statistics import TimedStep
 from orchestrator.serving.text.output_text import OutputText
@@ -219,14 +219,45 @@ async def test_a_full_buffer_waits_for_the_client_and_then_gives_up(
     assert not waiting.done()
     await anext(event_buffer.events())
     await waiting
-    monkeypatch.setattr(module, "STALLED_SECONDS", 0.01)
+    monkeypatch.setattr(module, "STALLED_SECONDS", 0.06)
     emit(stream, Verdict(4, (3, 4)))
-    with pytest.raises(ResourceExhausted, match=r"did not read for 0\.01 s; 64 bytes wait") as full:
-        await stream.room()
-    assert event_buffer.is_read, "what waited is dropped: the client resumes, and gets it again"
-    event_buffer.end(full.value)
-    with pytest.raises(ResourceExhausted, match="did not read"):
+    waiting = asyncio.create_task(stream.room())
+    event_buffer.filled_by(waiting)
+    watch = ReadWatch(event_buffer)
+    assert await cancelled_by_another(waiting)
+    watch.stop()
+    with pytest.raises(ResourceExhausted, match=r"did not read for 0\.06 s; 64 bytes wait") as full:
         await anext(event_buffer.events())
+    assert full.value.retry_after == module.RESUME_SECONDS
+    assert event_buffer.is_read, "what waited is dropped: the client resumes, and gets it again"
+
+
+async def cancelled_by_another(task: "asyncio.Task[None]") -> bool:
+    await asyncio.wait({task})
+    return task.cancelled()
+
+
+async def test_a_client_that_reads_ever_so_slowly_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STALLED_SECONDS", 0.06)
+    stream, event_buffer = make_stream(max_tokens=100)
+    emit(stream, *(Verdict(2 + position, (3,)) for position in range(60)))
+    watch = ReadWatch(event_buffer)
+    looks, look = [0], watch._look
+
+    def looked() -> None:
+        looks[0] += 1
+        look()
+
+    monkeypatch.setattr(watch, "_look", looked)
+    events = event_buffer.events()
+    for read in range(1, 6):
+        assert isinstance(await anext(events), Delta)
+        while looks[0] < 4 * read:  # of the six in vain that end a call
+            await asyncio.sleep(0.001)
+    watch.stop()
+    assert event_buffer.aborted is None
 
 
 async def test_prompt_logprobs_fill_the_buffer_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +268,21 @@ async def test_prompt_logprobs_fill_the_buffer_too(monkeypatch: pytest.MonkeyPat
         assert event_buffer.has_room
         stream.emit_prompt_logprobs(PromptLogprobs(position, (logprobs,) * 16))
     assert not event_buffer.has_room
+
+
+async def test_prompt_logprobs_that_nobody_reads_end_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STALLED_SECONDS", 0.06)
+    stream, event_buffer = make_stream()
+    stream.emit_prompt_logprobs(PromptLogprobs(1, (TokenLogprobs(-1.0, ()),) * 16))
+    filler = asyncio.create_task(asyncio.Event().wait())
+    event_buffer.filled_by(filler)  # type: ignore[arg-type]
+    watch = ReadWatch(event_buffer)
+    await asyncio.wait({filler})
+    watch.stop()
+    with pytest.raises(ResourceExhausted, match=r"did not read for 0\.06 s; 512 bytes wait"):
+        await anext(event_buffer.events())
 
 
 async def test_what_is_held_back_comes_in_its_order_when_the_output_ends() -> None:
