@@ -110,8 +110,9 @@ class Page:
 
     async def _lines(self, body: bytes) -> AsyncGenerator[bytes, None]:
         began = asyncio.get_running_loop().time()
-        asked = request_of(body)
         seconds = self._serving.default_seconds
+        self._serving.check_door(1, seconds)  # a body is 4 MB at most, and the loop is busy
+        asked = request_of(body)
         events = self._serving.generate(asked, seconds=seconds, request_id=current_request_id())
         async with contextlib.aclosing(events):
             async for event in events:

@@ -179,6 +179,26 @@ async def test_what_cannot_be_asked_is_refused_by_name(
     assert servers.codes(door.registry, METHOD) == {kind.upper(): 1}
 
 
+async def test_whom_the_door_refuses_is_told_before_what_was_asked_is_read() -> None:
+    port = free_port()
+    settings: dict[str, Any] = {"page_port": port, "drain_seconds": 0}
+    async with (
+        servers.target("simulated:step_ms=20") as target,
+        servers.orchestrator(
+            [target.address], [], max_streams=1, max_queued=0, **settings
+        ) as client,
+    ):
+        door = Door(port, CollectorRegistry())
+        async with client.generate(GenerateRequest("say", max_tokens=5000)) as running:
+            await anext(aiter(running))
+            answer = await send(door.port, request("POST", "/generate", b"{", content_type=JSON))
+        assert answer.status == 429
+        told = answer.lines[0]["error"]
+        assert told["kind"] == "resource_exhausted"
+        why = "0 requests wait, the most that may (--max-queued)"
+        assert told["message"] == f"the orchestrator is full: {why}"
+
+
 async def test_a_deadline_ends_a_stream_with_a_line_that_says_so() -> None:
     port = free_port()
     settings: dict[str, Any] = {"page_port": port, "drain_seconds": 0}
