@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.chaos_report import Seen, draw_memory, say, say_memory
+from benchmarks.chaos_report import Seen, draw_memory, say, say_memory, say_worst
 from benchmarks.chaos_servers import ENDS, OF_PROCESSES, Fault, Server, servers
 from paceline.client import Client
 from paceline.errors import PacelineError
@@ -34,6 +34,9 @@ REQUESTS = 12
 OF_WIRES = tuple(fault for fault in Fault if fault not in OF_PROCESSES)
 FAULT_SECONDS = 2.5
 """How long a server stands still, or is cut off."""
+FOUND_SECONDS = 0.5
+"""Those that look for a server which has come back have so long to find it."""
+LOOK_SECONDS = 0.02
 PAUSE_SECONDS = 0.7
 """Between the end of a fault and the next one, and at least from one to the next."""
 
@@ -54,11 +57,13 @@ async def stream(
 ) -> None:
     """One stream, looked at as its client sees it."""
     tokens: list[int] = []
-    last = time.monotonic()
+    last = time.time()  # as logs have it
+    generation = client.generate(asked, timeout=120.0)
     try:
-        async for delta in client.generate(asked, timeout=120.0):
-            now = time.monotonic()
-            seen.gaps.add(last, now)
+        async for delta in generation:
+            now = time.time()
+            name = generation.started.request_id[:8] if generation.started else ""
+            seen.gaps.add(last, now, f"{name} ({asked.prompt})")
             last = now
             tokens += [token.id for token in delta.tokens]
     except PacelineError as error:
@@ -113,7 +118,7 @@ async def strike(
             await recovering.pop(role)
         seen.gaps.begin(f"{role}: {fault.value}")
         suffering = made[role][index].suffer(fault, FAULT_SECONDS)
-        recovering[role] = asyncio.create_task(suffering)
+        recovering[role] = asyncio.create_task(_recovers(suffering, made[role][index].name, seen))
         struck[role, fault] += 1
         await asyncio.sleep(drawn.uniform(1.0, 2.0) * PAUSE_SECONDS)
         if fault not in ENDS:
@@ -121,6 +126,21 @@ async def strike(
             await asyncio.sleep(PAUSE_SECONDS)
     await asyncio.gather(*recovering.values())
     return struck
+
+
+async def _recovers(suffering: Coroutine[None, None, None], name: str, seen: Seen) -> None:
+    """Note when the server is whole again, and when those who look for it have had time."""
+    await suffering
+    seen.gaps.note(f"{name} serves")
+    await asyncio.sleep(FOUND_SECONDS)
+
+
+async def be_late(seen: Seen) -> None:
+    """Measure how late the clients' own event loop is: so much of a stall may be theirs."""
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(LOOK_SECONDS)
+        seen.late_seconds = max(seen.late_seconds, time.monotonic() - began - LOOK_SECONDS)
 
 
 async def measure(made: dict[str, list[Server]]) -> None:
@@ -157,7 +177,7 @@ async def run(options: argparse.Namespace) -> bool:
                 asked = [request(number, options.tokens) for number in range(REQUESTS)]
                 alone = await asyncio.gather(*(client.generate(one).result() for one in asked))
                 expected = [one.token_ids for one in alone]
-                measuring = asyncio.create_task(measure(made))
+                measuring = [asyncio.create_task(one) for one in (measure(made), be_late(seen))]
                 streams = [
                     asyncio.create_task(stream_on(client, first, options.tokens, expected, seen))
                     for first in range(options.streams)
@@ -167,10 +187,12 @@ async def run(options: argparse.Namespace) -> bool:
                 seen.ends.set()
                 await asyncio.gather(*streams)
             sessions, pages = await left_over(made)
-            measuring.cancel()
+            for one in measuring:
+                one.cancel()
             say(console, struck, seen)
             console.print(f"left over: {sessions} sessions, {pages} pages of KV")
             say_memory(console, made, halfway)
+            say_worst(seen, Path(folder))
             draw_memory(options.plot, made, halfway)
     return not (seen.differing or seen.failures or sessions or pages)
 

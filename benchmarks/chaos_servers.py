@@ -29,7 +29,7 @@ SERVICES = {
     "draft": "paceline.v1.DraftService",
     "orchestrator": "paceline.v1.GenerationService",
 }
-FLAGS = ("--host=127.0.0.1", "--health-port=0", "--metrics-port=0", "--log-level=warning")
+FLAGS = ("--host=127.0.0.1", "--health-port=0", "--metrics-port=0", "--log-level=info")
 
 
 class Fault(enum.Enum):
