@@ -11,6 +11,7 @@ from orchestrator.serving import event_buffer
 from paceline.client import Client, connections
 from paceline.errors import ResourceExhausted
 from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.rpc.options import channel_options
 from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2, generation_pb2_grpc
 from tests import servers
@@ -87,8 +88,9 @@ async def test_one_is_told_long_before_its_buffer_is_full_and_goes_on_once_it_re
     asked = GenerateRequest(
         "a", max_tokens=TOKENS, ignore_eos=True, seed=1, speculation=Speculation.OFF
     )
-    usual = connections.channel_options
-    monkeypatch.setattr(connections, "channel_options", lambda *how: [*usual(*how), *OPTIONS])
+    monkeypatch.setattr(
+        connections, "channel_options", lambda *how: [*channel_options(*how), *OPTIONS]
+    )
     async with (
         servers.orchestrator([target.address], []) as served,
         Client(served.address) as client,
