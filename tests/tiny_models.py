@@ -36,17 +36,22 @@ TEMPLATE = (
 
 
 def tiny_model(
-    folder: Path, family: str = "llama", *, seed: int = 0, dtype: str = "float64"
+    folder: Path,
+    family: str = "llama",
+    *,
+    seed: int = 0,
+    dtype: str = "float64",
+    heads: tuple[int, int] = (4, 2),
 ) -> Path:
-    """Write a random model of `family`: 2 layers, 64 wide, 4 heads on 2, a byte vocabulary."""
+    """Write a random model of `family`: 2 layers, 64 wide, a byte vocabulary. heads: with KV."""
     kind, special = CONFIGS[family]
     config = kind(
         vocab_size=VOCABULARY,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads[0],
+        num_key_value_heads=heads[1],
         max_position_embeddings=1024,
         bos_token_id=BOS,
         eos_token_id=EOS,

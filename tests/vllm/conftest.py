@@ -18,7 +18,7 @@ from paceline.engine.interfaces import StartedEngine
 from target_server.engines import start_engine
 from target_server.settings import TargetSettings
 
-MODEL = "smollm2-135m"
+MODEL = os.environ.get("VLLM_TEST_MODEL", "smollm2-135m")
 TOKENS = 128
 EAGER = {"enforce_eager": True}
 TEXTS = (

@@ -12,6 +12,7 @@ from paceline.catalog import is_model, model_folder
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
+from paceline_tools.bench.delayed_wire import delayed
 from tests.processes import Process, running, start
 from tests.servers import eventually
 from tests.vllm.conftest import MODEL, Alone, by_vllm
@@ -121,3 +122,37 @@ async def test_two_ranks_have_the_same_tokens_with_drafts_and_without(
                     for speculation in (Speculation.OFF, Speculation.FORCE)
                 ]
                 assert forced == off
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+async def test_a_model_that_drafts_in_a_process_of_its_own_is_mostly_right(
+    tmp_path: Path, folder: Path, dtype: str
+) -> None:
+    """It is the target itself, on our own engine, 20 ms away."""
+    flags = [flag for flag in TARGET if not flag.startswith("--dtype")]
+    target = start(tmp_path, "target", *flags, f"--dtype={dtype}", "--threads=1")
+    draft = start(tmp_path, "draft", "draft_server", f"--model={MODEL}", "--threads=1")
+    with ended(target):
+        await started(target)
+        listen = tmp_path / "wire.sock"
+        near = Path(draft.address.removeprefix("unix:"))
+        away = dataclasses.replace(draft, address=f"unix:{listen}")
+        async with (
+            delayed(listen, near, 0.02),
+            running(tmp_path, [target], [away]) as (client, _),
+        ):
+            request = GenerateRequest(
+                tuple(range(500, 520)),
+                sampling=SamplingParams(temperature=0.0),
+                max_tokens=48,
+                ignore_eos=True,
+            )
+            off, forced = [
+                await client.generate(
+                    dataclasses.replace(request, speculation=speculation)
+                ).result()
+                for speculation in (Speculation.OFF, Speculation.FORCE)
+            ]
+        assert forced.finished.statistics.acceptance_rate > 0.5
+        if dtype == "float32":
+            assert forced.token_ids == off.token_ids

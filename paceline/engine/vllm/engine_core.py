@@ -1,6 +1,7 @@
 """vLLM's engine core without its scheduler: config, weights, KV and the workers of all ranks."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from paceline.engine.vllm import no_drafts, worker_extension
 from paceline.engine.vllm.kv_blocks import KVBlocks
 from paceline.engine.vllm.settings import VllmSettings
 from paceline.engine.vllm.step import WorkerStep
-from paceline.errors import FailedPrecondition, in_a_line
+from paceline.errors import FailedPrecondition, PacelineError, in_a_line
 
 MAX_REQUESTS = 256
 """Most sessions in a forward pass; a step of more is several."""
@@ -83,13 +84,22 @@ def _page_tokens(specs: Iterable[Any]) -> int:
     return int(sizes.pop())
 
 
-def start_core(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> VllmCore:
-    """Start vLLM's workers and load the model; FailedPrecondition with what vLLM has against it."""
+@contextlib.contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """Raise FailedPrecondition with what vLLM has against the model, at whatever it fails."""
     try:
-        config = EngineArgs(**engine_arguments(folder, settings, vllm)).create_engine_config()
-        core = EngineCore(config, Executor.get_class(config), log_stats=False)
+        yield
+    except PacelineError:
+        raise
     except Exception as error:
         raise FailedPrecondition(f"vLLM cannot serve {folder}: {in_a_line(error)}") from error
+
+
+def start_core(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> VllmCore:
+    """Start vLLM's workers and load the model; FailedPrecondition with what vLLM has against it."""
+    with refusing(folder):
+        config = EngineArgs(**engine_arguments(folder, settings, vllm)).create_engine_config()
+        core = EngineCore(config, Executor.get_class(config), log_stats=False)
     adapter = LoRARequest("adapter", 1, vllm.adapter) if vllm.adapter else None
     return VllmCore(core, config, adapter)
 

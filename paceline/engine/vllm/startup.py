@@ -34,7 +34,7 @@ def start_vllm(
     check_ranks(vllm)
     prepare_environment(settings.threads)
     # torch and vLLM, needed here only.
-    from paceline.engine.vllm.engine_core import start_core
+    from paceline.engine.vllm.engine_core import refusing, start_core
     from paceline.engine.vllm.model_files import read_files
     from paceline.engine.vllm.numerics import numerics
     from paceline.engine.vllm.runner import VllmRunner
@@ -44,7 +44,8 @@ def start_vllm(
     core = start_core(files.folder, settings, vllm)
     runner = VllmRunner(core)
     load_progress.begin("measuring exactness")
-    found = numerics(core, runner, files, release, settings, vllm)
+    with refusing(files.folder):
+        found = numerics(core, runner, files, release, settings, vllm)
     model = ModelInfo(
         name=settings.model_name or Path(settings.model).name,
         fingerprint=found.fingerprint,
