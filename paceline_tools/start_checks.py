@@ -55,16 +55,17 @@ class Mistakes:
         raise (InvalidArgument if bad else Unavailable)(lines) from None
 
 
-def check_serving(model: str, others: Iterable[str] = ()) -> None:
+def check_serving(model: str, others: Iterable[str] = (), *, any_weights: bool = False) -> None:
     """Raise what is wrong with a model that cannot be served; see check_model.
 
     others: words that could stand in its place, or before a colon and it: one may be misspelt.
+    any_weights: as of check_model.
     """
     if is_simulated(model):
         SimulatedModel.parse(model)
         return
     try:
-        _check_files(model)
+        _check_files(model, any_weights=any_weights)
     except NotFound as error:
         word, colon, rest = model.partition(":")
         if near := nearest(word, (*others, PREFIX)):
@@ -73,16 +74,16 @@ def check_serving(model: str, others: Iterable[str] = ()) -> None:
         raise
 
 
-def without_text(model: str) -> str:
+def without_text(model: str, *, any_weights: bool = False) -> str:
     """What a model without a tokenizer cannot do; empty for others, and for what is not here."""
-    folder = None if is_simulated(model) else check_model(model)
+    folder = None if is_simulated(model) else check_model(model, any_weights=any_weights)
     if folder is None or not folder.is_dir() or has_tokenizer(folder):
         return ""
     return f"{model} has no {TOKENIZER}: it takes and gives token ids, and no text"
 
 
-def _check_files(model: str) -> None:
-    found = check_model(model)
+def _check_files(model: str, *, any_weights: bool) -> None:
+    found = check_model(model, any_weights=any_weights)
     if importlib.util.find_spec("torch") is None:
         what = "models need the engine extra, and torch is not installed"
         raise FailedPrecondition(f"{what}; run: pip install 'paceline[engine]'")

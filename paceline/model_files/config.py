@@ -36,8 +36,11 @@ _NO_TEXT = re.compile(r"(Classification|Answering|MaskedLM|MultipleChoice|Reward
 _SEE = "docs/models.md has all"
 
 
-def check_config(folder: Path) -> None:
-    """Raise FailedPrecondition where config.json is missing, wrong or of no model served here."""
+def check_config(folder: Path, *, any_weights: bool = False) -> None:
+    """Raise FailedPrecondition where config.json is missing, wrong or of no model served here.
+
+    any_weights: leave it to another engine than ours to refuse weights that are quantized.
+    """
     path = folder / "config.json"
     _refuse_adapter(folder)
     if not path.exists():
@@ -46,7 +49,8 @@ def check_config(folder: Path) -> None:
         raise FailedPrecondition(f"{folder} {without_config(names)}")
     config = read_json(path, Config)
     _refuse_sizes(path, config)
-    _refuse_quantized(folder, config.quantization_config)
+    if not any_weights:
+        _refuse_quantized(folder, config.quantization_config)
     _refuse_kinds(folder, config)
     _refuse_model_type(folder, config)
 

@@ -46,7 +46,7 @@ def cached(name: HubName) -> Path | None:
     return snapshot / (name.file or "") if commit and snapshot.is_dir() else None
 
 
-def fetch(name: HubName, started: Tell, advance: Tell) -> Path:
+def fetch(name: HubName, started: Tell, advance: Tell, *, any_weights: bool = False) -> Path:
     """Bring a folder or .gguf file up to date; what is here already is not fetched again.
 
     started: told how many bytes come. advance: told of some that came, from several threads.
@@ -59,10 +59,10 @@ def fetch(name: HubName, started: Tell, advance: Tell) -> Path:
 
     logging.set_verbosity(logging.log_levels["error"])  # of what fails for good, the error tells
     with _explained(name, constants.ENDPOINT):
-        return _fetch(name, Path(constants.HF_HUB_CACHE), started, advance)
+        return _fetch(name, Path(constants.HF_HUB_CACHE), started, advance, any_weights=any_weights)
 
 
-def _fetch(name: HubName, cache: Path, started: Tell, advance: Tell) -> Path:
+def _fetch(name: HubName, cache: Path, started: Tell, advance: Tell, *, any_weights: bool) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     info = HfApi().model_info(name.id, revision=name.revision, files_metadata=True)
@@ -76,9 +76,10 @@ def _fetch(name: HubName, cache: Path, started: Tell, advance: Tell) -> Path:
     )
     if texts:
         folder = Path(get(allow_patterns=texts))
-        check_config(folder)  # before what takes long
+        check_config(folder, any_weights=any_weights)  # before what takes long
         check_json_files(folder)
-        check_config_fits(folder, {})
+        if not any_weights:
+            check_config_fits(folder, {})
     folder = Path(get(allow_patterns=weights))
     if missing:
         _check_hashes(name, info.sha, folder)

@@ -95,7 +95,7 @@ def check(up: UpOptions) -> LocalPlan:
         plan = LocalPlan.of(up)
     with mistakes.noted():
         check_home()
-        _check_models(plan, mistakes)  # in a folder that is none no model is found
+        _check_models(up, plan, mistakes)  # in a folder that is none no model is found
     if up.vllm is not None:
         with mistakes.noted():
             check_vllm_python("--vllm", vllm_python(up.vllm))
@@ -108,12 +108,14 @@ def check(up: UpOptions) -> LocalPlan:
     return plan
 
 
-def _check_models(plan: LocalPlan, mistakes: Mistakes) -> None:
+def _check_models(up: UpOptions, plan: LocalPlan, mistakes: Mistakes) -> None:
     targets = [one.model for one in plan.targets.values()]
     drafts = [one.model for one in plan.drafts.values() if DRAFTERS[one.drafter].needs_model]
     for model in dict.fromkeys([*targets, *drafts]):
         with mistakes.noted():
-            check_serving(model, () if model in targets else IN_PLACE_OF_A_DRAFT)
+            of_vllm = up.vllm is not None and model not in drafts
+            others = () if model in targets else IN_PLACE_OF_A_DRAFT
+            check_serving(model, others, any_weights=of_vllm)
 
 
 def check_addresses(up: UpOptions, plan: LocalPlan) -> Ports:
@@ -152,7 +154,9 @@ async def up_running(
         async def ready() -> None:
             await answers(up.port, drafts=0, host=up.host)
 
-        for news in (plan.ports.news, *(without_text(one.model) for one in plan.targets.values())):
+        models = [one.model for one in plan.targets.values()]
+        texts = (without_text(one, any_weights=up.vllm is not None) for one in models)
+        for news in (plan.ports.news, *texts):
             if news:
                 log.say(news, style="yellow")
         log.say(f"starting {', '.join(plan.names)}: models load, this may take minutes")

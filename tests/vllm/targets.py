@@ -22,7 +22,7 @@ from tests.servers import Server, eventually
 START_SECONDS = 900.0
 HEADS = (2, 1)
 """Of tiny models: vLLM's attention on a CPU has heads of 32 and more."""
-FLAGS = ("--engine=vllm", "--dtype=float32", "--threads=1")
+FLAGS = ("--engine=vllm", "--threads=1")
 EAGER = '--vllm-arguments={"enforce_eager": true}'
 tiny_model = partial(tiny_models.tiny_model, heads=HEADS)
 
@@ -31,7 +31,7 @@ def start_engine(folder: Path, name: str, module: str, model: Path) -> Process:
     """As processes.start_engine, but that targets are on vLLM."""
     if module != "target_server":
         return processes.start_engine(folder, name, module, model)
-    flags = (*FLAGS, EAGER, "--model-name=tiny", "--log-level=debug")
+    flags = (*FLAGS, EAGER, "--dtype=float32", "--model-name=tiny", "--log-level=debug")
     return processes.start(folder, name, module, f"--model={model}", *flags)
 
 
@@ -72,8 +72,9 @@ class Targets:
 
     @asynccontextmanager
     async def target(self, model: Path, **settings: Any) -> AsyncIterator[Server]:
-        """In place of servers.target; it is float32, whatever the test says."""
-        settings.pop("dtype", None)
+        """In place of servers.target; it is float32 where the test says float64, or nothing."""
+        dtype = settings.get("dtype", "float64").replace("float64", "float32")
+        settings["dtype"] = dtype
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         key = " ".join([_hash(model), *flags])
         if key not in self.processes:

@@ -41,13 +41,14 @@ def repair(name: str) -> None:
         ) from error
 
 
-def resolve_model(model: str, say: Say = lambda _: None) -> Path:
+def resolve_model(model: str, say: Say = lambda _: None, *, any_weights: bool = False) -> Path:
     """The folder that `model` stands for: a pulled name, a folder, a .gguf file or a hub id.
 
     A .gguf file is converted once, telling `say` each phase; of the hub what is not here whole is
-    fetched. Raises NotFound or FailedPrecondition saying what is wrong with it, and what to do.
+    fetched. any_weights: as of check_config. Raises NotFound or FailedPrecondition saying what is
+    wrong with it, and what to do.
     """
-    path = check_model(model) or _fetched(model)
+    path = check_model(model, any_weights=any_weights) or _fetched(model, any_weights=any_weights)
     if model in CATALOG:
         repair(model)
     return path if path.is_dir() else _converted(path, say)
@@ -65,7 +66,7 @@ def convert(gguf: Path, folder: Path, say: Say = lambda _: None) -> None:
     convert_gguf(gguf, folder, say)
 
 
-def _fetched(model: str) -> Path:
+def _fetched(model: str, *, any_weights: bool) -> Path:
     name = find(model)
     if isinstance(name, Path):  # it has come meanwhile
         return name
@@ -76,8 +77,12 @@ def _fetched(model: str) -> Path:
         if count:
             steps.append(counted(f"fetching {model}", count, "bytes"))
 
-    path = fetch(name, started, lambda count: steps[0](count) if steps else None)
-    check_path(path)
+    def advanced(count: int) -> None:
+        if steps:
+            steps[0](count)
+
+    path = fetch(name, started, advanced, any_weights=any_weights)
+    check_path(path, any_weights=any_weights)
     return path
 
 

@@ -107,6 +107,8 @@ def start_core(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> Vl
 def engine_arguments(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> dict[str, Any]:
     """Of vLLM's EngineArgs: what we need, then what the operator passes through."""
     kv_is_said = vllm.arguments.keys() & {"gpu_memory_utilization", "kv_cache_memory_bytes"}
+    # With an adapter vLLM wants room for all draft tokens of all requests; a longer step is cut.
+    rows = 1 + DRAFT_TOKENS if vllm.adapter else 1
     ranks = vllm.tensor_parallel_size * vllm.pipeline_parallel_size
     most = settings.max_batched_tokens
     ours = {
@@ -116,7 +118,7 @@ def engine_arguments(folder: Path, settings: EngineSettings, vllm: VllmSettings)
         "async_scheduling": False,
         "enable_prefix_caching": False,  # the engine shares prefixes, by salt
         "max_num_batched_tokens": most,
-        "max_num_seqs": min(MAX_REQUESTS, most),
+        "max_num_seqs": min(MAX_REQUESTS, most // rows),
         "tensor_parallel_size": vllm.tensor_parallel_size,
         "pipeline_parallel_size": vllm.pipeline_parallel_size,
         "distributed_executor_backend": "mp" if ranks > 1 else "uni",

@@ -40,7 +40,7 @@ class ModelFiles:
 
 def read_files(model: str) -> ModelFiles:
     """Of the folder that a model's name stands for, fetched or converted where it is not here."""
-    folder = resolve_model(model, load_progress.begin)
+    folder = resolve_model(model, load_progress.begin, any_weights=True)
     config = read_config(folder)
     text = text_config(config)
     with refusing(config, "has a tokenizer that cannot be read"):

@@ -420,6 +420,15 @@ BROKEN: dict[str, tuple[Break, str]] = {
 }
 
 
+@pytest.mark.parametrize("case", ["GPTQ", "AWQ", "FP8", "bitsandbytes", "compressed-tensors"])
+def test_quantized_weights_are_left_to_an_engine_that_reads_them(case: str, tmp_path: Path) -> None:
+    folder = model_folder_of(tmp_path / "model")
+    BROKEN[case][0](folder)
+    with pytest.raises(FailedPrecondition, match="is quantized with"):
+        check_model(str(folder))
+    assert check_model(str(folder), any_weights=True) == folder
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_is_wrong_with_a_folder(case: str, tmp_path: Path) -> None:
     folder = model_folder_of(tmp_path / "model")

@@ -98,7 +98,7 @@ def test_models_without_torch_say_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(start_checks, "check_model", lambda _: tmp_path)
+    monkeypatch.setattr(start_checks, "check_model", lambda _, **_named: tmp_path)
     check_serving("simulated")
     assert said(check_serving, "m") == (
         "models need the engine extra, and torch is not installed; run: pip install "
@@ -112,7 +112,7 @@ def test_a_disk_without_room_for_a_converted_file_is_named(
     gguf = tmp_path / "model.gguf"
     gguf.touch()
     monkeypatch.setenv("PACELINE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(start_checks, "check_model", lambda _: gguf)
+    monkeypatch.setattr(start_checks, "check_model", lambda _, **_named: gguf)
     monkeypatch.setattr(start_checks, "bf16_bytes", lambda _: 10**9)
     free = shutil.disk_usage(tmp_path)._replace(free=10**8)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
@@ -174,7 +174,7 @@ async def test_a_taken_port_names_which_server_of_ours_has_it() -> None:
 def test_a_model_without_a_tokenizer_is_served_with_a_word(
     has: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start_checks, "check_model", lambda _: tmp_path)
+    monkeypatch.setattr(start_checks, "check_model", lambda _, **_named: tmp_path)
     assert start_checks.without_text("./notok") == (
         "./notok has no tokenizer.json: it takes and gives token ids, and no text"
     )

@@ -1,0 +1,100 @@
+"""LoRA adapters and quantized weights, made on the spot: served by vLLM, or refused by it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paceline.client import Client, Result
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
+from tests import servers
+from tests.processes import start
+from tests.vllm import made_models
+from tests.vllm.targets import EAGER, FLAGS, Targets, tiny_model
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+TOKENS = 32
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"), "qwen2", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
+    pytest.importorskip("vllm", reason="vLLM is not installed; run: make e2e-vllm")
+    targets = Targets(tmp_path_factory.mktemp("t"))
+    yield targets
+    targets.close()
+
+
+async def results(targets: Targets, model: Path, **settings: Any) -> list[Result]:
+    """Greedily and sampled, each with forced speculation and without."""
+    async with (
+        targets.target(model, **settings) as target,
+        servers.draft(None) as draft,
+        servers.orchestrator([target.address], [draft.address]) as client,
+    ):
+        return [
+            await said(client, temperature, speculation)
+            for temperature in (0.0, 0.9)
+            for speculation in (Speculation.OFF, Speculation.FORCE)
+        ]
+
+
+async def said(client: Client, temperature: float, speculation: Speculation) -> Result:
+    request = GenerateRequest(
+        (5, 6, 7, 8) * 6,
+        sampling=SamplingParams(temperature=temperature),
+        seed=2,
+        max_tokens=TOKENS,
+        ignore_eos=True,
+        speculation=speculation,
+    )
+    return await client.generate(request).result()
+
+
+async def test_an_adapter_says_what_the_model_with_it_in_its_weights_says(
+    targets: Targets, model: Path, tmp_path: Path
+) -> None:
+    lora = made_models.adapter(model, tmp_path / "lora")
+    merged = made_models.merged(model, lora, tmp_path / "merged")
+    adapted = [one.token_ids for one in await results(targets, model, adapter=lora)]
+    assert adapted == [one.token_ids for one in await results(targets, merged)]
+    assert adapted != [one.token_ids for one in await results(targets, model)]
+    assert adapted[0] == adapted[1]
+    assert adapted[2] == adapted[3]
+
+
+async def test_a_quantized_model_is_served_in_its_own_bits(
+    targets: Targets, model: Path, tmp_path: Path
+) -> None:
+    quantized = made_models.quantized(model, tmp_path / "quantized")
+    found = await results(targets, quantized, dtype="bfloat16")
+    assert [len(one.token_ids) for one in found] == [TOKENS] * 4
+    assert any(one.finished.statistics.accepted for one in found)
+    [process] = [one for one in targets.processes.values() if "quantized" in str(one.popen.args)]
+    assert "compressed-tensors" in process.lines()
+
+
+def test_weights_that_vllm_does_not_know_are_refused_in_its_words(
+    model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed; run: make e2e-vllm")
+    unknown = made_models.unknown_quantization(model, tmp_path / "unknown")
+    target = start(tmp_path, "target", "target_server", f"--model={unknown}", *FLAGS, EAGER)
+    assert target.popen.wait(900)
+    assert f"vLLM cannot serve {unknown}: " in target.lines()
+    assert "Unknown quantization method: exl9" in target.lines()
+
+
+def test_heads_that_vllm_has_no_kernel_for_are_refused_in_its_words(tmp_path: Path) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed; run: make e2e-vllm")
+    model = tiny_model(tmp_path / "model", "qwen2", heads=(4, 2))
+    target = start(tmp_path, "target", "target_server", f"--model={model}", *FLAGS, EAGER)
+    assert target.popen.wait(900)
+    assert f"vLLM cannot serve {model}: " in target.lines()
+    assert "Unsupported CPU attention configuration: head_dim=16" in target.lines()
