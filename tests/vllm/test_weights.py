@@ -31,11 +31,11 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
     targets.close()
 
 
-async def results(targets: Targets, model: Path, **settings: Any) -> list[Result]:
-    """Greedily and sampled, each with forced speculation and without."""
+async def results(targets: Targets, model: Path, drafts: Path, **settings: Any) -> list[Result]:
+    """Greedily and sampled, each with forced speculation and without. drafts: another model."""
     async with (
         targets.target(model, **settings) as target,
-        servers.draft(None) as draft,
+        servers.draft(drafts) as draft,
         servers.orchestrator([target.address], [draft.address]) as client,
     ):
         return [
@@ -62,9 +62,9 @@ async def test_an_adapter_says_what_the_model_with_it_in_its_weights_says(
 ) -> None:
     lora = made_models.adapter(model, tmp_path / "lora")
     merged = made_models.merged(model, lora, tmp_path / "merged")
-    adapted = [one.token_ids for one in await results(targets, model, adapter=lora)]
-    assert adapted == [one.token_ids for one in await results(targets, merged)]
-    assert adapted != [one.token_ids for one in await results(targets, model)]
+    adapted = [one.token_ids for one in await results(targets, model, merged, adapter=lora)]
+    assert adapted == [one.token_ids for one in await results(targets, merged, model)]
+    assert adapted != [one.token_ids for one in await results(targets, model, model)]
     assert adapted[0] == adapted[1]
     assert adapted[2] == adapted[3]
 
@@ -73,7 +73,7 @@ async def test_a_quantized_model_is_served_in_its_own_bits(
     targets: Targets, model: Path, tmp_path: Path
 ) -> None:
     quantized = made_models.quantized(model, tmp_path / "quantized")
-    found = await results(targets, quantized, dtype="bfloat16")
+    found = await results(targets, quantized, model, dtype="bfloat16")
     assert [len(one.token_ids) for one in found] == [TOKENS] * 4
     assert any(one.finished.statistics.accepted for one in found)
     [process] = [one for one in targets.processes.values() if "quantized" in str(one.popen.args)]
