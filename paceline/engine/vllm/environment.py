@@ -15,6 +15,8 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 """Before vLLM reads its own; what the operator has set stays, but for the first two."""
+UNTRUE = ("vllm.v1.sample.logits_processor", "vllm.config.speculative")
+"""Loggers that warn of what vLLM's own sampler cannot do with draft tokens; ours can."""
 
 
 def prepare_environment(threads: int) -> None:
@@ -26,3 +28,5 @@ def prepare_environment(threads: int) -> None:
         else:
             os.environ.setdefault(name, value)
     logging.getLogger("vllm").setLevel(logging.WARNING)
+    for name in UNTRUE:
+        logging.getLogger(name).setLevel(logging.ERROR)
