@@ -60,6 +60,9 @@ def server_options(*, public: bool, request_bytes: int = ENGINE_REQUEST_BYTES) -
     options: Options = [
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        # Who is gone without a word, or stands still, holds its calls and sessions for no longer.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 15_000),
         # A starved server reads pings late and bunched: no connection is closed for that.
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.max_receive_message_length", request_bytes),

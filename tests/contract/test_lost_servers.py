@@ -13,8 +13,10 @@ from benchmarks.faulty_wire import FaultyWire, faulty
 from orchestrator.backends import liveness
 from paceline import machine
 from paceline.client import Client, connections, names
+from paceline.engine_server import session
 from paceline.errors import Internal
 from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.rpc import session_stream
 from paceline.rpc.channels import open_channel
 from paceline.rpc.options import Options, channel_options
 from paceline.v1 import generation_pb2, generation_pb2_grpc, session_pb2, target_pb2
@@ -171,6 +173,29 @@ async def test_a_target_that_is_silent_for_a_while_goes_on_where_no_other_is() -
             asyncio.get_running_loop().call_later(1.0, wire.heal)
 
         assert await tokens_with(client, stall) == list(expected)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_target_that_nobody_can_tell_closes_the_sessions_it_was_left_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its orchestrator has gone on elsewhere, and what it says of that never comes."""
+    monkeypatch.setattr(session, "UNUSED_SECONDS", 0.2)
+    monkeypatch.setattr(session_stream, "PROGRESS_SECONDS", 0.02)
+    async with (
+        servers.target(TARGET) as first,
+        servers.target(TARGET) as second,
+        faulty(first.address) as near,
+        faulty(second.address) as far,
+        servers.orchestrator([near.address, far.address], []) as client,
+    ):
+        await servers.has_targets(client, 2)
+        [expected] = await outputs(client)
+
+        others = [asyncio.create_task(outputs(client)) for _ in range(5)]
+        assert await tokens_with(client, near.stall) == list(expected)
+        assert [found for [found] in await asyncio.gather(*others)] == [expected] * 5
+        await servers.nothing_is_left(first, second)
 
 
 @pytest.mark.usefixtures("patient")

@@ -58,9 +58,13 @@ class Batches(Generic[Message]):
 
         Raises ResourceExhausted for one of more than LARGEST_BYTES.
         """
+        await self.room()
+        self.add(message)
+
+    async def room(self) -> None:
+        """Wait until WAITING_BYTES have room."""
         while not self._room.is_set():
             await self._room.wait()
-        self.add(message)
 
     def add(self, message: Message) -> None:
         """As put, for a few bytes that need no room."""
@@ -117,11 +121,14 @@ class SharedSession:
         self._loop = asyncio.get_running_loop()
         self._responses: deque[Any] = deque()
         self._reader: asyncio.Future[None] | None = None
+        self._left = False
 
     async def write(self, request: Any) -> None:
-        """Send a request."""
+        """Send a request, unless it has been cancelled: what opens it must not follow its close."""
         request.session = self._number
-        await self._out.put(request)
+        await self._out.room()
+        if not self._left:
+            self._out.add(request)
 
     async def read(self) -> Any:
         """The next response, or grpc.aio.EOF; raises the AioRpcError that ended the session."""
@@ -134,6 +141,7 @@ class SharedSession:
 
     def cancel(self) -> None:
         """End the session; who reads is cancelled."""
+        self._left = True
         self._leave(self._number)
         if self._reader is not None:
             self._reader.cancel()

@@ -120,3 +120,44 @@ async def test_a_session_that_is_sent_more_than_may_wait_ends_and_no_other_does(
     other.cancel()
     assert call.ended
     assert endless.cancelled
+
+
+class Stuck(Endless):
+    """A call to a server that stands still: nothing comes, and nothing goes before it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on = asyncio.Event()
+
+    async def write(self, request: target_pb2.VerifySharedRequest) -> None:
+        await self.goes_on.wait()
+        await super().write(request)
+
+    async def read(self) -> target_pb2.VerifySharedResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_session_given_up_while_its_opening_waits_for_room_is_not_opened_afterwards() -> (
+    None
+):
+    """Nobody would close it: it would hold KV until it was found to be of no use."""
+    stuck: Any = Stuck()
+    call = SharedCall(stuck, target_pb2.VerifyRequest, target_pb2.VerifySharedRequest)
+    other, late = call.join(), call.join()
+    large = session_pb2.Open(request_id="x" * (LARGEST_BYTES - 100))
+    for _ in range(4):  # one is on its way; those that wait are more than have room
+        await other.write(target_pb2.VerifyRequest(open=large))
+        await asyncio.sleep(0)
+    opening = asyncio.create_task(late.write(target_pb2.VerifyRequest(open=session_pb2.Open())))
+    await asyncio.sleep(0)
+    assert not opening.done()
+    late.cancel()
+    stuck.goes_on.set()
+    async with asyncio.timeout(60):
+        await opening
+        while len(stuck.sent) < 5:
+            await asyncio.sleep(0)
+    found = [(one.session, one.WhichOneof("message")) for one in stuck.sent]
+    assert found == [(1, "open")] * 4 + [(2, "close")]
+    other.cancel()
