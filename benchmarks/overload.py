@@ -36,6 +36,7 @@ HOSTS = {"greedy": "127.0.0.1", "polite": "[::1]"}
 """Callers are told apart by their addresses."""
 PROCESSES = 4
 """That ask for each client."""
+LOOK_SECONDS = 0.01
 START_SECONDS = 60.0
 """They have so long to start."""
 DRAFT = "simulated:step_ms=5,acceptance=0.7"
@@ -43,7 +44,7 @@ DRAFT = "simulated:step_ms=5,acceptance=0.7"
 
 @dataclass
 class Load:
-    """What became of a load."""
+    """What became of a load. late: seconds by which the asking processes' own loops were late."""
 
     seconds: float
     served: Counter[str] = field(default_factory=Counter)
@@ -51,6 +52,7 @@ class Load:
     others: Counter[str] = field(default_factory=Counter)
     tokens: list[tuple[float, int]] = field(default_factory=list)
     refusals: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -66,6 +68,7 @@ def add(loads: Iterable[Load], whole: Load) -> Load:
             getattr(whole, name).update(getattr(load, name))
         whole.tokens += load.tokens
         whole.refusals += load.refusals
+        whole.late += load.late
     whole.tokens.sort()
     return whole
 
@@ -90,13 +93,22 @@ async def ask_on(stub: Any, name: str, drawn: random.Random, tokens: int, load: 
             if isinstance(error, ResourceExhausted):
                 load.refused[name] += 1
                 load.refusals.append(time.monotonic() - began)
-                await asyncio.sleep(min(error.retry_after or 1.0, 1.0))
+                pause = min(error.retry_after or 1.0, 1.0)
+                await asyncio.sleep(pause * drawn.uniform(0.5, 1.5))  # as clients should
             else:
                 load.others[f"{type(error).__name__}: {error}"[:90]] += 1
         else:
             load.served[name] += 1
             count = sum(len(event.delta.tokens) for event in events if event.HasField("delta"))
             load.tokens.append((time.monotonic(), count))
+
+
+async def be_late(load: Load) -> None:
+    """Measure how late the loop is: so much of what a refusal takes is the asking process's."""
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(LOOK_SECONDS)
+        load.late.append(time.monotonic() - began - LOOK_SECONDS)
 
 
 async def ask_all(name: str, streams: int, tokens: int, seconds: float) -> Load:
@@ -110,6 +122,7 @@ async def ask_all(name: str, streams: int, tokens: int, seconds: float) -> Load:
         asking = [
             asyncio.create_task(ask_on(stub, name, drawn, tokens, load)) for _ in range(streams)
         ]
+        asking.append(asyncio.create_task(be_late(load)))
         await asyncio.sleep(seconds)
         for task in asking:
             task.cancel()
@@ -173,6 +186,8 @@ def say(console: Console, name: str, load: Load, saturation: float) -> None:
     if load.refusals:
         middle, last = late(load.refusals, 0.5) * 1e3, late(load.refusals, 0.99) * 1e3
         console.print(f"  {len(load.refusals)} refusals, median {middle:.0f} ms, p99 {last:.0f} ms")
+        own = late(load.late, 0.99) * 1e3
+        console.print(f"  the asking processes' own loops were late by {own:.0f} ms at the p99")
     for client in sorted(set(load.served) | set(load.refused)):
         served, refused = load.served[client], load.refused[client]
         console.print(f"  {client}: {served} served, {refused} refused", highlight=False)
