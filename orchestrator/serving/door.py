@@ -20,6 +20,11 @@ AGE_SECONDS = 1.0
 LOOK_SECONDS = 0.02
 _LEAST_SECONDS = 0.1
 _MEMORY = 64
+_MOST_SPREAD = 0.5
+_SPREAD_STEP = 0.618034 * _MOST_SPREAD
+"""Those refused together are told to come back at different times, up to half as long again: gRPC
+takes calls in one by one, so the last of those that come together waits for all. Steps of the
+golden ratio are even however many there are (Weyl)."""
 
 
 @dataclass(eq=False)
@@ -57,6 +62,7 @@ class Door:
         self._pause = Rate(_MEMORY)  # seconds from one that leaves to the next
         self._lasts = Rate(_MEMORY)  # seconds that a request takes once it is in
         self._left_at: float | None = None
+        self._spread = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
@@ -214,5 +220,6 @@ class Door:
         return f"{self._most_waiting} requests wait, the most that may (--max-queued)"
 
     def _refusal(self, what: str, caller: str) -> ResourceExhausted:
-        after = max(_LEAST_SECONDS, self._seconds(caller))
+        after = max(_LEAST_SECONDS, self._seconds(caller)) * (1 + self._spread)
+        self._spread = (self._spread + _SPREAD_STEP) % _MOST_SPREAD
         return ResourceExhausted(f"the orchestrator is full: {what}", after)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -149,3 +150,18 @@ async def test_what_would_be_refused_at_once_is_told_so_before_and_nobody_else_g
         await some.go("g0")
         with pytest.raises(ResourceExhausted, match="s are needed, and the deadline is in -1"):
             some.door.check("polite", 1, -1)
+
+
+async def test_those_who_are_refused_together_are_told_to_come_back_at_different_times() -> None:
+    async with visitors(waiting=0) as some:
+        await some.come("one", "first")
+        some.door._pause.observe(2.0)
+        told = []
+        for _ in range(100):
+            with pytest.raises(ResourceExhausted) as no:
+                some.door.check("one", 1, 60.0)
+            told.append(no.value.retry_after or 0.0)
+        told.sort()
+        assert told[0] == 2.0
+        assert told[-1] < 3.0
+        assert max(after - before for before, after in itertools.pairwise(told)) < 0.02
