@@ -72,6 +72,7 @@ def start_vllm(
         "engine started",
         model=model.name,
         fingerprint=model.fingerprint,
+        weights=found.weights,
         batch_invariant=model.batch_invariant,
     )
     if found.differing:
