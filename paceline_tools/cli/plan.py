@@ -22,6 +22,7 @@ from paceline_tools.simulation.plan import (
     LatencyLimits,
     Prices,
     capacity,
+    nearly_alone,
     planned,
 )
 from paceline_tools.simulation.traffic import Traffic, poisson, traced
@@ -30,6 +31,10 @@ from paceline_tools.terminal import console, plain
 
 SEEDS = (1, 2, 3)
 ALONE = "none"
+MOST_MS, MOST_PRICE, MOST_ARRIVALS, MOST_STREAMS = 600_000.0, 1e6, 100_000.0, 65_536
+"""What times, prices and traffic may be at most."""
+FLAGS = {"first_p50": "--ttft-p50-ms", "first_p99": "--ttft-p99-ms",
+         "token_p50": "--token-p50-ms", "token_p99": "--token-p99-ms"}  # fmt: skip
 DRAFT = "NAME=ACCEPTANCE:STEP_MS or NAME=ACCEPTANCE:STEP_MS:ROUND_TRIP_MS"
 
 
@@ -37,7 +42,10 @@ class PlanOptions(BaseModel):
     """Flags of the traffic to plan for."""
 
     arrivals: Finite | None = Field(
-        None, gt=0, description="Plan for so many requests a second. Unless given: no plan."
+        None,
+        gt=0,
+        le=MOST_ARRIVALS,
+        description="Plan for so many requests a second. Unless given: no plan.",
     )
     trace: Path | None = Field(
         None,
@@ -57,21 +65,33 @@ class PlanOptions(BaseModel):
         description="Plan with the drafts and times of what evaluate --json wrote. Unless given: "
         "with those of flags.",
     )
-    prompt_ms: Finite = Field(0.1, ge=0, description="What a prompt token takes the target.")
+    prompt_ms: Finite = Field(
+        0.1, ge=0, le=MOST_MS, description="What a prompt token takes the target."
+    )
     ttft_p50_ms: Finite | None = Field(
-        None, gt=0, description="Most to the first token, median. Unless given: any."
+        None,
+        gt=0,
+        le=MOST_MS,
+        description="Most to the first token, median. Unless given: any.",
     )
     ttft_p99_ms: Finite | None = Field(
-        1000.0, gt=0, description="Most to the first token, of 99 in a hundred requests."
+        1000.0,
+        gt=0,
+        le=MOST_MS,
+        description="Most to the first token, of 99 in a hundred requests.",
     )
     token_p50_ms: Finite | None = Field(
         None,
         gt=0,
+        le=MOST_MS,
         description="Most for each further token, mean of a request, median of them. "
         "Unless given: any.",
     )
     token_p99_ms: Finite | None = Field(
-        None, gt=0, description="The same of 99 in a hundred requests. Unless given: any."
+        None,
+        gt=0,
+        le=MOST_MS,
+        description="The same of 99 in a hundred requests. Unless given: any.",
     )
     objective: Literal["time", "cost"] = Field(
         "time", description="What the pacer minimises; cost by the prices of target and draft."
@@ -79,10 +99,13 @@ class PlanOptions(BaseModel):
     max_token_latency_ms: Finite | None = Field(
         None,
         gt=0,
+        le=MOST_MS,
         description="With --objective cost: most that the pacer expects a token to take. Unless "
         "given: any.",
     )
-    orchestrator_price: Finite = Field(0.1, ge=0, description="Of an orchestrator, an hour.")
+    orchestrator_price: Finite = Field(
+        0.1, ge=0, le=MOST_PRICE, description="Of an orchestrator, an hour."
+    )
     requests: int = Field(
         60, ge=20, le=100_000, description="Requests of each run: more are surer, and take longer."
     )
@@ -108,6 +131,7 @@ def drafts_of(
         except ValueError:
             raise InvalidArgument.of("--candidate", text, DRAFT) from None
         good = all(map(math.isfinite, values)) and acceptance <= 1 and step > 0 <= min(values)
+        good = good and max(values) <= MOST_MS
         if not name or len(more) > 1 or not good:
             raise InvalidArgument.of("--candidate", text, DRAFT)
         found.append(ConsideredDraft(name, base(acceptance, step, more[0] if more else -1.0)))
@@ -146,6 +170,11 @@ class Planning:
     requests: int
     objective: CostObjective | None
 
+    @property
+    def rates(self) -> str:
+        """The acceptance rate of each draft."""
+        return ", ".join(f"{shown(one.name)} {one.world.acceptance(0):g}" for one in self.drafts)
+
     def plans(self, advance: Callable[[int], None]) -> list[FleetPlan]:
         """With none, and with each draft; those that cannot keep the limits are left out."""
         every = [(ALONE, self.drafts[0].world), *((one.name, one.world) for one in self.drafts)]
@@ -157,6 +186,24 @@ class Planning:
                 drafts = name != ALONE
                 found.append(planned(name, known, self.traffic, self.prices, drafts=drafts))
         return found
+
+    def nearest(self) -> tuple[str, dict[str, tuple[float, float]]]:
+        """Of what misses a limit by least, with all to itself: its draft, and what it misses."""
+        every = [(ALONE, self.drafts[0].world), *((one.name, one.world) for one in self.drafts)]
+        found = [(name, self._misses(name, world)) for name, world in every]
+        return min(found, key=lambda one: max(got / most for got, most in one[1].values()))
+
+    def _misses(self, name: str, world: World) -> dict[str, tuple[float, float]]:
+        """Of all seeds, the worst of each limit that one misses."""
+        worst: dict[str, tuple[float, float]] = {}
+        for seed in SEEDS:
+            asked = self.traffic.requests(seed, self.requests)
+            served = nearly_alone(
+                world, asked, self.streams, drafts=name != ALONE, objective=self.objective
+            )
+            for limit, found in self.limits.missed(served).items():
+                worst[limit] = max(worst.get(limit, found), found)
+        return worst
 
     def _capacity(
         self, name: str, world: World, seed: int, advance: Callable[[int], None]
@@ -175,15 +222,36 @@ class Planning:
 
 
 def show(planning: Planning, *, as_json: bool) -> None:
-    """Plan, and print it."""
+    """Plan, and print it. Exits with 1 where no number of servers keeps the limits."""
     with progress(console(stderr=True)) as bar:
         total = RUNS * len(SEEDS) * (1 + len(planning.drafts))
         task = bar.add_task("planning", total=total)
         found = planning.plans(lambda runs: bar.advance(task, runs))
+    if not found:
+        _tell_nearest(planning, as_json=as_json)
+        raise SystemExit(1)
     if as_json:
         console().print_json(json.dumps(figures(planning, found)))
     else:
         console().print(screen(planning, found))
+
+
+def _tell_nearest(planning: Planning, *, as_json: bool) -> None:
+    draft, missed = planning.nearest()
+    if as_json:
+        reached = {
+            FLAGS[name][2:].replace("-", "_"): got * 1e3 for name, (got, _) in missed.items()
+        }
+        nearest = {"nearest": {"draft": draft, "missed": reached}}
+        console().print_json(json.dumps(figures(planning, []) | nearest))
+        return
+    told = [
+        f"{FLAGS[name]} is {most * 1e3:g} and {got * 1e3:.1f} is the nearest"
+        for name, (got, most) in missed.items()
+    ]
+    who = "without drafts" if draft == ALONE else f"with {shown(draft)}"
+    words = f"no number of servers keeps these limits: {'; '.join(told)}, {who}, nearly alone"
+    console().print(plain(words, "bold"))
 
 
 def figures(planning: Planning, found: list[FleetPlan]) -> dict[str, Any]:
@@ -223,8 +291,10 @@ def screen(planning: Planning, found: list[FleetPlan]) -> Group:
     headings = ("draft", "targets", "drafts", "orch.", "TTFT p50/p99", "token p50/p99", "cost")
     note = (
         "TTFT, token: ms to the first token, and for each further one, where a target has all it "
-        f"can take. cost: of a million output tokens, over {len(SEEDS)} seeds. Sized for the worst "
-        "of these; each draft is at work at most 70 % of the time."
+        "can take. cost: of a million output tokens, and its interval over "
+        f"{len(SEEDS)} seeds of {planning.requests} requests; more --requests narrow it. Sized for "
+        "the worst of these; each draft is at work at most 70 % of the time. Assumed: draft tokens "
+        f"are right at the rates given, at every position: {planning.rates}."
     )
     title = (
         f"{planning.traffic.rate:.2f} requests/s of "
@@ -235,11 +305,7 @@ def screen(planning: Planning, found: list[FleetPlan]) -> Group:
 
 def words(planning: Planning, found: list[FleetPlan]) -> str:
     """What to have."""
-    best = cheapest(found)
-    if best is None:
-        return (
-            "no number of servers keeps these limits: a stream that is nearly alone is beyond them"
-        )
+    best = min(found, key=lambda one: one.cost)
     alone = next((one for one in found if one.draft == ALONE), None)
     servers = _many(best.targets, "target")
     if best.draft != ALONE:

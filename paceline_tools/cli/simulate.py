@@ -12,6 +12,9 @@ from orchestrator.speculation.pacing.cost_objective import CostObjective
 from paceline.errors import InvalidArgument
 from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.plan import (
+    MOST_MS,
+    MOST_PRICE,
+    MOST_STREAMS,
     ConsideredDraft,
     Planning,
     PlanOptions,
@@ -61,21 +64,31 @@ class Simulate(PlanOptions):
     draft, and what a million output tokens costs.
     """
 
-    step_ms: Finite = Field(25.0, gt=0, description="A target step.")
-    token_ms: Finite = Field(0.05, ge=0, description="Each further row of a target step.")
-    draft_ms: Finite = Field(2.5, gt=0, description="A draft step: one token of each stream.")
-    round_trip_ms: Finite = Field(0.5, ge=0, description="Round trip to the draft.")
+    step_ms: Finite = Field(25.0, gt=0, le=MOST_MS, description="A target step.")
+    token_ms: Finite = Field(
+        0.05, ge=0, le=MOST_MS, description="Each further row of a target step."
+    )
+    draft_ms: Finite = Field(
+        2.5, gt=0, le=MOST_MS, description="A draft step: one token of each stream."
+    )
+    round_trip_ms: Finite = Field(0.5, ge=0, le=MOST_MS, description="Round trip to the draft.")
     shared: bool = Field(False, description="Draft and target share their cores.")
     acceptance: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         [0.5, 0.6, 0.7, 0.8, 0.9],
         min_length=1,
         description="Shares of draft tokens that are right.",
     )
-    streams: int = Field(16, ge=1, description="Streams that a target serves at once.")
-    draft_streams: int = Field(32, ge=1, description="Streams that a draft serves at once.")
-    target_price: Finite = Field(4.0, ge=0, description="Of a target server, an hour.")
-    draft_price: Finite = Field(0.5, ge=0, description="Of a draft server, an hour.")
-    tokens: int = Field(1500, ge=100, description="Tokens of each run.")
+    streams: int = Field(
+        16, ge=1, le=MOST_STREAMS, description="Streams that a target serves at once."
+    )
+    draft_streams: int = Field(
+        32, ge=1, le=MOST_STREAMS, description="Streams that a draft serves at once."
+    )
+    target_price: Finite = Field(
+        4.0, ge=0, le=MOST_PRICE, description="Of a target server, an hour."
+    )
+    draft_price: Finite = Field(0.5, ge=0, le=MOST_PRICE, description="Of a draft server, an hour.")
+    tokens: int = Field(1500, ge=100, le=1_000_000, description="Tokens of each run.")
     json_: bool = Field(False, alias="json", description="Print one object instead of a table.")
 
     def cli_cmd(self) -> None:

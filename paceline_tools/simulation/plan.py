@@ -40,13 +40,23 @@ class LatencyLimits:
 
     def hold(self, served: ServedTraffic) -> bool:
         """Whether traffic was served within them."""
+        return not self.missed(served)
+
+    def missed(self, served: ServedTraffic) -> dict[str, tuple[float, float]]:
+        """Seconds that were reached and the most there may be, of each limit that was not kept."""
         found = (
-            (self.first_p50, served.first, 0.5),
-            (self.first_p99, served.first, 0.99),
-            (self.token_p50, served.token, 0.5),
-            (self.token_p99, served.token, 0.99),
+            ("first_p50", served.first, 0.5),
+            ("first_p99", served.first, 0.99),
+            ("token_p50", served.token, 0.5),
+            ("token_p99", served.token, 0.99),
         )
-        return all(most is None or percentile(of, share) <= most for most, of, share in found)
+        reached = {name: percentile(of, share) for name, of, share in found}
+        most = {name: getattr(self, name) for name in reached}
+        return {
+            name: (value, most[name])
+            for name, value in reached.items()
+            if most[name] is not None and value > most[name]
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,24 @@ class FleetPlan:
         return max(percentile(seconds, share) for seconds in every)
 
 
+def nearly_alone(
+    world: World,
+    asked: Sequence[Asked],
+    streams: int,
+    *,
+    drafts: bool,
+    objective: CostObjective | None = None,
+) -> ServedTraffic:
+    """The traffic at the lowest rate that is tried: no target serves it sooner."""
+    rate = _alone(world, asked, streams) * GRID**_LOWEST
+    return serve(world, asked, rate, streams, drafts=drafts, objective=objective)
+
+
+def _alone(world: World, asked: Sequence[Asked], streams: int) -> float:
+    mean = sum(one.output_tokens for one in asked) / len(asked)
+    return streams / (mean * world.step_seconds)
+
+
 def capacity(
     world: World,
     asked: Sequence[Asked],
@@ -99,8 +127,7 @@ def capacity(
 
     objective: of the pacer; None: time. advance: is told how many of RUNS are done.
     """
-    mean = sum(one.output_tokens for one in asked) / len(asked)
-    alone = streams / (mean * world.step_seconds)
+    alone = _alone(world, asked, streams)
     low, high, best, runs = _LOWEST - 1, _HIGHEST, None, 0
     while low < high:
         middle = _LOWEST if runs == 0 else (low + high + 1) // 2

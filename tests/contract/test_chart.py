@@ -99,6 +99,16 @@ def test_the_chart_is_of_this_release() -> None:
     assert about["version"] == about["appVersion"] == project["version"]
 
 
+def test_pages_say_the_kubernetes_that_the_chart_needs() -> None:
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    least = about["kubeVersion"].removeprefix(">=").removesuffix(".0-0")
+    for page in ("chart", "kubernetes"):
+        text = (HELM.parents[1] / "docs" / f"{page}.md").read_text()
+        assert f"Kubernetes {least} or newer" in text
+    for one in of(charted({}), "Deployment").values():
+        assert container(one)["lifecycle"]["preStop"].keys() == {"sleep"}
+
+
 def test_helm_finds_nothing_wrong_with_the_chart() -> None:
     report = helm().lint(CHART, strict=True)
     said = [one["error"] for one in report["messages"]]

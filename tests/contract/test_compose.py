@@ -69,6 +69,36 @@ def test_a_server_has_settings_that_are_right_and_time_to_drain(role: str) -> No
     ]
 
 
+def test_only_what_pulls_is_told_of_the_hub() -> None:
+    for name, service in SERVICES.items():
+        told = {one for one in service["environment"] if one.startswith("HF_")}
+        assert told == ({"HF_TOKEN", "HF_ENDPOINT"} if name.startswith("pull-") else set())
+
+
+@pytest.mark.parametrize("role", SETTINGS)
+def test_the_other_file_has_tls_on_every_link(role: str) -> None:
+    """As Compose merges: variables by name; volumes are added to by where they are mounted."""
+    found = yaml.safe_load(COMPOSE.with_name("compose.tls.yaml").read_text())["services"]
+    assert found.keys() == SETTINGS.keys()
+    more = found[role]
+    assert more["volumes"] == [
+        f"${{PACELINE_TLS:?a folder with certificates is needed}}/{role}:/tls:ro"
+    ]
+    prefix = f"PACELINE_{role.upper()}_"
+    given = SERVICES[role]["environment"] | more["environment"]
+    settings = SETTINGS[role](
+        **{
+            name.removeprefix(prefix).lower(): with_defaults(value)
+            for name, value in given.items()
+            if name.startswith(prefix)
+        }
+    )
+    assert not settings.plaintext
+    assert str(settings.tls_certificate) == "/tls/tls.crt"
+    authority = "tls_server_ca" if role == "orchestrator" else "tls_client_ca"
+    assert str(getattr(settings, authority)) == "/tls/ca.crt"
+
+
 def test_servers_find_each_other() -> None:
     orchestrator = settings("orchestrator")
     assert isinstance(orchestrator, OrchestratorSettings)

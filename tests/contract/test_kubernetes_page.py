@@ -42,8 +42,34 @@ def volume(objects: list[Object], role: str) -> Any:
     return {one["name"]: one for one in pod["volumes"]}["models"]
 
 
-def test_there_are_three_blocks() -> None:
-    assert len(BLOCKS) == 3
+def test_each_block_is_tested() -> None:
+    assert len(BLOCKS) == 5
+
+
+def test_a_second_one_calls_its_own_services_and_selects_its_own_pods(tmp_path: Path) -> None:
+    objects = rendered(tmp_path, BLOCKS[1])
+    assert faults(objects) == []
+    services = {one["metadata"]["name"]: one for one in objects if one["kind"] == "Service"}
+    [data] = [one["data"] for one in objects if "PACELINE_ORCHESTRATOR_TARGET" in str(one)]
+    for role in ("target", "draft"):
+        name, _, port = data[f"PACELINE_ORCHESTRATOR_{role.upper()}"].partition(":")
+        assert services[name]["spec"]["ports"][0]["port"] == int(port)
+        assert services[name]["spec"]["selector"]["app.kubernetes.io/component"] == role
+    for one in services.values():
+        assert one["spec"]["selector"]["app.kubernetes.io/instance"] == "b"
+    for one in objects:
+        if one["kind"] == "NetworkPolicy":
+            selectors = re.findall(r"'podSelector': \{'matchLabels': (\{.*?\})", str(one))
+            assert selectors
+            assert all("'app.kubernetes.io/instance': 'b'" in each for each in selectors)
+
+
+def test_pods_reach_a_mirror_at_a_port_of_its_own(tmp_path: Path) -> None:
+    objects = rendered(tmp_path, BLOCKS[2])
+    assert faults(objects) == []
+    for role in ("target", "draft"):
+        rules = named(objects, "NetworkPolicy", f"paceline-{role}")["spec"]["egress"]
+        assert rules[-2:] == [{"ports": [{"port": 443}]}, {"ports": [{"port": 8443}]}]
 
 
 def test_a_model_of_the_hub(tmp_path: Path) -> None:
@@ -56,7 +82,7 @@ def test_a_model_of_the_hub(tmp_path: Path) -> None:
 
 
 def test_a_claim(tmp_path: Path) -> None:
-    objects = rendered(tmp_path, BLOCKS[1], claim=BLOCKS[2])
+    objects = rendered(tmp_path, BLOCKS[3], claim=BLOCKS[4])
     assert faults(objects) == []
     claim = named(objects, "PersistentVolumeClaim", "paceline-models")["metadata"]["name"]
     for role in ("target", "draft"):

@@ -1,6 +1,7 @@
 """paceline simulate with traffic: what it says, and how it says what is wrong."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ def test_a_plan_says_what_to_have_and_what_it_costs(capsys: pytest.CaptureFixtur
     assert "a million" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "none" in text
+    words = " ".join(text.split())
+    assert "its interval over 3 seeds of 20 requests; more --requests narrow it" in words
+    assert (
+        "Assumed: draft tokens are right at the rates given, at every position: 'small' 0.9."
+        in words
+    )
     assert "small" in text
 
 
@@ -51,8 +58,21 @@ def test_by_cost_fewer_drafts_are_at_work_for_as_much_traffic(
 
 
 def test_limits_that_nothing_keeps_are_said(capsys: pytest.CaptureFixture[str]) -> None:
-    text = run(capsys, "--arrivals=1", "--acceptance=0.5", "--ttft-p99-ms=1")
-    assert text.startswith("no number of servers keeps these limits")
+    flags = ("--arrivals=1", "--acceptance=0.5", "--ttft-p99-ms=1", "--prompt-tokens=10")
+    with pytest.raises(SystemExit) as ended:
+        run(capsys, *flags)
+    assert ended.value.code == 1
+    text = " ".join(capsys.readouterr().out.split())
+    wanted = r"no number of servers keeps these limits: --ttft-p99-ms is 1 and ([\d.]+) is the "
+    found = re.match(wanted + "nearest, (without drafts|with '0.5'), nearly alone", text)
+    assert found
+    assert float(found[1]) > 25
+    with pytest.raises(SystemExit) as ended:
+        run(capsys, *flags, "--json")
+    assert ended.value.code == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["best"] is None
+    assert said["nearest"]["missed"]["ttft_p99_ms"] == pytest.approx(float(found[1]), abs=0.1)
 
 
 def costs() -> dict[str, Any]:
@@ -91,6 +111,11 @@ def test_drafts_and_times_of_an_evaluation_are_planned_with(
     [
         (("--arrivals=1",), "a plan needs a draft: --candidate, --acceptance or --evaluation must"),
         (("--arrivals=1", "--trace=x.csv"), "--trace and --arrivals must not be given together"),
+        (("--arrivals=1e9", "--acceptance=0.5"), "100000"),
+        (("--arrivals=1", "--acceptance=0.5", "--streams=100000"), "65536"),
+        (("--arrivals=1", "--acceptance=0.5", "--step-ms=1e9"), "600000"),
+        (("--arrivals=1", "--acceptance=0.5", "--target-price=1e9"), "1000000"),
+        (("--arrivals=1", "--candidate=small=0.5:1e9"), "--candidate is 'small=0.5:1e9'; it must"),
         (("--arrivals=1", "--candidate=small"), "--candidate is 'small'; it must be NAME="),
         (("--arrivals=1", "--candidate=a=2:1"), "--candidate is 'a=2:1'; it must be NAME="),
         (("--arrivals=1", "--candidate=a=nan:1"), "--candidate is 'a=nan:1'; it must be NAME="),
