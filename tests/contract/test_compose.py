@@ -86,13 +86,12 @@ def test_the_other_file_has_tls_on_every_link(role: str) -> None:
     ]
     prefix = f"PACELINE_{role.upper()}_"
     given = SERVICES[role]["environment"] | more["environment"]
-    settings = SETTINGS[role](
-        **{
-            name.removeprefix(prefix).lower(): with_defaults(value)
-            for name, value in given.items()
-            if name.startswith(prefix)
-        }
-    )
+    values: dict[str, Any] = {
+        name.removeprefix(prefix).lower(): with_defaults(value)
+        for name, value in given.items()
+        if name.startswith(prefix)
+    }
+    settings = SETTINGS[role](**values)
     assert not settings.plaintext
     assert str(settings.tls_certificate) == "/tls/tls.crt"
     authority = "tls_server_ca" if role == "orchestrator" else "tls_client_ca"
