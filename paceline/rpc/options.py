@@ -19,6 +19,8 @@ CONNECT_MS = 5_000
 """A connection attempt is given up after this long: TCP has then asked three times."""
 RECONNECT_MS = 250
 """Pauses between attempts grow to this: what is back is found as soon, and streams wait for it."""
+KEEPALIVE_MS = 30_000
+"""Where nothing came for so long a server asks whether its caller is there, for half as long."""
 _CONNECTION_AGE_MS = 5 * 60 * 1000
 
 Options = list[tuple[str, int | str]]
@@ -61,8 +63,10 @@ def server_options(*, public: bool, request_bytes: int = ENGINE_REQUEST_BYTES) -
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # Who is gone without a word, or stands still, holds its calls and sessions for no longer.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 15_000),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS // 2),  # else a minute, whatever is above
+        ("grpc.http2.max_pings_without_data", 0),
         # A starved server reads pings late and bunched: no connection is closed for that.
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.max_receive_message_length", request_bytes),

@@ -8,8 +8,9 @@ from typing import Any
 import grpc
 import pytest
 
+from benchmarks.faulty_wire import faulty
 from paceline.engine_server import session as module
-from paceline.rpc import session_stream
+from paceline.rpc import options, session_stream
 from paceline.rpc.channels import open_channel
 from paceline.v1 import draft_pb2, draft_pb2_grpc, session_pb2, target_pb2, target_pb2_grpc
 from tests import servers
@@ -117,3 +118,24 @@ async def test_a_draft_session_that_is_told_nothing_ends(drafter: str) -> None:
             assert len(kinds) >= len(messages)
             assert said == SAID
         await servers.nothing_is_left(draft)
+
+
+async def test_a_caller_that_is_gone_without_a_word_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it held is free long before its deadline, and before its session counts as unused."""
+    monkeypatch.setattr(module, "UNUSED_SECONDS", 3600.0)
+    monkeypatch.setattr(options, "KEEPALIVE_MS", 1000)
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        faulty(target.address) as wire,
+        open_channel(wire.address) as channel,
+    ):
+        stub = target_pb2_grpc.TargetServiceStub(channel)
+        opening = held_open([target_pb2.VerifyRequest(open=OPEN)])
+        call: Any = stub.Verify(opening, timeout=3600)
+        assert (await call.read()).WhichOneof("message") == "opened"
+        assert target.started.engine.load.sessions == 1
+        wire.stall()
+        await servers.nothing_is_left(target)
+        assert not call.done()
