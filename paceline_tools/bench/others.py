@@ -19,6 +19,7 @@ BASELINES = ("generate", "assisted", "lookup")
 BATCH_BASELINES = ("continuous_batching",)
 ANSWER_SECONDS = 600.0
 LINE_BYTES = 4 * 1024 * 1024
+NO_VARIABLES: Mapping[str, str] = {}
 TOLD_BYTES = 600
 """Of the last words of a process that ended."""
 
@@ -86,9 +87,15 @@ class Answering:
 
 @contextlib.asynccontextmanager
 async def answering(
-    name: str, command: Sequence[str], path: str | None = None
+    name: str,
+    command: Sequence[str],
+    path: str | None = None,
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> AsyncIterator[Answering]:
-    """A process that has loaded its models; ended when the context is left. path: its PATH."""
+    """A process that has loaded its models; ended when the context is left.
+
+    path: its PATH. variables: of its environment, besides ours.
+    """
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -96,7 +103,7 @@ async def answering(
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             limit=LINE_BYTES,
-            env={**os.environ, **({"PATH": path} if path else {})},
+            env={**os.environ, **({"PATH": path} if path else {}), **variables},
         )
         found = Answering(name, process, log)
         try:

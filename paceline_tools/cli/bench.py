@@ -22,7 +22,7 @@ from paceline.model_files.check import check_model
 from paceline.protocol.generation import Speculation
 from paceline_tools.bench.delayed_wire import delayed
 from paceline_tools.bench.others import BASELINES, BATCH_BASELINES, Other, answering, baselines
-from paceline_tools.bench.peers.environments import command_of, path_of, prepare
+from paceline_tools.bench.peers.environments import command_of, path_of, prepare, variables_of
 from paceline_tools.bench.peers.registry import PEERS, PeerName, variants_of
 from paceline_tools.bench.peers.serving import prepare_serving, serving_python
 from paceline_tools.bench.report import TARGET_ONLY, Report, Speed
@@ -240,7 +240,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
             shown.add_task(f"starting {name.replace('_', ' ')}", total=None)
             peer = PEERS[name]
             command = command_of(peer, models, self.threads, self.dtype)
-            process = await stack.enter_async_context(answering(name, command, path_of(peer)))
+            started = answering(name, command, path_of(peer), variables_of(peer))
+            process = await stack.enter_async_context(started)
             found.append(Other(name, process, client))
         return found
 

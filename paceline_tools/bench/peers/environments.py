@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from paceline.catalog import home
 from paceline.errors import FailedPrecondition
 from paceline_tools.bench.peers.registry import LLAMA_CPP, PEERS, Peer, Weights
+from paceline_tools.other_python import vllm_python
 
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 """PyPI's torch for Linux comes with gigabytes of CUDA; this index has it without."""
@@ -56,6 +57,13 @@ def command_of(peer: Peer, models: Sequence[Path], threads: int, dtype: str) -> 
 def path_of(peer: Peer) -> str:
     """The PATH that it is run with."""
     return os.pathsep.join([str(folder_of(peer) / "bin"), os.environ.get("PATH", os.defpath)])
+
+
+def variables_of(peer: Peer) -> Mapping[str, str]:
+    """What its environment has besides ours: vLLM's threads are those of a target on vLLM."""
+    if peer.environment != "vllm":
+        return {}
+    return vllm_python(folder_of(peer) / "bin" / "python").variables
 
 
 def weights_of(model: Path, weights: Weights) -> Path:

@@ -21,7 +21,8 @@ def loaded(options: argparse.Namespace) -> Iterator[Answer]:
     """The engine in this process, as a server would have it in another."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{options.threads - 1}")
+    # What vLLM binds threads by is not read in one process.
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     from vllm import LLM
 
     speculation = MODES[options.mode]

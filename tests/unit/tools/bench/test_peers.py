@@ -11,11 +11,18 @@ import paceline
 from paceline.errors import FailedPrecondition, Unavailable
 from paceline_tools.bench.others import answering
 from paceline_tools.bench.peers import environments
-from paceline_tools.bench.peers.environments import command_of, folder_of, path_of, prepare
+from paceline_tools.bench.peers.environments import (
+    command_of,
+    folder_of,
+    path_of,
+    prepare,
+    variables_of,
+)
 from paceline_tools.bench.peers.registry import PEERS, PeerName, Weights, variants_of
 from paceline_tools.bench.peers.serving import prepare_serving, serving_python
 from paceline_tools.bench.report import Report
 from paceline_tools.bench.samples import Prompt, Sample
+from paceline_tools.other_python import OPENMP
 
 SCRIPTS = Path(environments.__file__).parent / "peer-scripts"
 ECHO = """
@@ -130,6 +137,18 @@ def test_a_target_on_vllm_is_of_the_code_that_runs_here(
     code = Path(python.variables["PYTHONPATH"])
     assert {one.name for one in code.iterdir()} == {"paceline", "target_server"}
     assert (code / "paceline").resolve() == Path(paceline.__file__).parent.resolve()
+
+
+async def test_the_peer_vllm_has_the_openmp_of_a_target_on_vllm(home: Path) -> None:
+    openmp = folder_of(PEERS["vllm"]) / OPENMP
+    openmp.parent.mkdir(parents=True)
+    openmp.touch()
+    assert variables_of(PEERS["vllm_draft"])["LD_PRELOAD"].endswith(str(openmp))
+    assert variables_of(PEERS["openvino"]) == {}
+    command = [sys.executable, "-c", "import os, sys; sys.exit(os.environ['SAID'])"]
+    with pytest.raises(Unavailable, match=r"its last words: yes$"):
+        async with answering("vllm", command, variables={"SAID": "yes"}):
+            pass
 
 
 def test_what_our_server_needs_is_installed_once_into_the_environment_of_vllm(
