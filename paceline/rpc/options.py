@@ -21,6 +21,8 @@ RECONNECT_MS = 250
 """Pauses between attempts grow to this: what is back is found as soon, and streams wait for it."""
 KEEPALIVE_MS = 30_000
 """Where nothing came for so long a server asks whether its caller is there, for half as long."""
+CHANNEL_KEEPALIVE_MS = 10_000
+"""The same of a caller, whose streams wait meanwhile."""
 _CONNECTION_AGE_MS = 5 * 60 * 1000
 
 Options = list[tuple[str, int | str]]
@@ -33,10 +35,7 @@ def channel_options(answer_bytes: int, proxy: str = "") -> Options:
     as http://host:port; none unless given.
     """
     return [
-        ("grpc.keepalive_time_ms", 10_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
+        *_keepalive(CHANNEL_KEEPALIVE_MS),
         ("grpc.enable_retries", 0),
         ("grpc.max_receive_message_length", answer_bytes),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
@@ -61,12 +60,8 @@ def server_options(*, public: bool, request_bytes: int = ENGINE_REQUEST_BYTES) -
     """
     options: Options = [
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-        ("grpc.keepalive_permit_without_calls", 1),
         # Who is gone without a word, or stands still, holds its calls and sessions for no longer.
-        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
-        ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS // 2),  # else a minute, whatever is above
-        ("grpc.http2.max_pings_without_data", 0),
+        *_keepalive(KEEPALIVE_MS),
         # A starved server reads pings late and bunched: no connection is closed for that.
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.max_receive_message_length", request_bytes),
@@ -78,3 +73,14 @@ def server_options(*, public: bool, request_bytes: int = ENGINE_REQUEST_BYTES) -
     if public:
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))
     return options
+
+
+def _keepalive(idle_ms: int) -> Options:
+    """Ask who is silent for so long, and wait half as long for the answer."""
+    return [
+        ("grpc.keepalive_time_ms", idle_ms),
+        ("grpc.keepalive_timeout_ms", idle_ms // 2),
+        ("grpc.http2.ping_timeout_ms", idle_ms // 2),  # else it is a minute, whatever is above
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]

@@ -139,3 +139,26 @@ async def test_a_caller_that_is_gone_without_a_word_is_missed(
         wire.stall()
         await servers.nothing_is_left(target)
         assert not call.done()
+
+
+async def test_a_server_that_is_gone_without_a_word_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the connection alone, and not after gRPC's minute."""
+    monkeypatch.setattr(module, "UNUSED_SECONDS", 3600.0)
+    monkeypatch.setattr(options, "CHANNEL_KEEPALIVE_MS", 1000)
+    async with (
+        servers.target("simulated:step_ms=1") as target,
+        faulty(target.address) as wire,
+        grpc.aio.insecure_channel(
+            wire.address, options=options.channel_options(options.TARGET_ANSWER_BYTES)
+        ) as channel,
+    ):
+        stub = target_pb2_grpc.TargetServiceStub(channel)
+        opening = held_open([target_pb2.VerifyRequest(open=OPEN)])
+        call: Any = stub.Verify(opening, timeout=3600)
+        assert (await call.read()).WhichOneof("message") == "opened"
+        wire.stall()
+        with pytest.raises(grpc.aio.AioRpcError) as lost:
+            await asyncio.wait_for(call.read(), 40.0)
+        assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
