@@ -61,6 +61,11 @@ async def test_every_metric_that_rules_and_docs_name_is_exported() -> None:
     named = {name for text in (*expressions, WATCHING) for name in NAME.findall(text)}
     assert len(named) > 15
     assert named - exported.keys() == set()
-    labels = {label for some in exported.values() for label in some} | {"instance", "le"}
+    labels = {label for some in exported.values() for label in some} | {
+        "instance",
+        "job",
+        "le",
+        "namespace",
+    }
     for grouped in re.findall(r"(?:by|ignoring) \(([a-z, ]+)\)", "\n".join(expressions)):
         assert set(grouped.split(", ")) <= labels

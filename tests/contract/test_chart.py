@@ -1,6 +1,7 @@
 """deploy/helm: the objects of deploy/kustomize, from values that are checked."""
 
 import copy
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,11 @@ HELMS = frozenset(f"app.kubernetes.io/{name}" for name in ("instance", "version"
     "helm.sh/chart"
 }
 """Labels that only Helm's objects have."""
+OF_RELEASE = re.compile(
+    r"""\{namespace="default",job="default/paceline"}|(?<=\{)namespace="default",job="default/paceline","""
+    r"""|,pod=~"paceline-\w+-\[a-z0-9]\+-\[a-z0-9]\+\""""
+)
+"""Matchers that only its queries have."""
 WHOLE: Values = {
     "tls": {"enabled": True, "certManager": True},
     "tokens": {"secret": "paceline-tokens"},
@@ -36,7 +42,10 @@ ERROR = "values don't meet the specifications"
 
 
 def alike(objects: list[Object]) -> dict[str, Object]:
-    """By kind and name, without what is Helm's or kustomize's own, and with lists in one order."""
+    """By kind and name, without what is Helm's or kustomize's own, and with lists in one order.
+
+    Helm's are its labels, and matchers of the release in queries.
+    """
     hashed = {one["metadata"]["name"]: plain_name(one) for one in objects}
     found = {
         f"{one['kind']} {plain_name(one)}": _alike(one, hashed)
@@ -59,7 +68,7 @@ def _alike(part: Any, hashed: dict[str, str]) -> Any:
         found = [_alike(one, hashed) for one in part]
         named = all(isinstance(one, dict) and "name" in one for one in found)
         return sorted(found, key=lambda one: str(one["name"])) if named else found
-    return hashed.get(part, part) if isinstance(part, str) else part
+    return hashed.get(part, OF_RELEASE.sub("", part)) if isinstance(part, str) else part
 
 
 def assert_alike(chart: list[Object], overlay: list[Object]) -> None:

@@ -21,14 +21,22 @@ COMMANDS = [
 ]
 
 
-def test_its_overlay_is_rendered_and_scales_each_role(tmp_path: Path) -> None:
-    [block] = re.findall(r"```yaml\n(.*?)```", PAGES["scaling"], re.DOTALL)
+@pytest.mark.parametrize(("block", "namespace"), [(0, "paceline"), (1, "mine")])
+def test_its_overlays_are_rendered_and_scale_each_role(
+    block: int, namespace: str, tmp_path: Path
+) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGES["scaling"], re.DOTALL)
+    assert len(blocks) == 2
     shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
     mine = tmp_path / "kustomize" / "mine"
     mine.mkdir()
-    (mine / "kustomization.yaml").write_text(block)
+    (mine / "kustomization.yaml").write_text(blocks[block])
     found = kustomized(mine)
     assert faults(found) == []
+    for scaled in of(found, "ScaledObject").values():
+        assert scaled["metadata"].get("namespace", "paceline") == namespace
+        for trigger in scaled["spec"]["triggers"]:
+            assert f'{{namespace="{namespace}"' in trigger["metadata"]["query"]
     rows = re.findall(r"^\| (\w+) \| (\d+) to (\d+)", PAGES["scaling"], re.MULTILINE)
     assert len(rows) == 3
     for role, fewest, most in rows:

@@ -155,3 +155,9 @@ scaleDown:
 {{- fail (printf "%s.settings.kv_tokens is %d; it must be more than kv_reserve_tokens, by a page of 512 at least" $role (int64 $settings.kv_tokens)) -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* An expression of PromQL and matchers that each of its series of ours has to meet, too: those of this release. */}}
+{{- define "paceline.scoped" }}
+{{- $with := regexReplaceAll "\\b(paceline_[a-z0-9_]+)\\{" (first .) (printf "${1}{%s," (last .)) }}
+{{- regexReplaceAll "\\b(paceline_[a-z0-9_]+)([^a-z0-9_{]|$)" $with (printf "${1}{%s}${2}" (last .)) }}
+{{- end }}
