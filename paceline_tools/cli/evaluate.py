@@ -17,10 +17,11 @@ from rich.text import Text
 from paceline import __version__
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.log import configure
+from paceline_tools.cli.access import AccessOptions
 from paceline_tools.cli.as_typed import as_typed
 from paceline_tools.cli.checks import check_matplotlib, check_models
 from paceline_tools.cli.evaluate_live import evaluate_live
-from paceline_tools.cli.flags import ORCHESTRATOR, Finite, OrchestratorAddress
+from paceline_tools.cli.flags import Finite
 from paceline_tools.cli.options import FigureOptions, ModelOptions, PromptOptions
 from paceline_tools.evaluation.about import machine
 from paceline_tools.evaluation.candidates import GRAMMAR, parse_candidates
@@ -47,7 +48,7 @@ _COLORS = {
 }
 
 
-class Evaluate(FigureOptions, ModelOptions, PromptOptions):
+class Evaluate(AccessOptions, FigureOptions, ModelOptions, PromptOptions):
     """Say which drafts to use for a target, and for what: recorded, predicted and measured.
 
     Exits with 0 when one is worth using, with 3 when none is, with 4 when there is no verdict on
@@ -81,9 +82,9 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
     live: bool = Field(
         False,
         description="Judge the drafts that a running orchestrator shadows on its traffic, by its "
-        "--shadow-draft; no servers are started, and of the other flags address and json count.",
+        "--shadow-draft; no servers are started, and of the other flags address, ca, certificate, "
+        "key, token and json count.",
     )
-    address: OrchestratorAddress = ORCHESTRATOR
     page: Path | None = Field(
         None, description="Write a page to show there, as HTML. Unless given: nowhere."
     )
@@ -94,7 +95,7 @@ class Evaluate(FigureOptions, ModelOptions, PromptOptions):
         configure("error", "console")
         self._check_outputs()
         if self.live:
-            raise SystemExit(evaluate_live(self.address, self.json_))
+            raise SystemExit(evaluate_live(self.address, self.access(), self.json_))
         gathered = self._replayed() if self.replay else self._gathered(self._task(), progress)
         if self.recording:
             _save(gathered, self.recording)

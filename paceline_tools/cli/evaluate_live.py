@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -20,9 +21,12 @@ COLORS = {Use.USE: "green", Use.DO_NOT_USE: "red", Use.CANNOT_TELL: "magenta"}
 STATUS = {Use.USE: 0, Use.DO_NOT_USE: 3, Use.CANNOT_TELL: 4}
 
 
-def evaluate_live(address: str, json_: Path | None) -> int:
-    """Show what is known of each candidate; returns the exit status."""
-    status = asyncio.run(_status(address))
+def evaluate_live(address: str, access: dict[str, Any], json_: Path | None) -> int:
+    """Show what is known of each candidate; returns the exit status.
+
+    access: what else Client takes, as AccessOptions.access has it.
+    """
+    status = asyncio.run(_status(address, access))
     if not status.shadows:
         raise FailedPrecondition(
             f"the orchestrator at {address} shadows no draft; start it with "
@@ -38,8 +42,8 @@ def evaluate_live(address: str, json_: Path | None) -> int:
     return STATUS[outcome(found)]
 
 
-async def _status(address: str) -> Status:
-    async with asking(address) as client:
+async def _status(address: str, access: dict[str, Any]) -> Status:
+    async with asking(address, **access) as client:
         return await client.status()
 
 

@@ -130,11 +130,14 @@ def test_progress_is_told_of_each_run() -> None:
     assert len(told) == RUNS
 
 
-Answer = Callable[[str], Coroutine[Any, Any, Status]]
+Answer = Callable[[str, dict[str, Any]], Coroutine[Any, Any, Status]]
 
 
-def answering(found: Status) -> Answer:
-    async def answer(_: str) -> Status:
+def answering(found: Status, shown: dict[str, Any] | None = None) -> Answer:
+    """shown: what must be shown to the orchestrator."""
+
+    async def answer(_: str, access: dict[str, Any]) -> Status:
+        assert shown is None or access == shown
         return found
 
     return answer
@@ -148,10 +151,11 @@ def test_the_command_says_so_and_ends_so(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(command, "_status", answering(status(shadow)))
+    access = {"token": "of-mine", "ca": None, "certificate": None, "key": None}
+    monkeypatch.setattr(command, "_status", answering(status(shadow), access))
     path = tmp_path / "found.json"
     with pytest.raises(SystemExit) as ended:
-        main(["evaluate", "--live", "--json", str(path)])
+        main(["evaluate", "--live", "--token=of-mine", "--json", str(path)])
     assert ended.value.code == code
     shown = capsys.readouterr().out
     assert shown.startswith("candidate ")
@@ -164,7 +168,7 @@ def test_the_command_says_so_and_ends_so(
 def test_an_orchestrator_that_shadows_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_status", answering(status(None)))
     with pytest.raises(FailedPrecondition) as raised:
-        command.evaluate_live("here:7070", None)
+        command.evaluate_live("here:7070", {}, None)
     assert str(raised.value) == (
         "the orchestrator at here:7070 shadows no draft; start it with --shadow-draft "
         "NAME=HOST:PORT"
