@@ -22,13 +22,18 @@ def describe_machine(threads: int = 0) -> Machine:
     return Machine(
         version=__version__,
         host=socket.gethostname(),
-        cores=len(psutil.Process().cpu_affinity()) if hasattr(os, "sched_getaffinity") else _all(),
+        cores=len(_affinity()),
         threads=threads,
         memory_bytes=psutil.Process().memory_info().rss,
         memory_available_bytes=min(psutil.virtual_memory().available, _left_to_container()),
         unix_seconds=time.time(),
         process=_PROCESS,
     )
+
+
+def usable_cores() -> int:
+    """How many this process may use: of a container with a limit not all that the machine has."""
+    return max(1, min(len(_affinity()), math.ceil(min(_share_of_time(), _all()))))
 
 
 def own_cores(device: str = "cpu", name: str = "") -> Cores:

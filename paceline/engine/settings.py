@@ -1,6 +1,5 @@
 """Settings of a server that owns a model."""
 
-import os
 import re
 from typing import Annotated, ClassVar, Literal
 
@@ -9,11 +8,12 @@ from pydantic_core import PydanticCustomError
 
 from paceline.engine.core.waiting import WaitingLimits
 from paceline.engine.interfaces import PAGE_TOKENS
+from paceline.machine import usable_cores
 from paceline.settings import ServerSettings
 
 MOST_THREADS = 4096
 """As many as the largest machines have, and more than torch starts without falling over."""
-CORES = os.cpu_count() or 1
+CORES = usable_cores()
 MOST_KV = 2**40
 """Tokens of KV; more than any machine has room for."""
 
@@ -68,7 +68,7 @@ class EngineSettings(ServerSettings):
         default_factory=lambda: CORES,
         ge=1,
         le=MOST_THREADS,
-        description="Threads of the forward pass. Unless given: the machine's cores.",
+        description="Threads of the forward pass. Unless given: the cores that it may use.",
     )
     max_batched_tokens: int = Field(
         256, ge=64, le=2048, description="Most tokens in one step, all sessions together."

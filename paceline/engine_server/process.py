@@ -36,7 +36,7 @@ def run_engine_process(
 def check_threads(threads: int) -> None:
     """Raise InvalidArgument beyond the cores; settings may be read on a machine with fewer."""
     if threads > CORES:
-        limit = f"at most {CORES}, the cores of this machine"
+        limit = f"at most {CORES}, the cores that it may use here"
         raise InvalidArgument.of("--threads", threads, limit)
 
 

@@ -14,7 +14,7 @@ from paceline_tools.cli.flags import MOST_TOKENS
 
 def _threads(value: int) -> int:
     if not 1 <= value <= CORES:
-        limit = f"must be from 1 to {CORES}, the cores of this machine"
+        limit = f"must be from 1 to {CORES}, the cores that it may use here"
         raise PydanticCustomError("threads", "{limit}", {"limit": limit})
     return value
 
@@ -53,7 +53,7 @@ class ModelOptions(BaseModel):
 
     threads: Threads = Field(
         CORES,
-        description="Threads of each model. Unless given: the cores of this machine.",
+        description="Threads of each model. Unless given: the cores that it may use.",
     )
     dtype: Literal["bfloat16", "float32", "float64"] = Field(
         "bfloat16", description="Numbers of weights and KV."

@@ -374,5 +374,5 @@ def test_a_server_has_no_more_threads_than_there_are_cores() -> None:
     with pytest.raises(InvalidArgument) as raised:
         check_threads(CORES + 1)
     assert str(raised.value) == (
-        f"--threads is {CORES + 1}; it must be at most {CORES}, the cores of this machine"
+        f"--threads is {CORES + 1}; it must be at most {CORES}, the cores that it may use here"
     )

@@ -90,6 +90,17 @@ def test_the_own_cores_are_those_the_container_leaves(
     assert own_cores("cuda:0").cpus == ()
 
 
+@pytest.mark.parametrize(("quota", "cores"), [("max", 3), ("250000", 3), ("150000", 2), ("1", 1)])
+def test_threads_are_as_many_as_the_cores_that_may_be_used(
+    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota} 100000\n")
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_affinity", lambda: (2, 3, 5))
+    monkeypatch.setattr(machine, "_all", lambda: 64)
+    assert machine.usable_cores() == cores
+
+
 def test_a_machine_that_names_no_boot_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
