@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from paceline.addresses import FORM, LAST_PORT, checked
+from paceline.addresses import FORM, LAST_PORT, checked, is_loopback
 from paceline.errors import InvalidArgument
 from paceline.rpc.deadline import DEFAULT_SECONDS
 from paceline.rpc.wire_ranges import INT32
@@ -286,7 +286,8 @@ class OrchestratorSettings(ObjectiveSettings):
     )
     page_host: Host = Field(
         "127.0.0.1",
-        description="Address to listen on, for the page. Whoever reaches it may ask for tokens.",
+        description="Address to listen on, for the page, in plain HTTP: beyond this machine it "
+        "needs --plaintext. Whoever reaches it may ask for tokens.",
     )
     target: Addresses = Field(
         [f"localhost:{TARGET_PORT}"],
@@ -347,6 +348,15 @@ class OrchestratorSettings(ObjectiveSettings):
     def other_ports(self) -> dict[str, tuple[str, str]]:
         """See ServerSettings."""
         return {**super().other_ports, "page_port": ("the page", self.page_host)}
+
+    @model_validator(mode="after")
+    def _has_a_page_that_is_meant_for_all_it_reaches(self) -> Self:
+        if self.page_port and not (self.plaintext or is_loopback(self.page_host)):
+            raise _wrong(
+                f"--page-host is {self.page_host}: the page is plain HTTP, and other machines "
+                "reach it with --plaintext only, where the network is trusted"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_lengths_that_fit(self) -> Self:

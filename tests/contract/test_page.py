@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import structlog
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from orchestrator.page.front import METHOD
 from orchestrator.settings import OrchestratorSettings
@@ -302,6 +303,19 @@ def test_it_is_off_and_this_machines_alone_unless_told_otherwise() -> None:
     settings = OrchestratorSettings()
     assert (settings.page_port, settings.page_host) == (0, "127.0.0.1")
     assert settings.host == "127.0.0.1"
+
+
+def test_other_machines_reach_it_only_where_plaintext_is_meant() -> None:
+    host = "0.0.0.0"  # noqa: S104  it is not bound
+    with pytest.raises(ValidationError) as raised:
+        OrchestratorSettings(page_port=7410, page_host=host)
+    assert (
+        "--page-host is 0.0.0.0: the page is plain HTTP, and other machines reach it with "
+        "--plaintext only, where the network is trusted"
+    ) in str(raised.value)
+    settings = OrchestratorSettings(page_port=7410, page_host=host, plaintext=True)
+    assert settings.page_host == host
+    assert OrchestratorSettings(page_host=host).page_port == 0  # there is none
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_is_loaded() -> None:
