@@ -88,6 +88,13 @@ class ReplicaHealth:
         self.misses = min(MISSES, self.misses + 1) if late else MISSES
 
 
+_CLOSED = ("Socket closed", "recvmsg:Connection reset by peer")
+_HUNG_UP = (
+    "where it closes each connection at once it speaks TLS (--tls-server-ca), or refuses the "
+    "certificate shown to it (--tls-certificate)"
+)
+
+
 @dataclass(eq=False)
 class Replica:
     """One server of a pool. `model` is None until it has answered.
@@ -249,7 +256,7 @@ class Replica:
         return True
 
     def _not_answered(self, error: grpc.aio.AioRpcError) -> None:
-        known, reason = self.reachable, error.details() or error.code().name
+        known, reason = self.reachable, _explained(error.details() or error.code().name)
         self.health.miss(reason, late=error.code() is grpc.StatusCode.DEADLINE_EXCEEDED)
         if known and not self.reachable:
             _log.warning("server lost", address=self.address, reason=reason)
@@ -257,6 +264,14 @@ class Replica:
     async def tokenizer_files(self) -> TokenizerFiles:
         """The model's tokenizer as it is, fetched anew."""
         return await fetch_files(self.channel)
+
+
+def _explained(reason: str) -> str:
+    """What gRPC says, and what to look at where that alone leads nowhere.
+
+    Of TLS 1.3 the caller's part of the handshake is over before its certificate is refused.
+    """
+    return f"{reason}; {_HUNG_UP}" if any(words in reason for words in _CLOSED) else reason
 
 
 def least_loaded(replicas: Collection[Replica]) -> Replica:

@@ -189,6 +189,26 @@ async def test_a_server_with_a_certificate_for_another_name_is_not_dialed(
             await servers.eventually(told)
 
 
+@pytest.mark.parametrize("asks", [True, False], ids=["for a certificate", "for TLS"])
+async def test_a_server_that_hangs_up_is_told_with_what_to_look_at(
+    asks: bool, signer: Authority
+) -> None:
+    doors = Doors(ServerTls(signer.issue("localhost"), signer.path if asks else None))
+    shown: dict[str, Any] = {"tls_server_ca": signer.path} if asks else {}
+    async with (
+        servers.target(SIMULATED, doors=doors) as target,
+        servers.orchestrator_alone(
+            [f"localhost:{target.address.rpartition(':')[2]}"], **shown
+        ) as client,
+    ):
+
+        async def told() -> bool:
+            status = str(await client.status())
+            return "it speaks TLS (--tls-server-ca), or refuses the certificate shown" in status
+
+        await servers.eventually(told)
+
+
 async def test_certificates_are_rotated_under_a_stream_that_does_not_break(
     signer: Authority, tmp_path: Path
 ) -> None:
@@ -408,7 +428,7 @@ def test_what_a_command_cannot_show_is_named_as_it_was_given(
         AccessOptions(**given).access()
 
 
-@pytest.mark.parametrize("command", ["generate", "chat", "doctor", "status", "top"])
+@pytest.mark.parametrize("command", ["generate", "chat", "doctor", "evaluate", "status", "top"])
 def test_every_command_that_asks_has_the_same_flags(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
