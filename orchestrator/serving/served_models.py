@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
 from orchestrator.backends.draft_router import DraftRouter
+from orchestrator.backends.first_of import first_of
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.replica import NOT_ASKED, POLL_SECONDS, Replica
 from orchestrator.serving.text.tokenizer import TargetTokenizer
@@ -24,6 +27,10 @@ from paceline.protocol.model import KVSize, ModelInfo, TokenizerFiles
 from paceline.protocol.status import LOADING
 
 NO_TARGET = "no target is reachable"
+NEXT_SECONDS = 0.3
+"""Where a target has not sent its tokenizer in so long another one is asked beside it."""
+T = TypeVar("T")
+Asking = Callable[[Replica], Coroutine[Any, Any, T]]
 _log = structlog.get_logger(__name__)
 
 
@@ -62,7 +69,7 @@ class ServedModels:
     async def tokenizer_files(self, name: str) -> TokenizerFiles:
         """The tokenizer of the model called `name` as it is; NotFound where it has none."""
         model, _ = await self.pick(name)
-        return await self._pick(model.name).tokenizer_files()
+        return await self._of_any(_tokenizer_key(model), model.name, _files_of)
 
     def _pick(self, name: str) -> Replica:
         """A target of the model: one whose tokenizer is here already where there is one."""
@@ -156,7 +163,7 @@ class ServedModels:
         """The task that fetches it: one for each tokenizer, so that none waits for another's."""
         key = _tokenizer_key(model)
         if key not in self._fetching:
-            task = asyncio.create_task(self._fetch_from_any(key, model.name))
+            task = asyncio.create_task(self._of_any(key, model.name, fetch_tokenizer))
             self._fetching[key] = task
             task.add_done_callback(lambda _: self._fetched(key, task))
         return self._fetching[key]
@@ -173,17 +180,14 @@ class ServedModels:
             self._missed.discard(key)
             self._tokenizers[key] = task.result()
 
-    async def _fetch_from_any(self, key: str, name: str) -> TargetTokenizer:
-        """From the targets that have it, one after the other; raises what the last one did."""
-        error: PacelineError = Unavailable(f"no target of {name} is reachable")
-        for replica in self._targets.ready:
-            if replica.model is None or _tokenizer_key(replica.model) != key:
-                continue
-            try:
-                return await fetch_tokenizer(replica)
-            except PacelineError as raised:
-                error = raised
-        raise error
+    async def _of_any(self, key: str, name: str, ask: Asking[T]) -> T:
+        """What any target says that has this tokenizer; one that is silent holds up none."""
+        ready = [(one, one.model) for one in self._targets.ready]
+        asking = [
+            partial(ask, one) for one, model in ready if model and _tokenizer_key(model) == key
+        ]
+        nobody = Unavailable(f"no target of {name} is reachable")
+        return await first_of(asking, NEXT_SECONDS, nobody)
 
     def _describe(self, model: ModelInfo) -> Model:
         fits = self._drafts.vocabularies.fits
@@ -212,6 +216,10 @@ async def fetch_tokenizer(replica: Replica) -> TargetTokenizer:
     except Exception as error:  # the library raises bare ones
         _log.warning("tokenizer cannot be read", reason=str(error)[:200])
         return TargetTokenizer(None)
+
+
+async def _files_of(replica: Replica) -> TokenizerFiles:
+    return await replica.tokenizer_files()
 
 
 def _tokenizer_key(model: ModelInfo) -> str:

@@ -73,6 +73,15 @@ async def test_another_target_is_asked_when_one_fails_and_all_that_ask_share_one
     assert (failing.asked, well.asked) == (1, 1)
 
 
+async def test_a_silent_target_does_not_keep_the_tokenizer_of_others_away() -> None:
+    silent, well = FakeReplica(MODEL, hangs=asyncio.Event()), FakeReplica(MODEL)
+    models = models_of(silent, well)
+    assert (await models.pick("one"))[0].name == "one"
+    assert (silent.asked, well.asked) == (1, 1)
+    with pytest.raises(NotFound, match="has none"):
+        await models.tokenizer_files("one")
+
+
 async def test_other_files_are_fetched_anew() -> None:
     replica = FakeReplica(MODEL)
     models = models_of(replica)
