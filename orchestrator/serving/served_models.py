@@ -69,7 +69,10 @@ class ServedModels:
     async def tokenizer_files(self, name: str) -> TokenizerFiles:
         """The tokenizer of the model called `name` as it is; NotFound where it has none."""
         model, _ = await self.pick(name)
-        return await self._of_any(_tokenizer_key(model), model.name, _files_of)
+        found = await self._of_any(_tokenizer_key(model), model.name, _files_of)
+        if isinstance(found, NotFound):
+            raise found
+        return found
 
     def _pick(self, name: str) -> Replica:
         """A target of the model: one whose tokenizer is here already where there is one."""
@@ -218,8 +221,12 @@ async def fetch_tokenizer(replica: Replica) -> TargetTokenizer:
         return TargetTokenizer(None)
 
 
-async def _files_of(replica: Replica) -> TokenizerFiles:
-    return await replica.tokenizer_files()
+async def _files_of(replica: Replica) -> TokenizerFiles | NotFound:
+    """That it has none is an answer, too: no other need be asked."""
+    try:
+        return await replica.tokenizer_files()
+    except NotFound as error:
+        return error
 
 
 def _tokenizer_key(model: ModelInfo) -> str:
