@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.panels import ROWS, Panel
+from benchmarks.panels import INSTALL, ROWS, Panel
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "deploy" / "grafana" / "paceline.json"
@@ -38,11 +38,14 @@ def dashboard() -> dict[str, Any]:
 
 
 def _variables() -> list[dict[str, Any]]:
+    space, install = INSTALL.partition(",")[0], f"{{{INSTALL}}}"
     source = {"name": "datasource", "label": "Prometheus", "type": "datasource"}
     return [
         {**source, "query": "prometheus"},
-        _variable("model", "Model", "label_values(paceline_model_targets_ready, model)"),
-        _variable("pool", "Draft pool", "label_values(paceline_drafts_ready, draft)"),
+        _variable("namespace", "Namespace", "label_values(paceline_build_info, namespace)"),
+        _variable("job", "Job", f"label_values(paceline_build_info{{{space}}}, job)"),
+        _variable("model", "Model", f"label_values(paceline_model_targets_ready{install}, model)"),
+        _variable("pool", "Draft pool", f"label_values(paceline_drafts_ready{install}, draft)"),
     ]
 
 

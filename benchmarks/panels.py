@@ -4,12 +4,15 @@ python -m benchmarks.grafana makes deploy/grafana/paceline.json and the tables o
 of them, python -m benchmarks.dashboard draws them.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 RATE = "[$__rate_interval]"
 MODEL, POOL = 'model=~"$model"', 'draft=~"$pool"'
 OURS = "and on (instance) paceline_build_info"
 """Of metrics that other programs have as well."""
+INSTALL = 'namespace=~"$namespace",job=~"$job"'
+"""Of several installs in one Prometheus, those that are chosen."""
 QUANTILES = {"median": 0.5, "95th percentile": 0.95, "99th percentile": 0.99}
 
 
@@ -319,17 +322,36 @@ _SERVERS = (
         "It rises while a model loads and is flat then. A rise that goes on is a leak: report it.",
     ),
 )
-ROWS = {
+
+
+def _scoped(query: str) -> str:
+    """Each of its series that of the install that is chosen."""
+    chosen = re.sub(r"\b((?:paceline|process)_\w+)(?:\{(.*?)\})?", rf"\1{{{INSTALL},\2}}", query)
+    return chosen.replace(",}", "}")
+
+
+_ALL = {
     "Overview": _OVERVIEW,
     "Latency": _LATENCY,
     "Speculation": _SPECULATION,
     "Servers": _SERVERS,
 }
+ROWS = {
+    title: tuple(
+        replace(one, queries={legend: _scoped(query) for legend, query in one.queries.items()})
+        for one in panels
+    )
+    for title, panels in _ALL.items()
+}
 PANELS = tuple(panel for panels in ROWS.values() for panel in panels)
 
 
+ALL_CHOSEN = dict.fromkeys(("namespace", "job", "model", "pool"), ".*")
+"""Variables of the dashboard."""
+
+
 def filled(query: str, interval: str) -> str:
-    """A query as Grafana sends it where all models and pools are chosen."""
-    for name, value in {"model": ".*", "pool": ".*", "__rate_interval": interval}.items():
+    """A query as Grafana sends it where all installs, models and pools are chosen."""
+    for name, value in {**ALL_CHOSEN, "__rate_interval": interval}.items():
         query = query.replace(f"${name}", value)
     return query

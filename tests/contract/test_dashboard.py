@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks import grafana
-from benchmarks.panels import PANELS, ROWS, filled
+from benchmarks.panels import ALL_CHOSEN, PANELS, ROWS, filled
 from tests.contract.manifests import faults
 from tests.metrics_reference import registries, sections
 from tests.promtool import promtool
@@ -41,7 +41,8 @@ def test_queries_are_promql(tmp_path: Path) -> None:
 async def test_metrics_and_labels_are_exported() -> None:
     found = sections(await registries()).values()
     exported = {series: one.labels for some in found for one in some for series in one.series}
-    labels = {label for some in exported.values() for label in some} | {"instance", "le"}
+    labels = {label for some in exported.values() for label in some}
+    labels |= {"instance", "le", "namespace", "job"}
     for legend, query in QUERIES:
         assert set(NAME.findall(query)) - exported.keys() == set(), query
         by = {label for group in GROUPED.findall(query) for label in group.split(", ")}
@@ -64,10 +65,19 @@ def test_panels_have_places_of_their_own_and_their_queries() -> None:
     assert shown == [query for _, query in QUERIES]
 
 
+def test_each_series_is_of_the_install_that_is_chosen() -> None:
+    for _, query in QUERIES:
+        matched = re.findall(r"\b(?:paceline|process)_\w+(\{[^}]*\})?", query)
+        assert all('namespace=~"$namespace",job=~"$job"' in one for one in matched), query
+    variables = {one["name"]: one for one in grafana.dashboard()["templating"]["list"]}
+    for name in ("model", "pool"):
+        assert 'namespace=~"$namespace",job=~"$job"' in variables[name]["definition"]
+
+
 def test_variables_are_those_that_queries_name() -> None:
     variables = {one["name"] for one in grafana.dashboard()["templating"]["list"]}
     named = set(re.findall(r"\$\{?([a-z]+)", grafana.written()))
-    assert named == variables == {"datasource", "model", "pool"}
+    assert named == variables == {"datasource", *ALL_CHOSEN}
 
 
 def test_links_of_panels_lead_to_headings() -> None:
