@@ -41,7 +41,7 @@ $(STAMP): $(SOURCES)
 demo: venv  ## fetch the real pair, start three processes, and watch them answer
 	$(BIN)/paceline demo
 
-test: venv  ## run the quick tests, unit and contract, in eight minutes on two cores
+test: venv  ## run the quick tests, unit and contract, in ten minutes on two cores
 	$(PYTEST) -m "not slow and not e2e" $(or $(PYTEST_ARGS),tests/unit tests/contract)
 
 test-all: test  ## run what test runs, then the slow ones and tests/faults
