@@ -6,18 +6,32 @@ test's own process must not fork for it: gRPC's threads run there, and a fork am
 the child standing still before it began, and streams of the parent's servers without their ends.
 """
 
+import os
 import sys
+import time
 
 _BECOMES = "os.execv(sys.argv[1], sys.argv[1:])"
 ON_TERMINAL = (
     sys.executable,
     "-c",
-    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-    + _BECOMES,
+    "import fcntl, os, signal, sys, termios; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + _BECOMES,
 )
 """Standard input controls the session of the command behind it, so that Ctrl-C is a signal."""
+TAKEN_SECONDS = 60.0
 
 
 def without(descriptor: int) -> tuple[str, ...]:
     """The command behind it finds `descriptor` closed."""
     return (sys.executable, "-c", f"import os, sys; os.close({descriptor}); {_BECOMES}")
+
+
+def taken(terminal: int, process: int) -> None:
+    """Wait until the process has taken its terminal: what is typed before is no signal to it.
+
+    terminal: our end of it.
+    """
+    until = time.monotonic() + TAKEN_SECONDS
+    while os.tcgetpgrp(terminal) != process:
+        assert time.monotonic() < until, "the terminal is not taken"
+        time.sleep(0.01)

@@ -26,7 +26,7 @@ from paceline.protocol.generation import GenerateRequest
 from paceline_tools.draft_watch import ADVICE
 from tests.contract.test_vocabularies import renamed
 from tests.servers import WAIT_SECONDS, eventually
-from tests.terminals import ON_TERMINAL
+from tests.terminals import ON_TERMINAL, taken
 from tests.tiny_models import tiny_model
 from tests.web import request, send
 
@@ -339,6 +339,7 @@ class Screen:
             stderr=its,
             env={**environment, "TERM": "xterm", "NO_COLOR": "1"},
         )
+        taken(self.ours, self.process.pid)
         os.close(its)
         self.shown = b""
 
