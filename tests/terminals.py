@@ -2,13 +2,11 @@
 descriptor.
 
 What is to happen in the new process is the work of a small program that becomes the command. The
-test's own process must not fork for it: gRPC's threads run there, and a fork among them has left
+test's own process must not fork for it: gRPC's threads run there, and a fork among them may leave
 the child standing still before it began, and streams of the parent's servers without their ends.
 """
 
-import os
 import sys
-import time
 
 _BECOMES = "os.execv(sys.argv[1], sys.argv[1:])"
 ON_TERMINAL = (
@@ -17,21 +15,10 @@ ON_TERMINAL = (
     "import fcntl, os, signal, sys, termios; signal.signal(signal.SIGINT, signal.SIG_DFL); "
     "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + _BECOMES,
 )
-"""Standard input controls the session of the command behind it, so that Ctrl-C is a signal."""
-TAKEN_SECONDS = 60.0
+"""Standard input controls the session of the command behind it, so that Ctrl-C is a signal: once it
+shows something, which is after it has taken the terminal."""
 
 
 def without(descriptor: int) -> tuple[str, ...]:
     """The command behind it finds `descriptor` closed."""
     return (sys.executable, "-c", f"import os, sys; os.close({descriptor}); {_BECOMES}")
-
-
-def taken(terminal: int, process: int) -> None:
-    """Wait until the process has taken its terminal: what is typed before is no signal to it.
-
-    terminal: our end of it.
-    """
-    until = time.monotonic() + TAKEN_SECONDS
-    while os.tcgetpgrp(terminal) != process:
-        assert time.monotonic() < until, "the terminal is not taken"
-        time.sleep(0.01)
