@@ -226,11 +226,11 @@ class DraftLink:
 
         Raises Unavailable where its server is there no more.
         """
-        model = _name(replica)
+        named = replica.model and replica.model.named
         while not await session.is_told(RECONSIDER_SECONDS):
             if not replica.ready:
                 raise Unavailable(f"the draft server at {replica.address} is not ready")
-            if _name(replica) != model:
+            if replica.model and replica.model.named != named:
                 return pool
             if (wanted := self._other(pool, session, unfit)) is not None:
                 return wanted
@@ -301,12 +301,6 @@ class DraftLink:
 
 def _share_cores(replica: Replica, target: ModelInfo) -> bool:
     return replica.model is not None and replica.model.shares_cores(target)
-
-
-def _name(replica: Replica) -> tuple[str, str]:
-    """Of the model that a server has."""
-    model = replica.model
-    return (model.name, model.fingerprint) if model is not None else ("", "")
 
 
 def _is_too_small(replica: Replica, opening: Opening) -> bool:

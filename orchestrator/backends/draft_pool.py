@@ -49,7 +49,7 @@ class DraftPool(Pool):
         """Forget what was learned of other models than the ones that the servers report now."""
         there = (replica for replica in self.all if not replica.health.retired)
         models = [replica.model for replica in there if replica.model]
-        found = {(model.name, model.fingerprint) for model in models}
+        found = {model.named for model in models}
         if self._models and found - self._models:
             _log.info("draft replaced", draft=self.name, models=sorted(found))
             self.measurements = DraftMeasurements(self.measurements.target)

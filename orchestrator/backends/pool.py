@@ -18,8 +18,6 @@ _log = structlog.get_logger(__name__)
 
 RESOLVE_SECONDS = 5.0
 """Names are resolved anew this often."""
-
-
 LOST_SECONDS = 0.1
 """One that does not answer, or that a session was lost on, is asked again so soon: streams may wait
 for it to come back."""

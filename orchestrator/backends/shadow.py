@@ -117,7 +117,7 @@ class ShadowDraft:
         """Whose figures they are: of another model than before, from nothing."""
         if model is None:
             raise Unavailable("the candidate has not said what it is")
-        named = (model.name, model.fingerprint)
+        named = model.named
         if named != self._model:
             self._model, self.measurements = named, ShadowMeasurements()
         self._shares_cores = model.shares_cores(output.target)

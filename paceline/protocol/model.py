@@ -102,6 +102,11 @@ class ModelInfo:
     default_sampling: Sampling = field(default_factory=Sampling)
     memory: ModelMemory | None = None
 
+    @property
+    def named(self) -> tuple[str, str]:
+        """What tells it from other models: its name, and its fingerprint."""
+        return self.name, self.fingerprint
+
     def shares_cores(self, other: "ModelInfo") -> bool:
         """Whether its server and another one had better take turns.
 

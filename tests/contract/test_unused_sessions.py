@@ -120,12 +120,9 @@ async def test_a_draft_session_that_is_told_nothing_ends(drafter: str) -> None:
         await servers.nothing_is_left(draft)
 
 
-async def test_a_caller_that_is_gone_without_a_word_is_missed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What it held is free long before its deadline, and before its session counts as unused."""
-    monkeypatch.setattr(module, "UNUSED_SECONDS", 3600.0)
-    monkeypatch.setattr(options, "KEEPALIVE_MS", 1000)
+@contextlib.asynccontextmanager
+async def cut_off() -> AsyncIterator[tuple[servers.Server, Any]]:
+    """A target, and a call with a session there that nothing comes from any more, or gets to."""
     async with (
         servers.target("simulated:step_ms=1") as target,
         faulty(target.address) as wire,
@@ -137,6 +134,16 @@ async def test_a_caller_that_is_gone_without_a_word_is_missed(
         assert (await call.read()).WhichOneof("message") == "opened"
         assert target.started.engine.load.sessions == 1
         wire.stall()
+        yield target, call
+
+
+async def test_a_caller_that_is_gone_without_a_word_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it held is free long before its deadline, and before its session counts as unused."""
+    monkeypatch.setattr(module, "UNUSED_SECONDS", 3600.0)
+    monkeypatch.setattr(options, "KEEPALIVE_MS", 1000)
+    async with cut_off() as (target, call):
         await servers.nothing_is_left(target)
         assert not call.done()
 
@@ -147,18 +154,7 @@ async def test_a_server_that_is_gone_without_a_word_is_missed(
     """By the connection alone, and not after gRPC's minute."""
     monkeypatch.setattr(module, "UNUSED_SECONDS", 3600.0)
     monkeypatch.setattr(options, "CHANNEL_KEEPALIVE_MS", 1000)
-    async with (
-        servers.target("simulated:step_ms=1") as target,
-        faulty(target.address) as wire,
-        grpc.aio.insecure_channel(
-            wire.address, options=options.channel_options(options.TARGET_ANSWER_BYTES)
-        ) as channel,
-    ):
-        stub = target_pb2_grpc.TargetServiceStub(channel)
-        opening = held_open([target_pb2.VerifyRequest(open=OPEN)])
-        call: Any = stub.Verify(opening, timeout=3600)
-        assert (await call.read()).WhichOneof("message") == "opened"
-        wire.stall()
+    async with cut_off() as (_, call):
         with pytest.raises(grpc.aio.AioRpcError) as lost:
             await asyncio.wait_for(call.read(), 40.0)
         assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
