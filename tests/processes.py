@@ -1,6 +1,7 @@
 """Real server processes, to be killed for real."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import psutil
 
 from paceline.client import Client
 from paceline_tools.local_servers import GRPC_EXPERIMENTS
@@ -46,6 +49,16 @@ def start_engine(folder: Path, name: str, module: str, model: Path) -> Process:
     """Start a draft or target server with a tiny model."""
     flags = ["--model-name=tiny", "--dtype=float64", "--threads=1", "--log-level=debug"]
     return start(folder, name, module, f"--model={model}", *flags)
+
+
+def children_that_run(module: str, parent: psutil.Process) -> list[psutil.Process]:
+    """The live ones below it: of one that has just ended, the system tells no command."""
+    found = []
+    for child in parent.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one too
+            if module in child.cmdline():
+                found.append(child)
+    return found
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from paceline_tools.bench.variants import Served
 from paceline_tools.cli.app import main
 from paceline_tools.evaluation.recorder import DraftRecorder
 from paceline_tools.evaluation.watched import in_a_line
+from tests.processes import children_that_run
 
 TARGET, DRAFT = "simulated:step_ms=1", "simulated:step_ms=1,acceptance=0.9"
 FLAGS = (f"--target={TARGET}", f"--candidate=a={DRAFT}", "--max-tokens=8", "--port=7591")
@@ -31,9 +32,8 @@ def evaluate(
 
 def kill(module: str) -> None:
     """End the server that runs a module, as the kernel does where memory is short."""
-    for child in psutil.Process().children(recursive=True):
-        if module in child.cmdline():
-            child.kill()
+    for child in children_that_run(module, psutil.Process()):
+        child.kill()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from paceline.client import Client
 from paceline.errors import Unavailable
+from tests.processes import children_that_run
 from tests.servers import WAIT_SECONDS, eventually
 
 SERVERS = {"target_server", "draft_server", "orchestrator"}
@@ -49,11 +50,8 @@ def bench(folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 def servers_of(command: subprocess.Popen[bytes]) -> dict[str, psutil.Process]:
     """By the module that each runs."""
-    found = {}
-    for child in psutil.Process(command.pid).children(recursive=True):
-        named = SERVERS.intersection(child.cmdline())
-        found.update(dict.fromkeys(named, child))
-    return found
+    parent = psutil.Process(command.pid)
+    return {module: child for module in SERVERS for child in children_that_run(module, parent)}
 
 
 async def ended(

@@ -25,6 +25,7 @@ from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest
 from paceline_tools.draft_watch import ADVICE
 from tests.contract.test_vocabularies import renamed
+from tests.processes import children_that_run
 from tests.servers import WAIT_SECONDS, eventually
 from tests.terminals import ON_TERMINAL
 from tests.tiny_models import tiny_model
@@ -86,8 +87,7 @@ class Started:
         return next(filter(holds, self.events()))
 
     def child(self, module: str) -> psutil.Process:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return next(one for one in children if module in one.cmdline())
+        return next(iter(children_that_run(module, psutil.Process(self.process.pid))))
 
 
 @contextlib.asynccontextmanager
