@@ -1,6 +1,6 @@
 """Our target server in the environment of the peer vLLM."""
 
-import os
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, requires
@@ -15,8 +15,8 @@ from paceline_tools.other_python import OtherPython, vllm_python
 
 SERVED = (paceline, target_server)
 """Our packages that a target server is made of."""
-KV_GIGABYTES = "1"
-"""As the peer has them on a CPU: the models of all that is compared have to fit."""
+VLLM_ARGUMENTS = json.dumps({"kv_cache_memory_bytes": 512 << 20, "max_model_len": 4096})
+"""KV and context as the peer has them, see its script: all models compared have to fit."""
 
 
 def prepare_serving() -> None:
@@ -37,8 +37,7 @@ def serving_python(folder: Path) -> OtherPython:
         path = Path(str(package.__file__)).parent
         (code / path.name).symlink_to(path)
     python = vllm_python(folder_of(PEERS["vllm"]) / "bin" / "python")
-    kv = os.environ.get("VLLM_CPU_KVCACHE_SPACE", KV_GIGABYTES)
-    more = {"PYTHONPATH": str(code), "VLLM_CPU_KVCACHE_SPACE": kv}
+    more = {"PYTHONPATH": str(code), "PACELINE_TARGET_VLLM_ARGUMENTS": VLLM_ARGUMENTS}
     return replace(python, variables={**python.variables, **more})
 
 

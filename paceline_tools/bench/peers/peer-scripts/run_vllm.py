@@ -15,12 +15,14 @@ MODES: dict[str, dict[str, Any] | None] = {
     "draft": {"method": "draft_model", "num_speculative_tokens": DRAFT_TOKENS},
 }
 
+KV_BYTES = 512 << 20
+"""For one output: the models of all that is compared have to fit."""
+
 
 @contextlib.contextmanager
 def loaded(options: argparse.Namespace) -> Iterator[Answer]:
     """The engine in this process, as a server would have it in another."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     # What vLLM binds threads by is not read in one process.
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     from vllm import LLM
@@ -35,6 +37,7 @@ def loaded(options: argparse.Namespace) -> Iterator[Answer]:
         max_num_seqs=4,
         enable_prefix_caching=False,
         speculative_config=speculation,
+        kv_cache_memory_bytes=KV_BYTES,
     )
     names = map(str, itertools.count())
     yield lambda ids, count: _answer(model.llm_engine, next(names), ids, count)

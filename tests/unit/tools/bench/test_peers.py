@@ -127,13 +127,11 @@ def test_a_peer_is_run_by_its_own_python_with_the_weights_it_reads(home: Path) -
     assert PEERS["llama_cpp"].weights is Weights.GGUF
 
 
-def test_a_target_on_vllm_is_of_the_code_that_runs_here(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "3")
+def test_a_target_on_vllm_is_of_the_code_that_runs_here(home: Path, tmp_path: Path) -> None:
     python = serving_python(tmp_path)
     assert python.path == f"{home}/peers/vllm/bin/python"
-    assert python.variables["VLLM_CPU_KVCACHE_SPACE"] == "3"
+    said = python.variables["PACELINE_TARGET_VLLM_ARGUMENTS"]
+    assert said == '{"kv_cache_memory_bytes": 536870912, "max_model_len": 4096}'
     code = Path(python.variables["PYTHONPATH"])
     assert {one.name for one in code.iterdir()} == {"paceline", "target_server"}
     assert (code / "paceline").resolve() == Path(paceline.__file__).parent.resolve()
