@@ -39,6 +39,11 @@ class DraftSettings(EngineSettings):
         "int4",
         description="Weights of the linear layers, with bfloat16: as they are, or in 8 or 4 bits.",
     )
+    engine: Literal["auto", "own", "openvino"] = Field(
+        "auto",
+        description="What computes a draft in 4 bits on a CPU: Paceline's own engine, OpenVINO, or "
+        "auto, which of them is quicker: both are measured at the first start.",
+    )
     drafter: DrafterName = Field(
         DEFAULT,
         description=f"What drafts. {SUMMARY}.",

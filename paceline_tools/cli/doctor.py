@@ -19,6 +19,7 @@ from paceline.rpc.channels import resolve
 from paceline_tools.cli.access import AccessOptions
 from paceline_tools.cli.asked import START, asking
 from paceline_tools.cli.diagnosis import diagnose
+from paceline_tools.cli.draft_engines import draft_engines
 from paceline_tools.cli.findings import Finding, Level
 from paceline_tools.cli.gpu import gpu
 from paceline_tools.terminal import console, plain
@@ -33,7 +34,8 @@ class Doctor(AccessOptions):
 
     def cli_cmd(self) -> None:
         """Run the command."""
-        findings = [*asyncio.run(examine(self.address, **self.access())), gpu()]
+        findings = asyncio.run(examine(self.address, **self.access()))
+        findings += [gpu(), *draft_engines()]
         console().print(shown(findings))
         if any(finding.level is Level.WRONG for finding in findings):
             raise SystemExit(1)

@@ -98,7 +98,7 @@ class FusedModel:
         self._head = make_linear(head.weight.detach(), None)
         self._layers = []
         for index, layer in enumerate(body.layers):
-            self._layers.append(_layer(index, layer, config, make_linear))
+            self._layers.append(fused_layer(index, layer, config, make_linear))
             body.layers[index] = nn.Identity()
 
     def __call__(self, tokens: Tensor, positions: Tensor, spans: Spans, wanted: Tensor) -> Tensor:
@@ -145,8 +145,8 @@ def _window(config: Any, attention: Any) -> int | None:
     return getattr(attention, "sliding_window", everywhere)
 
 
-def _layer(index: int, layer: Any, config: Any, make_linear: MakeLinear) -> Layer:
-    """The weights of one of transformers' decoder layers."""
+def fused_layer(index: int, layer: Any, config: Any, make_linear: MakeLinear) -> Layer:
+    """The weights of one of transformers' decoder layers. config: of the text."""
     attention, mlp = layer.self_attn, layer.mlp
 
     def fused(*linears: nn.Linear) -> Linear:

@@ -75,7 +75,7 @@ def load_model(
     """
     config = read_config(folder)
     text = text_config(config)
-    model = _read_model(folder, dtype, device, config)
+    model = read_model(folder, dtype, device, config)
     weights_hash, weight_bytes = _hash_weights(model), _weight_bytes(model)
     linears = CountedLinears(make_linear(weights))
     with refusing(config, "has a tokenizer that cannot be read"):
@@ -105,7 +105,7 @@ def load_model(
     )
 
 
-def _read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> PreTrainedModel:
+def read_model(folder: Path, dtype: torch.dtype, device: str, config: Any) -> PreTrainedModel:
     """The model as transformers has it, with weights that are all its own."""
     with refusing(config, "cannot be loaded"):
         if getattr(config, "quantization_config", None) is None:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from paceline.engine.interfaces import KVCache, Span
+from paceline.engine.pages import PagedCache, own_cache
 from paceline.engine.torch.attention import RaggedBatch
 from paceline.engine.torch.padding import Padding
 from paceline.engine.torch.paged.attention import Scores, attend_pages
-from paceline.engine.torch.paged.pool import KVPool, PagedCache
+from paceline.engine.torch.paged.pool import KVPool
 from paceline.engine.torch.paged.step import PagedBatch, StepShape, StepTables
 from paceline.engine.torch.runner import BatchRunner, ForwardPass
 
@@ -90,7 +91,7 @@ class PagedRunner(BatchRunner):
 
     def _logits(self, given: Sequence[tuple[KVCache, Span]]) -> Tensor:
         """See BatchRunner."""
-        batch = [(_own(cache), span) for cache, span in given]
+        batch = [(own_cache(cache), span) for cache, span in given]
         for cache, span in batch:
             cache.truncate(span.position)
             cache.make_room(span.position, span.position + len(span.token_ids))
@@ -195,9 +196,3 @@ def _wanted(batch: PagedBatch) -> list[int]:
         end += len(span.token_ids)
         wanted += range(end - span.logit_rows, end)
     return wanted
-
-
-def _own(cache: KVCache) -> PagedCache:
-    if not isinstance(cache, PagedCache):
-        raise TypeError(f"{type(cache).__name__} is not of this runner")
-    return cache

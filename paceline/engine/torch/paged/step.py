@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paceline.engine.interfaces import PAGE_TOKENS, Span
-from paceline.engine.torch.paged.pool import UNREAD_PAGE, PagedCache, PagedLayer
+from paceline.engine.pages import UNREAD_PAGE, PagedCache
+from paceline.engine.torch.paged.pool import PagedLayer
 from paceline.engine.torch.sampling.transfer import to_device
 
 TILE_ROWS = 8

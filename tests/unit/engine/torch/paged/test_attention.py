@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from paceline.engine.interfaces import PAGE_TOKENS, Span
-from paceline.engine.torch.paged.pool import KVPool, PagedCache
+from paceline.engine.pages import PagedCache
+from paceline.engine.torch.paged.pool import KVPool
 from paceline.engine.torch.paged.step import StepShape, StepTables
 from tests.conftest import DEVICE
 

@@ -4,7 +4,8 @@ import gc
 
 import torch
 
-from paceline.engine.torch.paged.pool import KVPool, PagedCache, PagedLayer
+from paceline.engine.pages import PagedCache
+from paceline.engine.torch.paged.pool import KVPool, PagedLayer
 
 
 def pool_with_layer(pages: int) -> tuple[KVPool, PagedLayer]:

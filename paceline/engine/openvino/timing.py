@@ -1,0 +1,53 @@
+"""Times steps of one token. python -m paceline.engine.openvino.timing FILE --threads N: OpenVINO's.
+
+In a process of its own, as a draft has it: threads of torch beside it would slow it down.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from paceline.engine.interfaces import KVCache, Runner, Span
+from paceline.engine.openvino.measurements import SESSIONS
+from paceline.engine.openvino.prepared import read_prepared
+from paceline.engine.openvino.runner import OpenvinoRunner
+
+PROMPT = tuple(range(100, 228))
+"""Ids that any model has which is worth drafting with."""
+STEPS = 24
+"""Of each number of sessions."""
+
+
+def timed_steps(runner: Runner) -> list[list[float]]:
+    """Seconds of each step behind short prompts, for each number of SESSIONS.
+
+    The first few, which are slow, are left out.
+    """
+    caches = [runner.new_cache() for _ in range(max(SESSIONS))]
+    for cache in caches:
+        runner.forward([(cache, Span(0, PROMPT, 1))])
+    return [_timed(runner, caches[:sessions]) for sessions in SESSIONS]
+
+
+def _timed(runner: Runner, caches: list[KVCache]) -> list[float]:
+    seconds = []
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        runner.forward([(cache, Span(cache.length, (PROMPT[0],), 1)) for cache in caches])
+        seconds.append(time.perf_counter() - started)
+    return seconds[STEPS // 4 :]
+
+
+def main() -> None:
+    """Print them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--threads", type=int, required=True)
+    options = parser.parse_args()
+    runner = OpenvinoRunner(read_prepared(options.file), options.threads, pages=max(SESSIONS))
+    print(json.dumps(timed_steps(runner)))  # noqa: T201  for who called it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""A draft server on OpenVINO, in real processes, prepared once."""
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from paceline.engine.openvino.measurements import prepared_file
+from paceline.protocol.generation import GenerateRequest, Speculation
+from tests.processes import Process, logged, running, start, start_engine
+from tests.servers import eventually
+from tests.tiny_models import tiny_model
+
+pytestmark = pytest.mark.slow
+
+
+def draft(folder: Path, model: Path, *flags: str) -> Process:
+    return start(folder, "draft", "draft_server", f"--model={model}", "--threads=1", *flags)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PACELINE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+async def test_outputs_are_the_targets_and_draft_tokens_are_accepted(
+    tmp_path: Path, home: Path
+) -> None:
+    model = tiny_model(tmp_path / "tiny", heads=(2, 1))
+    target = start_engine(tmp_path, "target", "target_server", model)
+    drafts = [draft(tmp_path, model, "--engine=openvino")]
+    async with running(tmp_path, [target], drafts) as (client, _):
+        request = GenerateRequest("to the token " * 40, max_tokens=60, seed=3, ignore_eos=True)
+        off = await client.generate(replace(request, speculation=Speculation.OFF)).result()
+        forced = await client.generate(replace(request, speculation=Speculation.FORCE)).result()
+        assert forced.token_ids == off.token_ids
+        assert forced.finished.statistics.accepted > 0
+    [ready] = [json.loads(line) for line in drafts[0].lines().splitlines() if "started" in line]
+    assert ready["engine"] == "openvino"
+    assert " ms a step of 1 and 4 sessions with OpenVINO, " in ready["reason"]
+    assert prepared_file(model).is_relative_to(home)
+
+
+async def test_a_model_without_such_a_graph_runs_on_our_own_engine(
+    tmp_path: Path, home: Path
+) -> None:
+    process = draft(tmp_path, tiny_model(tmp_path / "tiny", "gemma"), "--log-format=json")
+    try:
+        await eventually(lambda: logged(process, '"ready"'))
+    finally:
+        process.popen.kill()
+        process.popen.wait()
+    assert "model type 'gemma' has no graph here" in process.lines()
+    assert not list(home.rglob("*.safetensors"))
+
+
+async def test_who_insists_is_told_why_it_cannot_be(tmp_path: Path, home: Path) -> None:
+    model = tiny_model(tmp_path / "tiny", "gemma")
+    process = draft(tmp_path, model, "--engine=openvino")
+    assert await asyncio.to_thread(process.popen.wait, 120) != 0
+    assert "cannot be prepared for OpenVINO: model type 'gemma' has no graph" in process.lines()
