@@ -6,7 +6,7 @@ from paceline.engine.interfaces import PAGE_TOKENS
 from paceline.engine.pages import PagePool
 
 
-class TensorPool(PagePool):
+class OpenvinoPool(PagePool):
     """Pages of all layers: a page is so many blocks that lie side by side."""
 
     def __init__(self, model: ov.CompiledModel, request: ov.InferRequest, pages: int) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span
 from paceline.engine.openvino.graph import build
-from paceline.engine.openvino.pool import TensorPool
+from paceline.engine.openvino.pool import OpenvinoPool
 from paceline.engine.openvino.prepared import GROUP, PreparedDraft
 from paceline.engine.pages import PagedCache, own_cache
 
@@ -45,7 +45,7 @@ class OpenvinoRunner:
         model = compiled(draft, threads, **more)
         self._output = model.outputs[0]
         self._request = model.create_infer_request()
-        self._pool = TensorPool(model, self._request, pages)
+        self._pool = OpenvinoPool(model, self._request, pages)
         self._warm_up()
 
     @property
