@@ -5,11 +5,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from paceline.engine.openvino.measurements import prepared_file
 from paceline.protocol.generation import GenerateRequest, Speculation
-from tests.processes import Process, logged, running, start, start_engine
+from tests.processes import Process, children_that_run, logged, running, start, start_engine
 from tests.servers import eventually
 from tests.tiny_models import tiny_model
 
@@ -62,3 +63,24 @@ async def test_who_insists_is_told_why_it_cannot_be(tmp_path: Path, home: Path) 
     process = draft(tmp_path, model, "--engine=openvino")
     assert await asyncio.to_thread(process.popen.wait, 120) != 0
     assert "cannot be prepared for OpenVINO: model type 'gemma' has no graph" in process.lines()
+
+
+async def test_a_server_that_is_killed_while_it_prepares_leaves_no_process(
+    tmp_path: Path, home: Path
+) -> None:
+    process = draft(tmp_path, tiny_model(tmp_path / "tiny", heads=(2, 1)))
+    server = psutil.Process(process.popen.pid)
+    preparation = "paceline.engine.openvino.preparation"
+    try:
+        await eventually(lambda: _runs(preparation, server))
+        [child] = children_that_run(preparation, server)
+    finally:
+        process.popen.kill()
+        process.popen.wait()
+    await asyncio.to_thread(psutil.wait_procs, [child], 60)
+    assert not child.is_running()
+
+
+async def _runs(module: str, server: psutil.Process) -> bool:
+    await asyncio.sleep(0.02)
+    return bool(children_that_run(module, server))

@@ -2,7 +2,8 @@
 
 A process of its own: it needs torch and the whole model in memory, which the draft does not.
 python -m paceline.engine.openvino.preparation FOLDER FILE --threads N: makes the file where it is
-missing, and prints the measured seconds of a draft step as JSON.
+missing, and prints the measured seconds of a draft step as JSON. It ends when its standard input
+does.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -158,6 +160,12 @@ def _of_openvino(file: Path, threads: int) -> list[list[float]]:
     return seconds
 
 
+def _end_with_parent() -> None:
+    """End as soon as standard input does: who waits for this process is gone."""
+    os.read(0, 1)
+    os._exit(1)
+
+
 def main() -> None:
     """Run it; what is wrong is the last line of standard error."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -166,6 +174,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         loaded = load_model(options.folder, DTYPE, "cpu", "int4")
         if not options.file.exists():

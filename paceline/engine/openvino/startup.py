@@ -1,10 +1,13 @@
 """From settings to a draft's engine on OpenVINO, where that is quicker than our own."""
 
+import contextlib
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,15 +101,32 @@ def _prepare(folder: Path, file: Path, threads: int) -> Measured:
         *(str(folder), str(file), f"--threads={threads}"),
     ]
     try:
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=PREPARE_SECONDS
-        )
+        with _open_until_done() as end:
+            done = subprocess.run(
+                command,
+                stdin=end,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=PREPARE_SECONDS,
+            )
     except subprocess.TimeoutExpired:
         raise FailedPrecondition(f"preparing {folder} took over {PREPARE_SECONDS:g} s") from None
     if done.returncode:
         words = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
         raise FailedPrecondition(f"{folder} cannot be prepared for OpenVINO: {words}")
     return Measured.of_json(json.loads(done.stdout.splitlines()[-1]))
+
+
+@contextlib.contextmanager
+def _open_until_done() -> Iterator[int]:
+    """The end of a pipe that whoever reads it finds closed once this process is gone."""
+    read, write = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(read)
+        os.close(write)
 
 
 def _start(
