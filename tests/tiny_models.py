@@ -42,13 +42,14 @@ def tiny_model(
     seed: int = 0,
     dtype: str = "float64",
     heads: tuple[int, int] = (4, 2),
+    width: int = 64,
 ) -> Path:
-    """Write a random model of `family`: 2 layers, 64 wide, a byte vocabulary. heads: with KV."""
+    """Write a random model of `family`: 2 layers, a byte vocabulary. heads: with KV."""
     kind, special = CONFIGS[family]
     config = kind(
         vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=heads[0],
         num_key_value_heads=heads[1],

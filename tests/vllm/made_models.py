@@ -1,4 +1,4 @@
-"""A LoRA adapter and quantized weights of tiny models, made on the spot as their formats say."""
+"""A LoRA adapter of tiny models, made on the spot, and a model of unknown weights."""
 
 import json
 import shutil
@@ -50,38 +50,6 @@ def merged(model: Path, lora: Path, folder: Path) -> Path:
         weights[its] = weights[its] + change.to(weights[its].dtype)
     save_file(weights, folder / WEIGHTS, {"format": "pt"})
     return folder
-
-
-def quantized(model: Path, folder: Path) -> Path:
-    """The model in 8 bits, as compressed-tensors writes it: a scale for each output channel."""
-    shutil.copytree(model, folder)
-    weights = {}
-    for name, weight in load_file(model / WEIGHTS).items():
-        if "proj" not in name or weight.dim() != 2:
-            weights[name] = weight.bfloat16()
-            continue
-        scale = (weight.abs().amax(dim=1, keepdim=True) / 127).float()
-        weights[name] = (weight / scale).round().clamp(-128, 127).to(torch.int8)
-        weights[f"{name}_scale"] = scale.bfloat16()
-    save_file(weights, folder / WEIGHTS, {"format": "pt"})
-    _says(folder, "int-quantized", bits=8)
-    return folder
-
-
-def _says(folder: Path, form: str, *, bits: int) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    of_weights = {"num_bits": bits, "type": "int", "symmetric": True, "strategy": "channel"}
-    activations = {**of_weights, "strategy": "token", "dynamic": True}
-    group = {"targets": ["Linear"], "weights": of_weights, "input_activations": activations}
-    config["quantization_config"] = {
-        "quant_method": "compressed-tensors",
-        "format": form,
-        "config_groups": {"group_0": group},
-        "ignore": ["lm_head"],
-        "quantization_status": "compressed",
-    }
-    config["dtype"] = "bfloat16"
-    (folder / "config.json").write_text(json.dumps(config))
 
 
 def unknown_quantization(model: Path, folder: Path) -> Path:

@@ -1,7 +1,6 @@
 """vLLM's engine core without its scheduler: config, weights, KV and the workers of all ranks."""
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from paceline.engine.interfaces import Rows
 from paceline.engine.settings import EngineSettings
 from paceline.engine.vllm import no_drafts, worker_extension
 from paceline.engine.vllm.kv_blocks import KVBlocks
+from paceline.engine.vllm.refusals import refusing
 from paceline.engine.vllm.settings import VllmSettings
 from paceline.engine.vllm.step import WorkerStep
-from paceline.errors import FailedPrecondition, PacelineError, in_a_line
+from paceline.errors import FailedPrecondition
 
 MAX_REQUESTS = 256
 """Most sessions in a forward pass; a step of more is several."""
@@ -82,17 +82,6 @@ def _page_tokens(specs: Iterable[Any]) -> int:
             f"vLLM has KV in blocks of {sorted(sizes)} tokens for this model; they must be equal"
         )
     return int(sizes.pop())
-
-
-@contextlib.contextmanager
-def refusing(folder: Path) -> Iterator[None]:
-    """Raise FailedPrecondition with what vLLM has against the model, at whatever it fails."""
-    try:
-        yield
-    except PacelineError:
-        raise
-    except Exception as error:
-        raise FailedPrecondition(f"vLLM cannot serve {folder}: {in_a_line(error)}") from error
 
 
 def start_core(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> VllmCore:

@@ -11,6 +11,7 @@ from paceline.engine.interfaces import StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.vllm.environment import prepare_environment
+from paceline.engine.vllm.refusals import refusing
 from paceline.engine.vllm.settings import VllmSettings
 from paceline.engine.vllm.version import check_version
 from paceline.engine.worker import start_worker
@@ -34,7 +35,7 @@ def start_vllm(
     check_ranks(vllm)
     prepare_environment(settings.threads)
     # torch and vLLM, needed here only.
-    from paceline.engine.vllm.engine_core import refusing, start_core
+    from paceline.engine.vllm.engine_core import start_core
     from paceline.engine.vllm.model_files import read_files
     from paceline.engine.vllm.numerics import numerics
     from paceline.engine.vllm.runner import VllmRunner

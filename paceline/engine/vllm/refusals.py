@@ -1,0 +1,43 @@
+"""What vLLM has against a model, in a line."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from paceline.errors import FailedPrecondition, PacelineError, in_a_line
+
+_PLACEHOLDER = re.compile(r"Declaration: _C::(\w+)\(\) -> \(\)")
+"""A build of vLLM declares the kernels that it leaves out, as ones that take nothing."""
+
+
+@contextlib.contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """Raise FailedPrecondition with what vLLM has against the model, at whatever it fails."""
+    try:
+        yield
+    except PacelineError:
+        raise
+    except Exception as error:
+        raise FailedPrecondition(f"vLLM cannot serve {folder}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return in_a_line(ValueError("; ".join(_problems(error))), kind=False)
+    if left_out := _PLACEHOLDER.search(str(error)):
+        return (
+            f"this build of vLLM leaves out the kernel {left_out[1]}; "
+            "take the model in another format, or a build for another device"
+        )
+    return in_a_line(error)
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """What is wrong, without the values: vLLM's are objects of many lines."""
+    for one in error.errors(include_url=False, include_input=False):
+        field = ".".join(str(part) for part in one["loc"])
+        said = one["msg"].removeprefix("Value error, ")
+        yield f"{field}: {said}" if field else said

@@ -1,0 +1,63 @@
+"""What vLLM raises is told in a line that names the reason."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, model_validator
+
+from paceline.engine.vllm.refusals import refusing
+from paceline.errors import FailedPrecondition, Unavailable
+
+
+class Config(BaseModel):
+    streams: int = 1
+    method: str = "awq"
+
+    @model_validator(mode="after")
+    def _is_known(self) -> "Config":
+        if self.method != "awq":
+            raise ValueError(f"unknown method {self.method}")
+        return self
+
+
+def told(error: Exception) -> str:
+    with pytest.raises(FailedPrecondition) as found, refusing(Path("model")):
+        raise error
+    return str(found.value)
+
+
+def test_an_error_is_told_with_its_kind() -> None:
+    assert told(ValueError("a\nb")) == "vLLM cannot serve model: ValueError: a b"
+
+
+def test_a_kernel_that_the_build_leaves_out_is_named() -> None:
+    error = RuntimeError(
+        "_C::static_scaled_fp8_quant() expected at most 0 argument(s) but received 4 argument(s). "
+        "Declaration: _C::static_scaled_fp8_quant() -> ()"
+    )
+    assert told(error) == (
+        "vLLM cannot serve model: this build of vLLM leaves out the kernel "
+        "static_scaled_fp8_quant; take the model in another format, or a build for another device"
+    )
+
+
+def test_a_kernel_that_takes_other_arguments_is_told_in_torchs_words() -> None:
+    said = "_C::mul() expected at most 1 argument(s). Declaration: _C::mul(Tensor a) -> Tensor"
+    assert told(RuntimeError(said)) == f"vLLM cannot serve model: RuntimeError: {said}"
+
+
+def test_what_does_not_fit_its_config_is_told_without_the_config() -> None:
+    with pytest.raises(ValueError, match="unknown method") as found:
+        Config(method="exl9")
+    assert told(found.value) == "vLLM cannot serve model: unknown method exl9"
+
+
+def test_a_field_is_named() -> None:
+    with pytest.raises(ValueError, match="streams") as found:
+        Config.model_validate({"streams": "many"})
+    assert told(found.value).startswith("vLLM cannot serve model: streams: Input should be a valid")
+
+
+def test_our_own_errors_pass() -> None:
+    with pytest.raises(Unavailable, match="down"), refusing(Path("model")):
+        raise Unavailable("down")
