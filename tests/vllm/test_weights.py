@@ -23,7 +23,10 @@ ROUNDING = 0.5
 """Most that a greedy token's logit is below the best, in standard deviations, where only rounding
 differs, of activations to 8 bits as well. Tokens of other weights are 3 below and more."""
 AMX = torch.cpu.get_capabilities().get("amx_tile", False)
-NO_AMX = "ValueError: Failed to find a kernel that can implement the ScaledMM linear layer"
+NO_AMX = (
+    "ValueError: Failed to find a kernel that can implement the ScaledMM linear layer. "
+    "Reasons: CPUFp8W8A8BlockScaledMMKernel requires AMX tile support"
+)
 IT_HAS = "with AMX vLLM has a kernel for blocks"
 
 
@@ -105,6 +108,7 @@ async def test_a_quantized_model_is_served_in_its_own_bits(
         ("gptq", 64, ["--dtype=float32"], "torch.float32 is not supported for quantization method"),
         ("gptq-by-activation", 64, [], "GPTQ group activation ordering (desc_act=True) is no "),
     ],
+    ids=["fp8", "fp8 in blocks", "awq in float32", "gptq in float32", "gptq by activation"],
 )
 def test_quantized_weights_that_vllm_refuses_on_a_cpu_are_refused_with_the_reason(
     tmp_path: Path, name: str, width: int, flags: list[str], reason: str
