@@ -163,6 +163,8 @@ def test_prefixes_are_shared_by_salt_only(started: StartedEngine) -> None:
 def test_a_cancelled_stream_frees_its_kv_before_the_next_step(
     started: StartedEngine, alone: Alone
 ) -> None:
+    earlier = Stream(started.engine, opening(alone.prompts[3]))
+    earlier.step()  # before which streams that other tests closed are gone
     before = free_pages(started)
     stream, other = (Stream(started.engine, opening(prompt)) for prompt in alone.prompts[:2])
     stream.step()
@@ -170,6 +172,7 @@ def test_a_cancelled_stream_frees_its_kv_before_the_next_step(
     stream.close()
     other.step()
     other.close()
+    earlier.close()
     third = Stream(started.engine, opening(alone.prompts[2]))
     third.step()
     assert started.engine.load.sessions == 1
