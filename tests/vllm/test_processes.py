@@ -1,5 +1,6 @@
 """Real processes: a target on vLLM behind an orchestrator, and plain vLLM with a draft server."""
 
+import asyncio
 import dataclasses
 import signal
 from collections.abc import Iterator
@@ -15,12 +16,16 @@ from paceline.protocol.sampling import SamplingParams
 from paceline_tools.bench.delayed_wire import delayed
 from tests.processes import Process, running, start
 from tests.servers import eventually
-from tests.vllm.conftest import MODEL, Alone, by_vllm
+from tests.vllm.conftest import MODEL, TOKENS, Alone, by_vllm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 START_SECONDS = 900.0
 RANKED = "qwen2.5-coder-0.5b"
 DRAFT = ("draft_server", "--drafter=ngram")
+DRAFTERS = {
+    "looks up": ["--drafter=ngram"],
+    "is the target in 4 bits": [f"--model={MODEL}", "--threads=1", "--engine=own"],
+}
 EAGER = '--vllm-arguments={"enforce_eager": true}'
 TARGET = ("target_server", "--engine=vllm", f"--model={MODEL}", "--dtype=float32", EAGER)
 
@@ -39,9 +44,12 @@ async def tokens(client: Client, request: GenerateRequest) -> tuple[int, ...]:
     return (await client.generate(request).result()).token_ids
 
 
-async def test_three_processes_have_vllms_own_tokens(tmp_path: Path, alone: Alone) -> None:
+@pytest.mark.parametrize("drafter", DRAFTERS)
+async def test_three_processes_have_vllms_own_tokens(
+    tmp_path: Path, alone: Alone, drafter: str
+) -> None:
     target = start(tmp_path, "target", *TARGET, "--threads=1")
-    draft = start(tmp_path, "draft", *DRAFT)
+    draft = start(tmp_path, "draft", "draft_server", *DRAFTERS[drafter])
     with ended(target):
         await started(target)
         await check(tmp_path, target, draft, alone)
@@ -59,15 +67,13 @@ async def check(tmp_path: Path, target: Process, draft: Process, alone: Alone) -
     async with running(tmp_path, [target], [draft]) as (client, _):
         [model] = await client.models()
         assert model.equal_up_to_rounding
-        for prompt, output in zip(alone.prompts[:3], alone.outputs, strict=False):
-            request = GenerateRequest(
-                prompt,
-                sampling=SamplingParams(temperature=0.0),
-                max_tokens=48,
-                ignore_eos=True,
-                speculation=Speculation.FORCE,
-            )
-            assert await tokens(client, request) == output[:48]
+        eight = asyncio.Semaphore(8)
+        said = await asyncio.gather(
+            *(greedy(client, prompt, eight) for prompt in alone.prompts), left(client, alone)
+        )
+        assert said[:-1] == alone.outputs
+        assert sum(map(len, alone.outputs)) > 2000
+        assert await greedy(client, alone.prompts[0], eight) == alone.outputs[0]
         sampled = {
             speculation: await tokens(
                 client,
@@ -83,6 +89,35 @@ async def check(tmp_path: Path, target: Process, draft: Process, alone: Alone) -
             for speculation in Speculation
         }
         assert len(set(sampled.values())) == 1
+
+
+async def greedy(
+    client: Client, prompt: tuple[int, ...], at_once: asyncio.Semaphore
+) -> tuple[int, ...]:
+    async with at_once:
+        return await tokens(client, forced(prompt))
+
+
+def forced(prompt: tuple[int, ...]) -> GenerateRequest:
+    return GenerateRequest(
+        prompt,
+        sampling=SamplingParams(temperature=0.0),
+        max_tokens=TOKENS,
+        ignore_eos=True,
+        speculation=Speculation.FORCE,
+    )
+
+
+async def left(client: Client, alone: Alone) -> tuple[int, ...]:
+    """Streams of others, one after the other, each cancelled after some tokens."""
+    for count, prompt in enumerate(alone.prompts):
+        taken = 0
+        async with client.generate(forced(prompt[::-1])) as generation:
+            async for delta in generation:
+                taken += len(delta.tokens)
+                if taken > count:
+                    break
+    return ()
 
 
 def test_plain_vllm_has_the_drafts_of_a_draft_server(
