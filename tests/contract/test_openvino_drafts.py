@@ -48,7 +48,7 @@ async def test_outputs_are_the_targets_and_draft_tokens_are_accepted(
 async def test_a_model_without_such_a_graph_runs_on_our_own_engine(
     tmp_path: Path, home: Path
 ) -> None:
-    process = draft(tmp_path, tiny_model(tmp_path / "tiny", "gemma"), "--log-format=json")
+    process = draft(tmp_path, tiny_model(tmp_path / "tiny", "gemma"), "--engine=auto")
     try:
         await eventually(lambda: logged(process, '"ready"'))
     finally:
@@ -68,7 +68,7 @@ async def test_who_insists_is_told_why_it_cannot_be(tmp_path: Path, home: Path) 
 async def test_a_server_that_is_killed_while_it_prepares_leaves_no_process(
     tmp_path: Path, home: Path
 ) -> None:
-    process = draft(tmp_path, tiny_model(tmp_path / "tiny", heads=(2, 1)))
+    process = draft(tmp_path, tiny_model(tmp_path / "tiny", heads=(2, 1)), "--engine=openvino")
     server = psutil.Process(process.popen.pid)
     preparation = "paceline.engine.openvino.preparation"
     try:

@@ -61,8 +61,8 @@ def test_the_quicker_one_is_chosen(
     folder: Path, monkeypatch: pytest.MonkeyPatch, own: float, wanted: str
 ) -> None:
     monkeypatch.setattr(startup, "_prepare", Prepared(own=own))
-    assert chosen(monkeypatch, settings(folder)) == wanted
-    assert chosen(monkeypatch, settings(folder, "--engine=own")) == "own"
+    assert chosen(monkeypatch, settings(folder, "--engine=auto")) == wanted
+    assert chosen(monkeypatch, settings(folder)) == "own"
     assert chosen(monkeypatch, settings(folder, "--engine=openvino")) == "openvino"
 
 
@@ -78,7 +78,7 @@ def test_what_it_does_not_compute_is_ours_and_refused_where_it_is_asked_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], reason: str
 ) -> None:
     monkeypatch.setattr(startup, "_prepare", Prepared())
-    assert chosen(monkeypatch, settings(folder, *flags)) == "own"
+    assert chosen(monkeypatch, settings(folder, "--engine=auto", *flags)) == "own"
     with pytest.raises(FailedPrecondition, match=f"^--engine openvino: {reason}$"):
         chosen(monkeypatch, settings(folder, "--engine=openvino", *flags))
 
@@ -87,7 +87,7 @@ def test_without_openvino_it_says_how_to_install_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup, "is_installed", lambda: False)
-    assert chosen(monkeypatch, settings(folder)) == "own"
+    assert chosen(monkeypatch, settings(folder, "--engine=auto")) == "own"
     with pytest.raises(FailedPrecondition, match=r"pip install 'paceline\[openvino\]'$"):
         chosen(monkeypatch, settings(folder, "--engine=openvino"))
 
@@ -116,6 +116,6 @@ def test_a_draft_that_cannot_be_prepared_is_ours(
         raise FailedPrecondition("no such graph")
 
     monkeypatch.setattr(startup, "_prepare", fails)
-    assert chosen(monkeypatch, settings(folder)) == "own"
+    assert chosen(monkeypatch, settings(folder, "--engine=auto")) == "own"
     with pytest.raises(FailedPrecondition, match="no such graph"):
         chosen(monkeypatch, settings(folder, "--engine=openvino"))
