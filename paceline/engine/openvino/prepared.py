@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from paceline.errors import FailedPrecondition, in_a_line
 from paceline.protocol.sampling import Sampling
@@ -69,6 +68,8 @@ def metadata(shape: DraftShape, facts: DraftFacts) -> dict[str, str]:
 
 def read_prepared(path: Path) -> PreparedDraft:
     """Read a file; FailedPrecondition where it is none of these."""
+    from safetensors import safe_open  # of the engine extra, needed here only
+
     try:
         with safe_open(path, "numpy") as opened:
             said = json.loads(opened.metadata()[KEY])
