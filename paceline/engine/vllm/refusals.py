@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +12,9 @@ from paceline.errors import FailedPrecondition, PacelineError, in_a_line
 
 _PLACEHOLDER = re.compile(r"Declaration: _C::(\w+)\(\) -> \(\)")
 """A build of vLLM declares the kernels that it leaves out, as ones that take nothing."""
+
+_NOT_IMPORTED = "failed to be inspected"
+"""vLLM imports a model's code in a process of its own, whose error only its log has."""
 
 
 @contextlib.contextmanager
@@ -25,6 +29,11 @@ def refusing(folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    if _NOT_IMPORTED in str(error) and find_spec("torchvision") is None:
+        return (
+            "its code cannot be imported, as the log says; torchvision is not installed, which "
+            "models that see need: install the one of the installed torch"
+        )
     if isinstance(error, ValidationError):
         return in_a_line(ValueError("; ".join(_problems(error))), kind=False)
     if left_out := _PLACEHOLDER.search(str(error)):

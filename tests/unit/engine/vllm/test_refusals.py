@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, model_validator
 
+from paceline.engine.vllm import refusals
 from paceline.engine.vllm.refusals import refusing
 from paceline.errors import FailedPrecondition, Unavailable
 
@@ -44,6 +45,20 @@ def test_a_kernel_that_the_build_leaves_out_is_named() -> None:
 def test_a_kernel_that_takes_other_arguments_is_told_in_torchs_words() -> None:
     said = "_C::mul() expected at most 1 argument(s). Declaration: _C::mul(Tensor a) -> Tensor"
     assert told(RuntimeError(said)) == f"vLLM cannot serve model: RuntimeError: {said}"
+
+
+INSPECTED = "Model architectures ['Qwen2VLForConditionalGeneration'] failed to be inspected."
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_model_that_sees_is_refused_with_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, *, installed: bool
+) -> None:
+    monkeypatch.setattr(refusals, "find_spec", lambda _: object() if installed else None)
+    found = told(ValueError(INSPECTED))
+    missing = "torchvision is not installed, which models that see need: install the one of the"
+    assert (missing in found) == (not installed)
+    assert (INSPECTED in found) == installed
 
 
 def test_what_does_not_fit_its_config_is_told_without_the_config() -> None:
