@@ -1,4 +1,4 @@
-"""Which engine a draft has: Paceline's own, or OpenVINO where that is quicker."""
+"""Which engine a draft has: Paceline's own, or OpenVINO where somebody says so."""
 
 from prometheus_client import CollectorRegistry
 

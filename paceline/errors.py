@@ -31,6 +31,11 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(some) + (f" and {more} more" if more else "") or "none"
 
 
+def last_words(said: str, code: int) -> str:
+    """The last line that an ended process said, else its exit status."""
+    return (said.strip().splitlines() or [f"it ended with {code}"])[-1]
+
+
 def in_a_line(error: BaseException, *, kind: bool = True) -> str:
     """What an exception of a library says, cut and without line breaks. kind: with its type."""
     said = f"{type(error).__name__}: {error}" if kind else str(error)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.errors import FailedPrecondition, InvalidArgument, last_words
 
 CHECK_SECONDS = 120.0
 _CHECK = """
@@ -60,5 +60,5 @@ def check_vllm_python(flag: str, python: OtherPython) -> None:
         env={**os.environ, **python.variables},
     )
     if done.returncode:
-        words = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        words = last_words(done.stderr, done.returncode)
         raise FailedPrecondition(f"{flag}: {python.path} cannot serve a target: {words}")

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from paceline.engine.openvino import timing
+from paceline.engine.openvino.child import answer_of
 from paceline.engine.openvino.measurements import Measured
 from paceline.engine.openvino.prepared import (
     GROUP,
@@ -151,13 +151,10 @@ def _medians(runs: list[list[list[float]]]) -> tuple[float, ...]:
 
 
 def _of_openvino(file: Path, threads: int) -> list[list[float]]:
-    command = [sys.executable, "-m", timing.__name__, str(file), f"--threads={threads}"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        words = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-        raise FailedPrecondition(f"OpenVINO does not run it: {words}")
-    seconds: list[list[float]] = json.loads(done.stdout.splitlines()[-1])
-    return seconds
+    arguments = (str(file), f"--threads={threads}")
+    found: list[list[float]]
+    found = answer_of(timing.__name__, *arguments, refused="OpenVINO does not run it")
+    return found
 
 
 def _end_with_parent() -> None:

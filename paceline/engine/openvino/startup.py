@@ -1,13 +1,7 @@
 """From settings to a draft's engine on OpenVINO, where that is quicker than our own."""
 
-import contextlib
 import hashlib
-import json
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from paceline.engine import load_progress
 from paceline.engine.interfaces import StartedEngine
+from paceline.engine.openvino.child import answer_of
 from paceline.engine.openvino.measurements import (
     Conditions,
     Measured,
@@ -35,8 +30,6 @@ from paceline.machine import own_cores
 from paceline.protocol.features import OF_ENGINE
 from paceline.protocol.model import ModelInfo, ModelMemory
 
-PREPARE_SECONDS = 1800.0
-"""At most, to quantize and measure a draft."""
 _log = structlog.get_logger(__name__)
 
 
@@ -95,38 +88,11 @@ def measured(folder: Path, threads: int) -> Measured:
 
 
 def _prepare(folder: Path, file: Path, threads: int) -> Measured:
-    """Have a process of its own do it: what it needs in memory goes with it."""
-    command = [
-        *(sys.executable, "-m", "paceline.engine.openvino.preparation"),
-        *(str(folder), str(file), f"--threads={threads}"),
-    ]
-    try:
-        with _open_until_done() as end:
-            done = subprocess.run(
-                command,
-                stdin=end,
-                check=False,
-                capture_output=True,
-                text=True,
-                timeout=PREPARE_SECONDS,
-            )
-    except subprocess.TimeoutExpired:
-        raise FailedPrecondition(f"preparing {folder} took over {PREPARE_SECONDS:g} s") from None
-    if done.returncode:
-        words = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-        raise FailedPrecondition(f"{folder} cannot be prepared for OpenVINO: {words}")
-    return Measured.of_json(json.loads(done.stdout.splitlines()[-1]))
-
-
-@contextlib.contextmanager
-def _open_until_done() -> Iterator[int]:
-    """The end of a pipe that whoever reads it finds closed once this process is gone."""
-    read, write = os.pipe()
-    try:
-        yield read
-    finally:
-        os.close(read)
-        os.close(write)
+    found = answer_of(
+        *("paceline.engine.openvino.preparation", str(folder), str(file), f"--threads={threads}"),
+        refused=f"{folder} cannot be prepared for OpenVINO",
+    )
+    return Measured.of_json(found)
 
 
 def _start(

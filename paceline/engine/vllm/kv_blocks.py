@@ -14,7 +14,7 @@ class Block(Protocol):
     ref_cnt: int
 
 
-class TensorPool(Protocol):
+class BlockPool(Protocol):
     """What is used of vLLM's pool of blocks."""
 
     def get_new_blocks(self, num_blocks: int) -> list[Any]:
@@ -37,7 +37,7 @@ Page = tuple[Block, ...]
 class KVBlocks:
     """Pages for the caches of one engine; used on the engine's thread, but for dropped caches."""
 
-    def __init__(self, pool: TensorPool, page_tokens: int, groups: int = 1) -> None:
+    def __init__(self, pool: BlockPool, page_tokens: int, groups: int = 1) -> None:
         """page_tokens: tokens in a block. groups: of layers that have blocks of their own."""
         self.page_tokens = page_tokens
         self._pool, self._groups = pool, groups
