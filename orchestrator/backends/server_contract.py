@@ -32,6 +32,7 @@ class BrokenContract(Internal):
 
 
 def _hold(holds: bool, what: str) -> None:
+    """For what is seldom checked: what is made for each verdict makes words only where it fails."""
     if not holds:
         raise BrokenContract(what)
 
@@ -61,17 +62,21 @@ class DraftContract:
     def check_message(self, sizes: Iterable[tuple[int, int, int]]) -> None:
         """By position, tokens and confidences of its proposals, before they are read."""
         for position, tokens, confidences in sizes:
-            self._pending -= max(1, tokens)
-            _hold(self._pending >= 0, "it proposes more than it was granted")
-            _hold(confidences <= tokens, f"{confidences} confidences came for {tokens} tokens")
-            inside = self._begin <= position and position + tokens <= self._end
-            _hold(inside, f"it proposes for {position}, which is not between start and lookahead")
+            self._pending -= tokens or 1
+            if self._pending < 0:
+                raise BrokenContract("it proposes more than it was granted")
+            if confidences > tokens:
+                raise BrokenContract(f"{confidences} confidences came for {tokens} tokens")
+            if position < self._begin or position + tokens > self._end:
+                what = f"it proposes for {position}, which is not between start and lookahead"
+                raise BrokenContract(what)
 
     def check(self, proposal: Proposal) -> None:
         """Its values."""
-        known = all(token < self._vocabulary_size for token in proposal.token_ids)
-        _hold(known, "it proposes ids beyond the target's vocabulary")
-        _hold(all(map(_is_amount, proposal.confidences)), "a confidence is no number of 0 or more")
+        if max(proposal.token_ids, default=-1) >= self._vocabulary_size:
+            raise BrokenContract("it proposes ids beyond the target's vocabulary")
+        if not all(map(_is_amount, proposal.confidences)):
+            raise BrokenContract("a confidence is no number of 0 or more")
 
     def note_base(self, *, known: bool) -> None:
         """Whether a proposal follows what the draft was told, or has said before."""
@@ -105,28 +110,34 @@ class TargetContract:
     def check_sizes(self, tokens: int, verified: int, accepted: int, logprobs: int) -> None:
         """Of a verdict, before it is read."""
         self._owed -= 1
-        _hold(self._owed >= 0, "it decides more steps than it was asked for")
-        most = f"{self._proposed} were proposed"
-        _hold(verified <= self._proposed, f"it verified {verified} draft tokens; {most}")
-        _hold(accepted <= verified, f"it accepted {accepted} draft tokens of {verified}")
-        _hold(1 <= tokens <= accepted + 1, f"it decided {tokens} tokens, {accepted} of the draft")
-        _hold(tokens >= accepted, f"it decided {tokens} tokens, {accepted} of the draft")
+        if self._owed < 0:
+            raise BrokenContract("it decides more steps than it was asked for")
+        if verified > self._proposed:
+            most = f"{self._proposed} were proposed"
+            raise BrokenContract(f"it verified {verified} draft tokens; {most}")
+        if accepted > verified:
+            raise BrokenContract(f"it accepted {accepted} draft tokens of {verified}")
+        if not max(1, accepted) <= tokens <= accepted + 1:
+            raise BrokenContract(f"it decided {tokens} tokens, {accepted} of the draft")
         wanted = tokens if self._opening.logprobs is not None else 0
-        _hold(logprobs == wanted, f"{logprobs} logprobs came for {wanted} tokens")
+        if logprobs != wanted:
+            raise BrokenContract(f"{logprobs} logprobs came for {wanted} tokens")
 
     def check(self, verdict: Verdict) -> None:
         """Its values; what comes next follows it."""
-        at = verdict.position
-        _hold(at == self._length, f"it decided position {at}; the next one is {self._length}")
+        at, cost = verdict.position, verdict.cost_model
+        if at != self._length:
+            raise BrokenContract(f"it decided position {at}; the next one is {self._length}")
         self._length += len(verdict.token_ids)
-        _hold(self._length <= self._opening.max_length, "it decided more tokens than max_tokens")
+        if self._length > self._opening.max_length:
+            raise BrokenContract("it decided more tokens than max_tokens")
         self._check_ids(verdict.token_ids)
-        prompt = len(self._opening.prompt_token_ids)
-        _hold(verdict.cached_tokens <= prompt, "more tokens are cached than the prompt has")
-        times = [verdict.step_seconds, verdict.sampling_seconds, verdict.queue_seconds]
-        if verdict.cost_model is not None:
-            times += [verdict.cost_model.step_seconds, verdict.cost_model.token_seconds]
-        _hold(all(map(_is_amount, times)), "a time or a cost is no number of 0 or more")
+        if verdict.cached_tokens > len(self._opening.prompt_token_ids):
+            raise BrokenContract("more tokens are cached than the prompt has")
+        times = (verdict.step_seconds, verdict.sampling_seconds, verdict.queue_seconds)
+        costs = (cost.step_seconds, cost.token_seconds) if cost is not None else ()
+        if not all(map(_is_amount, times + costs)):
+            raise BrokenContract("a time or a cost is no number of 0 or more")
         for one in verdict.logprobs:
             self._check_top(len(one.top), self._opening.logprobs or 0)
             self._check_ids([best.token_id for best in one.top])
@@ -148,8 +159,8 @@ class TargetContract:
             self._check_ids([best.token_id for best in one.top])
 
     def _check_ids(self, ids: Iterable[int]) -> None:
-        known = all(token < self._vocabulary_size for token in ids)
-        _hold(known, "it names ids beyond its vocabulary")
+        if max(ids, default=-1) >= self._vocabulary_size:
+            raise BrokenContract("it names ids beyond its vocabulary")
 
     def _check_top(self, count: int, asked: int) -> None:
         _hold(count <= asked, f"{count} best tokens came, and {asked} were asked for")

@@ -170,7 +170,7 @@ class OrchestratorMetrics:
         metrics.observe("request_prompt_tokens", [stream.usage.prompt_tokens])
         metrics.observe("request_generation_tokens", [stream.generated])
         if stream.generated > 1:
-            mean = stream.statistics.result().decode_seconds / (stream.generated - 1)
+            mean = stream.statistics.decode_seconds / (stream.generated - 1)
             metrics.observe("request_time_per_output_token_seconds", [mean])
 
     def _observe(self, stream: OutputStream, model: str) -> _ModelMetrics:

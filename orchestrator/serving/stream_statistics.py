@@ -3,7 +3,8 @@
 Its client is told with Finished, the log with one line. All streams: all_streams.py.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from statistics import median
 
 from orchestrator.speculation.estimates.counts import Counts, PoolCounts
@@ -11,6 +12,8 @@ from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.session import CostModel
 from paceline.protocol.verdict import TimedVerdict
+
+_PARTS = attrgetter(*(part.name for part in fields(Overhead)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,11 @@ class StreamStatistics:
         return self._last_token - self._arrived
 
     @property
+    def decode_seconds(self) -> float:
+        """From the first token to the last one so far; 0 before these."""
+        return 0.0 if self._first_token is None else self._last_token - self._first_token
+
+    @property
     def accepted(self) -> int:
         """Draft tokens accepted."""
         return self.own.accepted
@@ -152,8 +160,7 @@ class StreamStatistics:
 
     def result(self) -> Statistics:
         """The statistics so far."""
-        first = self._first_token if self._first_token is not None else self._last_token
-        own = self.own
+        own, ttft = self.own, self.ttft_seconds
         verified, accepted = own.verified_by_position, own.accepted_by_position
         return Statistics(
             rounds=own.rounds,
@@ -163,8 +170,8 @@ class StreamStatistics:
             accepted_by_position=accepted + (0,) * (len(verified) - len(accepted)),
             verified_by_position=verified,
             target_only_steps=own.target_only_steps,
-            ttft_seconds=first - self._arrived,
-            decode_seconds=self._last_token - first,
+            ttft_seconds=self.seconds if ttft is None else ttft,
+            decode_seconds=self.decode_seconds,
             overhead_seconds=median(one.total for one in self.overheads) if self.overheads else 0.0,
             overhead=_medians(self.overheads),
         )
@@ -186,4 +193,4 @@ def _overhead(timed: TimedVerdict, wall: float) -> Overhead:
 def _medians(overheads: list[Overhead]) -> Overhead:
     if not overheads:
         return Overhead()
-    return Overhead(*(median(part) for part in zip(*map(astuple, overheads), strict=True)))
+    return Overhead(*(median(part) for part in zip(*map(_PARTS, overheads), strict=True)))

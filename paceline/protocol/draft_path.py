@@ -1,7 +1,5 @@
 """Committed tokens and the draft tokens behind them: draft and orchestrator both keep them."""
 
-from itertools import takewhile
-
 from paceline.protocol.token_path import TokenPath
 
 
@@ -23,18 +21,19 @@ class DraftPath(TokenPath):
 
         Returns the length up to which the path stayed as it was.
         """
-        drafted = self.tokens[self.committed : self.committed + len(tokens)]
-        agreed = _agreed(drafted, tokens)
+        end = self.committed + len(tokens)
+        agreed = _agreed(self.tokens[self.committed : end], tokens)
         stayed = len(self)
         if agreed < len(tokens):
             stayed = self.committed + agreed
             self.truncate(stayed)
             self.extend(tokens[agreed:])
-        self.committed += len(tokens)
+        self.committed = end
         return stayed
 
 
 def _agreed(drafted: list[int], tokens: tuple[int, ...]) -> int:
     """How many leading tokens are the same."""
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(drafted, tokens, strict=False))
-    return sum(1 for _ in same)
+    pairs = zip(drafted, tokens, strict=False)
+    unequal = (count for count, (one, other) in enumerate(pairs) if one != other)
+    return next(unequal, min(len(drafted), len(tokens)))

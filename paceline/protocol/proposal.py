@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from paceline.protocol.hashing import mix
+from paceline.protocol.hashing import mix_again
 
 
 class Drafter(enum.Enum):
@@ -82,5 +82,5 @@ def continued(first: Proposal, second: Proposal) -> Proposal:
 
 def end_of(proposal: Proposal) -> End:
     """Position and digest behind a proposal, which one that continues it begins with."""
-    digest = reduce(mix, proposal.token_ids, proposal.base_digest)
+    digest = reduce(mix_again, proposal.token_ids, proposal.base_digest)
     return proposal.position + len(proposal.token_ids), digest, proposal.drafter

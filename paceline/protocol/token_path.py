@@ -1,8 +1,9 @@
 """The tokens of a stream, prompt and output, and which proposals lie on them."""
 
 from collections.abc import Iterable
+from itertools import accumulate
 
-from paceline.protocol.hashing import mix
+from paceline.protocol.hashing import mix, mix_again
 from paceline.protocol.proposal import Proposal
 
 _EMPTY = 0
@@ -14,9 +15,8 @@ class TokenPath:
 
     def __init__(self, tokens: Iterable[int] = ()) -> None:
         """Begin with `tokens`."""
-        self.tokens: list[int] = []
-        self._digests = [_EMPTY]
-        self.extend(tokens)
+        self.tokens = list(tokens)
+        self._digests = list(accumulate(self.tokens, mix, initial=_EMPTY))
 
     def __len__(self) -> int:
         """The position after the last token."""
@@ -33,9 +33,11 @@ class TokenPath:
 
     def extend(self, tokens: Iterable[int]) -> None:
         """Append tokens."""
+        digest = self.digest
         for token in tokens:
+            digest = mix_again(digest, token)
             self.tokens.append(token)
-            self._digests.append(mix(self._digests[-1], token))
+            self._digests.append(digest)
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from position `length` on."""

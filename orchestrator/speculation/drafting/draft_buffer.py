@@ -1,9 +1,9 @@
 """Draft tokens that came and that the target has not verified yet. Pure."""
 
-from itertools import accumulate, islice
+from itertools import islice, repeat
 
 from paceline.protocol.draft_path import DraftPath
-from paceline.protocol.hashing import mix
+from paceline.protocol.hashing import mix_again
 from paceline.protocol.proposal import DraftToken, End, Proposal, continued, end_of
 
 MAX_BRANCH_TOKENS = 96
@@ -31,13 +31,15 @@ class ReceivedTokens:
 
     def add(self, proposal: Proposal) -> int:
         """Take all of `proposal`; returns how many of its tokens had not come before."""
-        digests = accumulate(proposal.token_ids, mix, initial=proposal.base_digest)
-        new = dict.fromkeys(one for one in islice(digests, 1, None) if one not in self._digests)
-        self._digests |= new
-        if (too_many := len(self._digests) - REMEMBERED_TOKENS) > 0:
+        before, digest = len(self._digests), proposal.base_digest
+        for token in proposal.token_ids:
+            digest = mix_again(digest, token)
+            self._digests.setdefault(digest)
+        new = len(self._digests) - before
+        if (too_many := before + new - REMEMBERED_TOKENS) > 0:
             for oldest in list(islice(self._digests, too_many)):
                 del self._digests[oldest]
-        return len(new)
+        return new
 
 
 class Branches:
@@ -109,7 +111,7 @@ class ProposalBuffer:
 
         A proposal off the path, made before the draft knew of a rejection, adds nothing.
         """
-        if any(token >= self._vocabulary_size for token in proposal.token_ids):
+        if max(proposal.token_ids, default=-1) >= self._vocabulary_size:
             return 0
         tokens = self._path.remainder(proposal)
         if not tokens:
@@ -119,10 +121,7 @@ class ProposalBuffer:
         known = len(proposal.token_ids) - len(tokens)
         confidences = proposal.confidences[known : known + len(tokens)]
         confidences += (0.0,) * (len(tokens) - len(confidences))
-        self._draft_tokens += [
-            DraftToken(token, confidence, proposal.drafter)
-            for token, confidence in zip(tokens, confidences, strict=True)
-        ]
+        self._draft_tokens += map(DraftToken, tokens, confidences, repeat(proposal.drafter))
         return len(tokens)
 
     def has(self, proposal: Proposal) -> bool:
@@ -162,7 +161,5 @@ class ProposalBuffer:
             position=start,
             base_digest=self._path.digest_before(start),
             token_ids=tuple(self._path.tokens[start : start + at_most]),
-            confidences=tuple(
-                draft_token.confidence for draft_token in self._draft_tokens[:at_most]
-            ),
+            confidences=tuple([one.confidence for one in self._draft_tokens[:at_most]]),
         )
