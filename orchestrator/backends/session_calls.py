@@ -23,13 +23,13 @@ from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.session import Opened, Opening
 from paceline.protocol.verdict import PromptLogprobs, TimedVerdict, Verdict, Verify
-from paceline.rpc.codec.advance import advance_to_proto
+from paceline.rpc.codec.advance import fill_advance
 from paceline.rpc.codec.proposal import proposal_from_proto
 from paceline.rpc.codec.session import opened_from_proto, opening_to_proto
 from paceline.rpc.codec.verdict import (
+    fill_verify,
     prompt_logprobs_from_proto,
     verdict_from_proto,
-    verify_to_proto,
 )
 from paceline.rpc.multiplex.call import SharedCall
 from paceline.rpc.request_id import outgoing_metadata
@@ -237,7 +237,8 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
         """Ask for verdicts."""
         started = self._now()
         self._contract.ask(verify)
-        request = target_pb2.VerifyRequest(verify=verify_to_proto(verify))
+        request = target_pb2.VerifyRequest()
+        fill_verify(request.verify, verify)
         self._asked = self._now()
         self._codec = self._asked - started
         await self._write(request)
@@ -321,7 +322,9 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
     async def advance(self, advance: Advance) -> None:
         """Commit tokens and grant a lookahead."""
         self._contract.grant(advance)
-        await self._write(draft_pb2.DraftRequest(advance=advance_to_proto(advance)))
+        request = draft_pb2.DraftRequest()
+        fill_advance(request.advance, advance)
+        await self._write(request)
 
     async def proposals(self) -> AsyncIterator[Proposal]:
         """Proposals as they come.

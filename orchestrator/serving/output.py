@@ -15,6 +15,7 @@ from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import PromptLogprobs, TimedVerdict, Verdict
+from paceline.values import value
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class _Arrival:
     draft_tokens: tuple[DraftToken, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class TimedDelta(Delta):
     """A delta, and the step it came of: for fronts that show how an output comes."""
 

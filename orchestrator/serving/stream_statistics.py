@@ -12,11 +12,12 @@ from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.session import CostModel
 from paceline.protocol.verdict import TimedVerdict
+from paceline.values import value
 
 _PARTS = attrgetter(*(part.name for part in fields(Overhead)))
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TimedStep:
     """The target's step behind a verdict; in seconds, times on the orchestrator's clock.
 

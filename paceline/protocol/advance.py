@@ -1,9 +1,9 @@
 """What a draft is told: tokens committed, and how far it may run ahead."""
 
-from dataclasses import dataclass
+from paceline.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Advance:
     """Tokens committed from `position` on, and how far beyond them the draft may run.
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from paceline.protocol.sampling import Sampling, SamplingParams
 from paceline.protocol.verdict import Origin, PromptLogprobs, TokenLogprobs
+from paceline.values import value
 
 JsonObject: TypeAlias = Mapping[str, Any]
 """What JSON can say of a thing, by name."""
@@ -129,7 +130,7 @@ class Started:
     signs_of_life: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Token:
     """One token: its id, where it came from, the text it completed, logprobs if asked for."""
 
@@ -139,7 +140,7 @@ class Token:
     logprobs: TokenLogprobs | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Delta:
     """Tokens of one verdict; token_index is the first one's index in the output.
 
@@ -167,7 +168,7 @@ class Usage:
     speculated_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Overhead:
     """Where a round's time goes beside the forward pass and the wait for the draft; seconds.
 

@@ -1,10 +1,11 @@
 """What a draft proposes, as plain values."""
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 
 from paceline.protocol.hashing import mix_again
+from paceline.values import value
 
 
 class Drafter(enum.Enum):
@@ -14,7 +15,7 @@ class Drafter(enum.Enum):
     NGRAM = "ngram"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class DraftToken:
     """A token that a drafter proposes.
 
@@ -29,7 +30,7 @@ class DraftToken:
     second: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Proposal:
     """A run of draft tokens on the path whose digest before `position` is `base_digest`.
 

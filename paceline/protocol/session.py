@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.vocabulary import VocabularyMap
+from paceline.values import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Opened:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Load:
     """What a server has on its hands. waiting: sessions open that have no KV yet."""
 
@@ -62,7 +63,7 @@ class Load:
         return min(1.0, self.kv_pages_used / pages) if pages > 0 else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class CostModel:
     """Seconds of a step: step_seconds + token_seconds * batched tokens."""
 

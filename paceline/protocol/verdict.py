@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.session import CostModel, Load
+from paceline.values import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class PromptLogprobs:
     tokens: tuple[TokenLogprobs, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Verify:
     """One step asked of the target, then `continue_steps` ordinary ones."""
 
@@ -40,7 +41,7 @@ class Verify:
     continue_steps: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Verdict:
     """The outcome of one step: accepted tokens, then the target's own.
 
@@ -86,7 +87,7 @@ class Verdict:
         return Origin.BONUS if self.accepted == self.verified else Origin.RECOVERED
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TimedVerdict:
     """A verdict, and the times that only its receiver knows.
 

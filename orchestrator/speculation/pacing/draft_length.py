@@ -5,7 +5,8 @@ them, and who asks after them waits for a whole step.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from paceline.values import value
 
 LATE = 1.3
 """Draft tokens that take so many times as long as expected are not waited for."""
@@ -15,7 +16,7 @@ LEAST_SHARED_SPEEDUP = 1.1
 """What a length must bring over ordinary decode steps: the formula leaves out what asking takes."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class SharedCosts:
     """What the steps of streams take that share them, in seconds.
 

@@ -7,11 +7,11 @@ renewal-reward process (Ross 1970); its throughput is learned online, so that no
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from paceline.protocol.proposal import DraftToken
+from paceline.values import value
 
 TARGET_ONLY_STEPS = 16
 """Ordinary decode steps asked for at once, so that the target alone pays no round trip per
@@ -25,7 +25,7 @@ BRANCHES = 2
 own."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Worth:
     """What draft tokens of a stream are worth, in tokens.
 
@@ -50,7 +50,7 @@ class Worth:
         return len(draft_tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WaitForCount:
     """Wait until there are `count` draft tokens, so that they may come together.
 
@@ -79,7 +79,7 @@ class WaitForCount:
         return max(0.0, longest - waited)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WaitWhileWorth:
     """Wait while one more draft token is worth more than the wait for it, up to `at_most`.
 
@@ -118,7 +118,7 @@ class WaitWhileWorth:
 NO_WAIT = WaitForCount()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Plan:
     """What to take from the draft before the next step of the target.
 
@@ -162,7 +162,7 @@ class Plan:
         return self.worth.length(draft_tokens[: self.at_most])
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class DraftState:
     """What there is to plan with.
 

@@ -7,15 +7,21 @@ from paceline.v1 import draft_pb2
 
 def advance_to_proto(advance: Advance) -> draft_pb2.Advance:
     """paceline.v1.Advance."""
-    return draft_pb2.Advance(
-        position=advance.position,
-        token_ids=advance.token_ids,
-        lookahead=advance.lookahead,
-        ngram_lookahead=advance.ngram_lookahead,
-        due_seconds=advance.due_seconds,
-        awaited=advance.awaited,
-        branches=advance.branches,
-    )
+    message = draft_pb2.Advance()
+    fill_advance(message, advance)
+    return message
+
+
+def fill_advance(message: draft_pb2.Advance, advance: Advance) -> None:
+    """In its place in another message: see fill_proposal."""
+    message.SetInParent()
+    message.position = advance.position
+    message.token_ids.extend(advance.token_ids)
+    message.lookahead = advance.lookahead
+    message.ngram_lookahead = advance.ngram_lookahead
+    message.due_seconds.extend(advance.due_seconds)
+    message.awaited = advance.awaited
+    message.branches = advance.branches
 
 
 def advance_from_proto(message: draft_pb2.Advance, vocabulary_size: int) -> Advance:

@@ -195,7 +195,9 @@ def event_to_proto(event: GenerateEvent) -> pb.GenerateResponse:
     if isinstance(event, Started):
         return pb.GenerateResponse(started=_started_to_proto(event))
     if isinstance(event, Delta):
-        return pb.GenerateResponse(delta=_delta_to_proto(event))
+        response = pb.GenerateResponse()
+        _fill_delta(response.delta, event)
+        return response
     if isinstance(event, PromptLogprobs):
         return pb.GenerateResponse(prompt_logprobs=prompt_logprobs_to_proto(event))
     if isinstance(event, SignOfLife):
@@ -246,22 +248,19 @@ def _started_from_proto(message: pb.Started) -> Started:
     )
 
 
-def _delta_to_proto(delta: Delta) -> pb.Delta:
-    tokens = [
-        pb.Token(
-            id=token.id,
-            origin=_ORIGIN[token.origin],
-            text=token.text,
-            logprobs=logprobs_to_proto(token.logprobs) if token.logprobs else None,
-        )
-        for token in delta.tokens
-    ]
-    return pb.Delta(
-        token_index=delta.token_index,
-        tokens=tokens,
-        choice_index=delta.choice_index,
-        text_offset=delta.text_offset,
-    )
+def _fill_delta(message: pb.Delta, delta: Delta) -> None:
+    """In its place in the response: see fill_proposal."""
+    message.SetInParent()
+    message.token_index = delta.token_index
+    message.choice_index = delta.choice_index
+    message.text_offset = delta.text_offset
+    for token in delta.tokens:
+        one = message.tokens.add()
+        one.id = token.id
+        one.origin = _ORIGIN[token.origin]
+        one.text = token.text
+        if token.logprobs:
+            one.logprobs.CopyFrom(logprobs_to_proto(token.logprobs))
 
 
 def _delta_from_proto(message: pb.Delta) -> Delta:

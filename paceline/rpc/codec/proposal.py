@@ -12,13 +12,19 @@ _DRAFTER_OF = {number: drafter for drafter, number in _DRAFTER.items()}
 
 def proposal_to_proto(proposal: Proposal) -> session_pb2.Proposal:
     """paceline.v1.Proposal."""
-    return session_pb2.Proposal(
-        position=proposal.position,
-        base_digest=proposal.base_digest,
-        token_ids=proposal.token_ids,
-        confidences=proposal.confidences,
-        drafter=_DRAFTER[proposal.drafter],
-    )
+    message = session_pb2.Proposal()
+    fill_proposal(message, proposal)
+    return message
+
+
+def fill_proposal(message: session_pb2.Proposal, proposal: Proposal) -> None:
+    """In its place in another message: made by itself it would be copied there."""
+    message.SetInParent()
+    message.position = proposal.position
+    message.base_digest = proposal.base_digest
+    message.token_ids.extend(proposal.token_ids)
+    message.confidences.extend(proposal.confidences)
+    message.drafter = _DRAFTER[proposal.drafter]
 
 
 def proposal_from_proto(message: session_pb2.Proposal) -> Proposal:

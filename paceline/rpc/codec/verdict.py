@@ -3,7 +3,7 @@
 from paceline.protocol.limits import check_token_ids
 from paceline.protocol.session import CostModel
 from paceline.protocol.verdict import PromptLogprobs, TokenLogprob, TokenLogprobs, Verdict, Verify
-from paceline.rpc.codec.proposal import proposal_from_proto, proposal_to_proto
+from paceline.rpc.codec.proposal import fill_proposal, proposal_from_proto
 from paceline.rpc.codec.session import load_from_proto, load_to_proto
 from paceline.v1 import session_pb2, target_pb2
 
@@ -39,10 +39,17 @@ def prompt_logprobs_from_proto(message: session_pb2.PromptLogprobs) -> PromptLog
 
 def verify_to_proto(verify: Verify) -> target_pb2.Verify:
     """paceline.v1.Verify."""
-    return target_pb2.Verify(
-        proposal=proposal_to_proto(verify.proposal) if verify.proposal is not None else None,
-        continue_steps=verify.continue_steps,
-    )
+    message = target_pb2.Verify()
+    fill_verify(message, verify)
+    return message
+
+
+def fill_verify(message: target_pb2.Verify, verify: Verify) -> None:
+    """In its place in another message: see fill_proposal."""
+    message.SetInParent()
+    message.continue_steps = verify.continue_steps
+    if verify.proposal is not None:
+        fill_proposal(message.proposal, verify.proposal)
 
 
 def verify_from_proto(message: target_pb2.Verify, vocabulary_size: int) -> Verify:
@@ -78,7 +85,7 @@ def _cost_to_proto(cost: CostModel) -> session_pb2.CostModel:
 
 def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
     """paceline.v1.Verdict."""
-    cost = message.cost_model
+    cost = message.cost_model if message.HasField("cost_model") else None
     return Verdict(
         position=message.position,
         token_ids=tuple(message.token_ids),
@@ -86,10 +93,8 @@ def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
         accepted=message.accepted,
         step_seconds=message.step_seconds,
         load=load_from_proto(message.load),
-        cost_model=CostModel(cost.step_seconds, cost.token_seconds)
-        if message.HasField("cost_model")
-        else None,
-        logprobs=tuple(logprobs_from_proto(token) for token in message.logprobs),
+        cost_model=CostModel(cost.step_seconds, cost.token_seconds) if cost is not None else None,
+        logprobs=tuple(map(logprobs_from_proto, message.logprobs)),
         cached_tokens=message.cached_tokens,
         sampling_seconds=message.sampling_seconds,
         queue_seconds=message.queue_seconds,
