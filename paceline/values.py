@@ -5,9 +5,10 @@ one; while the program runs nothing guards it, as that makes each field four tim
 """
 
 import dataclasses
+import enum
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["value"]
+__all__ = ["Name", "value"]
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as value
@@ -16,3 +17,9 @@ else:
     def value(*, frozen: bool, slots: bool, kw_only: bool = False) -> Any:
         """A decorator."""
         return dataclasses.dataclass(unsafe_hash=frozen, slots=slots, kw_only=kw_only)
+
+
+class Name(enum.Enum):
+    """Names that are looked up for each token: hashed as the objects they are, in C."""
+
+    __hash__ = object.__hash__

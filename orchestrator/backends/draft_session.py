@@ -10,6 +10,7 @@ from orchestrator.speculation.drafting.expectation import Expectation
 from orchestrator.speculation.drafting.lookahead import Lookahead
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.plan import DraftState, Plan
+from paceline.mailbox import Mailbox
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import DraftToken, Proposal
 from paceline.protocol.session import Opening
@@ -64,7 +65,7 @@ class DraftSession:
         self.on_doubt: Callable[[], None] = lambda: None
         self.waited_seconds = 0.0
         self._change: asyncio.Future[bool] | None = None
-        self.advances: asyncio.Queue[Advance] = asyncio.Queue(MOST_ADVANCES)
+        self.advances: Mailbox[Advance] = Mailbox()
         self._told = asyncio.Event()
 
     @property
@@ -153,7 +154,7 @@ class DraftSession:
             self.on_doubt()
 
     def _tell_before_wait(self, plan: Plan, now: float) -> None:
-        if not self.advances.full():
+        if len(self.advances) < MOST_ADVANCES:
             ready = len(self._buffer)
             due = self._due.while_waiting(plan.enough, ready, now)
             self._tell(self._lookahead.while_waiting(plan, ready, due))
@@ -162,7 +163,7 @@ class DraftSession:
     def _offer(self, plan: Plan, now: float) -> Proposal:
         """What the plan verifies of what is there; the draft is told how to go on meanwhile."""
         length = plan.length(self._buffer.draft_tokens)
-        if not self.advances.full():
+        if len(self.advances) < MOST_ADVANCES:
             due = self._due.while_verifying(plan.enough)
             self._tell(self._lookahead.while_verifying(plan, length, len(self._buffer), due))
         self._expectation.told(now)
@@ -170,7 +171,7 @@ class DraftSession:
 
     def _tell(self, advance: Advance | None) -> None:
         if advance is not None:
-            self.advances.put_nowait(advance)
+            self.advances.put(advance)
             self._told.set()
 
     async def is_told(self, seconds: float) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from paceline.errors import PacelineError, ResourceExhausted
+from paceline.mailbox import Mailbox
 from paceline.protocol.generation import Delta, GenerateEvent
 from paceline.protocol.verdict import PromptLogprobs
 
@@ -23,7 +24,7 @@ class EventBuffer:
 
     def __init__(self) -> None:
         """Belongs to the running event loop."""
-        self._queue: asyncio.Queue[GenerateEvent | PacelineError | None] = asyncio.Queue()
+        self._queue: Mailbox[GenerateEvent | PacelineError | None] = Mailbox()
         self._waiting = 0
         self.events_put = self.events_read = 0
         self._drained = asyncio.Event()
@@ -34,11 +35,11 @@ class EventBuffer:
         """Add an event; never waits."""
         self._waiting += _weight(event)
         self.events_put += 1
-        self._queue.put_nowait(event)
+        self._queue.put(event)
 
     def end(self, error: PacelineError | None = None) -> None:
         """Nothing more comes: the output is whole, or `error` says why it is not."""
-        self._queue.put_nowait(error)
+        self._queue.put(error)
 
     def filled_by(self, task: "asyncio.Task[None]") -> None:
         """Abort cancels it."""
@@ -53,20 +54,15 @@ class EventBuffer:
         gRPC writes, gRPC takes the client for gone, and the client waits for ever for a status.
         """
         self.aborted = error
-        self._drop()
-        self._queue.put_nowait(error)
+        self._queue.take_all()
+        self._queue.put(error)
         if self._filler is not None:
             self._filler.cancel()
-
-    def _drop(self) -> None:
-        """Forget what waits."""
-        while not self._queue.empty():
-            self._queue.get_nowait()
 
     @property
     def is_read(self) -> bool:
         """Whether nothing waits for the client."""
-        return self._queue.empty()
+        return not self._queue
 
     @property
     def has_room(self) -> bool:

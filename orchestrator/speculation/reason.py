@@ -1,9 +1,9 @@
 """Why a step is planned as it is: told in logs and metrics, in a word. Pure."""
 
-import enum
+from paceline.values import Name
 
 
-class Reason(enum.Enum):
+class Reason(Name):
     """Why the next step is planned as it is.
 
     no_draft: there is no draft, or it is late. measuring: an ordinary decode step is measured, to

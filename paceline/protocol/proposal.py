@@ -1,14 +1,13 @@
 """What a draft proposes, as plain values."""
 
-import enum
 from dataclasses import replace
 from functools import reduce
 
 from paceline.protocol.hashing import mix_again
-from paceline.values import value
+from paceline.values import Name, value
 
 
-class Drafter(enum.Enum):
+class Drafter(Name):
     """What proposes: a draft model, or lookup of what followed the same tokens before."""
 
     MODEL = "model"

@@ -1,11 +1,10 @@
 """What the target decides, as plain values."""
 
-import enum
 from dataclasses import dataclass, field, replace
 
 from paceline.protocol.proposal import Proposal
 from paceline.protocol.session import CostModel, Load
-from paceline.values import value
+from paceline.values import Name, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class TimedVerdict:
         return replace(self, verdict=self.verdict.head(count))
 
 
-class Origin(enum.Enum):
+class Origin(Name):
     """Where a token came from."""
 
     ACCEPTED = "accepted"

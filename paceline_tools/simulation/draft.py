@@ -7,6 +7,7 @@ from draft_server.branched_path import BranchEnd
 from draft_server.run_ahead import RunAhead
 from paceline.engine.core.scheduler import Step
 from paceline.engine.interfaces import Span, StepReport
+from paceline.mailbox import Mailbox
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Opening
@@ -40,9 +41,7 @@ class Wire:
         self._message: list[Proposal] = []
         self._sent_at = -1.0
 
-    async def carry(
-        self, advances: asyncio.Queue[Advance], post: Callable[[Advance], None]
-    ) -> None:
+    async def carry(self, advances: Mailbox[Advance], post: Callable[[Advance], None]) -> None:
         """Take advances to the draft, and hand them to `post` there."""
         while True:
             self._loop.call_later(self._latency, post, await advances.get())

@@ -103,6 +103,7 @@ class StreamAcceptance:
 
 def _moved(chance: float, offset: float) -> float:
     """A chance, moved by `offset` in log-odds."""
-    odds = chance / (1.0 - chance) if chance < 1.0 else math.inf
-    moved = odds * math.exp(offset)
-    return moved / (1.0 + moved) if math.isfinite(moved) else 1.0
+    if chance >= 1.0:
+        return 1.0
+    moved = chance / (1.0 - chance) * math.exp(offset)
+    return moved / (1.0 + moved)

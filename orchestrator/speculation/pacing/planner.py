@@ -6,7 +6,7 @@ from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.asking import Asking
-from orchestrator.speculation.pacing.draft_length import LATE, best_length
+from orchestrator.speculation.pacing.draft_length import LATE, SharedCosts, best_length
 from orchestrator.speculation.pacing.plan import (
     BRANCHES,
     DraftState,
@@ -57,7 +57,7 @@ class Planner:
             most = at_most if reason is Reason.OPENING else min(at_most, PROBE_LENGTH)
             return self._for_first_token(most, lookahead, draft)
         if not draft.free and (cheapest := self._costs.cheapest_length(at_most)) is not None:
-            return self._of_length(cheapest, at_most)
+            return self._of_length(cheapest, self._costs.shared, at_most)
         if self._load.others and not draft.free:
             return self._as_all_others(at_most, lookahead)
         if draft.free and not self._asking.decide():
@@ -100,17 +100,17 @@ class Planner:
 
     def _as_all_others(self, at_most: int, lookahead: int) -> Plan:
         """All streams wait for as many draft tokens."""
-        costs = self._costs.shared
         # By what all streams know, so that all come to the same.
         acceptance = self._measurements.calibration.mean.value
-        enough = best_length(acceptance, costs, at_most, self._measurements.shared_length)
-        return self._of_length(enough, at_most, max(lookahead, enough))
+        costs, held = self._costs.shared, self._measurements.shared_length
+        enough = best_length(acceptance, costs, at_most, held)
+        return self._of_length(enough, costs, at_most, max(lookahead, enough))
 
-    def _of_length(self, length: int, at_most: int, ahead: int = 0) -> Plan:
+    def _of_length(self, length: int, costs: SharedCosts, at_most: int, ahead: int = 0) -> Plan:
         """So many draft tokens are waited for, and LATE times as long as these take."""
         if self._load.others and at_most == self._at_most:
             self._measurements.shared_length = length
-        waiting = WaitForCount(length, LATE * self._costs.shared.wait(length), in_all=True)
+        waiting = WaitForCount(length, LATE * costs.wait(length), in_all=True)
         return Plan(at_most, waiting, self._costs.worth, ahead, ngram_lookahead=max(ahead, at_most))
 
     @property

@@ -34,8 +34,7 @@ async def a_round(*, shares_cores: bool) -> tuple[Proposal, list[Advance]]:
     base = TokenPath((1, 2)).digest
     session.receive(Proposal(2, base, (3, 4, 5, 6), (1.0,) * 4, Drafter.MODEL))
     offered = await taking
-    told = [session.advances.get_nowait() for _ in range(session.advances.qsize())]
-    return offered, told
+    return offered, session.advances.take_all()
 
 
 def test_draft_tokens_that_only_end_a_wait_together_may_share_a_message() -> None:
@@ -204,7 +203,7 @@ def test_while_the_target_reads_the_prompt_the_draft_may_draft_token_what_comes_
     async def main() -> list[int]:
         timed = Timed()
         timed.session.begin()
-        return [timed.session.advances.get_nowait().lookahead]
+        return [one.lookahead for one in timed.session.advances.take_all()]
 
     assert in_virtual_time(main()) == [BEGIN_LOOKAHEAD]
 

@@ -74,10 +74,9 @@ def test_a_draft_that_does_not_read_is_told_later_what_was_decided() -> None:
                 await session.take(plan)
 
         await verdicts(2, 500)
-        waiting = session.advances.qsize()
-        said = [session.advances.get_nowait() for _ in range(waiting)]
+        said = session.advances.take_all()
         await verdicts(502, 1)
-        return waiting, [*said, session.advances.get_nowait()]
+        return len(said), said + session.advances.take_all()
 
     waiting, said = in_virtual_time(main())
     assert waiting == MOST_ADVANCES
