@@ -64,7 +64,7 @@ def tiny_model(
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-    _save(model, folder)
+    save_model(model, folder)
     return folder
 
 
@@ -76,11 +76,12 @@ def perturbed(source: Path, folder: Path, noise: float, *, seed: int = 1) -> Pat
         for parameter in model.parameters():
             change = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
             parameter.add_(noise * parameter.std(correction=0) * change)
-    _save(model, folder)
+    save_model(model, folder)
     return folder
 
 
-def _save(model: PreTrainedModel, folder: Path) -> None:
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write it with the tokenizer of bytes."""
     model.save_pretrained(folder)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [EOS]}))
     byte_tokenizer().save(str(folder / "tokenizer.json"))

@@ -34,6 +34,7 @@ def main() -> None:
         dtype="float32",
         enforce_eager=True,
         skip_tokenizer_init=True,
+        language_model_only=True,  # of a model that also sees
         distributed_executor_backend="uni",
     )
     params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False)

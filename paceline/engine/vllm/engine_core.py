@@ -118,7 +118,7 @@ def engine_arguments(folder: Path, settings: EngineSettings, vllm: VllmSettings)
             "num_speculative_tokens": DRAFT_TOKENS,
         },
         "disable_log_stats": True,
-        "limit_mm_per_prompt": {"image": 0, "video": 0, "audio": 0},
+        "language_model_only": True,  # towers that see or hear are not loaded
         **({"enable_lora": True} if vllm.adapter else {}),
     }
     if current_platform.is_cpu() and not kv_is_said:

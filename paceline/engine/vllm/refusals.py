@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -29,10 +29,10 @@ def refusing(folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    if _NOT_IMPORTED in str(error) and find_spec("torchvision") is None:
+    if _NOT_IMPORTED in str(error) and (missing := _of_torchvision()):
         return (
-            "its code cannot be imported, as the log says; torchvision is not installed, which "
-            "models that see need: install the one of the installed torch"
+            f"its code cannot be imported, as the log says; torchvision {missing}, which most "
+            "models that see need: install the one built with the installed torch"
         )
     if isinstance(error, ValidationError):
         return in_a_line(ValueError("; ".join(_problems(error))), kind=False)
@@ -42,6 +42,17 @@ def _reason(error: Exception) -> str:
             "take the model in another format, or a build for another device"
         )
     return in_a_line(error)
+
+
+def _of_torchvision() -> str:
+    """What is wrong with it; empty where it loads."""
+    try:
+        import_module("torchvision")
+    except ModuleNotFoundError:
+        return "is not installed"
+    except Exception as error:  # built for another torch, it finds its operators missing
+        return f"does not load ({in_a_line(error)})"
+    return ""
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

@@ -50,15 +50,37 @@ def test_a_kernel_that_takes_other_arguments_is_told_in_torchs_words() -> None:
 INSPECTED = "Model architectures ['Qwen2VLForConditionalGeneration'] failed to be inspected."
 
 
-@pytest.mark.parametrize("installed", [True, False])
+NO_OPERATOR = RuntimeError("operator torchvision::nms does not exist")
+
+
+@pytest.mark.parametrize(
+    ("error", "missing"),
+    [
+        (ModuleNotFoundError("No module named 'torchvision'"), "is not installed"),
+        (NO_OPERATOR, f"does not load (RuntimeError: {NO_OPERATOR})"),
+    ],
+    ids=["not installed", "of another torch"],
+)
 def test_a_model_that_sees_is_refused_with_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, *, installed: bool
+    monkeypatch: pytest.MonkeyPatch, error: Exception, missing: str
 ) -> None:
-    monkeypatch.setattr(refusals, "find_spec", lambda _: object() if installed else None)
-    found = told(ValueError(INSPECTED))
-    missing = "torchvision is not installed, which models that see need: install the one of the"
-    assert (missing in found) == (not installed)
-    assert (INSPECTED in found) == installed
+    def fails(name: str) -> None:
+        assert name == "torchvision"
+        raise error
+
+    monkeypatch.setattr(refusals, "import_module", fails)
+    assert told(ValueError(INSPECTED)) == (
+        "vLLM cannot serve model: its code cannot be imported, as the log says; torchvision "
+        f"{missing}, which most models that see need: install the one built with the "
+        "installed torch"
+    )
+
+
+def test_a_model_whose_code_needs_something_else_is_refused_in_vllms_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refusals, "import_module", lambda _: object())
+    assert told(ValueError(INSPECTED)) == f"vLLM cannot serve model: ValueError: {INSPECTED}"
 
 
 def test_what_does_not_fit_its_config_is_told_without_the_config() -> None:
