@@ -45,7 +45,8 @@ class DraftSession:
 
         lookahead: instead of what plans grant. round_trip_seconds: to the draft server.
         """
-        self._opening = opening
+        self._stop_token_ids = opening.stop_token_ids
+        self._last_position = opening.max_length - 1
         self._measurements = measurements
         self._free = free
         committed = opening.prompt_token_ids + opening.output_token_ids
@@ -82,7 +83,7 @@ class DraftSession:
     @property
     def is_full(self) -> bool:
         """Whether the draft has no position left for a draft token that is not here."""
-        return self._buffer.end >= self._opening.max_length - 1
+        return self._buffer.end >= self._last_position
 
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores.
@@ -118,7 +119,7 @@ class DraftSession:
 
     def _max_wait(self, plan: Plan, now: float, waited: float) -> float:
         """Seconds the plan would wait for one more token; 0 when it would not, or none comes."""
-        ends = self._buffer.last in self._opening.stop_token_ids
+        ends = self._buffer.last in self._stop_token_ids
         if self._lookahead.exhausted or self.is_full or ends:
             return 0.0
         return plan.max_wait(self._buffer.draft_tokens, self._expectation.seconds(now), waited)

@@ -346,9 +346,9 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
                 raise BrokenContract(f"it says {kind or 'nothing known'} behind opened")
 
     def _checked(self, message: draft_pb2.Proposals) -> list[Proposal]:
-        sizes = (
+        sizes = [
             (one.position, len(one.token_ids), len(one.confidences)) for one in message.proposals
-        )
+        ]
         self._contract.check_message(sizes)
         proposals = [proposal_from_proto(one) for one in message.proposals]
         for proposal in proposals:

@@ -193,13 +193,15 @@ class OutputStream:
 
     @property
     def _stopped(self) -> bool:
-        return self._text.stop_string is not None or self._stop_token_id is not None
+        if self._text.stop_string is not None:
+            return True
+        return bool(self._output) and self._output[-1] in self.opening.stop_token_ids
 
     @property
     def _stop_token_id(self) -> int | None:
         """The last token, when it is one that ends the output."""
-        last = self._output[-1] if self._output and self._text.stop_string is None else None
-        return last if last in self.opening.stop_token_ids else None
+        stopped = self._stopped and self._text.stop_string is None
+        return self._output[-1] if stopped else None
 
     def _tokens(self, verdict: Verdict, index: int) -> list[Token]:
         """The verdict's tokens, the first one `index` in the output, up to a stop string."""

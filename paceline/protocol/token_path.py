@@ -51,14 +51,14 @@ class TokenPath:
         known. Equal tokens alone would not do, because a stale proposal can have equal tokens by
         chance; the digest covers all that came before.
         """
-        known = len(self) - proposal.position
+        known = len(self.tokens) - proposal.position
         if not 0 <= known < len(proposal.token_ids) or not self.leads_to(proposal):
             return ()
-        if tuple(self.tokens[proposal.position :]) != proposal.token_ids[:known]:
+        if known and tuple(self.tokens[proposal.position :]) != proposal.token_ids[:known]:
             return ()
         return proposal.token_ids[known:]
 
     def leads_to(self, proposal: Proposal) -> bool:
         """Whether `proposal` begins on this path, at its end or before it."""
         position = proposal.position
-        return position <= len(self) and self._digests[position] == proposal.base_digest
+        return position <= len(self.tokens) and self._digests[position] == proposal.base_digest

@@ -89,12 +89,12 @@ class ProposalBuffer:
 
     def __len__(self) -> int:
         """Tokens that are ready."""
-        return len(self._path) - self._path.committed
+        return len(self._draft_tokens)
 
     @property
     def end(self) -> int:
         """The position behind the last token that is ready."""
-        return len(self._path)
+        return len(self._path.tokens)
 
     @property
     def draft_tokens(self) -> list[DraftToken]:
@@ -104,7 +104,7 @@ class ProposalBuffer:
     @property
     def last(self) -> int | None:
         """The last token that is ready."""
-        return self._path.tokens[-1] if len(self) else None
+        return self._draft_tokens[-1].id if self._draft_tokens else None
 
     def add(self, proposal: Proposal) -> int:
         """Take what of `proposal` continues the draft tokens; returns how many tokens that is.
@@ -146,7 +146,7 @@ class ProposalBuffer:
         """
         length = len(self._path)
         stayed = self._path.commit(tokens) == length
-        ready = len(self)
+        ready = len(self._path) - self._path.committed
         self._draft_tokens = self._draft_tokens[-ready:] if ready else []
         if stayed:
             self._branches.forget(self._path.committed)

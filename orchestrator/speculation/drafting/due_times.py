@@ -11,6 +11,7 @@ DUE = 0.8
 LATER = (1.2, 1.8)
 """Draft tokens made later may come together until these shares of it, where only a count of draft
 tokens ends a wait. Where each may end it, each is sent at once."""
+_EACH, _TOGETHER = (DUE,), (DUE, *LATER)
 
 
 class DueTimes:
@@ -50,8 +51,8 @@ class DueTimes:
 
     def _next_verdict(self, enough: int | None) -> tuple[float, ...]:
         usual = self._answer_seconds.value or 0.0
-        shares = (DUE,) if enough is None else (DUE, *LATER)
-        return tuple(share * usual for share in shares)
+        shares = _EACH if enough is None else _TOGETHER
+        return tuple([share * usual for share in shares])
 
     def _told(self, *seconds: float) -> tuple[float, ...]:
         """When draft tokens must leave the draft to be here in so many seconds.
@@ -59,4 +60,4 @@ class DueTimes:
         The draft counts from when it is told. Half a round trip passes before, half afterwards.
         """
         round_trip = self._round_trip_seconds
-        return tuple(min(1.0, one - round_trip) for one in seconds if one > round_trip)
+        return tuple([min(1.0, one - round_trip) for one in seconds if one > round_trip])

@@ -59,6 +59,7 @@ def best_length(
     speeds = [LEAST_SHARED_SPEEDUP / costs.decode_step]
     for length, tokens in expected_tokens(acceptance, at_most):
         speeds.append(tokens / costs.round(length))
-    fastest = max(speeds)
-    nearly = [length for length, speed in enumerate(speeds) if speed >= NEARLY * fastest]
-    return held if held in nearly else nearly[0]
+    least = NEARLY * max(speeds)
+    if held is not None and held < len(speeds) and speeds[held] >= least:
+        return held
+    return next(length for length, speed in enumerate(speeds) if speed >= least)

@@ -61,6 +61,11 @@ class Batches(Generic[Message]):
         await self.room()
         self.add(message)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether WAITING_BYTES have room."""
+        return self._room.is_set()
+
     async def room(self) -> None:
         """Wait until WAITING_BYTES have room."""
         while not self._room.is_set():
@@ -126,7 +131,8 @@ class SharedSession:
     async def write(self, request: Any) -> None:
         """Send a request, unless it has been cancelled: what opens it must not follow its close."""
         request.session = self._number
-        await self._out.room()
+        if not self._out.has_room:
+            await self._out.room()
         if not self._left:
             self._out.add(request)
 
