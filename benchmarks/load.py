@@ -1,7 +1,8 @@
 """Many streams between simulated servers: what speculation brings, and what it costs.
 
 python -m benchmarks.load: for 1 to 64 streams at once, in turn, tokens per second with
-speculation off, always and as the pacer decides, and the orchestrator's CPU time per verdict.
+speculation off, always and as the pacer decides, and the orchestrator's CPU time per verdict. With
+--orchestrators N so many share the port, and each has as many of the streams; CPU is that of all.
 """
 
 import argparse
@@ -14,7 +15,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.simulated import Deployment, deployed, rounds_and_steps
+from benchmarks.simulated import PORT, Deployment, deployed, rounds_and_steps
+from benchmarks.spread import counts
+from paceline.errors import Unavailable
 from paceline.protocol.generation import Speculation
 
 TARGET = "simulated:step_ms=25,token_ms=0.05"
@@ -50,9 +53,17 @@ async def measure(
     )
 
 
+def check_spread(servers: Deployment, port: int) -> None:
+    """Raise Unavailable where a connection has moved to a process that has another one."""
+    if set(found := counts(port, list(servers.clients))) != {1}:
+        raise Unavailable(f"orchestrators have {found} connections; each is to have one")
+
+
 async def run(options: argparse.Namespace) -> Table:
     """All loads, off, force, auto, auto, force, off."""
-    table = Table(title=f"{TARGET}, acceptance {options.acceptance}")
+    several = options.orchestrators
+    title = f"{TARGET}, acceptance {options.acceptance}, orchestrators {several}"
+    table = Table(title=title)
     for heading in (
         "streams",
         "off t/s",
@@ -66,12 +77,13 @@ async def run(options: argparse.Namespace) -> Table:
         table.add_column(heading, justify="right")
     modes = (Speculation.OFF, Speculation.FORCE, Speculation.AUTO)
     draft = DRAFT.format(acceptance=options.acceptance)
-    async with deployed(TARGET, draft) as servers:
+    async with deployed(TARGET, draft, port=options.port, orchestrators=several) as servers:
         await servers.generate("warm", 200, Speculation.AUTO)
         for streams in track(options.streams, console=Console(stderr=True)):
             found: dict[Speculation, list[Measured]] = {mode: [] for mode in modes}
             for mode in (*modes, *reversed(modes)):
                 found[mode].append(await measure(servers, streams, options.tokens, mode))
+                check_spread(servers, options.port)
             speeds = {
                 mode: statistics.fmean(one.tokens_per_second for one in ones)
                 for mode, ones in found.items()
@@ -97,6 +109,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--acceptance", type=float, default=0.85)
+    parser.add_argument("--orchestrators", type=int, default=1)
+    parser.add_argument("--port", type=int, default=PORT)
     Console().print(asyncio.run(run(parser.parse_args())))
 
 

@@ -1,18 +1,20 @@
 """Real servers around simulated models, started for a measurement and stopped after it."""
 
 import contextlib
+import itertools
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from benchmarks.spread import one_at_each
 from paceline.client import Client, Result
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 from paceline_tools.bench.delayed_wire import delayed
-from paceline_tools.local_servers import answers, running
+from paceline_tools.local_servers import answers, has_servers, running
 from paceline_tools.server_commands import (
     UNWATCHED,
     draft_command,
@@ -27,10 +29,20 @@ ROOM = ("--kv-tokens=8000000", "--max-batched-tokens=2048")
 
 @dataclass(frozen=True)
 class Deployment:
-    """A client of the orchestrator, and the orchestrator's process."""
+    """Orchestrators' processes, with a client of each."""
 
-    client: Client
-    orchestrator: psutil.Process
+    clients: Mapping[psutil.Process, Client]
+    turn: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    @property
+    def client(self) -> Client:
+        """One of them, in turn."""
+        return list(self.clients.values())[next(self.turn) % len(self.clients)]
+
+    @property
+    def orchestrator(self) -> psutil.Process:
+        """The first."""
+        return next(iter(self.clients))
 
     async def generate(self, name: str, tokens: int, speculation: Speculation) -> Result:
         """A greedy output of so many tokens; `name` is its prompt."""
@@ -46,9 +58,9 @@ class Deployment:
 
     @property
     def cpu_seconds(self) -> float:
-        """What the orchestrator has used, user and system, as getrusage counts it."""
-        times = self.orchestrator.cpu_times()
-        return times.user + times.system
+        """What all orchestrators have used, user and system, as getrusage counts it."""
+        times = [process.cpu_times() for process in self.clients]
+        return sum(one.user + one.system for one in times)
 
 
 @contextlib.asynccontextmanager
@@ -59,27 +71,35 @@ async def deployed(
     room: Sequence[str] = ROOM,
     orchestrator_flags: Sequence[str] = (),
     port: int = PORT,
+    orchestrators: int = 1,
 ) -> AsyncIterator[Deployment]:
-    """Three processes. target and draft: names of simulated models. port: of the orchestrator."""
+    """A target, a draft and orchestrators. target and draft: names of simulated models.
+
+    port: that all orchestrators share.
+    """
     with tempfile.TemporaryDirectory(prefix="paceline-") as folder:
         sockets = Path(folder)
         draft_socket = sockets / ("wire" if round_trip_seconds else "draft")
         commands = {
             "target": target_command(target, sockets / "target", [*UNWATCHED, *room]),
             "draft": draft_command(draft, "model", sockets / "draft", [*UNWATCHED, *room]),
-            "orchestrator": orchestrator_command(
-                port, sockets / "target", draft_socket, 4, [*UNWATCHED, *orchestrator_flags]
-            ),
         }
+        flags = [*UNWATCHED, *orchestrator_flags, *(["--share-port"] if orchestrators > 1 else [])]
+        one = orchestrator_command(port, sockets / "target", draft_socket, 4, flags)
+        names = [f"orchestrator {number}" for number in range(1, orchestrators + 1)]
+        commands |= dict.fromkeys(names, one)
 
         async def ready() -> None:
             await answers(port, drafts=1)
 
         wire = delayed(sockets / "wire", sockets / "draft", round_trip_seconds)
         servers = running(commands, ready)
-        async with wire, servers as started, Client(f"127.0.0.1:{port}") as client:
+        async with wire, servers as started:
             pids = {process.name: process.process.pid for process in started.processes}
-            yield Deployment(client, psutil.Process(pids["orchestrator"]))
+            async with one_at_each(port, [pids[name] for name in names]) as clients:
+                for client in clients.values():
+                    await has_servers(client, drafts=1)
+                yield Deployment(clients)
 
 
 def rounds_and_steps(results: Sequence[Result]) -> int:

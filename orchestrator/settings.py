@@ -160,7 +160,7 @@ def check_draft_lengths(length: int, most: int) -> None:
 
 
 class LoadSettings(ServerSettings):
-    """How much is taken on at once."""
+    """How much is taken on at once, and whether other processes take a part of it."""
 
     max_streams: int = Field(
         1024,
@@ -175,6 +175,24 @@ class LoadSettings(ServerSettings):
         description="Requests that may wait, as streams are too many or targets full; more are "
         "refused.",
     )
+    share_port: bool = Field(
+        False,
+        description="Other orchestrators of this user that say so too may listen at --port: the "
+        "system, Linux, spreads connections over them. Their other ports differ.",
+    )
+
+    @property
+    def port_is_shared(self) -> bool:
+        """See ServerSettings."""
+        return self.share_port
+
+    @model_validator(mode="after")
+    def _has_a_port_to_share(self) -> Self:
+        if self.share_port and self.socket:
+            raise _wrong("--share-port is for a port; a Unix socket, --socket, has one listener")
+        if self.share_port and self.port == 0:
+            raise _wrong("--share-port needs a --port that others know; 0 takes a free one")
+        return self
 
 
 class DoorSettings(LoadSettings):

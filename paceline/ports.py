@@ -23,12 +23,19 @@ Who = Callable[[str, int], str]
 
 
 def check_port(
-    host: str, port: int, setting: str, *, purpose: str = "", who: Who = lambda *_: ""
+    host: str,
+    port: int,
+    setting: str,
+    *,
+    purpose: str = "",
+    who: Who = lambda *_: "",
+    shared: bool = False,
 ) -> None:
     """Raise Unavailable when nobody could listen there now, naming the setting that moves it.
 
-    purpose: what listens, beside calls. who: asked where the port is taken. Raises InvalidArgument
-    where the host is none of this machine's. Port 0, any free one, is never taken.
+    purpose: what listens, beside calls. who: asked where the port is taken. shared: it is not
+    taken by who shares it. Raises InvalidArgument where the host is none of this machine's. Port 0,
+    any free one, is never taken.
     """
     try:
         found = socket.getaddrinfo(without_brackets(host), port, type=socket.SOCK_STREAM)
@@ -38,13 +45,18 @@ def check_port(
         raise InvalidArgument.of("--host", host, limit) from None
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as sock:
-            if (failed := _bound(sock, address)) is not None:
-                ours = who(host, port) if failed.errno == errno.EADDRINUSE else ""
-                raise _refusal(failed, host, port, setting, purpose, ours)
+            if (failed := _bound(sock, address, shared)) is None:
+                continue
+            if failed.errno == errno.EADDRINUSE:
+                there = who(host, port)
+                raise _taken(join(host, port), setting, purpose, _listener(port, there), shared)
+            raise _refusal(failed, host, port, setting, purpose)
 
 
-def _bound(sock: socket.socket, address: object) -> OSError | None:
+def _bound(sock: socket.socket, address: object, shared: bool) -> OSError | None:
     """Why it cannot be bound there; None where it could."""
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if os.name == "posix":  # what a server that has ended left behind does not count
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -54,13 +66,18 @@ def _bound(sock: socket.socket, address: object) -> OSError | None:
     return None
 
 
-def _refusal(
-    error: OSError, host: str, port: int, setting: str, purpose: str, ours: str
-) -> PacelineError:
+def _taken(address: str, setting: str, purpose: str, there: str, shared: bool) -> Unavailable:
+    what = f"cannot listen on {address}{f' for {purpose}' if purpose else ''}"
+    does = "does, and does not share it" if shared else "does"
+    return Unavailable(f"{what}: {there} {does}; end it, or choose another {setting}")
+
+
+def _listener(port: int, ours: str) -> str:
+    return f"{ours}, {_process(port)}," if ours else _process(port)
+
+
+def _refusal(error: OSError, host: str, port: int, setting: str, purpose: str) -> PacelineError:
     what = f"cannot listen on {join(host, port)}{f' for {purpose}' if purpose else ''}"
-    if error.errno == errno.EADDRINUSE:
-        there = f"{ours}, {_process(port)}," if ours else _process(port)
-        return Unavailable(f"{what}: {there} does; end it, or choose another {setting}")
     if error.errno == errno.EACCES and port < _PRIVILEGED:
         why = f"ports below {_PRIVILEGED} take rights that this user has not"
         return Unavailable(f"{what}: {why}; choose another {setting}")

@@ -113,6 +113,11 @@ class ServerSettings(BaseSettings):
         """What listens beside calls, and where, by its port's field; 0 is none of anybody's."""
         return {"health_port": ("health", self.host), "metrics_port": ("metrics", self.host)}
 
+    @property
+    def port_is_shared(self) -> bool:
+        """Whether others may listen at the port for calls, too."""
+        return False
+
     @model_validator(mode="after")
     def _has_whole_doors(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):

@@ -197,11 +197,16 @@ async def _stop(servers: Servers) -> None:
 async def answers(port: int, *, drafts: int, host: str = "127.0.0.1") -> None:
     """Wait until the orchestrator at `port` has a target, and at least so many drafts for it."""
     async with Client(join(host, port)) as client:
-        while True:
-            with contextlib.suppress(Unavailable):
-                if any(model.drafts >= drafts for model in await client.models()):
-                    return
-            await asyncio.sleep(0.1)
+        await has_servers(client, drafts=drafts)
+
+
+async def has_servers(client: Client, *, drafts: int) -> None:
+    """Wait until the orchestrator that a client reaches has a target, and so many drafts for it."""
+    while True:
+        with contextlib.suppress(Unavailable):
+            if any(model.drafts >= drafts for model in await client.models()):
+                return
+        await asyncio.sleep(0.1)
 
 
 async def _start(arguments: list[str], python: OtherPython) -> asyncio.subprocess.Process:

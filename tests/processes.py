@@ -21,7 +21,7 @@ from tests.servers import eventually
 
 @dataclass
 class Process:
-    """A server on a unix socket."""
+    """A server on a unix socket, or at a port."""
 
     address: str
     popen: subprocess.Popen[bytes]
@@ -34,15 +34,17 @@ class Process:
         return self.log.read_text()
 
 
-def start(folder: Path, name: str, module: str, *flags: str) -> Process:
-    """Start `python -m module` with a socket and a log in `folder`."""
+def start(folder: Path, name: str, module: str, *flags: str, port: int | None = None) -> Process:
+    """Start `python -m module` with a socket and a log in `folder`; port: in the socket's place."""
     socket, log = folder / f"{name}.sock", folder / f"{name}.log"
-    command = [sys.executable, "-m", module, f"--socket={socket}", "--host=127.0.0.1"]
+    where = f"--socket={socket}" if port is None else f"--port={port}"
+    command = [sys.executable, "-m", module, where, "--host=127.0.0.1"]
     command += ["--health-port=0", "--metrics-port=0", "--drain-seconds=20", *flags]
     with log.open("wb") as output:
         env = {"GRPC_EXPERIMENTS": GRPC_EXPERIMENTS, **os.environ}
         popen = subprocess.Popen(command, stderr=output, start_new_session=True, env=env)
-    return Process(f"unix:{socket}", popen, log)
+    address = f"unix:{socket}" if port is None else f"127.0.0.1:{port}"
+    return Process(address, popen, log)
 
 
 def start_engine(folder: Path, name: str, module: str, model: Path) -> Process:

@@ -52,11 +52,13 @@ def channel_options(answer_bytes: int, proxy: str = "") -> Options:
     ]
 
 
-def server_options(*, public: bool, request_bytes: int = ENGINE_REQUEST_BYTES) -> Options:
+def server_options(
+    *, public: bool, request_bytes: int = ENGINE_REQUEST_BYTES, shared: bool = False
+) -> Options:
     """Of every server; a public one also closes old connections, so that clients spread.
 
     Their grace is unlimited: a finite one would kill live streams. request_bytes: of the largest
-    message that is taken.
+    message that is taken. shared: others that say so too may listen at the same port.
     """
     options: Options = [
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -67,8 +69,8 @@ def server_options(*, public: bool, request_bytes: int = ENGINE_REQUEST_BYTES) -
         ("grpc.max_receive_message_length", request_bytes),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-        # A second server on the same port must fail, not share it.
-        ("grpc.so_reuseport", 0),
+        # Unless told otherwise a second server on the same port must fail, not share it.
+        ("grpc.so_reuseport", int(shared)),
     ]
     if public:
         options.append(("grpc.max_connection_age_ms", _CONNECTION_AGE_MS))

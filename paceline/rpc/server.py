@@ -101,8 +101,12 @@ class RpcServer:
         registry: CollectorRegistry | None,
         public: bool = False,
         doors: Doors = OPEN,
+        shared: bool = False,
     ) -> None:
-        """`address` is host:port, port 0 for any, or unix:/path. No registry: health alone."""
+        """`address` is host:port, port 0 for any, or unix:/path. No registry: health alone.
+
+        shared: others that say so too may listen at the same port.
+        """
         self._address = address
         self._doors = doors
         metrics = RpcMetrics(registry or CollectorRegistry())
@@ -110,7 +114,9 @@ class RpcServer:
         interceptors = [self.calls] if registry else []
         most = CLIENT_REQUEST_BYTES if public else ENGINE_REQUEST_BYTES
         options = server_options(
-            public=public, request_bytes=most if registry else HEALTH_REQUEST_BYTES
+            public=public,
+            request_bytes=most if registry else HEALTH_REQUEST_BYTES,
+            shared=shared,
         )
         self.grpc = grpc.aio.server(interceptors=interceptors, options=options)
         self.port = 0
@@ -153,10 +159,11 @@ async def serving(
     drain_seconds: float = 0.0,
     check: Health | None = None,
     doors: Doors = OPEN,
+    shared: bool = False,
 ) -> AsyncIterator[RpcServer]:
     """Serve while the context lasts, then drain for at most `drain_seconds` and close."""
     check = check or Health(names)
-    server = RpcServer(address, registry=registry, public=public, doors=doors)
+    server = RpcServer(address, registry=registry, public=public, doors=doors, shared=shared)
     service.register(server)
     await server.start(check.servicer, names)
     reporting = asyncio.create_task(_report(service, check))
@@ -239,7 +246,8 @@ def check_addresses(settings: ServerSettings) -> None:
     for name, (purpose, host) in settings.other_ports.items():
         check_port(host, getattr(settings, name), settings.setting(name), purpose=purpose)
     if settings.socket is None:
-        check_port(settings.host, settings.port, settings.setting("port"))
+        shared = settings.port_is_shared
+        check_port(settings.host, settings.port, settings.setting("port"), shared=shared)
     else:
         check_socket(settings.socket, settings.setting("socket"))
 
@@ -290,6 +298,7 @@ async def run(
             drain_seconds=settings.drain_seconds,
             check=check,
             doors=doors,
+            shared=settings.port_is_shared,
         ) as server:
             port = None if settings.socket else server.port
             _log.info("listening", address=settings.address, port=port)

@@ -19,8 +19,11 @@ from paceline.client import Client
 from paceline.errors import Unavailable
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.rpc.channels import open_channel, resolve
+from paceline.rpc.doors import OPEN, Doors
 from paceline.rpc.server import Health, RpcServer, run
+from paceline.rpc.tls import ServerTls
 from tests import servers
+from tests.certificates import authority
 from tests.tiny_models import tiny_model
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -179,6 +182,29 @@ async def test_a_taken_port_is_refused_by_name() -> None:
     with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1:{first.port}"):
         await second.start(health.servicer, ())
     await first.stop(0)
+
+
+async def started(address: str, doors: Doors, *, shared: bool) -> RpcServer:
+    server = RpcServer(address, registry=None, doors=doors, shared=shared)
+    await server.start(Health(()).servicer, ())
+    return server
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_port_is_shared_where_both_say_so(encrypted: bool, tmp_path: Path) -> None:
+    shown = authority(tmp_path).issue("localhost")
+    doors = Doors(ServerTls(shown)) if encrypted else OPEN
+    for its, ours in ((False, True), (True, False), (True, True)):
+        first = await started("127.0.0.1:0", doors, shared=its)
+        address = f"127.0.0.1:{first.port}"
+        if its and ours:
+            second = await started(address, doors, shared=ours)
+            assert second.port == first.port
+            await second.stop(0)
+        else:
+            with pytest.raises(Unavailable, match=f"cannot listen on {address}"):
+                await started(address, doors, shared=ours)
+        await first.stop(0)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,20 @@ def test_a_taken_port_is_named_with_who_has_it_and_what_moves_it(taken: int, hos
     assert said.endswith(") does; end it, or choose another --port")
 
 
+@pytest.mark.parametrize("its", [False, True])
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_port_is_shared_where_both_say_so(its: bool, ours: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=its) as server:
+        port = server.getsockname()[1]
+        if its and ours:
+            check_port("127.0.0.1", port, "--port", shared=True)
+            return
+        with pytest.raises(Unavailable) as raised:
+            check_port("127.0.0.1", port, "--port", shared=ours)
+    does = "does, and does not share it" if ours else "does"
+    assert str(raised.value).endswith(f") {does}; end it, or choose another --port")
+
+
 def test_a_free_port_is_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -369,6 +369,21 @@ def test_a_port_of_the_environment_is_checked(
         parse(OrchestratorSettings, ["--port=tcp://10.0.0.1:7070"])
 
 
+def test_a_port_is_shared_only_where_there_is_one_to_share(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert not parse(OrchestratorSettings, []).port_is_shared
+    assert parse(OrchestratorSettings, ["--share-port"]).port_is_shared
+    for flag, said in {
+        "--socket=/tmp/x": "--share-port is for a port; a Unix socket, --socket, has one listener",
+        "--port=0": "--share-port needs a --port that others know; 0 takes a free one",
+    }.items():
+        with pytest.raises(SystemExit) as raised:
+            parse(OrchestratorSettings, ["--share-port", flag])
+        assert raised.value.code == 2
+        assert said in capsys.readouterr().err
+
+
 def test_a_server_has_no_more_threads_than_there_are_cores() -> None:
     check_threads(CORES)
     with pytest.raises(InvalidArgument) as raised:
