@@ -18,7 +18,7 @@ from paceline_tools.local_servers import has_servers
 from tests.processes import Process, logged, start
 from tests.servers import eventually
 
-REQUEST = GenerateRequest("one of two", seed=3, max_tokens=200, ignore_eos=True)
+REQUEST = GenerateRequest("one of two", seed=3, max_tokens=800, ignore_eos=True)
 OTHERS = 4
 """Streams beside the one that the fault is timed by."""
 
@@ -98,7 +98,8 @@ async def test_streams_of_one_that_is_gone_go_on_at_the_other(
             gone, left = some
             its, others = clients[gone.popen.pid], clients[left.popen.pid]
             seeds = range(OTHERS + 1)
-            expected = [await tokens_with(others, seed, lambda: None) for seed in seeds]
+            alone = (tokens_with(others, seed, lambda: None) for seed in seeds)
+            expected = await asyncio.gather(*alone)
             streams = [
                 asyncio.create_task(tokens_with(client, seed, lambda: None))
                 for seed, client in zip(seeds[1:], (its, its, others, others), strict=True)
@@ -109,9 +110,11 @@ async def test_streams_of_one_that_is_gone_go_on_at_the_other(
             assert [timed, *await asyncio.gather(*streams)] == expected
 
             async def all_ended() -> bool:
-                return ended(left) == 2 * len(seeds)
+                return ended(gone) + ended(left) == 2 * len(seeds)
 
             await eventually(all_ended)
+            if number is signal.SIGTERM:
+                assert '"outcome": "cancelled"' in gone.lines()  # handed over
             async with Client(f"127.0.0.1:{port}", retries=0) as new:
                 assert await tokens_with(new, 0, lambda: None) == expected[0]
 
