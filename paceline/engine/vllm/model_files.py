@@ -16,6 +16,7 @@ from paceline.engine.torch.model_folder import resolve_model
 from paceline.engine.torch.text_part import text_config
 from paceline.engine.torch.tokenizer_conversion import make_tokenizer
 from paceline.engine.torch.tokenizer_files import read_tokenizer, vocabulary_hash
+from paceline.engine.vllm.settings import ADAPTER_CONFIG
 from paceline.protocol.model import TokenizerFiles
 from paceline.protocol.sampling import Sampling
 
@@ -55,7 +56,7 @@ def read_files(model: str) -> ModelFiles:
         folder=folder,
         config=forward_config(content),
         quantized=str(quantization.get("quant_method", "")),
-        weights_hash=_hash_weights(folder),
+        weights_hash=hash_weights(folder),
         vocabulary_hash=vocabulary,
         vocabulary_size=text.vocab_size,
         eos_token_ids=ends,
@@ -64,7 +65,7 @@ def read_files(model: str) -> ModelFiles:
     )
 
 
-def _hash_weights(folder: Path) -> str:
+def hash_weights(folder: Path) -> str:
     """Hash of the files with weights, by name."""
     files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS)
     told = load_progress.counted("hashing weights", len(files), "parts")
@@ -76,3 +77,11 @@ def _hash_weights(folder: Path) -> str:
                 digest.update(piece)
         told(1)
     return digest.hexdigest()
+
+
+def hash_adapter(folder: str) -> str:
+    """Of what an adapter does, wherever its folder is; empty where there is none."""
+    if not folder:
+        return ""
+    config = (Path(folder) / ADAPTER_CONFIG).read_bytes()
+    return hash_weights(Path(folder)) + hashlib.sha256(config).hexdigest()

@@ -8,7 +8,7 @@ from paceline.engine.torch.exactness.fingerprint import fingerprint
 from paceline.engine.torch.exactness.instruction_set import instruction_set
 from paceline.engine.torch.exactness.probe import first_bits
 from paceline.engine.vllm.engine_core import VllmCore
-from paceline.engine.vllm.model_files import ModelFiles
+from paceline.engine.vllm.model_files import ModelFiles, hash_adapter
 from paceline.engine.vllm.probe import probe
 from paceline.engine.vllm.runner import VllmRunner
 from paceline.engine.vllm.settings import VllmSettings
@@ -49,7 +49,7 @@ def numerics(
         files.weights_hash,
         files.config,
         f"device {said['machine'] or instruction_set()}",
-        f"adapter {vllm.adapter}",
+        f"adapter {hash_adapter(vllm.adapter)}",
         json.dumps(dict(vllm.arguments), sort_keys=True, default=str),
         first_bits(runner, files.vocabulary_size),
     )

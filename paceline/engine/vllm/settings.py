@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""What a folder of a LoRA adapter has beside its weights, as peft writes it."""
+
 
 @dataclass(frozen=True, slots=True)
 class VllmSettings:

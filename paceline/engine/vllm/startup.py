@@ -12,7 +12,7 @@ from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.vllm.environment import prepare_environment
 from paceline.engine.vllm.refusals import refusing
-from paceline.engine.vllm.settings import VllmSettings
+from paceline.engine.vllm.settings import ADAPTER_CONFIG, VllmSettings
 from paceline.engine.vllm.version import check_version
 from paceline.engine.worker import start_worker
 from paceline.errors import InvalidArgument
@@ -33,6 +33,7 @@ def start_vllm(
     release = check_version()
     check_settings(settings)
     check_ranks(vllm)
+    check_adapter(vllm)
     prepare_environment(settings.threads)
     # torch and vLLM, needed here only.
     from paceline.engine.vllm.engine_core import start_core
@@ -101,6 +102,13 @@ def check_ranks(vllm: VllmSettings) -> None:
     if vllm.pipeline_parallel_size > 1:
         limit = "1: vLLM 0.32.0 does not start pipelines that verify draft tokens of others"
         raise InvalidArgument.of("--pipeline-parallel-size", vllm.pipeline_parallel_size, limit)
+
+
+def check_adapter(vllm: VllmSettings) -> None:
+    """Raise InvalidArgument where there is none; vLLM would tell when the model is loaded."""
+    if vllm.adapter and not (Path(vllm.adapter) / ADAPTER_CONFIG).is_file():
+        limit = f"a folder with {ADAPTER_CONFIG}, and the adapter's weights beside it"
+        raise InvalidArgument.of("--adapter", vllm.adapter, limit)
 
 
 def _kv_pages(settings: EngineSettings, found: int, page_tokens: int) -> int:

@@ -1,12 +1,14 @@
 """What is refused before vLLM is imported, and with which words."""
 
+from pathlib import Path
+
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from paceline.engine.vllm import version
 from paceline.engine.vllm.settings import VllmSettings
-from paceline.engine.vllm.startup import check_ranks, check_settings
+from paceline.engine.vllm.startup import check_adapter, check_ranks, check_settings
 from paceline.errors import FailedPrecondition, InvalidArgument
 from target_server.engines import start_engine
 from target_server.settings import TargetSettings
@@ -65,3 +67,14 @@ def test_pipelines_are_refused_with_the_reason() -> None:
         "--pipeline-parallel-size is 2; it must be 1: vLLM 0.32.0 does not start pipelines that "
         "verify draft tokens of others"
     )
+
+
+def test_a_folder_that_is_no_adapter_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        check_adapter(VllmSettings(adapter=str(tmp_path)))
+    assert str(raised.value) == (
+        f"--adapter is '{tmp_path}'; it must be a folder with adapter_config.json, and the "
+        "adapter's weights beside it"
+    )
+    (tmp_path / "adapter_config.json").write_text("{}")
+    check_adapter(VllmSettings(adapter=str(tmp_path)))
