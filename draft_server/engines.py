@@ -23,5 +23,5 @@ def start_draft(settings: DraftSettings, registry: CollectorRegistry) -> Started
         if reason:
             raise FailedPrecondition(f"--engine openvino: {reason}")
         return openvino.start_openvino(settings, registry)
-    found = None if reason else openvino.start_if_quicker(settings, registry)
+    found = None if reason else openvino.start_if_better(settings, registry)
     return found or start.start(settings, registry, drafts=True)

@@ -42,7 +42,7 @@ class DraftSettings(EngineSettings):
     engine: Literal["auto", "own", "openvino"] = Field(
         "own",
         description="What computes a draft in 4 bits on a CPU: Paceline's own engine, OpenVINO, or "
-        "auto, the quicker one: both are measured at the first start. Acceptance may differ.",
+        "auto, the quicker one that is as often right: both are measured at the first start.",
     )
     drafter: DrafterName = Field(
         DEFAULT,

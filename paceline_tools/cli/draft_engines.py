@@ -1,6 +1,6 @@
 """What was measured of drafts on this machine, and which engine they got by it."""
 
-from paceline.engine.openvino.measurements import Conditions, Measured, all_notes
+from paceline.engine.openvino.measurements import Comparison, Conditions, all_notes
 from paceline_tools.cli.findings import Finding, Level
 
 
@@ -12,11 +12,6 @@ def draft_engines() -> list[Finding]:
     ]
 
 
-def _measured(where: Conditions, found: Measured) -> str:
-    chosen = "OpenVINO" if found.is_quicker else "our own engine"
-    steps = f"{_ms(found.openvino)} a step of 1 and 4 sessions with OpenVINO"
-    return f"{where.threads} threads: {chosen} is quicker here, {steps}, {_ms(found.own)} with ours"
-
-
-def _ms(seconds: tuple[float, ...]) -> str:
-    return " and ".join(f"{one * 1e3:.1f}" for one in seconds) + " ms"
+def _measured(where: Conditions, found: Comparison) -> str:
+    chosen = f"our own engine, as {found.reason}" if found.reason else "OpenVINO"
+    return f"{where.threads} threads, --engine auto takes {chosen}: {found}"

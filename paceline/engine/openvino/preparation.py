@@ -2,7 +2,7 @@
 
 A process of its own: it needs torch and the whole model in memory, which the draft does not.
 python -m paceline.engine.openvino.preparation FOLDER FILE --threads N: makes the file where it is
-missing, and prints the measured seconds of a draft step as JSON. It ends when its standard input
+missing, and prints the comparison as JSON. It ends when its standard input
 does.
 """
 
@@ -25,8 +25,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from paceline.engine.openvino import timing
+from paceline.engine.openvino.agreement import share_right, written
 from paceline.engine.openvino.child import answer_of
-from paceline.engine.openvino.measurements import Measured
+from paceline.engine.openvino.measurements import Comparison, Measured
 from paceline.engine.openvino.prepared import (
     GROUP,
     DraftFacts,
@@ -34,9 +35,10 @@ from paceline.engine.openvino.prepared import (
     metadata,
 )
 from paceline.engine.openvino.quantization import quantize
-from paceline.engine.openvino.timing import timed_steps
+from paceline.engine.openvino.timing import choices, timed_steps
 from paceline.engine.torch.architectures import read_config
 from paceline.engine.torch.fused import Layer, fused_layer, knows
+from paceline.engine.torch.linear import FEW_ROWS
 from paceline.engine.torch.loading import LoadedModel, load_model, read_model
 from paceline.engine.torch.padding import NO_PADDING
 from paceline.engine.torch.runner import ModelRunner
@@ -134,13 +136,20 @@ def _quantized(name: str, weight: Tensor, bias: Tensor | None) -> Iterator[tuple
         yield f"{name}.bias", bias.float()
 
 
-def measure(file: Path, loaded: LoadedModel, threads: int) -> Measured:
-    """Median seconds of steps of one token a session: ours, OpenVINO's, OpenVINO's, ours."""
+def measure(file: Path, loaded: LoadedModel, threads: int) -> Comparison:
+    """Steps of one token a session: ours, OpenVINO's, OpenVINO's, ours; and what is right."""
     own = ModelRunner(loaded.forward, loaded.device, NO_PADDING, loaded.rope_length.of)
+    texts, ours_first = written(own, loaded.eos_token_ids[0], FEW_ROWS)
+    right = [choices(own, text) for text in texts]  # so many rows have weights in bfloat16
     ours = [timed_steps(own)]
-    theirs = [_of_openvino(file, threads), _of_openvino(file, threads)]
+    theirs = [_of_openvino(file, threads, texts), _of_openvino(file, threads, texts)]
     ours += [timed_steps(own)]
-    return Measured(_medians(ours), _medians(theirs))
+    return Comparison(
+        Measured(_medians(ours), share_right(ours_first, right)),
+        Measured(
+            _medians([one["seconds"] for one in theirs]), share_right(theirs[0]["choices"], right)
+        ),
+    )
 
 
 def _medians(runs: list[list[list[float]]]) -> tuple[float, ...]:
@@ -150,11 +159,9 @@ def _medians(runs: list[list[list[float]]]) -> tuple[float, ...]:
     )
 
 
-def _of_openvino(file: Path, threads: int) -> list[list[float]]:
-    arguments = (str(file), f"--threads={threads}")
-    found: list[list[float]]
-    found = answer_of(timing.__name__, *arguments, refused="OpenVINO does not run it")
-    return found
+def _of_openvino(file: Path, threads: int, texts: list[list[int]]) -> Any:
+    arguments = (str(file), f"--threads={threads}", f"--texts={json.dumps(texts)}")
+    return answer_of(timing.__name__, *arguments, refused="OpenVINO does not run it")
 
 
 def _end_with_parent() -> None:
@@ -181,7 +188,7 @@ def main() -> None:
         sys.exit(str(error))
     except Exception as error:
         sys.exit(in_a_line(error))
-    print(json.dumps(found.as_json()))  # noqa: T201  for who called it
+    print(json.dumps(asdict(found)))  # noqa: T201  for who called it
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from paceline.errors import FailedPrecondition, in_a_line
 from paceline.protocol.sampling import Sampling
 
-FORMAT = 1
-"""Raised when the file's contents change: files of others are made anew."""
+FORMAT = 2
+"""Raised when the contents of the file or of its notes change: those of others are made anew."""
 KEY = "paceline"
 GROUP = 64
 """Inputs that share a scale and a zero."""

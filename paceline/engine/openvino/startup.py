@@ -1,4 +1,4 @@
-"""From settings to a draft's engine on OpenVINO, where that is quicker than our own."""
+"""From settings to a draft's engine on OpenVINO, where that is better than our own."""
 
 import hashlib
 import socket
@@ -13,8 +13,8 @@ from paceline.engine import load_progress
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.openvino.child import answer_of
 from paceline.engine.openvino.measurements import (
+    Comparison,
     Conditions,
-    Measured,
     prepared_file,
     read_notes,
     write_notes,
@@ -59,8 +59,8 @@ def start_openvino(settings: EngineSettings, registry: CollectorRegistry) -> Sta
     return _start(settings, folder, found, registry)
 
 
-def start_if_quicker(settings: EngineSettings, registry: CollectorRegistry) -> StartedEngine | None:
-    """Start it where a step takes less time than with our own engine on this machine; else None.
+def start_if_better(settings: EngineSettings, registry: CollectorRegistry) -> StartedEngine | None:
+    """Start it where it is quicker than our own engine on this machine, and as right; else None.
 
     Nor does a draft that cannot be prepared start; the log says why.
     """
@@ -70,14 +70,14 @@ def start_if_quicker(settings: EngineSettings, registry: CollectorRegistry) -> S
     except FailedPrecondition as error:
         _log.info("the draft runs on our own engine", reason=str(error))
         return None
-    if not found.is_quicker:
-        _log.info("the draft runs on our own engine", reason=f"it is quicker: {_said(found)}")
+    if found.reason:
+        _log.info("the draft runs on our own engine", reason=f"{found.reason}: {found}")
         return None
     return _start(settings, folder, found, registry)
 
 
-def measured(folder: Path, threads: int) -> Measured:
-    """Seconds of a draft step by both engines: of an earlier run, else measured now."""
+def measured(folder: Path, threads: int) -> Comparison:
+    """Both engines of a draft: of an earlier run, else measured now."""
     file = prepared_file(folder)
     known, where = read_notes(file), Conditions.here(threads)
     if where not in known or not file.exists():
@@ -87,16 +87,16 @@ def measured(folder: Path, threads: int) -> Measured:
     return known[where]
 
 
-def _prepare(folder: Path, file: Path, threads: int) -> Measured:
+def _prepare(folder: Path, file: Path, threads: int) -> Comparison:
     found = answer_of(
         *("paceline.engine.openvino.preparation", str(folder), str(file), f"--threads={threads}"),
         refused=f"{folder} cannot be prepared for OpenVINO",
     )
-    return Measured.of_json(found)
+    return Comparison.of_json(found)
 
 
 def _start(
-    settings: EngineSettings, folder: Path, found: Measured, registry: CollectorRegistry
+    settings: EngineSettings, folder: Path, found: Comparison, registry: CollectorRegistry
 ) -> StartedEngine:
     from paceline.engine.openvino.runner import OpenvinoRunner  # OpenVINO, needed here only
 
@@ -113,20 +113,11 @@ def _start(
         fingerprint=model.fingerprint,
         batch_invariant=False,
         engine="openvino",
-        reason=_said(found),
+        reason=str(found),
     )
     computes_in = {"dtype": settings.dtype, "weights": settings.weights, "device": "cpu"}
     tokenizer = read_tokenizer(folder)
     return StartedEngine(engine, model, tokenizer, settings.threads, computes_in)
-
-
-def _said(found: Measured) -> str:
-    """In words: steps of 1 and 4 sessions."""
-    ours, theirs = (
-        " and ".join(f"{one * 1e3:.1f}" for one in seconds)
-        for seconds in (found.own, found.openvino)
-    )
-    return f"{theirs} ms a step of 1 and 4 sessions with OpenVINO, {ours} with ours"
 
 
 def _model_info(settings: EngineSettings, draft: PreparedDraft, token_bytes: int) -> ModelInfo:

@@ -1,11 +1,13 @@
-"""Times steps of one token. python -m paceline.engine.openvino.timing FILE --threads N: OpenVINO's.
+"""Times steps of one token, and tells the first choices behind given tokens.
 
-In a process of its own, as a draft has it: threads of torch beside it would slow it down.
+python -m paceline.engine.openvino.timing FILE --threads N --texts JSON: those of OpenVINO, in a
+process of its own, as a draft has it: threads of torch beside it would slow it down.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from paceline.engine.interfaces import KVCache, Runner, Span
@@ -39,14 +41,25 @@ def _timed(runner: Runner, caches: list[KVCache]) -> list[float]:
     return seconds[STEPS // 4 :]
 
 
+def choices(runner: Runner, text: Sequence[int]) -> list[int]:
+    """The first choice behind each token."""
+    [logits] = runner.forward([(runner.new_cache(), Span(0, tuple(text), len(text)))])
+    return [int(choice) for choice in logits.argmax(1)]
+
+
 def main() -> None:
-    """Print them as JSON."""
+    """Print both as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--texts", type=json.loads, required=True)
     options = parser.parse_args()
     runner = OpenvinoRunner(read_prepared(options.file), options.threads, pages=max(SESSIONS))
-    print(json.dumps(timed_steps(runner)))  # noqa: T201  for who called it
+    found = {
+        "choices": [choices(runner, text) for text in options.texts],
+        "seconds": timed_steps(runner),
+    }
+    print(json.dumps(found))  # noqa: T201  for who called it
 
 
 if __name__ == "__main__":

