@@ -1,10 +1,11 @@
 """The target server's settings."""
 
-from typing import Any, ClassVar, Literal, Self
+import json
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from paceline.engine.core.waiting import WaitingLimits
 from paceline.engine.settings import EngineSettings
@@ -22,6 +23,23 @@ OF_VLLM = {"tensor_parallel_size", "pipeline_parallel_size", "adapter", "vllm_ar
 """Settings that only that engine has."""
 MOST_RANKS = 1024
 """More than any one model is cut for."""
+
+
+def _json_object(value: object) -> object:
+    """Of a flag or a variable, which has it as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise PydanticCustomError("json_object", "must be a JSON object, as {example}", _EXAMPLE)
+    return found
+
+
+_EXAMPLE = {"example": '{"enforce_eager": true}'}
+JsonObject = Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)]
 
 
 class TargetSettings(EngineSettings):
@@ -58,7 +76,7 @@ class TargetSettings(EngineSettings):
         description="With --engine vllm: folder of a LoRA adapter that the model is served with. "
         "Unless given: none.",
     )
-    vllm_arguments: dict[str, Any] = Field(
+    vllm_arguments: JsonObject = Field(
         default_factory=dict,
         description="With --engine vllm: arguments that vLLM's engine is started with besides, as "
         "JSON: its own names with underscores. Unless given: none.",

@@ -1,6 +1,7 @@
 """vLLM's engine core without its scheduler: config, weights, KV and the workers of all ranks."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from paceline.engine.interfaces import Rows
 from paceline.engine.settings import EngineSettings
 from paceline.engine.vllm import no_drafts, worker_extension
 from paceline.engine.vllm.kv_blocks import KVBlocks
-from paceline.engine.vllm.refusals import refusing
+from paceline.engine.vllm.refusals import check_arguments, refusing
 from paceline.engine.vllm.settings import VllmSettings
 from paceline.engine.vllm.step import WorkerStep
 from paceline.errors import FailedPrecondition
@@ -86,6 +87,7 @@ def _page_tokens(specs: Iterable[Any]) -> int:
 
 def start_core(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> VllmCore:
     """Start vLLM's workers and load the model; FailedPrecondition with what vLLM has against it."""
+    check_arguments(vllm.arguments, [field.name for field in fields(EngineArgs)])
     with refusing(folder):
         config = EngineArgs(**engine_arguments(folder, settings, vllm)).create_engine_config()
         core = EngineCore(config, Executor.get_class(config), log_stats=False)

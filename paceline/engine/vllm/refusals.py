@@ -2,13 +2,14 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from paceline.errors import FailedPrecondition, PacelineError, in_a_line
+from paceline.errors import FailedPrecondition, InvalidArgument, PacelineError, in_a_line
+from paceline.nearest import did_you_mean
 
 _PLACEHOLDER = re.compile(r"Declaration: _C::(\w+)\(\) -> \(\)")
 """A build of vLLM declares the kernels that it leaves out, as ones that take nothing."""
@@ -26,6 +27,14 @@ def refusing(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise FailedPrecondition(f"vLLM cannot serve {folder}: {_reason(error)}") from error
+
+
+def check_arguments(given: Iterable[str], known: Collection[str]) -> None:
+    """Raise InvalidArgument for a name in --vllm-arguments that is none of `known`."""
+    for name in given:
+        if name not in known:
+            limit = f"an argument of vLLM's EngineArgs{did_you_mean(name, known)}"
+            raise InvalidArgument.of("a name in --vllm-arguments", name, limit)
 
 
 def _reason(error: Exception) -> str:

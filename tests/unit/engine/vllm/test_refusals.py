@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel, model_validator
 
 from paceline.engine.vllm import refusals
-from paceline.engine.vllm.refusals import refusing
-from paceline.errors import FailedPrecondition, Unavailable
+from paceline.engine.vllm.refusals import check_arguments, refusing
+from paceline.errors import FailedPrecondition, InvalidArgument, Unavailable
 
 
 class Config(BaseModel):
@@ -98,3 +98,14 @@ def test_a_field_is_named() -> None:
 def test_our_own_errors_pass() -> None:
     with pytest.raises(Unavailable, match="down"), refusing(Path("model")):
         raise Unavailable("down")
+
+
+def test_an_argument_that_vllm_has_not_is_named_with_the_nearest() -> None:
+    known = ["max_model_len", "seed"]
+    check_arguments(known, known)
+    with pytest.raises(InvalidArgument) as found:
+        check_arguments(["seed", "max_model"], known)
+    assert str(found.value) == (
+        "a name in --vllm-arguments is 'max_model'; it must be an argument of vLLM's EngineArgs; "
+        "did you mean max_model_len?"
+    )

@@ -10,6 +10,7 @@ from paceline.engine.vllm import version
 from paceline.engine.vllm.settings import VllmSettings
 from paceline.engine.vllm.startup import check_adapter, check_ranks, check_settings
 from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.settings import parse
 from target_server.engines import start_engine
 from target_server.settings import TargetSettings
 
@@ -78,3 +79,27 @@ def test_a_folder_that_is_no_adapter_is_refused_before_the_model_is_loaded(tmp_p
     )
     (tmp_path / "adapter_config.json").write_text("{}")
     check_adapter(VllmSettings(adapter=str(tmp_path)))
+
+
+@pytest.mark.parametrize("given", ["{max", "[1]", "5", ""])
+def test_arguments_that_are_no_json_object_are_refused_by_their_flag(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--model=x", "--engine=vllm", "--log-format=console", f"--vllm-arguments={given}"]
+    with pytest.raises(SystemExit):
+        parse(TargetSettings, flags)
+    said = (
+        f"--vllm-arguments is '{given}'; it must be a JSON object, as {{\"enforce_eager\": true}}"
+    )
+    assert capsys.readouterr().err == f"{said}\n"
+
+
+def test_arguments_are_read_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ["--model=x", "--engine=vllm"]
+    given = '--vllm-arguments={"seed": 3, "inner": {"a": true}}'
+    assert parse(TargetSettings, [*flags, given]).vllm_arguments == {
+        "seed": 3,
+        "inner": {"a": True},
+    }
+    monkeypatch.setenv("PACELINE_TARGET_VLLM_ARGUMENTS", '{"seed": 4}')
+    assert parse(TargetSettings, flags).vllm_arguments == {"seed": 4}
