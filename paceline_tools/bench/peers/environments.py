@@ -130,7 +130,7 @@ def _llama_cpp(folder: Path) -> None:
     build = str(folder / "build")
     off = [f"-D{one}=OFF" for one in ("LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS")]
     _run("cmake", "-S", str(source), "-B", build, "-DCMAKE_BUILD_TYPE=Release", *off)
-    _run("cmake", "--build", build, "--target", "llama-server", "--parallel")
+    _run("cmake", "--build", build, "--target", "llama-server", f"--parallel={os.cpu_count()}")
     (folder / "bin").symlink_to(folder / "build" / "bin")
 
 
