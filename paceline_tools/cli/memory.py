@@ -43,8 +43,9 @@ def _streams(model: ModelInfo, kv: KVSize) -> str:
     streams = pages // kv.pages_of(length)
     if kv.page_tokens >= model.max_positions:  # as of lookup: no stream fills its page
         return f"room for {streams:,} streams"
-    tokens = pages * kv.page_tokens
-    return f"room for {tokens:,} tokens: {streams:,} streams of {length:,} at once"
+    tokens, kept = pages * kv.page_tokens, kv.reserve * kv.page_tokens
+    room = f"room for {tokens:,} tokens: {streams:,} streams of {length:,} at once"
+    return f"{room}; {kept:,} more are for streams that resume" if kept else room
 
 
 def _missing(server: Server, model: ModelInfo, kv: KVSize) -> int:

@@ -112,15 +112,19 @@ def test_what_memory_holds_is_told_in_gib_and_streams() -> None:
     one = found(with_target(model=SIZED), "memory of target 10.0.0.1:7071")
     assert one.level is Level.OK
     assert one.what == (
-        "weights 3.00 GiB; KV up to 1.86 GiB; room for 65,536 tokens: 32 streams of 2,048 at once"
+        "weights 3.00 GiB; KV up to 1.86 GiB; room for 65,536 tokens: 32 streams of 2,048 at once; "
+        "4,096 more are for streams that resume"
     )
     quantized = replace(SIZED, memory=ModelMemory(1 << 30, 1 << 28, 28672), max_positions=1024)
     one = found(with_draft(model=quantized), "memory of draft 10.0.0.2:7072")
     assert "weights 1.00 GiB, their quantized copies 0.25 GiB; KV" in one.what
-    assert one.what.endswith("64 streams of 1,024 at once")
+    assert "64 streams of 1,024 at once" in one.what
     simulated = replace(SIZED, memory=None)
     one = found(with_target(model=simulated), "memory of target 10.0.0.1:7071")
-    assert one.what == "room for 65,536 tokens: 32 streams of 2,048 at once"
+    room = "room for 65,536 tokens: 32 streams of 2,048 at once"
+    assert one.what == f"{room}; 4,096 more are for streams that resume"
+    unkept = replace(simulated, kv=KVSize(512, 128, 0))
+    assert found(with_target(model=unkept), "memory of target 10.0.0.1:7071").what == room
     lookup = replace(simulated, kv=KVSize(2**31, 4096), max_positions=2**31)
     one = found(with_draft(model=lookup), "memory of draft 10.0.0.2:7072")
     assert one.what == "no KV, as it drafts without a model: room for 4,096 streams"
