@@ -25,10 +25,15 @@ def describe_machine(threads: int = 0) -> Machine:
         cores=len(_affinity()),
         threads=threads,
         memory_bytes=psutil.Process().memory_info().rss,
-        memory_available_bytes=min(psutil.virtual_memory().available, _left_to_container()),
+        memory_available_bytes=memory_available(),
         unix_seconds=time.time(),
         process=_PROCESS,
     )
+
+
+def memory_available() -> int:
+    """Bytes that this process and others could still take, within the container's limit."""
+    return int(min(psutil.virtual_memory().available, _left_to_container()))
 
 
 def usable_cores() -> int:

@@ -21,6 +21,7 @@ from paceline.errors import FailedPrecondition
 from paceline.model_files.check import check_model
 from paceline.protocol.generation import Speculation
 from paceline_tools.bench.delayed_wire import delayed
+from paceline_tools.bench.memory_left import check_memory_left
 from paceline_tools.bench.others import BASELINES, BATCH_BASELINES, Other, answering, baselines
 from paceline_tools.bench.peers.environments import command_of, path_of, prepare, variables_of
 from paceline_tools.bench.peers.registry import PEERS, PeerName, variants_of
@@ -44,6 +45,8 @@ from paceline_tools.server_commands import (
 from paceline_tools.start_checks import check_ports
 from paceline_tools.terminal import check_outputs, console
 
+FIRST = Prompt("chat", "Hello")
+"""What a peer is asked as it starts, after which it has taken what memory it needs."""
 SPEEDS = (
     "first: to the first token. gap: between tokens, 0 for those that came together; median and "
     "95th percentile in ms. accepted: of draft tokens verified. differ: tokens that are not "
@@ -243,6 +246,8 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
             started = answering(name, command, path_of(peer), variables_of(peer))
             process = await stack.enter_async_context(started)
             found.append(Other(name, process, client))
+            await found[-1].run(FIRST, max_tokens=1)
+            check_memory_left(name)
         return found
 
     def _commands(self, sockets: Path) -> dict[str, list[str]]:
