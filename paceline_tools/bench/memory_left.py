@@ -1,4 +1,4 @@
-"""Engines that are compared need their memory: one whose weights are swapped out is not measured."""
+"""Engines that are compared need their memory: without it a disk is measured."""
 
 from paceline.errors import ResourceExhausted
 from paceline.machine import memory_available
