@@ -44,7 +44,8 @@ class KVBlocks:
         self._names = itertools.count()
         self._dropped: deque[tuple[list[str], list[Page]]] = deque()
         self._finished: set[str] = set()
-        self._copies: list[tuple[int, int]] = []
+        self._copies: dict[int, int] = {}
+        """From which block each new one is filled."""
         self._copied: list[Page] = []
 
     @property
@@ -74,7 +75,9 @@ class KVBlocks:
         [new] = self.take(1)
         self.share([page])  # until it is copied
         self._copied.append(page)
-        self._copies += [(old.block_id, its.block_id) for old, its in zip(page, new, strict=True)]
+        for old, its in zip(page, new, strict=True):
+            # One that is not filled yet has nothing to give: all are filled at the same time.
+            self._copies[its.block_id] = self._copies.get(old.block_id, old.block_id)
         return new
 
     def finish(self, name: str) -> None:
@@ -94,8 +97,8 @@ class KVBlocks:
 
     def changes(self) -> tuple[set[str], list[tuple[int, int]]]:
         """What the next step is to begin with: requests that ended, and blocks to copy."""
-        finished, copies = self._finished, self._copies
-        self._finished, self._copies = set(), []
+        finished, copies = self._finished, [(old, new) for new, old in self._copies.items()]
+        self._finished, self._copies = set(), {}
         self.give_back(self._copied)
         self._copied = []
         return finished, copies

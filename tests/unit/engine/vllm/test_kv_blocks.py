@@ -128,3 +128,28 @@ def test_what_is_to_be_copied_is_held_until_it_is() -> None:
     blocks.changes()
     assert blocks.free_pages == 3
     assert copied.length == 3
+
+
+def test_a_copy_of_what_is_not_copied_yet_is_filled_from_where_that_will_be() -> None:
+    """All blocks are copied at the same time: one that is filled then has nothing to give."""
+    blocks = KVBlocks(CountingPool(10), PAGE)
+    first = BlockCache(blocks)
+    run(blocks, first, 0, 6)
+    second = first.copy(6)
+    third = second.copy(5)
+    source, its, other = (cache.pages[1][0].block_id for cache in (first, second, third))
+    assert blocks.changes()[1] == [(source, its), (source, other)]
+
+
+def test_a_block_that_was_given_up_before_it_was_filled_is_filled_from_one_place_alone() -> None:
+    blocks = KVBlocks(CountingPool(10), PAGE)
+    first, other = BlockCache(blocks), BlockCache(blocks)
+    run(blocks, first, 0, 6)
+    run(blocks, other, 0, 6)
+    dropped = first.copy(6)
+    given_up = dropped.pages[1][0].block_id
+    del dropped
+    gc.collect()
+    again = other.copy(6)
+    assert again.pages[1][0].block_id == given_up
+    assert blocks.changes()[1] == [(other.pages[1][0].block_id, given_up)]
