@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from paceline.client import Client
+from paceline.protocol.generation import GenerateRequest
 from paceline_tools.local_servers import GRPC_EXPERIMENTS
 from tests.servers import eventually
 
@@ -102,3 +103,17 @@ async def found(client: Client, processes: list[Process], drafts: int) -> bool:
 
 async def logged(process: Process, text: str) -> bool:
     return text in process.lines()
+
+
+async def tokens_with(
+    client: Client, request: GenerateRequest, fault: Callable[[], object] = lambda: None
+) -> tuple[int, ...]:
+    """Tokens of a request, with a fault behind the tenth."""
+    tokens: list[int] = []
+    async for delta in client.generate(request):
+        assert delta.token_index == len(tokens)
+        before = len(tokens)
+        tokens += [token.id for token in delta.tokens]
+        if before < 10 <= len(tokens):
+            fault()
+    return tuple(tokens)

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from benchmarks.faulty_wire import faulty
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest
-from tests.processes import Process, logged, start
+from tests.processes import Process, logged, start, tokens_with
 from tests.servers import eventually
 
 REQUEST = GenerateRequest("nothing is lost", seed=3, max_tokens=300, ignore_eos=True)
@@ -42,18 +42,6 @@ async def behind_one_target(
             process.popen.wait()
 
 
-async def tokens_with(client: Client, fault: Callable[[], object]) -> tuple[int, ...]:
-    """Tokens of REQUEST, with a fault behind the tenth."""
-    tokens: list[int] = []
-    async for delta in client.generate(REQUEST):
-        assert delta.token_index == len(tokens)
-        before = len(tokens)
-        tokens += [token.id for token in delta.tokens]
-        if before < 10 <= len(tokens):
-            fault()
-    return tuple(tokens)
-
-
 async def test_an_orchestrator_that_terminates_hands_its_streams_over_and_ends(
     tmp_path: Path,
 ) -> None:
@@ -64,8 +52,8 @@ async def test_an_orchestrator_that_terminates_hands_its_streams_over_and_ends(
         Client(f"{near.address},{far.address}") as client,
     ):
         expected = (await client.generate(REQUEST).result()).token_ids
-        others = [asyncio.create_task(tokens_with(client, lambda: None)) for _ in range(3)]
-        last = tokens_with(client, lambda: some[0].signal(signal.SIGTERM))
+        others = [asyncio.create_task(tokens_with(client, REQUEST)) for _ in range(3)]
+        last = tokens_with(client, REQUEST, lambda: some[0].signal(signal.SIGTERM))
         streams = [*others, asyncio.create_task(last)]
         assert await asyncio.to_thread(some[0].popen.wait, 60) == 0
         for tokens in await asyncio.gather(*streams):
@@ -75,7 +63,7 @@ async def test_an_orchestrator_that_terminates_hands_its_streams_over_and_ends(
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     async with behind_one_target(tmp_path, 1) as (_, [one]), Client(one.address, retries=0) as of:
-        running = asyncio.create_task(tokens_with(of, lambda: one.signal(signal.SIGTERM)))
+        running = asyncio.create_task(tokens_with(of, REQUEST, lambda: one.signal(signal.SIGTERM)))
         await eventually(lambda: logged(one, '"draining"'))
         one.signal(signal.SIGTERM)
         assert await asyncio.to_thread(one.popen.wait, 60) == 0
@@ -99,5 +87,5 @@ async def test_streams_go_on_at_the_only_orchestrator_once_it_is_back(
             some[0].popen.wait()
             some[0] = orchestrator(tmp_path, "orchestrator-0", target)
 
-        assert await tokens_with(client, replace) == expected
+        assert await tokens_with(client, REQUEST, replace) == expected
         await client.close()

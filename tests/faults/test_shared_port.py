@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from benchmarks.spread import one_at_each
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest
 from paceline_tools.local_servers import has_servers
-from tests.processes import Process, logged, start
+from tests.processes import Process, logged, start, tokens_with
 from tests.servers import eventually
 
 REQUEST = GenerateRequest("one of two", seed=3, max_tokens=800, ignore_eos=True)
@@ -65,18 +65,6 @@ def ended(process: Process) -> int:
     return sum('"stream finished"' in line and '"outcome": "length"' in line for line in lines)
 
 
-async def tokens_with(client: Client, number: int, fault: Callable[[], object]) -> tuple[int, ...]:
-    """Tokens of a stream, with a fault behind the tenth."""
-    tokens: list[int] = []
-    async for delta in client.generate(replace(REQUEST, seed=number)):
-        assert delta.token_index == len(tokens)
-        before = len(tokens)
-        tokens += [token.id for token in delta.tokens]
-        if before < 10 <= len(tokens):
-            fault()
-    return tuple(tokens)
-
-
 async def test_connections_are_spread_over_both(tmp_path: Path) -> None:
     with kept_port() as port:
         async with two_behind(tmp_path, port) as (some, clients):
@@ -98,13 +86,13 @@ async def test_streams_of_one_that_is_gone_go_on_at_the_other(
             gone, left = some
             its, others = clients[gone.popen.pid], clients[left.popen.pid]
             seeds = range(OTHERS + 1)
-            alone = (tokens_with(others, seed, lambda: None) for seed in seeds)
+            alone = (tokens_with(others, replace(REQUEST, seed=seed)) for seed in seeds)
             expected = await asyncio.gather(*alone)
             streams = [
-                asyncio.create_task(tokens_with(client, seed, lambda: None))
+                asyncio.create_task(tokens_with(client, replace(REQUEST, seed=seed)))
                 for seed, client in zip(seeds[1:], (its, its, others, others), strict=True)
             ]
-            timed = await tokens_with(its, 0, lambda: gone.signal(number))
+            timed = await tokens_with(its, replace(REQUEST, seed=0), lambda: gone.signal(number))
             status = await asyncio.to_thread(gone.popen.wait, 60)
             assert status == (0 if number is signal.SIGTERM else -signal.SIGKILL)
             assert [timed, *await asyncio.gather(*streams)] == expected
@@ -116,7 +104,7 @@ async def test_streams_of_one_that_is_gone_go_on_at_the_other(
             if number is signal.SIGTERM:
                 assert '"outcome": "cancelled"' in gone.lines()  # handed over
             async with Client(f"127.0.0.1:{port}", retries=0) as new:
-                assert await tokens_with(new, 0, lambda: None) == expected[0]
+                assert await tokens_with(new, replace(REQUEST, seed=0)) == expected[0]
 
 
 def refusal(process: Process) -> str:
