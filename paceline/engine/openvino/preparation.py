@@ -2,8 +2,7 @@
 
 A process of its own: it needs torch and the whole model in memory, which the draft does not.
 python -m paceline.engine.openvino.preparation FOLDER FILE --threads N: makes the file where it is
-missing, and prints the comparison as JSON. It ends when its standard input
-does.
+missing, and prints the comparison as JSON. It ends when its standard input does.
 """
 
 import argparse
@@ -142,7 +141,7 @@ def measure(file: Path, loaded: LoadedModel, threads: int) -> Comparison:
     texts, ours_first = written(own, loaded.eos_token_ids[0], FEW_ROWS)
     right = [choices(own, text) for text in texts]  # so many rows have weights in bfloat16
     ours = [timed_steps(own)]
-    theirs = [_of_openvino(file, threads, texts), _of_openvino(file, threads, texts)]
+    theirs = [_of_openvino(file, threads, texts), _of_openvino(file, threads, [])]
     ours += [timed_steps(own)]
     return Comparison(
         Measured(_medians(ours), share_right(ours_first, right)),
