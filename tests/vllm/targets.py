@@ -12,6 +12,9 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
+from paceline.client import Client, Result
+from paceline.protocol.generation import GenerateRequest, Speculation
+from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Load
 from paceline.rpc.codec.session import load_from_proto
 from paceline.v1 import model_pb2, model_pb2_grpc
@@ -99,3 +102,22 @@ def _hash(model: Path) -> str:
     for path in sorted(one for one in model.iterdir() if one.is_file()):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+async def said(
+    client: Client,
+    prompt: tuple[int, ...],
+    tokens: int,
+    speculation: Speculation,
+    temperature: float = 0.0,
+) -> Result:
+    """What a target says behind a prompt, so many tokens of it."""
+    request = GenerateRequest(
+        prompt,
+        sampling=SamplingParams(temperature=temperature),
+        seed=2,
+        max_tokens=tokens,
+        ignore_eos=True,
+        speculation=speculation,
+    )
+    return await client.generate(request).result()

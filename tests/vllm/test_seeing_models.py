@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from paceline.client import Client, Result
+from paceline.client import Client
 from paceline.errors import InvalidArgument
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
-from paceline.protocol.sampling import SamplingParams
 from tests.processes import running, start
 from tests.vllm.conftest import TOKENS, by_vllm
 from tests.vllm.seeing_models import VOCABULARY, seeing_model
-from tests.vllm.targets import EAGER, FLAGS
+from tests.vllm.targets import EAGER, FLAGS, said
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 PROMPTS = [(5, 6, 7, 8) * 6, tuple(range(40, 90)), (200,), tuple(range(0, 250, 7)) * 12]
@@ -36,11 +35,13 @@ async def test_a_model_that_sees_has_vllms_own_tokens_for_text(
     async with running(tmp_path, [target], [draft]) as (client, _):
         await assert_it_is_known(client)
         for speculation in (Speculation.OFF, Speculation.FORCE):
-            found = await asyncio.gather(*(said(client, one, speculation) for one in PROMPTS))
+            found = await asyncio.gather(
+                *(said(client, one, TOKENS, speculation) for one in PROMPTS)
+            )
             assert [one.token_ids for one in found] == outputs
         assert sum(one.finished.statistics.accepted for one in found) > TOKENS
         sampled = [
-            (await said(client, PROMPTS[1], speculation, temperature=0.9)).token_ids
+            (await said(client, PROMPTS[1], TOKENS, speculation, temperature=0.9)).token_ids
             for speculation in (Speculation.OFF, Speculation.FORCE)
         ]
     assert sampled[0] == sampled[1]
@@ -61,20 +62,6 @@ async def assert_it_is_known(client: Client) -> None:
     too_long = GenerateRequest(tuple(range(200)) * 6, max_tokens=1)
     with pytest.raises(InvalidArgument, match="1024"):
         await client.generate(too_long).result()
-
-
-async def said(
-    client: Client, prompt: tuple[int, ...], speculation: Speculation, temperature: float = 0.0
-) -> Result:
-    request = GenerateRequest(
-        prompt,
-        sampling=SamplingParams(temperature=temperature),
-        seed=2,
-        max_tokens=TOKENS,
-        ignore_eos=True,
-        speculation=speculation,
-    )
-    return await client.generate(request).result()
 
 
 def test_a_model_that_sees_with_torchvision_is_refused_without_it(tmp_path: Path) -> None:

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from paceline.client import Client, Result
-from paceline.protocol.generation import GenerateRequest, Speculation
-from paceline.protocol.sampling import SamplingParams
+from paceline.client import Result
+from paceline.protocol.generation import Speculation
 from tests import servers
 from tests.processes import start
 from tests.vllm import made_models
 from tests.vllm.quantized_models import FORMATS, quantized, shortfall
-from tests.vllm.targets import EAGER, FLAGS, Targets, tiny_model
+from tests.vllm.targets import EAGER, FLAGS, Targets, said, tiny_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 TOKENS = 32
@@ -51,22 +50,10 @@ async def results(targets: Targets, model: Path, drafts: Path, **settings: Any) 
         servers.orchestrator([target.address], [draft.address]) as client,
     ):
         return [
-            await said(client, temperature, speculation)
+            await said(client, PROMPT, TOKENS, speculation, temperature)
             for temperature in (0.0, 0.9)
             for speculation in (Speculation.OFF, Speculation.FORCE)
         ]
-
-
-async def said(client: Client, temperature: float, speculation: Speculation) -> Result:
-    request = GenerateRequest(
-        PROMPT,
-        sampling=SamplingParams(temperature=temperature),
-        seed=2,
-        max_tokens=TOKENS,
-        ignore_eos=True,
-        speculation=speculation,
-    )
-    return await client.generate(request).result()
 
 
 async def test_an_adapter_says_what_the_model_with_it_in_its_weights_says(
