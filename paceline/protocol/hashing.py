@@ -1,7 +1,5 @@
 """One 64-bit mixing function, for digests, noise and seeds."""
 
-from functools import lru_cache
-
 _MASK = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 
@@ -16,7 +14,3 @@ def mix(state: int, value: int) -> int:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
     return mixed ^ (mixed >> 31)
-
-
-mix_again = lru_cache(4096)(mix)
-"""The same where it is asked for several times in a row, as the digests of draft tokens are."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import reduce
 
-from paceline.protocol.hashing import mix_again
+from paceline.protocol.hashing import mix
 from paceline.values import Name, value
 
 
@@ -82,5 +82,5 @@ def continued(first: Proposal, second: Proposal) -> Proposal:
 
 def end_of(proposal: Proposal) -> End:
     """Position and digest behind a proposal, which one that continues it begins with."""
-    digest = reduce(mix_again, proposal.token_ids, proposal.base_digest)
+    digest = reduce(mix, proposal.token_ids, proposal.base_digest)
     return proposal.position + len(proposal.token_ids), digest, proposal.drafter

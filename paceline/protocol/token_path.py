@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import accumulate
 
-from paceline.protocol.hashing import mix, mix_again
+from paceline.protocol.hashing import mix
 from paceline.protocol.proposal import Proposal
 
 _EMPTY = 0
@@ -35,7 +35,7 @@ class TokenPath:
         """Append tokens."""
         digest = self.digest
         for token in tokens:
-            digest = mix_again(digest, token)
+            digest = mix(digest, token)
             self.tokens.append(token)
             self._digests.append(digest)
 

@@ -3,7 +3,7 @@
 from itertools import islice, repeat
 
 from paceline.protocol.draft_path import DraftPath
-from paceline.protocol.hashing import mix_again
+from paceline.protocol.hashing import mix
 from paceline.protocol.proposal import DraftToken, End, Proposal, continued, end_of
 
 MAX_BRANCH_TOKENS = 96
@@ -33,7 +33,7 @@ class ReceivedTokens:
         """Take all of `proposal`; returns how many of its tokens had not come before."""
         before, digest = len(self._digests), proposal.base_digest
         for token in proposal.token_ids:
-            digest = mix_again(digest, token)
+            digest = mix(digest, token)
             self._digests.setdefault(digest)
         new = len(self._digests) - before
         if (too_many := before + new - REMEMBERED_TOKENS) > 0:
