@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from paceline.engine.torch.few_rows.product import MOST_ROWS, FewRows
+
 Linear = Callable[[Tensor], Tensor]
 MakeLinear = Callable[[Tensor, Tensor | None], Linear]
 
@@ -50,16 +52,25 @@ class DenseLinear:
 class PrepackedLinear:
     """As DenseLinear with a bf16 weight reordered once for oneDNN: a third less time.
 
-    Needs at least 2 rows for the same bits: one row alone takes another kernel.
+    Needs at least 2 rows for the same bits: one row alone takes another kernel of oneDNN.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Take over weight and bias; the dense weight can go afterwards."""
+    def __init__(self, weight: Tensor, bias: Tensor | None, few: FewRows | None = None) -> None:
+        """Take over weight and bias; the dense weight can go afterwards.
+
+        few: what makes the product for few rows; None: oneDNN has them too.
+        """
         self._packed = _PACK(weight)
         self._bias = bias
+        self._few = few.product(self._packed, weight, bias, self._many) if few else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
+        if self._few is not None and x.dim() == 2 and x.shape[0] <= MOST_ROWS:
+            return self._few(x)
+        return self._many(x)
+
+    def _many(self, x: Tensor) -> Tensor:
         return _APPLY(x, self._packed, self._bias, "none", [], "")  # type: ignore[no-any-return]
 
 
@@ -112,7 +123,7 @@ class Int4Linear:
 def make_linear(weights: str) -> MakeLinear:
     """What makes layers with "bf16", "int8" or "int4" weights, where the operators exist."""
     wanted: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "bf16": (PrepackedLinear, ()),
+        "bf16": (functools.partial(PrepackedLinear, few=FewRows()), ()),
         "int8": (Int8Linear, (_INT8,)),
         "int4": (Int4Linear, (_INT4_PACK, _INT4)),
     }

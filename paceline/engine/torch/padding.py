@@ -5,7 +5,7 @@ queries attention may see at once (query_limit). The probe tests the whole.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -14,6 +14,8 @@ import torch
 class Padding:
     """Linear layers see at least min_rows rows and a multiple of row_multiple.
 
+    Up to `unpadded` rows they see just these: there any count gives a row the same bits, which is
+    why repr, a part of the fingerprint, leaves it out.
     Attention sees keys in multiples of key_multiple and queries in those of query_multiple.
     max_batched_tokens: rows of the largest step; 0 where query_limit need not bound what
     attention sees at once.
@@ -24,9 +26,12 @@ class Padding:
     key_multiple: int
     query_multiple: int
     max_batched_tokens: int = 0
+    unpadded: int = field(default=0, repr=False)
 
     def rows(self, count: int) -> int:
         """Rows of a batch of `count`."""
+        if count <= self.unpadded:
+            return max(1, count)
         return round_up(max(self.min_rows, count), self.row_multiple)
 
     def keys(self, count: int) -> int:

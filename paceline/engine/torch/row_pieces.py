@@ -6,9 +6,10 @@ AVX-512 and no bf16 the even counts agree and some odd ones do not. So nothing i
 are compared at start, bit by bit, and larger batches run in pieces of counts that agree.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ COMPARED = 2**18
 """Numbers compared for each count: sums in another order differ in one of a few thousand."""
 OPERATIONS, OF_GPU = 3e11, 6e12
 """Multiplications that the search may take for a shape, about: a second on two cores, or less."""
+UNPADDED = 12
+"""Up to here all counts from 1 on are tried, on a CPU: there fewer rows take less time."""
 _SHIFT = 1
 """Rows are tried at other indices than those they are compared with."""
 _MOST_ROWS = 512
@@ -44,15 +47,18 @@ _LONG_SUM = 256
 class RowPieces:
     """Counts of rows that agree: multiples of `multiple` from `smallest` to `largest`.
 
-    Beyond FINE_ROWS only multiples of COARSE.
+    Beyond FINE_ROWS only multiples of COARSE. Counts from 1 to `unpadded` agree too.
     """
 
     multiple: int
     smallest: int
     largest: int
+    unpadded: int = 0
 
     def up(self, rows: int) -> int:
         """The least count that holds `rows`, which are at most `largest`."""
+        if rows <= self.unpadded:
+            return rows
         fine = round_up(max(rows, self.smallest), self.multiple)
         return fine if fine <= FINE_ROWS else min(round_up(rows, self._coarse), self.largest)
 
@@ -62,7 +68,10 @@ class RowPieces:
         return [self.largest] * whole + ([self.up(rest)] if rest else [])
 
     def layout(self, limit: int) -> str:
-        """In words; the largest is "all" where no count up to `limit` differs."""
+        """In words; the largest is "all" where no count up to `limit` differs.
+
+        Without `unpadded`, which changes no bits.
+        """
         largest = "all" if self.largest >= limit else str(self.largest)
         return f"multiples of {self.multiple} from {self.smallest} to {largest}"
 
@@ -104,7 +113,8 @@ def find_pieces(operator: Operator, like: Tensor, outputs: int, limit: int) -> R
             candidates.append(found)
             if found.largest >= ENOUGH:
                 break
-    return min(candidates, key=lambda found: found.cost, default=None)
+    best = min(candidates, key=lambda found: found.cost, default=None)
+    return best and replace(best, unpadded=search.unpadded(best))
 
 
 class _Search:
@@ -132,6 +142,15 @@ class _Search:
                 break
             largest = count
         return RowPieces(multiple, smallest, largest) if largest else None
+
+    def unpadded(self, found: RowPieces) -> int:
+        """Up to which count all from 1 on agree with those found."""
+        if self._rows.device.type != "cpu":
+            return 0
+        expected = self._run(0, found.smallest, self._enough + found.smallest)
+        counts = range(1, min(UNPADDED, found.largest) + 1)
+        agreeing = itertools.takewhile(lambda count: self._agrees(count, expected), counts)
+        return max(agreeing, default=0)
 
     def _counts(self, multiple: int) -> Iterator[int]:
         yield from range(round_up(MIN_ROWS, multiple), FINE_ROWS + 1, multiple)

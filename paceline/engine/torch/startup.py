@@ -118,21 +118,41 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, TorchRunner, Numerics]
     most = settings.max_batched_tokens
     operators = BatchInvariantOperators(most, settings.products_of_device) if invariant else None
     loaded = load_model(folder, dtype, settings.device, settings.weights, operators)
-    padding = batch_invariant(dtype, most) if invariant else NO_PADDING
-    runner = make_runner(loaded, padding, settings.dtype, settings.kv_tokens)
-    bits = first_bits(runner, loaded.vocabulary_size)
-    kernels = ("pages", "norms") if has_kernels(loaded.device.type, dtype) else ()
-    parts = (*numerics_parts(loaded, settings.weights, padding), *kernels, bits)
     if operators is None:
-        return loaded, runner, Numerics(fingerprint(parts), batch_invariant=False)
-    limits = loaded.max_positions, most
-    advance = load_progress.counted("measuring exactness", probed_tokens(runner, *limits), "tokens")
-    seen = probe(runner, loaded.vocabulary_size, *limits, advance)
+        runner = make_runner(loaded, NO_PADDING, settings.dtype, settings.kv_tokens)
+        name = fingerprint(_parts(settings, loaded, runner, NO_PADDING))
+        return loaded, runner, Numerics(name, batch_invariant=False)
+    padding = replace(batch_invariant(dtype, most), unpadded=operators.unpadded)
+    runner, seen = _probed(settings, loaded, padding)
     differing = (*operators.varying, *seen)
     if differing:
         _refuse(settings, loaded, differing)
-    name = fingerprint((*parts, operators.numerics))
+    name = fingerprint((*_parts(settings, loaded, runner, padding), operators.numerics))
     return loaded, runner, Numerics(name, batch_invariant=not differing)
+
+
+def _parts(
+    settings: EngineSettings, loaded: LoadedModel, runner: TorchRunner, padding: Padding
+) -> tuple[str, ...]:
+    """What decides the bits of the runner's rows, and some of these bits."""
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    kernels = ("pages", "norms") if has_kernels(loaded.device.type, dtype) else ()
+    bits = first_bits(runner, loaded.vocabulary_size)
+    return (*numerics_parts(loaded, settings.weights, padding), *kernels, bits)
+
+
+def _probed(
+    settings: EngineSettings, loaded: LoadedModel, padding: Padding
+) -> tuple[TorchRunner, tuple[str, ...]]:
+    """A runner, and where its rows' bits differed; steps of a few rows are padded if they must."""
+    runner = make_runner(loaded, padding, settings.dtype, settings.kv_tokens)
+    limits = loaded.max_positions, padding.max_batched_tokens
+    advance = load_progress.counted("measuring exactness", probed_tokens(runner, *limits), "tokens")
+    seen = probe(runner, loaded.vocabulary_size, *limits, advance)
+    if not (seen and padding.unpadded):
+        return runner, seen
+    del runner
+    return _probed(settings, loaded, replace(padding, unpadded=0))
 
 
 def numerics_parts(loaded: LoadedModel, weights: str, padding: Padding) -> tuple[str, ...]:

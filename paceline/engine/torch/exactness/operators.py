@@ -70,6 +70,12 @@ class BatchInvariantOperators:
         """Operators for which no counts of rows agree."""
         return tuple(sorted(name for name, pieces in self._found.items() if pieces is None))
 
+    @property
+    def unpadded(self) -> int:
+        """Up to how many rows, from one on, no operator found so far needs more of them."""
+        found = self._found.values()
+        return min((pieces.unpadded if pieces else 0 for pieces in found), default=0)
+
     def invariant_linears(self, make: MakeLinear) -> MakeLinear:
         """Layers as `make` makes them, in pieces."""
 

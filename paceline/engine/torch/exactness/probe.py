@@ -15,6 +15,8 @@ BEYOND = 18
 """Tokens of the prompt behind the first page of KV, or behind the first step if that is longer."""
 BLOCK = 5
 """Rows of a verify block."""
+FEW = (1, 1, 2, 3, 4)
+"""Rows of the first steps of a session alone, behind a copied prefix."""
 ALONE = 4
 """Rows decoded one by one, at the beginning of the prompt and across the page boundary."""
 RESUMED = BEYOND + ALONE // 2
@@ -75,6 +77,7 @@ def probe(
         "behind a copied prefix and drafts that were rolled back": lambda: _resumed(
             runner, whole, advance
         ),
+        "alone in steps of a few rows": lambda: _alone(runner, whole, advance),
     }
     return tuple(name for name, rows in trials.items() if not _agree(expected, rows()))
 
@@ -82,7 +85,7 @@ def probe(
 def probed_tokens(runner: Runner, positions: int, max_batched_tokens: int) -> int:
     """How many tokens a probe computes, those of other sessions left out."""
     length = _length(runner, positions, max_batched_tokens)
-    return 2 * length + min(COMPARED_ROWS, length) + length - _resumed_at(length)
+    return 2 * length + min(COMPARED_ROWS, length) + 2 * (length - _resumed_at(length))
 
 
 def _length(runner: Runner, positions: int, max_batched_tokens: int) -> int:
@@ -118,6 +121,14 @@ def _resumed(runner: Runner, whole: _ProbedSession, advance: Advance) -> Rows:
     wrong = tuple(reversed(whole.tokens[:BLOCK]))
     runner.forward([(session.cache, Span(at, wrong, len(wrong)))])
     _run(runner, session, _cut(len(whole.tokens) - at, [1] * ALONE), OTHERS, advance)
+    return session.rows
+
+
+def _alone(runner: Runner, whole: _ProbedSession, advance: Advance) -> Rows:
+    """The last tokens in steps of a few rows, without other sessions."""
+    at = _resumed_at(len(whole.tokens))
+    session = _ProbedSession(whole.tokens, whole.cache.copy(at), at)
+    _run(runner, session, _cut(len(whole.tokens) - at, FEW), advance=advance)
     return session.rows
 
 

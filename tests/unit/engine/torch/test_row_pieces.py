@@ -19,11 +19,15 @@ def of_classes(kernel: Callable[[int], int]) -> Operator:
 
 
 MACHINES: dict[str, tuple[Callable[[int], int], RowPieces]] = {
-    "all agree": (lambda n: 0, RowPieces(2, 4, 256)),
+    "all agree": (lambda n: 0, RowPieces(2, 4, 256, unpadded=12)),
+    "all from one row to seven, and even counts": (
+        lambda n: n % 2 * n if n > 7 else 0,
+        RowPieces(2, 4, 256, unpadded=8),
+    ),
     "all but one row": (lambda n: n == 1, RowPieces(2, 4, 256)),
-    "AMX": (lambda n: (n > 32) + (n > 34) * n // 8, RowPieces(2, 4, 32)),
-    "up to 20": (lambda n: n > 20, RowPieces(2, 4, 20)),
-    "up to 72": (lambda n: n > 72, RowPieces(2, 4, 72)),
+    "AMX": (lambda n: (n > 32) + (n > 34) * n // 8, RowPieces(2, 4, 32, unpadded=12)),
+    "up to 20": (lambda n: n > 20, RowPieces(2, 4, 20, unpadded=12)),
+    "up to 72": (lambda n: n > 72, RowPieces(2, 4, 72, unpadded=12)),
     "even counts": (lambda n: n % 2 * n, RowPieces(2, 4, 256)),
     "multiples of 4, rests by their own": (lambda n: n % 4, RowPieces(4, 4, 256)),
     "multiples of 8": (lambda n: n % 8 * n, RowPieces(8, 8, 256)),
@@ -64,16 +68,16 @@ def test_rare_differences_are_found() -> None:
         off = (rows.view(torch.int32) & 0x1FFF == 0) & (rows.shape[0] > 24)
         return torch.where(off, 2 * rows, rows)
 
-    assert find_pieces(operator, torch.zeros(1, 32), 32, LIMIT) == RowPieces(2, 4, 24)
+    assert find_pieces(operator, torch.zeros(1, 32), 32, LIMIT) == RowPieces(2, 4, 24, 12)
 
 
 def test_no_more_rows_than_asked_for_are_in_a_piece() -> None:
     operator = of_classes(lambda n: 0)
-    assert find_pieces(operator, x, 2 * WIDTH, 64) == RowPieces(2, 4, 64)
+    assert find_pieces(operator, x, 2 * WIDTH, 64) == RowPieces(2, 4, 64, 12)
 
 
 def test_pieces_hold_all_rows_and_are_counts_that_agree() -> None:
-    for limits in ((2, 4, 256), (2, 4, 20), (16, 16, 16), (4, 4, 104)):
+    for limits in ((2, 4, 256), (2, 4, 20, 12), (16, 16, 16), (4, 4, 104, 7)):
         pieces = RowPieces(*limits)
         for rows in range(700):
             counts = pieces.cut(rows)
