@@ -147,7 +147,8 @@ class _Search:
         """Up to which count all from 1 on agree with those found."""
         if self._rows.device.type != "cpu":
             return 0
-        expected = self._run(0, found.smallest, self._enough + found.smallest)
+        rows = max(self._enough, UNPADDED) + _SHIFT
+        expected = self._run(0, found.smallest, rows)
         counts = range(1, min(UNPADDED, found.largest) + 1)
         agreeing = itertools.takewhile(lambda count: self._agrees(count, expected), counts)
         return max(agreeing, default=0)

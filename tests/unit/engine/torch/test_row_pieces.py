@@ -76,6 +76,13 @@ def test_no_more_rows_than_asked_for_are_in_a_piece() -> None:
     assert find_pieces(operator, x, 2 * WIDTH, 64) == RowPieces(2, 4, 64, 12)
 
 
+def test_wide_rows_of_which_few_are_compared_are_tried_in_all_counts_too() -> None:
+    wide = 2**18
+    assert find_pieces(of_classes(lambda n: 0), x, wide, LIMIT) == RowPieces(2, 4, LIMIT, 12)
+    seven = of_classes(lambda n: n == 7)
+    assert find_pieces(seven, x, wide, LIMIT) == RowPieces(2, 4, LIMIT, 6)
+
+
 def test_pieces_hold_all_rows_and_are_counts_that_agree() -> None:
     for limits in ((2, 4, 256), (2, 4, 20, 12), (16, 16, 16), (4, 4, 104, 7)):
         pieces = RowPieces(*limits)
