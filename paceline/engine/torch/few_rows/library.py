@@ -56,7 +56,11 @@ def _compiled() -> Path:
     key = hashlib.sha256(b" ".join((source, *(flag.encode() for flag in FLAGS)))).hexdigest()[:8]
     kept = home() / "compiled" / f"product-{key}.so"
     if not kept.exists():
-        _compile(source, kept)
+        try:
+            _compile(source, kept)
+        except OSError as error:
+            where = f"{kept.parent}, where it would be kept"
+            raise FailedPrecondition(f"{where}: {in_a_line(error)}") from error
     return kept
 
 

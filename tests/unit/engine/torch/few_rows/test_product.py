@@ -127,6 +127,20 @@ def test_what_cannot_be_loaded_is_said(anew: Path) -> None:
 
 @needs_bf16
 @needs_library
+def test_a_folder_that_cannot_be_written_is_named(
+    anew: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    home = anew.parent / "home"
+    home.write_text("no folder")
+    with structlog.testing.capture_logs() as lines:
+        assert compiled.library() is None
+    [reason] = [line["reason"] for line in lines]
+    assert reason.startswith(f"{home}/compiled, where it would be kept: ")
+
+
+@needs_bf16
+@needs_library
 def test_it_is_compiled_once(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert compiled.library() is not None
