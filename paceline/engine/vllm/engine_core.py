@@ -88,7 +88,7 @@ def _page_tokens(specs: Iterable[Any]) -> int:
 def start_core(folder: Path, settings: EngineSettings, vllm: VllmSettings) -> VllmCore:
     """Start vLLM's workers and load the model; FailedPrecondition with what vLLM has against it."""
     check_arguments(vllm.arguments, [field.name for field in fields(EngineArgs)])
-    with refusing(folder):
+    with refusing(folder, vllm.arguments):
         config = EngineArgs(**engine_arguments(folder, settings, vllm)).create_engine_config()
         core = EngineCore(config, Executor.get_class(config), log_stats=False)
     adapter = LoRARequest("adapter", 1, vllm.adapter) if vllm.adapter else None

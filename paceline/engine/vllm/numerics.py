@@ -9,7 +9,7 @@ from paceline.engine.torch.exactness.instruction_set import instruction_set
 from paceline.engine.torch.exactness.probe import first_bits
 from paceline.engine.vllm.engine_core import VllmCore
 from paceline.engine.vllm.model_files import ModelFiles, hash_adapter
-from paceline.engine.vllm.probe import probe
+from paceline.engine.vllm.probe import Tried, probe
 from paceline.engine.vllm.runner import VllmRunner
 from paceline.engine.vllm.settings import VllmSettings
 
@@ -18,10 +18,14 @@ _HASH = 16
 
 @dataclass(frozen=True, slots=True)
 class VllmNumerics:
-    """fingerprint: names engine, release, dtype, attention and ranks. differing: as of probe."""
+    """fingerprint: names engine, release, dtype, attention and ranks.
+
+    differing: of the ways in which the probe computed rows again, `ways`, those that differed.
+    """
 
     fingerprint: str
-    differing: tuple[str, ...]
+    differing: tuple[Tried, ...]
+    ways: int
     device: str
     weights: str
 
@@ -53,6 +57,8 @@ def numerics(
         json.dumps(dict(vllm.arguments), sort_keys=True, default=str),
         first_bits(runner, files.vocabulary_size),
     )
-    differing = probe(runner, files.vocabulary_size, core.max_positions, core.max_tokens)
+    tried = probe(runner, files.vocabulary_size, core.max_positions, core.max_tokens)
     digest = fingerprint(parts)[:_HASH]
-    return VllmNumerics("-".join((*named, digest)), differing, said["device"], weights)
+    differing = tuple(one for one in tried if one.difference)
+    name = "-".join((*named, digest))
+    return VllmNumerics(name, differing, len(tried), said["device"], weights)

@@ -30,14 +30,23 @@ class Tried:
     how: str
     difference: float
 
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.how}: by up to {self.difference:.2g}"
 
-def probe(runner: Runner, vocabulary_size: int, positions: int, step: int) -> tuple[str, ...]:
-    """In words how rows differed; empty where all bits were equal. step: most tokens in one."""
+
+def probe(runner: Runner, vocabulary_size: int, positions: int, step: int) -> tuple[Tried, ...]:
+    """All ways in which rows were computed again. step: most tokens in one."""
     rng = np.random.default_rng(0)
     lengths = [length for length in LENGTHS if length + ROWS <= positions]
     tokens = tuple(rng.integers(0, vocabulary_size, max(lengths, default=0) + ROWS).tolist())
-    found = [tried for length in lengths for tried in _at(runner, tokens[: length + ROWS], step)]
-    return tuple(f"{one.how}: by up to {one.difference:.2g}" for one in found if one.difference)
+    return tuple(one for length in lengths for one in _at(runner, tokens[: length + ROWS], step))
+
+
+def summary(differing: Sequence[Tried], ways: int) -> str:
+    """Of rows that differed in some of the ways that were tried, in a line of a terminal."""
+    most = max(one.difference for one in differing)
+    return f"rows differ in {len(differing)} of {ways} ways to compute them, by up to {most:.2g}"
 
 
 def _at(runner: Runner, tokens: TokenIds, step: int) -> list[Tried]:

@@ -1,32 +1,55 @@
 """What vLLM has against a model, in a line."""
 
 import contextlib
+import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from paceline.errors import FailedPrecondition, InvalidArgument, PacelineError, in_a_line
+from paceline.errors import (
+    MAX_REASON,
+    FailedPrecondition,
+    InvalidArgument,
+    PacelineError,
+    in_a_line,
+)
 from paceline.nearest import did_you_mean
 
 _PLACEHOLDER = re.compile(r"Declaration: _C::(\w+)\(\) -> \(\)")
 """A build of vLLM declares the kernels that it leaves out, as ones that take nothing."""
+
+_SECRETS = frozenset({"hf_token"})
+"""Arguments of vLLM's that no log may have."""
 
 _NOT_IMPORTED = "failed to be inspected"
 """vLLM imports a model's code in a process of its own, whose error only its log has."""
 
 
 @contextlib.contextmanager
-def refusing(folder: Path) -> Iterator[None]:
-    """Raise FailedPrecondition with what vLLM has against the model, at whatever it fails."""
+def refusing(folder: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Raise FailedPrecondition with what vLLM has against the model, at whatever it fails.
+
+    arguments: of --vllm-arguments, which may be what it has it against.
+    """
     try:
         yield
     except PacelineError:
         raise
     except Exception as error:
-        raise FailedPrecondition(f"vLLM cannot serve {folder}: {_reason(error)}") from error
+        what = f"{folder}{_with(arguments)}"
+        raise FailedPrecondition(f"vLLM cannot serve {what}: {_reason(error)}") from error
+
+
+def _with(arguments: Mapping[str, Any]) -> str:
+    """The flag as it was given, but for the token of the hub; empty where it was not."""
+    if not arguments:
+        return ""
+    told = {name: "..." if name in _SECRETS else value for name, value in arguments.items()}
+    return f" with --vllm-arguments '{json.dumps(told)[:MAX_REASON]}'"
 
 
 def check_arguments(given: Iterable[str], known: Collection[str]) -> None:

@@ -10,13 +10,15 @@ from paceline.engine import load_progress
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
+from paceline.engine.vllm.arguments import argument_names
 from paceline.engine.vllm.environment import prepare_environment
-from paceline.engine.vllm.refusals import refusing
+from paceline.engine.vllm.refusals import check_arguments, refusing
 from paceline.engine.vllm.settings import ADAPTER_CONFIG, VllmSettings
 from paceline.engine.vllm.version import check_version
 from paceline.engine.worker import start_worker
 from paceline.errors import InvalidArgument
 from paceline.machine import own_cores
+from paceline.model_files.check import check_model
 from paceline.protocol.features import OF_ENGINE
 from paceline.protocol.model import ModelInfo
 
@@ -34,11 +36,14 @@ def start_vllm(
     check_settings(settings)
     check_ranks(vllm)
     check_adapter(vllm)
+    check_names(vllm)
+    check_model(settings.model, any_weights=True)
     prepare_environment(settings.threads)
     # torch and vLLM, needed here only.
     from paceline.engine.vllm.engine_core import start_core
     from paceline.engine.vllm.model_files import read_files
     from paceline.engine.vllm.numerics import numerics
+    from paceline.engine.vllm.probe import summary
     from paceline.engine.vllm.runner import VllmRunner
 
     files = read_files(settings.model)
@@ -46,7 +51,7 @@ def start_vllm(
     core = start_core(files.folder, settings, vllm)
     runner = VllmRunner(core)
     load_progress.begin("measuring exactness")
-    with refusing(files.folder):
+    with refusing(files.folder, vllm.arguments):
         found = numerics(core, runner, files, release, settings, vllm)
     model = ModelInfo(
         name=settings.model_name or Path(settings.model).name,
@@ -78,7 +83,8 @@ def start_vllm(
         batch_invariant=model.batch_invariant,
     )
     if found.differing:
-        _log.warning("rows are not batch-invariant", reason="; ".join(found.differing))
+        _log.debug("ways in which rows differ", reason="; ".join(map(str, found.differing)))
+        _log.warning("rows are not batch-invariant", reason=summary(found.differing, found.ways))
     computes_in = {"dtype": settings.dtype, "weights": found.weights, "device": found.device}
     return StartedEngine(engine, model, files.tokenizer, settings.threads, computes_in)
 
@@ -109,6 +115,15 @@ def check_adapter(vllm: VllmSettings) -> None:
     if vllm.adapter and not (Path(vllm.adapter) / ADAPTER_CONFIG).is_file():
         limit = f"a folder with {ADAPTER_CONFIG}, and the adapter's weights beside it"
         raise InvalidArgument.of("--adapter", vllm.adapter, limit)
+
+
+def check_names(vllm: VllmSettings) -> None:
+    """Raise InvalidArgument for a name in --vllm-arguments that vLLM's source does not have.
+
+    Where the source does not tell, start_core does so once vLLM is imported.
+    """
+    if vllm.arguments and (known := argument_names()):
+        check_arguments(vllm.arguments, known)
 
 
 def _kv_pages(settings: EngineSettings, found: int, page_tokens: int) -> int:

@@ -22,7 +22,7 @@ class Config(BaseModel):
 
 
 def told(error: Exception) -> str:
-    with pytest.raises(FailedPrecondition) as found, refusing(Path("model")):
+    with pytest.raises(FailedPrecondition) as found, refusing(Path("model"), {}):
         raise error
     return str(found.value)
 
@@ -95,8 +95,18 @@ def test_a_field_is_named() -> None:
     assert told(found.value).startswith("vLLM cannot serve model: streams: Input should be a valid")
 
 
+def test_arguments_that_may_be_the_reason_are_told_by_their_flag() -> None:
+    given = {"quantization": "awq", "hf_token": "hf_secret"}
+    with pytest.raises(FailedPrecondition) as found, refusing(Path("model"), given):
+        raise ValueError("Cannot find the config file for awq")
+    assert str(found.value) == (
+        'vLLM cannot serve model with --vllm-arguments \'{"quantization": "awq", "hf_token": "..."}'
+        "': ValueError: Cannot find the config file for awq"
+    )
+
+
 def test_our_own_errors_pass() -> None:
-    with pytest.raises(Unavailable, match="down"), refusing(Path("model")):
+    with pytest.raises(Unavailable, match="down"), refusing(Path("model"), {}):
         raise Unavailable("down")
 
 

@@ -1,5 +1,6 @@
 """What is refused before vLLM is imported, and with which words."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from paceline.engine.vllm import version
+from paceline.engine.vllm.arguments import argument_names
 from paceline.engine.vllm.settings import VllmSettings
-from paceline.engine.vllm.startup import check_adapter, check_ranks, check_settings
-from paceline.errors import FailedPrecondition, InvalidArgument
+from paceline.engine.vllm.startup import check_adapter, check_names, check_ranks, check_settings
+from paceline.errors import FailedPrecondition, InvalidArgument, NotFound
 from paceline.settings import parse
 from target_server.engines import start_engine
 from target_server.settings import TargetSettings
@@ -59,6 +61,55 @@ def test_what_only_our_own_engine_has_is_refused(given: dict[str, str], said: st
 def test_what_only_vllm_has_is_refused_without_it(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=r"is for --engine vllm; the engine is own"):
         TargetSettings.model_validate({"model": "x", **given})
+
+
+SOURCE = """
+@dataclass
+class EngineArgs:
+    model: str = ModelConfig.model
+    seed: int = 0
+    def from_cli_args(cls): ...
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a vLLM that cannot be imported."""
+    package = tmp_path / "site" / "vllm"
+    file = package / "engine" / "arg_utils.py"
+    file.parent.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('imported')")
+    file.write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    monkeypatch.setattr(version, "installed", lambda: version.SUPPORTED[-1])
+    return file
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": "/no/such/folder"}, "'/no/such/folder' does not exist"),
+        ({"model": "x", "vllm_arguments": {"sed": 1}}, "is 'sed'; .* did you mean seed?"),
+    ],
+    ids=["folder", "argument"],
+)
+def test_what_needs_no_vllm_is_refused_before_it_is_imported(
+    given: dict[str, object], said: str
+) -> None:
+    settings = TargetSettings.model_validate({"engine": "vllm", **given})
+    with pytest.raises((NotFound, InvalidArgument), match=said):
+        start_engine(settings, CollectorRegistry())
+
+
+def test_names_that_the_source_does_not_show_are_left_to_vllm(source: Path) -> None:
+    assert argument_names() == {"model", "seed"}
+    source.write_text(SOURCE.replace("EngineArgs:", "EngineArgs(Others):"))
+    assert not argument_names()
+    check_names(VllmSettings(arguments={"sed": 1}))
+    source.unlink()
+    assert not argument_names()
 
 
 def test_pipelines_are_refused_with_the_reason() -> None:
