@@ -84,7 +84,7 @@ class TargetSettings(EngineSettings):
     allow_inexact: bool = Field(
         False,
         description="Serve a model that is not batch-invariant on this machine: outputs may then "
-        "depend on speculation, load and failover.",
+        "depend on drafts, load, the prefix cache and failover.",
     )
 
     products: Literal["measured", "library", "tiled"] = Field(

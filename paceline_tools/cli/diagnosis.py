@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from paceline.addresses import is_near
 from paceline.protocol.model import Machine
 from paceline.protocol.status import PoolState, Role, Server, Status, UnresolvedName
+from paceline_tools.cli.exactness import engine, exactness
 from paceline_tools.cli.findings import Finding, Level
 from paceline_tools.cli.memory import memory
 
@@ -77,7 +78,7 @@ def _reachability(server: Server) -> Finding:
         )
     if server.draining:
         return Finding(Level.NOTE, subject, "is draining", "it stops when its streams have ended")
-    name = server.model.name if server.model else "?"
+    name = f"{server.model.name}{engine(server.model)}" if server.model else "?"
     milliseconds = server.round_trip_seconds * 1e3
     what = f"serves {name}, {server.load.sessions} sessions, {milliseconds:.1f} ms away"
     if server.round_trip_seconds > SLOW_ROUND_TRIP:
@@ -100,12 +101,7 @@ def _targets(status: Status) -> Iterator[Finding]:
         if one.model is not None:
             numerics[one.model.name].add(one.model.fingerprint)
             if not one.model.batch_invariant:
-                yield Finding(
-                    Level.NOTE,
-                    f"target {one.address}",
-                    "its rows are not exact: outputs are equal up to floating point",
-                    "where two tokens are nearly as good, drafts, load and failover may decide",
-                )
+                yield exactness(f"target {one.address}", one.model)
     for name, fingerprints in numerics.items():
         if len(fingerprints) > 1:
             what = f"replicas have {len(fingerprints)} different numerics"
@@ -121,6 +117,9 @@ def _drafts(status: Status) -> Iterator[Finding]:
     if not (status.of(Role.DRAFT) or status.draft_pools or unresolved):
         advice = "a draft may make outputs faster: paceline evaluate says by how much"
         yield Finding(Level.OK, "drafts", "none was asked for: the target works alone", advice)
+    elif not drafts and any(one.loading for one in status.of(Role.DRAFT)):
+        what = "none is there yet: one is loading, and the target works alone"
+        yield Finding(Level.NOTE, "drafts", what, "wait for it")
     elif not drafts:
         advice = "start a draft server, and name its address in the orchestrator's --draft"
         yield Finding(Level.NOTE, "drafts", "none is reachable: the target works alone", advice)

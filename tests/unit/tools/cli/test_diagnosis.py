@@ -47,6 +47,7 @@ def test_a_healthy_deployment_has_nothing_wrong() -> None:
     ]
 
 
+OF_TARGET = "target 10.0.0.1:7071"
 LOADING = replace(TARGET, reachable=False, reason="loading: reading weights, 43 %", model=None)
 
 
@@ -55,6 +56,46 @@ def test_a_target_that_loads_is_no_fault() -> None:
     assert (loading.level, none.level) == (Level.NOTE, Level.NOTE)
     assert loading.what == "is loading: reading weights, 43 %"
     assert none.what == "none serves yet: one is loading"
+
+
+def test_a_draft_that_loads_is_not_asked_for_again() -> None:
+    loading, none = wrong(with_servers(TARGET, replace(LOADING, role=Role.DRAFT)))
+    assert loading.what == "is loading: reading weights, 43 %"
+    assert (none.subject, none.advice) == ("drafts", "wait for it")
+    assert none.what == "none is there yet: one is loading, and the target works alone"
+
+
+def on_vllm(dtype: str) -> ModelInfo:
+    fingerprint = f"vllm-0.32.0-{dtype}-CPU_ATTN-tp1-pp1-0123456789abcdef"
+    return replace(MODEL, fingerprint=fingerprint, batch_invariant=False)
+
+
+def test_a_target_on_vllm_is_told_with_its_release_and_why_its_rows_are_not_exact() -> None:
+    status = with_target(model=on_vllm("bfloat16"))
+    served, inexact = [one for one in diagnose(status, "1.0") if one.subject == OF_TARGET]
+    assert served.what.startswith("serves big on vLLM 0.32.0 in bfloat16, 0 sessions")
+    assert inexact.what == (
+        "its rows are not exact, as vLLM 0.32.0 rounds a row by what is computed beside it: "
+        "outputs are equal up to floating point"
+    )
+    assert inexact.advice == (
+        "where two tokens are nearly as good, drafts, load, the prefix cache and failover may "
+        "decide; --dtype float32 gave equal tokens where it was tried, and costs speed and memory"
+    )
+
+
+@pytest.mark.parametrize(
+    "model", [on_vllm("float32"), replace(MODEL, batch_invariant=False)], ids=["float32", "own"]
+)
+def test_float32_is_advised_only_on_vllm_in_another_dtype(model: ModelInfo) -> None:
+    [_, inexact] = [
+        one for one in diagnose(with_target(model=model), "1.0") if one.subject == OF_TARGET
+    ]
+    assert inexact.advice.endswith("may decide")
+
+
+def test_our_own_engine_is_not_named() -> None:
+    assert found(HEALTHY, OF_TARGET).what == "serves big, 0 sessions, 1.0 ms away"
 
 
 def test_a_drafter_without_a_model_has_no_kv() -> None:
@@ -172,7 +213,7 @@ def with_draft(**fields: object) -> Status:
             with_target(model=replace(MODEL, batch_invariant=False)),
             Level.NOTE,
             "not exact",
-            "drafts, load and failover may decide",
+            "drafts, load, the prefix cache and failover may decide",
         ),
         (
             with_draft(wrong_vocabulary=True, vocabulary="3 of 9 tokens the same"),
