@@ -40,16 +40,16 @@ def refusing(folder: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
     except PacelineError:
         raise
     except Exception as error:
-        what = f"{folder}{_with(arguments)}"
-        raise FailedPrecondition(f"vLLM cannot serve {what}: {_reason(error)}") from error
+        said = f"vLLM cannot serve {folder}: {_reason(error)}{_given(arguments)}"
+        raise FailedPrecondition(said) from error
 
 
-def _with(arguments: Mapping[str, Any]) -> str:
+def _given(arguments: Mapping[str, Any]) -> str:
     """The flag as it was given, but for the token of the hub; empty where it was not."""
     if not arguments:
         return ""
     told = {name: "..." if name in _SECRETS else value for name, value in arguments.items()}
-    return f" with --vllm-arguments '{json.dumps(told)[:MAX_REASON]}'"
+    return f"; --vllm-arguments is '{json.dumps(told)[:MAX_REASON]}'"
 
 
 def check_arguments(given: Iterable[str], known: Collection[str]) -> None:

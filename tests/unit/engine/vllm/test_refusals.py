@@ -100,8 +100,8 @@ def test_arguments_that_may_be_the_reason_are_told_by_their_flag() -> None:
     with pytest.raises(FailedPrecondition) as found, refusing(Path("model"), given):
         raise ValueError("Cannot find the config file for awq")
     assert str(found.value) == (
-        'vLLM cannot serve model with --vllm-arguments \'{"quantization": "awq", "hf_token": "..."}'
-        "': ValueError: Cannot find the config file for awq"
+        "vLLM cannot serve model: ValueError: Cannot find the config file for awq; "
+        '--vllm-arguments is \'{"quantization": "awq", "hf_token": "..."}\''
     )
 
 
