@@ -23,7 +23,7 @@ from paceline.client.request import (
     as_whole,
     as_wholes,
 )
-from paceline.client.retry import Backoff
+from paceline.client.retry import Backoff, OnLost
 from paceline.client.stream import Generation
 from paceline.errors import InvalidArgument, PacelineError, Unavailable
 from paceline.protocol.generation import GenerateRequest, Model, Prompt
@@ -116,12 +116,15 @@ class Client(AsyncOnly):
         *,
         timeout: float | None = None,
         request_id: str | None = None,
+        on_lost: OnLost | None = None,
         **fields: Unpack[RequestFields],
     ) -> Generation:
         """Ask for an output of a prompt, or of a request.
 
         timeout: seconds for the whole output; the client's when not given.
         request_id: what the request is called in logs; one is made when not given.
+        on_lost: called with the error and the seconds that are left, once for each time that an
+        output which has begun is lost, or the server is full, and it is tried again.
         fields: those of GenerateRequest and of Sampling by name, as max_tokens=4 and
         temperature=0; what is not named is as in the request, or has its default. Raises
         InvalidArgument, before anything is sent, for an unknown name, and for what has a wrong
@@ -131,7 +134,7 @@ class Client(AsyncOnly):
             checked(request_id)
         request = as_request(request_with(prompt, fields))
         seconds = self._timeout if timeout is None else checked_timeout(timeout)
-        backoff = Backoff(self._retries, seconds)
+        backoff = Backoff(self._retries, seconds, on_lost)
         return Generation(self._connections, request, request_id or None, backoff)
 
     async def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import time
+from collections.abc import Callable
 
 from paceline.errors import (
     DeadlineExceeded,
@@ -16,23 +17,27 @@ from paceline.rpc.deadline import LONGEST_SECONDS
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
+OnLost = Callable[[PacelineError, float | None], object]
+"""Told the error, and within how many seconds it is tried again; None: without a deadline."""
 
 
 class Backoff:
     """Pauses between attempts: twice as long each time, full jitter (Brooker 2015, AWS)."""
 
-    def __init__(self, retries: int, seconds: float | None) -> None:
+    def __init__(self, retries: int, seconds: float | None, on_lost: OnLost | None = None) -> None:
         """Allow `retries` attempts in a row beyond the first, all within `seconds`.
 
         What has begun, and what is only full and says for how long, is tried again as long as there
         is time, but never where `retries` is 0. More than LONGEST_SECONDS, which gRPC could not
-        count, are so many.
+        count, are so many. on_lost: told before the first of each row of such attempts: they may
+        go on as long as there is time.
         """
         if seconds is not None and math.isnan(seconds):
             raise InvalidArgument.of("timeout", seconds, "a number of seconds")
         if seconds is not None:
             seconds = min(seconds, LONGEST_SECONDS)
         self._retries = retries
+        self._on_lost = on_lost
         self._failed = 0
         self._begun = False
         self._deadline = None if seconds is None else time.monotonic() + seconds
@@ -61,6 +66,8 @@ class Backoff:
         seconds = least + random.uniform(0.0, longest)  # noqa: S311  spreads clients, no secret
         if self.remaining is not None and seconds >= self.remaining:
             raise DeadlineExceeded(f"no time is left to try again after: {error}") from error
+        if self._on_lost is not None and not self._failed and most == math.inf:
+            self._on_lost(error, self.remaining)
         self._failed += 1
         await asyncio.sleep(seconds)
 

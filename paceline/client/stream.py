@@ -88,6 +88,11 @@ class Generation(misuse.ReadByAsyncFor):
         return self._choices[0].finished
 
     @property
+    def so_far(self) -> tuple[tuple[tuple[Delta, ...], Finished | None], ...]:
+        """Of each choice what has come, and how it ended; None before it has."""
+        return tuple((tuple(choice.deltas), choice.finished) for choice in self._choices)
+
+    @property
     def prompt_logprobs(self) -> tuple[TokenLogprobs, ...]:
         """Of the prompt's tokens, from the second one on."""
         return tuple(self._prompt_logprobs)

@@ -15,6 +15,7 @@ from paceline.client.deltas import SyncDeltas
 from paceline.client.fields import RequestFields
 from paceline.client.loop_thread import LoopThread
 from paceline.client.result import Result
+from paceline.client.retry import OnLost
 from paceline.client.stream import Generation
 from paceline.protocol.generation import Delta, Finished, GenerateRequest, Model, Prompt, Started
 from paceline.protocol.status import Status
@@ -80,10 +81,13 @@ class SyncClient(misuse.SyncOnly):
         *,
         timeout: float | None = None,
         request_id: str | None = None,
+        on_lost: OnLost | None = None,
         **fields: Unpack[RequestFields],
     ) -> "SyncGeneration":
-        """As Client.generate."""
-        generation = self._client.generate(prompt, timeout=timeout, request_id=request_id, **fields)
+        """As Client.generate; on_lost is called on the client's thread."""
+        generation = self._client.generate(
+            prompt, timeout=timeout, request_id=request_id, on_lost=on_lost, **fields
+        )
         return SyncGeneration(generation, self._thread)
 
     def tokenize(self, prompt: Prompt, model: str = "") -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from paceline.protocol.generation import ChatMessage
 from paceline.protocol.status import Role
 from paceline_tools.cli.asked import answers_instead
 from paceline_tools.cli.flags import Text
+from paceline_tools.cli.lost import tell_lost
 from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import Streamed, summary
 from paceline_tools.terminal import console, plain
@@ -102,7 +103,8 @@ class Conversation:
         self.messages.append(ChatMessage("user", text))
         finished, answer, shown = None, [], Streamed(self._console)
         try:
-            generation = self._client.generate(self._asking.asking(tuple(self.messages)))
+            request = self._asking.asking(tuple(self.messages))
+            generation = self._client.generate(request, on_lost=tell_lost)
             with contextlib.closing(iter(generation)) as deltas:
                 for delta in deltas:
                     answer.append(delta.text)

@@ -7,14 +7,15 @@ import json
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from paceline.client import Generation, Result
-from paceline.errors import InvalidArgument
+from paceline.client import Generation
+from paceline.errors import InvalidArgument, PacelineError
 from paceline.protocol.generation import DEFAULT_CHOICES, ChatMessage, GenerateRequest, Prompt
 from paceline.protocol.limits import MAX_CHOICES, MAX_LOGPROBS
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.flags import MOST_TOKENS, Text
+from paceline_tools.cli.lost import tell_lost
 from paceline_tools.cli.request_options import RequestOptions
-from paceline_tools.cli.show import Streamed, as_json, legend, summary
+from paceline_tools.cli.show import Streamed, as_json, as_json_so_far, legend, summary
 from paceline_tools.terminal import BadInput, console, read_input
 
 
@@ -60,11 +61,11 @@ class Generate(RequestOptions):
 
     async def _run(self) -> None:
         async with asking(self.address, timeout=self.timeout, **self.access()) as client:
-            generation = client.generate(self.request())
+            generation = client.generate(self.request(), on_lost=tell_lost)
             if self.json_:
-                print(json.dumps(as_json(await generation.result())))
+                await _print_json(generation)
             elif self.n > 1:
-                _show_choices(await generation.result())
+                await _show_choices(generation)
             else:
                 await _stream(generation)
 
@@ -78,24 +79,47 @@ class Generate(RequestOptions):
         return dataclasses.replace(asked, prompt_logprobs=self.prompt_logprobs)
 
 
+async def _print_json(generation: Generation) -> None:
+    """One object at the end; of what fails or is interrupted, with what came until then."""
+    try:
+        result = await generation.result()
+    except (PacelineError, asyncio.CancelledError) as error:
+        if (started := generation.started) is not None:
+            why = str(error) or "interrupted"
+            print(json.dumps(as_json_so_far(started, generation, why)))
+        raise
+    print(json.dumps(as_json(result)))
+
+
 async def _stream(generation: Generation) -> None:
     """Show it as it comes; into a file or pipe goes the model's text and nothing else."""
     output = console()
     shown = Streamed(output)
-    async for delta in generation:
-        shown.show(delta)
-    if output.is_terminal:
-        output.print()
-        if generation.finished is not None:
-            output.print(legend(), summary(generation.finished), highlight=False)
+    try:
+        async for delta in generation:
+            shown.show(delta)
+    finally:
+        if output.is_terminal and generation.started is not None:
+            output.print()
+    if output.is_terminal and generation.finished is not None:
+        output.print(legend(), summary(generation.finished), highlight=False)
 
 
-def _show_choices(result: Result) -> None:
+async def _show_choices(generation: Generation) -> None:
+    """One after another, once all are there, or what came of them where it fails."""
+    try:
+        await generation.result()
+    finally:
+        if generation.started is not None:
+            _show_so_far(generation)
+
+
+def _show_so_far(generation: Generation) -> None:
     output = console()
-    for index, choice in enumerate(result.choices):
+    for index, (deltas, _) in enumerate(generation.so_far):
         if output.is_terminal:
             output.rule(f"[dim]{index}[/]", align="left")
         shown = Streamed(output)
-        for delta in choice.deltas:
+        for delta in deltas:
             shown.show(delta)
         output.print()

@@ -10,9 +10,9 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
-from paceline.client import Choice, Result
-from paceline.protocol.generation import Delta, Finished
-from paceline.protocol.verdict import Origin
+from paceline.client import Generation, Result
+from paceline.protocol.generation import Delta, Finished, Started
+from paceline.protocol.verdict import Origin, TokenLogprobs
 from paceline_tools.cli.word_wrap import WordWrap
 from paceline_tools.terminal import safe
 
@@ -95,27 +95,51 @@ def statistics(finished: Finished) -> dict[str, Any]:
 
 def as_json(result: Result) -> dict[str, Any]:
     """A call as one object: the first choice, and, where there are more, all of them."""
+    choices = [_choice(one.deltas, one.finished) for one in result.choices]
+    return _call(choices, result.started, result.prompt_logprobs)
+
+
+def as_json_so_far(started: Started, generation: Generation, error: str) -> dict[str, Any]:
+    """What came of a call before it failed, and why it did.
+
+    As as_json, but a choice that has not ended has null as finish_reason, no usage and no stats.
+    """
+    choices = [_choice(*one) for one in generation.so_far]
+    return {**_call(choices, started, generation.prompt_logprobs), "error": error}
+
+
+def _call(
+    choices: list[dict[str, Any]], started: Started, prompt_logprobs: tuple[TokenLogprobs, ...]
+) -> dict[str, Any]:
     shown = {
-        **_choice(result.choices[0]),
-        "seed": result.started.seed,
-        "model": result.started.model,
-        "fingerprint": result.started.fingerprint,
+        **choices[0],
+        "seed": started.seed,
+        "model": started.model,
+        "fingerprint": started.fingerprint,
     }
-    if result.started.sampling is not None:
-        shown["sampling"] = dataclasses.asdict(result.started.sampling)
-    if result.prompt_logprobs:
-        shown["prompt_token_ids"] = list(result.started.prompt_token_ids)
-        shown["prompt_logprobs"] = [dataclasses.asdict(one) for one in result.prompt_logprobs]
-    if len(result.choices) > 1:
-        shown["choices"] = [_choice(choice) for choice in result.choices]
-    return shown
+    if started.sampling is not None:
+        shown["sampling"] = dataclasses.asdict(started.sampling)
+    if prompt_logprobs:
+        shown["prompt_token_ids"] = list(started.prompt_token_ids)
+        shown["prompt_logprobs"] = [dataclasses.asdict(one) for one in prompt_logprobs]
+    return {**shown, "choices": choices} if len(choices) > 1 else shown
 
 
-def _choice(choice: Choice) -> dict[str, Any]:
-    finished = choice.finished
+def _choice(deltas: tuple[Delta, ...], finished: Finished | None) -> dict[str, Any]:
+    tokens = [token for delta in deltas for token in delta.tokens]
     shown: dict[str, Any] = {
-        "text": choice.text,
-        "token_ids": list(choice.token_ids),
+        "text": "".join(delta.text for delta in deltas),
+        "token_ids": [token.id for token in tokens],
+        **_ending(finished),
+    }
+    logprobs = [dataclasses.asdict(one.logprobs) for one in tokens if one.logprobs]
+    return {**shown, "logprobs": logprobs} if logprobs else shown
+
+
+def _ending(finished: Finished | None) -> dict[str, Any]:
+    if finished is None:
+        return {"finish_reason": None}
+    shown: dict[str, Any] = {
         "finish_reason": finished.finish_reason.value,
         "usage": dataclasses.asdict(finished.usage),
         "stats": statistics(finished),
@@ -123,5 +147,4 @@ def _choice(choice: Choice) -> dict[str, Any]:
     for name in ("stop_string", "stop_token_id"):
         if (value := getattr(finished, name)) is not None:
             shown[name] = value
-    logprobs = [dataclasses.asdict(one.logprobs) for one in choice.tokens if one.logprobs]
-    return {**shown, "logprobs": logprobs} if logprobs else shown
+    return shown

@@ -89,3 +89,15 @@ async def test_what_has_begun_or_is_only_full_is_tried_again_as_long_as_there_is
     never.reset()
     with pytest.raises(Unavailable, match="down"):
         await never.pause(Unavailable("down"))
+
+
+async def test_a_loss_is_told_once_until_there_is_progress(pauses: list[float]) -> None:
+    told: list[str] = []
+    backoff = Backoff(2, None, lambda error, seconds: told.append(f"{error} {seconds}"))
+    await backoff.pause(Unavailable("not there"))
+    backoff.reset()
+    for loss in ("first", "second"):
+        for again in ("", " again"):
+            await backoff.pause(Unavailable(loss + again))
+        backoff.reset()
+    assert told == ["first None", "second None"]
