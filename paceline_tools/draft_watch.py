@@ -25,11 +25,17 @@ class DraftWatch:
         """Know of none yet."""
         self._pools = {pool: set(servers) for pool, servers in pools.items()}
         self._told: set[str] = set()
+        self._ended: set[str] = set()
 
     @property
     def done(self) -> bool:
         """Whether all is known."""
         return self._told == self._pools.keys()
+
+    def tells_end_of(self, server: str) -> bool:
+        """Whether `look` says that a server ended, or has: that of a draft nothing was said of."""
+        untold = [servers for name, servers in self._pools.items() if name not in self._told]
+        return server in self._ended.union(*untold)
 
     def look(self, status: Status, drafts: int, ended: Mapping[str, str]) -> list[DraftNews]:
         """What is new. drafts: that fit a model. ended: how servers ended, by name."""
@@ -40,7 +46,11 @@ class DraftWatch:
         for name, servers in self._pools.items():
             if name in self._told:
                 continue
-            found = _ended(name, servers, ended) or _settled(pools.get(name), status, compared)
+            found = _ended(name, servers, ended)
+            if found is not None:
+                self._ended |= servers
+            else:
+                found = _settled(pools.get(name), status, compared)
             if found is not None:
                 self._told.add(name)
                 news.append(found)

@@ -45,13 +45,14 @@ Serves = Callable[[set[str]], bool]
 
 @dataclass
 class Process:
-    """One server as a process, and what it said last."""
+    """One server as a process, and what it said last. ending: how it ended, in a line."""
 
     name: str
     process: asyncio.subprocess.Process
     log: ServerLog
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=8))
     reason: str = ""
+    ending: str = ""
 
     async def follow(self) -> str:
         """Pass its log on until it ends; returns how it ended."""
@@ -67,6 +68,13 @@ class Process:
         return self._how(await self.process.wait())
 
     def _how(self, code: int) -> str:
+        self.ending = self._ending(code)
+        if self.reason:
+            return self.ending
+        log = "\n  ".join(self.last_lines)
+        return f"{self.ending}; its last words:\n  {log}"
+
+    def _ending(self, code: int) -> str:
         if self.reason:
             reason = _OWN_PORT.sub("run this again, which takes ports that are free", self.reason)
             return f"the {self.name} stopped: {reason}"
@@ -75,8 +83,7 @@ class Process:
             how = f"was killed by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
             how += ", perhaps as memory ran out"
-        log = "\n  ".join(self.last_lines)
-        return f"the {self.name} {how}; its last words:\n  {log}"
+        return f"the {self.name} {how}"
 
     async def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL after STOP_SECONDS."""
@@ -120,6 +127,19 @@ class Servers:
         name, how = list(self.ended.items())[-1]
         codes = {one.name: one.process.returncode for one in self.processes}
         raise (InvalidArgument if codes[name] == BAD_INPUT_STATUS else Unavailable)(how)
+
+    async def endings(self) -> AsyncIterator[Process]:
+        """Those that end, as long as the rest is enough."""
+        waiting = {one.name: one for one in self.processes}
+        while waiting:
+            followers = [self.followers[name] for name in waiting]
+            await asyncio.wait(followers, return_when=asyncio.FIRST_COMPLETED)
+            ended = [one for name, one in waiting.items() if self.followers[name].done()]
+            waiting = {name: one for name, one in waiting.items() if one not in ended}
+            if not self.serves(set(waiting)):
+                return
+            for one in ended:
+                yield one
 
     def _enough(self) -> bool:
         return self.serves(self.followers.keys() - self.ended.keys())

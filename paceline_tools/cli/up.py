@@ -14,7 +14,7 @@ from paceline.errors import PacelineError
 from paceline_tools.cli.up_gateway import gateway_running
 from paceline_tools.cli.up_options import UpOptions
 from paceline_tools.cli.up_ports import GATEWAY, GATEWAY_METRICS, PAGE, Ports
-from paceline_tools.cli.up_servers import check, tell_of_drafts, up_running
+from paceline_tools.cli.up_servers import check, tell_of_servers, up_running
 from paceline_tools.local_servers import Servers
 from paceline_tools.server_log import ServerLog
 from paceline_tools.terminal import console, is_bad_input
@@ -72,7 +72,7 @@ class Up(UpOptions):
                 output.say(f"{OPEN_TO_ALL} --host is {self.host}", style="yellow", whole=True)
             if self.page:
                 output.say(f"page: http://{join(host, plan.ports.of[PAGE])}/", whole=True)
-            async with _beside(tell_of_drafts(self, servers, output)):
+            async with _beside(tell_of_servers(self, servers, output)):
                 if self.gateway:
                     await self._with_gateway(servers, plan.ports, output)
                 await servers.died()

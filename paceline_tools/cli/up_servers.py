@@ -167,9 +167,24 @@ async def up_running(
             yield servers
 
 
-async def tell_of_drafts(up: UpOptions, servers: Servers, log: ServerLog) -> None:
-    """Say of each draft once whether it is used, and why not."""
+async def tell_of_servers(up: UpOptions, servers: Servers, log: ServerLog) -> None:
+    """Say of each draft once whether it is used, and why not; and of each server that it ended."""
     watch = DraftWatch(LocalPlan.of(up).pools)
+    await asyncio.gather(
+        _tell_of_drafts(up, servers, watch, log), _tell_of_endings(servers, watch, log)
+    )
+
+
+async def _tell_of_endings(servers: Servers, watch: DraftWatch, log: ServerLog) -> None:
+    async for one in servers.endings():
+        if not watch.tells_end_of(one.name):
+            text = f"{one.ending}; the rest goes on, and nothing starts it again"
+            log.say(text, style="yellow", level="warning")
+
+
+async def _tell_of_drafts(
+    up: UpOptions, servers: Servers, watch: DraftWatch, log: ServerLog
+) -> None:
     async with Client(_address(up)) as client:
         await tell_of_text(client, log)
         while not watch.done:
