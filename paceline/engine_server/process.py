@@ -13,7 +13,7 @@ from paceline.engine.interfaces import StartedEngine
 from paceline.engine.settings import CORES, EngineSettings
 from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
-from paceline.rpc.server import run_process
+from paceline.rpc.server import exit_at_once, run_process
 
 SettingsType = TypeVar("SettingsType", bound=EngineSettings)
 
@@ -31,6 +31,7 @@ def run_engine_process(
         return make(await _in_own_thread(start, settings, registry), registry)
 
     run_process(settings, names, load, public=False, progress=load_progress.words)
+    exit_at_once()  # all is closed; the interpreter takes seconds to take vLLM and torch down
 
 
 def check_threads(threads: int) -> None:

@@ -230,7 +230,8 @@ def run_process(
     finally:
         end_traces()
     if not loaded:
-        _exit_at_once()
+        _log.info("stopped while loading")
+        exit_at_once()
 
 
 def _begin_log(settings: ServerSettings) -> None:
@@ -252,9 +253,8 @@ def check_addresses(settings: ServerSettings) -> None:
         check_socket(settings.socket, settings.setting("socket"))
 
 
-def _exit_at_once() -> None:
-    """Without waiting for threads, which the interpreter could not end in good order either."""
-    _log.info("stopped while loading")
+def exit_at_once() -> None:
+    """Without waiting for threads, and for the interpreter to take down what is loaded."""
     temporary_folders.clear()
     logging.shutdown()
     raw_output.finish()
