@@ -6,14 +6,13 @@ tensor, and they are copied into it; "without copies" is what it would take if t
 
 import argparse
 import functools
-import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.timing import median_seconds
 from paceline.engine.torch.attention import SpanRows, attend
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.padding import Padding, batch_invariant
@@ -116,12 +115,7 @@ def main() -> None:
 
 
 def _microseconds(run: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(TURNS):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return 1e6 * statistics.median(seconds)
+    return 1e6 * median_seconds(run, TURNS)
 
 
 if __name__ == "__main__":

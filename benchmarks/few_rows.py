@@ -3,7 +3,6 @@
 import argparse
 import functools
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks.timing import median_seconds
 from paceline.engine.interfaces import Span
 from paceline.engine.torch.few_rows.product import FewRows
 from paceline.engine.torch.loading import load_model
@@ -78,15 +78,8 @@ def _measured(runner: ModelRunner, turns: int) -> dict[int, tuple[list[float], l
             span = Span(CONTEXT, tuple(range(rows)), rows)
             step = functools.partial(runner.forward, [(cache, span)])
             for Switched.ours in (False, True):
-                seconds = [_seconds(step) for _ in range(STEPS)]
-                found[rows][Switched.ours].append(1e3 * statistics.median(seconds))
+                found[rows][Switched.ours].append(1e3 * median_seconds(step, STEPS))
     return found
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ def batch_invariant(dtype: torch.dtype, max_batched_tokens: int = 0) -> Padding:
     """For a target.
 
     With other counts of rows the last rows take another kernel and get other bits. Fewer than 4
-    rows take longer than 4, by a fifth or more in bf16. Attention's bits depend on the length of
-    the keys, and on small or uneven counts of queries.
+    rows take oneDNN longer than 4, by a fifth or more in bf16. Attention's bits depend on the
+    length of the keys, and on small or uneven counts of queries.
     """
     multiple = 2 if dtype == torch.bfloat16 else 4
     return Padding(

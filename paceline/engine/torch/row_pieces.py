@@ -21,7 +21,7 @@ Operator = Callable[[Tensor], Tensor]
 """Of rows, [n, in] to [n, out]."""
 
 MIN_ROWS = 4
-"""Fewer rows take longer, by a fifth or more in bf16."""
+"""Fewer rows take oneDNN longer, by a fifth or more in bf16."""
 FINE_ROWS = 64
 """Up to here all multiples are tried; beyond, where padding costs less, only those of COARSE."""
 COARSE = 8

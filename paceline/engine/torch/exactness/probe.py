@@ -40,6 +40,11 @@ class _ProbedSession:
     position: int = 0
     rows: Rows = field(default_factory=dict)
 
+    @property
+    def left(self) -> int:
+        """Tokens that it has not run."""
+        return len(self.tokens) - self.position
+
     def span(self, count: int) -> Span:
         """The next `count` tokens."""
         piece = self.tokens[self.position : self.position + count]
@@ -116,20 +121,24 @@ def _in_company(runner: Runner, tokens: TokenIds, steps: Sequence[int], advance:
 
 def _resumed(runner: Runner, whole: _ProbedSession, advance: Advance) -> Rows:
     """From a copy of all but the last tokens, behind draft tokens that were rejected."""
-    at = _resumed_at(len(whole.tokens))
-    session = _ProbedSession(whole.tokens, whole.cache.copy(at), at)
+    session = _copied(whole)
     wrong = tuple(reversed(whole.tokens[:BLOCK]))
-    runner.forward([(session.cache, Span(at, wrong, len(wrong)))])
-    _run(runner, session, _cut(len(whole.tokens) - at, [1] * ALONE), OTHERS, advance)
+    runner.forward([(session.cache, Span(session.position, wrong, len(wrong)))])
+    _run(runner, session, _cut(session.left, [1] * ALONE), OTHERS, advance)
     return session.rows
 
 
 def _alone(runner: Runner, whole: _ProbedSession, advance: Advance) -> Rows:
     """The last tokens in steps of a few rows, without other sessions."""
-    at = _resumed_at(len(whole.tokens))
-    session = _ProbedSession(whole.tokens, whole.cache.copy(at), at)
-    _run(runner, session, _cut(len(whole.tokens) - at, FEW), advance=advance)
+    session = _copied(whole)
+    _run(runner, session, _cut(session.left, FEW), advance=advance)
     return session.rows
+
+
+def _copied(whole: _ProbedSession) -> _ProbedSession:
+    """A session behind a copy of all but the last tokens."""
+    at = _resumed_at(len(whole.tokens))
+    return _ProbedSession(whole.tokens, whole.cache.copy(at), at)
 
 
 def _cut(rows: int, first: Sequence[int]) -> list[int]:

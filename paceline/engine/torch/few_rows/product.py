@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from paceline.engine.torch.few_rows.library import library
-from paceline.engine.torch.row_pieces import fixed_rows
+from paceline.engine.torch.row_pieces import COMPARED, fixed_rows
 
 MOST_ROWS = 12
 """More rows are arithmetic more than memory: oneDNN is as fast. product.c has it too."""
@@ -18,8 +18,6 @@ WIDTH = 64
 """Outputs that lie together."""
 CHUNKS = (1024, 512, 256)
 """Inputs that oneDNN sums from zero; which, depends on the shape."""
-COMPARED = 2**18
-"""Numbers compared: sums in another order differ in one of a few thousand."""
 
 
 @dataclass(frozen=True, slots=True)
