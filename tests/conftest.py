@@ -26,6 +26,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(trylast=True)  # behind pytest-randomly
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: a long test at the end leaves the other worker without work."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def no_logger_is_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A logger kept by the first test that logs through it hides its lines from all later tests."""
