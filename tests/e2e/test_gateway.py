@@ -85,7 +85,7 @@ def fleet(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
 
 def engines(folder: Path, short: Path) -> tuple[processes.Process, processes.Process]:
     """A target, and a draft that is the same model in 4 bits."""
-    flags = [f"--model={short}", f"--model-name={MODEL}", "--threads=2", "--dtype=bfloat16"]
+    flags = [f"--model={short}", f"--model-name={MODEL}", "--threads=1", "--dtype=bfloat16"]
     flags += ["--kv-tokens=32768"]
     target = processes.start(folder, "target", "target_server", *flags)
     flags += ["--weights=int4", "--drafter=hybrid"]

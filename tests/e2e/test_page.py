@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import pytest_asyncio
 
 from tests import servers
 from tests.browser import Window, executable, window
@@ -18,6 +19,8 @@ from tests.web import request, send
 
 pytestmark = pytest.mark.e2e
 TOKENS = 96
+OTHER_PORT = PORT + 10
+WHERE = re.compile(r"page: (http://\S+?/)")
 TARGET = "simulated:step_ms=15"
 DRAFT = "simulated:step_ms=2,acceptance=0.8"
 HARMFUL = "</div><img src=x onerror=\"console.log('harm')\"><script>console.log('harm')</script>"
@@ -32,14 +35,19 @@ def unused_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.fixture
-async def url(tmp_path: Path) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Of one `paceline up` for all tests: none changes what it serves."""
     executable()  # nothing is started without one
-    log = tmp_path / "up.log"
+    log = tmp_path_factory.mktemp("page") / "up.log"
     async with up(log, "--page", f"--target={TARGET}", f"--draft={DRAFT}"):
-        found = re.search(r"page: (http://\S+/)", log.read_text())
-        assert found, log.read_text()
-        yield found[1]
+        await eventually(lambda: says_where(log))
+        yield WHERE.findall(log.read_text())[0]
+
+
+async def says_where(log: Path) -> bool:
+    """The line of the page comes behind the one that says it is ready."""
+    return WHERE.search(log.read_text()) is not None
 
 
 async def compared(opened: Window) -> None:
@@ -223,8 +231,8 @@ async def test_prompt_lookup_has_a_colour_of_its_own(tmp_path: Path) -> None:
     executable()
     log = tmp_path / "up.log"
     async with (
-        up(log, "--page", f"--target={TARGET}", "--draft=lookup=ngram"),
-        window(f"http://localhost:{PORT + 300}/") as opened,
+        up(log, "--page", f"--target={TARGET}", "--draft=lookup=ngram", port=OTHER_PORT),
+        window(f"http://localhost:{OTHER_PORT + 300}/") as opened,
     ):
         await opened.ask(prompt="hello", max_tokens="400", runs="on (forced)")
         await opened.done()

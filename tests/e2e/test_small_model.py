@@ -63,11 +63,11 @@ async def generate(prompt: str, *flags: str) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def up(log: Path, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def up(log: Path, *flags: str, port: int = PORT) -> AsyncIterator[asyncio.subprocess.Process]:
     """`paceline up`, ready."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "paceline_tools.cli", "up", f"--port={PORT}", *flags),
+            *(sys.executable, "-m", "paceline_tools.cli", "up", f"--port={port}", *flags),
             stderr=output,
         )
     try:
