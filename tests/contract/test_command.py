@@ -30,6 +30,7 @@ from paceline.rpc.codec.generation import event_to_proto, model_to_proto, reques
 from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
 from paceline.rpc.options import server_options
 from paceline.v1 import generation_pb2, generation_pb2_grpc
+from paceline_tools.cli.app import main
 from tests.terminals import ON_TERMINAL, without
 
 TEXT = (
@@ -228,27 +229,17 @@ async def test_chat_without_a_target_says_so(served: tuple[Service, str]) -> Non
     assert "has no target" in one_line(err)
 
 
-FAILURES: list[tuple[list[str | bytes], dict[str, Any], int, str]] = [
+Failure = tuple[list[str | bytes], dict[str, Any], int, str]
+FAILURES: list[Failure] = [
     (["chat", "--address=127.0.0.1:9"], {}, 1, "nobody answers at 127.0.0.1:9"),
-    (["status", "--address=no-such-host.invalid:1"], {}, 1, "no-such-host.invalid"),
-    (["status", "--address=unix:/tmp/[/x]"], {}, 1, "[/x]"),
     (["generate", b"\xff"], {}, 2, "PROMPT is '\\udcff'; it must be valid UTF-8"),
     (["generate", "x", b"--stop=\xff"], {}, 2, "--stop is '\\udcff'; it must be valid UTF-8"),
     (["generate"], {"stdin": b"a\xff"}, 2, "standard input has byte 0xff at 1"),
     (["generate"], {"closed": 0}, 2, "standard input is closed"),
     (["chat"], {"closed": 0}, 2, "standard input is closed; chat reads its turns from there"),
     (["generate", "hi"], {"closed": 1}, 2, "standard output is closed; give it a terminal"),
-    (["generate", ""], {}, 2, "PROMPT is ''; it must be a text that is not empty"),
     (["--version"], {"full": 1}, 1, "No space left on device"),
-    (["evaluate", "--replay=/nowhere/[x]"], {}, 2, "/nowhere/[x]"),
-    (["evaluate", "--replay=/dev"], {}, 2, "/dev"),
-    (["evaluate", "--page=/nowhere/x"], {}, 2, "--page is '/nowhere/x'"),
-    (["evaluate", "--prompts=/nowhere"], {}, 2, "--prompts is '/nowhere'; it must be a file that"),
-    (["bench", "--prompts=/dev"], {}, 2, "a file that can be read: Is a directory"),
-    (["bench", "--json=/nowhere/x"], {}, 2, "--json is '/nowhere/x'"),
-    (["bench", "--target=/nowhere/x"], {}, 2, "--target: '/nowhere/x' does not exist: there is"),
     (["bench", "--draft=qwen", "--target=simulated:"], {}, 2, "--draft: no model is called 'qwen'"),
-    (["bench", "--kinds=nope"], {}, 2, "--kinds is 'nope'"),
 ]
 
 
@@ -263,6 +254,37 @@ async def test_what_fails_is_one_line(
             options["stdout"] = os.open("/dev/full", os.O_WRONLY)
             stack.callback(os.close, options["stdout"])
         found, _, err = await run(*arguments, begins=begins, **options)
+    assert message in one_line(err)
+    assert found == status
+
+
+def said_here(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Status and standard error of what needs no process of its own to fail."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0), capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["status", "--address=no-such-host.invalid:1"], 1, "no-such-host.invalid"),
+        (["status", "--address=unix:/tmp/[/x]"], 1, "[/x]"),
+        (["generate", ""], 2, "PROMPT is ''; it must be a text that is not empty"),
+        (["evaluate", "--replay=/nowhere/[x]"], 2, "/nowhere/[x]"),
+        (["evaluate", "--replay=/dev"], 2, "/dev"),
+        (["evaluate", "--page=/nowhere/x"], 2, "--page is '/nowhere/x'"),
+        (["evaluate", "--prompts=/nowhere"], 2, "--prompts is '/nowhere'; it must be a file that"),
+        (["bench", "--prompts=/dev"], 2, "a file that can be read: Is a directory"),
+        (["bench", "--json=/nowhere/x"], 2, "--json is '/nowhere/x'"),
+        (["bench", "--target=/nowhere/x"], 2, "--target: '/nowhere/x' does not exist: there is"),
+        (["bench", "--kinds=nope"], 2, "--kinds is 'nope'"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    arguments: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, err = said_here(capsys, *arguments)
     assert message in one_line(err)
     assert found == status
 
@@ -304,9 +326,10 @@ async def test_constraints_arrive_as_they_were_given(
 
 
 @pytest.mark.parametrize("command", [("generate", "x"), ("chat",)])
-async def test_constraints_that_cannot_be_are_said_in_a_line(
-    command: Sequence[str], served: tuple[Service, str], tmp_path: Path
+def test_constraints_that_cannot_be_are_said_in_a_line(
+    command: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Before anybody is asked: nobody is there."""
     (tmp_path / "bytes").write_bytes(b"\xff")
     for flags, said in (
         (("--json-schema", "/no/such"), "--json-schema: '/no/such' cannot be read: No such file"),
@@ -315,6 +338,6 @@ async def test_constraints_that_cannot_be_are_said_in_a_line(
         (("--regex", "a", "--choice", "b"), "--regex and --choice are given; only one of them can"),
         (("--json-object", "--regex="), "--json-object and --regex are given; only one"),
     ):
-        status, _, err = await run(*command, f"--address={served[1]}", *flags)
+        status, err = said_here(capsys, *command, f"--address=unix:{tmp_path}/nobody", *flags)
         assert status != 0
         assert said in one_line(err)
