@@ -65,11 +65,18 @@ _MROPE = {"text_config": {"rope_parameters": {**_DEFAULT_ROPE, "mrope_section": 
 """Sections of the halves of a head for time, height and width."""
 _HALF_MROPE = {"text_config": {"rope_parameters": {**_DEFAULT_ROPE, "mrope_section": [1, 1, 2]}}}
 _HALF_MROPE["text_config"]["rope_parameters"]["partial_rotary_factor"] = 0.5
+_SEES = {"num_hidden_layers": 2, "hidden_size": _WIDTH, "intermediate_size": 2 * _WIDTH}
+_CODECS = ("acoustic", "semantic")
+_CODEC = {"num_filters": 4, "depths": (1,) * 7}
+_SPEECH = {"hidden_dim": _WIDTH, "num_heads": _HEADS, "dim_head": _HEAD_WIDTH}
+_VQ = {"image_token_embed_dim": _WIDTH, "projection_dim": _WIDTH, "base_channels": 32}
+_VQ["num_embeddings"] = VOCABULARY
+"""What hears and draws is large unless it is told otherwise."""
 SPECIAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni_thinker", "qwen3_vl"), _MROPE),
     **dict.fromkeys(("glm4v", "glm46v", "paddleocr_vl", "cosmos3_edge"), _MROPE),
     **dict.fromkeys(("glm4v_moe", "glm_ocr", "glmga"), _HALF_MROPE),
-    **{name: {"vision_config": {"num_hidden_layers": 2}} for name in ("gemma4", "gemma4_unified")},
+    **{name: {"vision_config": _SEES} for name in ("gemma4", "gemma4_unified")},
     "gemma3": {"text_config": {"num_hidden_layers": 6}},
     "exaone4_5": {"text_config": {"model_type": "exaone4"}},
     "molmo2": {"adapter_config": {"vision_feature_layer": [3, 2]}},
@@ -78,7 +85,14 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "granite_docling": {"vision_config": {"out_hidden_size": _WIDTH}},
     "hunyuan_vl": {"text_config": {"rope_parameters": _DEFAULT_ROPE}},
     "inkling2": {"vision_config": {"text_hidden_size": _WIDTH}},
-    "muse_spark": {"audio_config": {"out_hidden_size": _WIDTH}},
+    "muse_spark": {
+        "projector_hidden_size": _WIDTH,
+        "audio_config": {"out_hidden_size": _WIDTH, "hidden_sizes": (16, 32, 64, 128)},
+    },
+    "muse_glimmer": {"projector_hidden_size": _WIDTH},
+    "janus": {"vq_config": _VQ},
+    "vibevoice_asr": {f"{what}_tokenizer_encoder_config": _CODEC for what in _CODECS},
+    **{name: {"encoder_config": _SPEECH} for name in ("granite_speech", "granite_speech_plus")},
     "mistral4": {"num_key_value_heads": _HEADS},
     "kimi_k25": {"text_config": {"num_key_value_heads": _HEADS}},
     **{name: {"num_key_value_heads": _HEADS} for name in _MLA},
