@@ -28,8 +28,10 @@ def one_thread() -> None:
 
 @pytest.hookimpl(trylast=True)  # behind pytest-randomly
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow ones first: a long test at the end leaves the other worker without work."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """The long ones first: one at the end leaves the other worker without work."""
+    items.sort(
+        key=lambda item: not (item.get_closest_marker("slow") or "faults" in item.path.parts)
+    )
 
 
 @pytest.fixture(autouse=True)

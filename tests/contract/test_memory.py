@@ -110,6 +110,7 @@ def test_calls_leave_nothing_behind_in_any_server(aside: None) -> None:
         runner.run(nothing_is_left_behind())
 
 
+@pytest.mark.slow  # its caches fill with ten thousand tokens
 def test_a_draft_remembers_so_much_and_no_more(aside: None) -> None:
     with asyncio.Runner(loop_factory=EventLoop) as runner:
         runner.run(caches_fill_and_nothing_else())
