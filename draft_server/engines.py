@@ -1,27 +1,24 @@
-"""Which engine a draft has: Paceline's own, or OpenVINO where somebody says so."""
+"""Which engine a draft has: torch, or one that runs prepared drafts."""
 
 from prometheus_client import CollectorRegistry
 
 from draft_server.settings import DraftSettings
 from paceline.engine import simulated, start
+from paceline.engine.drafts import startup
+from paceline.engine.drafts.engines import ENGINES, TORCH
 from paceline.engine.interfaces import StartedEngine
-from paceline.engine.openvino import startup as openvino
-from paceline.errors import FailedPrecondition
 from paceline.model_files.check import check_model
 
 
 def start_draft(settings: DraftSettings, registry: CollectorRegistry) -> StartedEngine:
     """Start what --model and --engine name.
 
-    Raises FailedPrecondition where --engine openvino has a draft that it does not run.
+    Raises FailedPrecondition where --engine names one that does not run the draft here.
     """
-    if settings.engine == "own" or simulated.is_simulated(settings.model):
+    if settings.engine == TORCH or simulated.is_simulated(settings.model):
         return start.start(settings, registry, drafts=True)
     check_model(settings.model)
-    reason = openvino.why_not(settings)
-    if settings.engine == "openvino":
-        if reason:
-            raise FailedPrecondition(f"--engine openvino: {reason}")
-        return openvino.start_openvino(settings, registry)
-    found = None if reason else openvino.start_if_better(settings, registry)
+    if settings.engine in ENGINES:
+        return startup.start_prepared(ENGINES[settings.engine], settings, registry)
+    found = startup.start_best(settings, registry)
     return found or start.start(settings, registry, drafts=True)

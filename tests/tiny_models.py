@@ -43,8 +43,12 @@ def tiny_model(
     dtype: str = "float64",
     heads: tuple[int, int] = (4, 2),
     width: int = 64,
+    **more: Any,
 ) -> Path:
-    """Write a random model of `family`: 2 layers, a byte vocabulary. heads: with KV."""
+    """Write a random model of `family`: 2 layers, a byte vocabulary. heads: with KV.
+
+    more: of its config.
+    """
     kind, special = CONFIGS[family]
     config = kind(
         vocab_size=VOCABULARY,
@@ -59,8 +63,7 @@ def tiny_model(
         pad_token_id=None,
         tie_word_embeddings=False,
         # Large enough for outputs that vary instead of one token over and over.
-        initializer_range=0.2,
-        **special,
+        **({"initializer_range": 0.2} | special | more),
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))

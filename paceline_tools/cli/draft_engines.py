@@ -1,6 +1,6 @@
 """What was measured of drafts on this machine, and which engine they got by it."""
 
-from paceline.engine.openvino.measurements import Comparison, Conditions, all_notes
+from paceline.engine.drafts.measurements import Comparison, Conditions, all_notes
 from paceline_tools.cli.findings import Finding, Level
 
 
@@ -13,5 +13,4 @@ def draft_engines() -> list[Finding]:
 
 
 def _measured(where: Conditions, found: Comparison) -> str:
-    chosen = f"our own engine, as {found.reason}" if found.reason else "OpenVINO"
-    return f"{where.threads} threads, --engine auto takes {chosen}: {found}"
+    return f"{where.threads} threads, --engine auto takes {found.best}: {found}"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from openvino import Type, opset13
 from openvino.op import _PagedAttentionExtension
 
-from paceline.engine.openvino.prepared import GROUP, PreparedDraft
+from paceline.engine.openvino.shape import GROUP
+from paceline.engine.prepared.draft_file import PreparedDraft
 
 Node = Any
 """A node of the graph, or one of its outputs."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paceline.engine.openvino.prepared import GROUP
+from paceline.engine.openvino.shape import GROUP
 
 LEVELS = 15
 _RANGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)

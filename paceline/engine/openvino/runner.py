@@ -1,6 +1,5 @@
 """The forward pass over a ragged batch, on OpenVINO. A draft's: its rows depend on their batch."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +8,21 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span
+from paceline.engine.interfaces import PAGE_TOKENS, Span
 from paceline.engine.openvino.graph import build
 from paceline.engine.openvino.pool import OpenvinoPool
-from paceline.engine.openvino.prepared import GROUP, PreparedDraft
-from paceline.engine.pages import PagedCache, own_cache
+from paceline.engine.openvino.shape import GROUP
+from paceline.engine.pages import PagedCache
+from paceline.engine.prepared.draft_file import PreparedDraft
+from paceline.engine.prepared.paged_runner import (
+    PagedBatch,
+    PagedDraftRunner,
+    positions_of,
+    tokens_of,
+    wanted_rows,
+)
 
 WARM_ROWS = (64, 8, 1)
-Batch = Sequence[tuple[PagedCache, Span]]
 
 
 def compiled(draft: PreparedDraft, threads: int, **more: Any) -> ov.CompiledModel:
@@ -34,10 +40,8 @@ def compiled(draft: PreparedDraft, threads: int, **more: Any) -> ov.CompiledMode
     return core.compile_model(build(draft), "CPU", properties | more)
 
 
-class OpenvinoRunner:
+class OpenvinoRunner(PagedDraftRunner):
     """A draft's Runner. One thread owns it."""
-
-    page_tokens = PAGE_TOKENS
 
     def __init__(self, draft: PreparedDraft, threads: int, pages: int, **more: Any) -> None:
         """Of so many pages of KV. more: see compiled."""
@@ -45,33 +49,15 @@ class OpenvinoRunner:
         model = compiled(draft, threads, **more)
         self._output = model.outputs[0]
         self._request = model.create_infer_request()
-        self._pool = OpenvinoPool(model, self._request, pages)
+        self._blocks_of = OpenvinoPool(model, self._request, pages)
+        super().__init__(self._blocks_of)
         self._warm_up()
 
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of KV of a token."""
-        return self._pool.token_bytes
-
-    def new_cache(self, max_length: int = 0) -> PagedCache:
-        """An empty cache, of whatever length."""
-        return PagedCache(self._pool)
-
-    def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        """See paceline.engine.interfaces.Runner."""
-        own = [(own_cache(cache), span) for cache, span in batch]
-        for cache, span in own:
-            cache.truncate(span.position)
-            cache.make_room(span.position, span.position + len(span.token_ids))
-        found = self._request.infer(self._inputs(own), share_inputs=True)[self._output]
-        for cache, span in own:
-            cache.extend(len(span.token_ids))
-        ends = itertools.accumulate(span.logit_rows for _, span in own)
+    def _logits(self, batch: PagedBatch) -> NDArray[Any]:
+        """See PagedDraftRunner."""
+        found = self._request.infer(self._inputs(batch), share_inputs=True)[self._output]
         # The next step writes where this one's logits lie.
-        return [
-            found[end - span.logit_rows : end].copy()
-            for end, (_, span) in zip(ends, own, strict=True)
-        ]
+        return found.copy()  # type: ignore[no-any-return]
 
     def _warm_up(self) -> None:
         """Have OpenVINO choose its kernels now, which takes a second, and not for a prompt."""
@@ -79,17 +65,15 @@ class OpenvinoRunner:
         for rows in WARM_ROWS:
             self.forward([(cache, Span(0, (0,) * rows, 1))])
 
-    def _inputs(self, batch: Batch) -> dict[str, NDArray[Any]]:
+    def _inputs(self, batch: PagedBatch) -> dict[str, NDArray[Any]]:
         lengths = [len(span.token_ids) for _, span in batch]
         ends = [span.position + length for (_, span), length in zip(batch, lengths, strict=True)]
-        tokens = list(itertools.chain.from_iterable(span.token_ids for _, span in batch))
         blocks = [self._blocks(cache, end) for (cache, _), end in zip(batch, ends, strict=True)]
+        wanted = wanted_rows(batch)
         return {
-            "embeddings": _as_float32(self._embeddings[tokens]),
-            "position_ids": np.concatenate(
-                [np.arange(span.position, end) for (_, span), end in zip(batch, ends, strict=True)]
-            ),
-            "wanted": _wanted(batch),
+            "embeddings": _as_float32(self._embeddings[tokens_of(batch)]),
+            "position_ids": positions_of(batch),
+            "wanted": wanted if len(wanted) else np.array([0]),  # one that nobody reads
             "past_lens": np.array([span.position for _, span in batch], np.int32),
             "subsequence_begins": _begins(lengths),
             "block_indices": np.concatenate(blocks).astype(np.int32),
@@ -99,20 +83,10 @@ class OpenvinoRunner:
 
     def _blocks(self, cache: PagedCache, tokens: int) -> NDArray[np.int64]:
         """Of its first tokens, in order."""
-        each = self._pool.page_blocks
+        each = self._blocks_of.page_blocks
         pages = np.asarray(cache.pages[: math.ceil(tokens / PAGE_TOKENS)])
         blocks: NDArray[np.int64] = (pages[:, None] * each + np.arange(each)).ravel()
-        return blocks[: math.ceil(tokens / self._pool.block_tokens)]
-
-
-def _wanted(batch: Batch) -> NDArray[np.int64]:
-    """Rows whose logits are wanted: the last ones of each span; of none, one that nobody reads."""
-    rows: list[int] = []
-    end = 0
-    for _, span in batch:
-        end += len(span.token_ids)
-        rows += range(end - span.logit_rows, end)
-    return np.array(rows or [0])
+        return blocks[: math.ceil(tokens / self._blocks_of.block_tokens)]
 
 
 def _begins(lengths: Sequence[int]) -> NDArray[np.int32]:

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paceline.engine.openvino.prepared import GROUP
 from paceline.engine.openvino.quantization import LEVELS, quantize
+from paceline.engine.openvino.shape import GROUP
 
 
 def dequantized(weight: torch.Tensor) -> torch.Tensor:

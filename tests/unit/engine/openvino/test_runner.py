@@ -1,58 +1,40 @@
 """Drafts on OpenVINO beside transformers with the very same quantized weights."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import openvino as ov
 import pytest
 import torch
-from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
 
+from paceline.engine.drafts.preparation import prepare
 from paceline.engine.interfaces import Logits, Runner, Span
-from paceline.engine.openvino.preparation import prepare
-from paceline.engine.openvino.prepared import GROUP, read_prepared
+from paceline.engine.openvino.engine import OpenvinoEngine
 from paceline.engine.openvino.quantization import quantize
 from paceline.engine.openvino.runner import OpenvinoRunner
+from paceline.engine.openvino.shape import GROUP
+from paceline.engine.prepared.draft_file import read_prepared
 from paceline.engine.torch.loading import load_model
-from tests.tiny_models import BYTES, tiny_model
+from tests import prepared_drafts
+from tests.prepared_drafts import Reference, reference_of, shake_vectors, some_tokens
+from tests.tiny_models import tiny_model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-OFF = 0.05
-"""How far a row may be off, relative to its size, with the very same weights."""
 AS_EXACT_AS_CAN_BE = {
     "INFERENCE_PRECISION_HINT": ov.Type.f32,
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     "KV_CACHE_PRECISION": ov.Type.f32,
 }
-Tokens = tuple[int, ...]
-Reference = Callable[[Tokens], Logits]
-"""Rows of transformers."""
 
 
-def rounded(folder: Path) -> None:
-    """Write its weights again as 4 bits have them: what is compared then is the computation."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.dim() == 2 and "embed" not in name:
-                weight.copy_(torch.from_numpy(dequantized(weight)))
-    model.save_pretrained(folder)
-
-
-def dequantized(weight: torch.Tensor) -> NDArray[np.float32]:
+def dequantized(weight: torch.Tensor) -> torch.Tensor:
     found = quantize(weight)
     codes, zeros = unpacked(found.codes), unpacked(found.zeros)
-    shape = (weight.shape[0], -1, GROUP)
-    steps = codes.reshape(shape) - zeros.reshape(weight.shape[0], -1, 1)
-    weights: NDArray[np.float32] = (steps * found.scales.float().numpy()).astype(np.float32)
-    return weights.reshape(tuple(weight.shape))
+    steps = codes.reshape(weight.shape[0], -1, GROUP) - zeros.reshape(weight.shape[0], -1, 1)
+    return (steps * found.scales.float()).reshape(weight.shape)
 
 
-def unpacked(packed: torch.Tensor) -> NDArray[np.float32]:
-    pairs = packed.numpy()
-    return np.stack((pairs & 15, pairs >> 4), -1).astype(np.float32)
+def unpacked(packed: torch.Tensor) -> torch.Tensor:
+    return torch.stack((packed & 15, packed >> 4), -1).float()
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -61,38 +43,25 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     heads = (4, 2) if family == "qwen3" else (2, 1)  # of widths that OpenVINO has
     folder = tmp_path_factory.mktemp("openvino") / family
     tiny_model(folder, family, dtype="bfloat16", heads=heads)
-    rounded(folder)
+    shake_vectors(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def runner(folder: Path) -> Runner:
     file = folder.with_suffix(".safetensors")
-    prepare(folder, file, load_model(folder, torch.bfloat16, "cpu", "int4"))
+    loaded = load_model(folder, torch.bfloat16, "cpu", "int4")
+    prepare(folder, file, loaded, OpenvinoEngine())
     return OpenvinoRunner(read_prepared(file), threads=1, pages=4, **AS_EXACT_AS_CAN_BE)
 
 
 @pytest.fixture(scope="module")
 def reference(folder: Path) -> Reference:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-    @torch.inference_mode()
-    def rows(tokens: Tokens) -> Logits:
-        found: Logits = model(torch.tensor([tokens])).logits[0].numpy()
-        return found
-
-    return rows
+    return reference_of(folder, dequantized)
 
 
-def some_tokens(count: int, seed: int = 0) -> Tokens:
-    return tuple(np.random.default_rng(seed).integers(0, BYTES, count).tolist())
-
-
-def close(rows: Sequence[Logits], wanted: Logits) -> None:
-    found = np.concatenate(rows)
-    assert found.shape == wanted.shape
-    off = np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
-    assert off.max() < OFF
+def close(rows: list[Logits], wanted: Logits) -> None:
+    prepared_drafts.close(rows, wanted, 0.05)
 
 
 def test_a_prompt_in_pieces_has_the_rows_of_transformers(

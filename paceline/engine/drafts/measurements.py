@@ -4,13 +4,14 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from paceline.catalog import home
-from paceline.engine.openvino.prepared import FORMAT
+from paceline.engine.drafts.engines import TORCH, possible
+from paceline.engine.prepared.draft_file import FORMAT
 
 SESSIONS = (1, 4)
 """In a step that is measured: alone a session waits for weights, with others for arithmetic."""
@@ -22,7 +23,7 @@ LESS_RIGHT = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A draft by either engine, in turn, on this machine.
+    """A draft by one of the engines, in turn with the others, on this machine.
 
     seconds: of a step of so many SESSIONS. right: the share of tokens of a text that are first with
     the weights in 4 bits and in bfloat16 alike.
@@ -36,38 +37,38 @@ class Measured:
         """What asdict made."""
         return cls(tuple(found["seconds"]), found["right"])
 
+    def __str__(self) -> str:
+        """In words."""
+        steps = " and ".join(f"{one * 1e3:.1f}" for one in self.seconds)
+        return f"{steps} ms ({self.right:.0%} right)"
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both engines of a draft."""
+    """The engines of a draft, by name; TORCH is one of them. refused: why others do not run it."""
 
-    own: Measured
-    openvino: Measured
+    engines: Mapping[str, Measured]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def reason(self) -> str:
-        """Why our own engine is used; empty where OpenVINO is."""
-        if self.openvino.right < self.own.right - LESS_RIGHT:
-            return "it is right more often"
-        if sum(self.openvino.seconds) >= sum(self.own.seconds):
-            return "it is quicker"
-        return ""
+    def best(self) -> str:
+        """The quickest of those that are right about as often as TORCH."""
+        least = self.engines[TORCH].right - LESS_RIGHT
+        right = [name for name, found in self.engines.items() if found.right >= least]
+        return min(right, key=lambda name: sum(self.engines[name].seconds))
 
     def __str__(self) -> str:
         """In words."""
         sessions = " and ".join(map(str, SESSIONS))
-        steps = f"a step of {sessions} sessions takes {_ms(self.openvino)} with OpenVINO"
-        right = f"{self.openvino.right:.0%} of tokens right, {self.own.right:.0%}"
-        return f"{steps}, {_ms(self.own)} with ours; {right}"
+        found = ", ".join(f"{one} with {name}" for name, one in self.engines.items())
+        refused = "".join(f"; not {name}: {reason}" for name, reason in self.refused.items())
+        return f"a step of {sessions} sessions takes {found}{refused}"
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> "Comparison":
         """What asdict made."""
-        return cls(Measured.of_json(found["own"]), Measured.of_json(found["openvino"]))
-
-
-def _ms(measured: Measured) -> str:
-    return " and ".join(f"{one * 1e3:.1f}" for one in measured.seconds) + " ms"
+        engines = {name: Measured.of_json(one) for name, one in found["engines"].items()}
+        return cls(engines, found["refused"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,9 @@ class Conditions:
     @classmethod
     def here(cls, threads: int) -> "Conditions":
         """Those of this machine, with so many threads."""
-        releases = f"openvino {version('openvino')}, torch {version('torch')}"
-        return cls(platform.node(), threads, releases)
+        engines = [(engine.name, engine.release()) for engine in possible()]
+        said = [f"{name} {release}" for name, release in (*engines, (TORCH, version(TORCH)))]
+        return cls(platform.node(), threads, ", ".join(said))
 
 
 Notes = dict[Conditions, Comparison]
@@ -93,30 +95,39 @@ def drafts_folder() -> Path:
     return home() / "drafts"
 
 
-def prepared_file(folder: Path) -> Path:
-    """Where a folder's prepared draft is, or will be: another one when its files change."""
+def prepared_file(folder: Path, engine: str) -> Path:
+    """Where a folder's draft is, or will be, as an engine has it."""
+    return drafts_folder() / f"{_name(folder)}.{engine}.safetensors"
+
+
+def notes_file(folder: Path) -> Path:
+    """Where is, or will be, what was measured of a folder's draft."""
+    return drafts_folder() / f"{_name(folder)}.json"
+
+
+def _name(folder: Path) -> str:
+    """Another one when its files change."""
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
     states = [(one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files]
     key = hashlib.sha256(f"{FORMAT} {folder.resolve()} {states}".encode()).hexdigest()[:8]
-    return drafts_folder() / f"{folder.name}-{key}.safetensors"
+    return f"{folder.name}-{key}"
 
 
-def read_notes(file: Path) -> Notes:
-    """What was measured of a prepared draft; nothing where it never was, or by another release."""
-    notes = file.with_suffix(".json")
+def read_notes(notes: Path) -> Notes:
+    """What was measured of a draft; nothing where it never was, or by another release."""
     said = json.loads(notes.read_text()) if notes.exists() else None
     if not isinstance(said, dict) or said["format"] != FORMAT:
         return {}
     return {Conditions(**one["where"]): Comparison.of_json(one["found"]) for one in said["notes"]}
 
 
-def write_notes(file: Path, notes: Mapping[Conditions, Comparison]) -> None:
+def write_notes(notes: Path, known: Notes) -> None:
     """Keep them, whole or not at all."""
-    found = [{"where": asdict(where), "found": asdict(one)} for where, one in notes.items()]
-    said = {"format": FORMAT, "notes": found}
-    written = file.with_name(f".{file.stem}.json")
-    written.write_text(json.dumps(said, indent=1))
-    written.replace(file.with_suffix(".json"))
+    found = [{"where": asdict(where), "found": asdict(one)} for where, one in known.items()]
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    written = notes.with_name(f".{notes.name}")
+    written.write_text(json.dumps({"format": FORMAT, "notes": found}, indent=1))
+    written.replace(notes)
 
 
 def all_notes() -> Iterator[tuple[str, Conditions, Comparison]]:

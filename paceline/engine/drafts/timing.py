@@ -1,7 +1,7 @@
 """Times steps of one token, and tells the first choices behind given tokens.
 
-python -m paceline.engine.openvino.timing FILE --threads N --texts JSON: those of OpenVINO, in a
-process of its own, as a draft has it: threads of torch beside it would slow it down.
+python -m paceline.engine.drafts.timing ENGINE FILE --threads N --texts JSON: in a process of its
+own, as a draft has it: threads of torch beside it would slow it down.
 """
 
 import argparse
@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from paceline.engine.drafts.engines import ENGINES
+from paceline.engine.drafts.measurements import SESSIONS
 from paceline.engine.interfaces import KVCache, Runner, Span
-from paceline.engine.openvino.measurements import SESSIONS
-from paceline.engine.openvino.prepared import read_prepared
-from paceline.engine.openvino.runner import OpenvinoRunner
+from paceline.engine.prepared.draft_file import read_prepared
 
 PROMPT = tuple(range(100, 228))
 """Ids that any model has which is worth drafting with."""
@@ -50,11 +50,13 @@ def choices(runner: Runner, text: Sequence[int]) -> list[int]:
 def main() -> None:
     """Print both as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engine", choices=ENGINES)
     parser.add_argument("file", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--texts", type=json.loads, required=True)
     options = parser.parse_args()
-    runner = OpenvinoRunner(read_prepared(options.file), options.threads, pages=max(SESSIONS))
+    draft = read_prepared(options.file)
+    runner = ENGINES[options.engine].runner(draft, options.threads, max(SESSIONS))
     found = {
         "choices": [choices(runner, text) for text in options.texts],
         "seconds": timed_steps(runner),

@@ -1,4 +1,4 @@
-"""A draft server on OpenVINO, in real processes, prepared once."""
+"""A draft server on an engine of prepared drafts, in real processes, prepared once."""
 
 import asyncio
 import json
@@ -8,9 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from paceline.engine.openvino.measurements import prepared_file, read_notes
+from paceline.engine.drafts.engines import ENGINES
+from paceline.engine.drafts.measurements import notes_file, prepared_file, read_notes
 from paceline.protocol.generation import GenerateRequest, Speculation
-from tests.processes import Process, children_that_run, logged, running, start, start_engine
+from tests.processes import Process, children_that_run, running, start, start_engine
 from tests.servers import eventually
 from tests.tiny_models import tiny_model
 
@@ -27,12 +28,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_outputs_are_the_targets_and_draft_tokens_are_accepted(
-    tmp_path: Path, home: Path
+    tmp_path: Path, home: Path, engine: str
 ) -> None:
+    if reason := ENGINES[engine].why_not():
+        pytest.skip(reason)
     model = tiny_model(tmp_path / "tiny", heads=(2, 1))
     target = start_engine(tmp_path, "target", "target_server", model)
-    drafts = [draft(tmp_path, model, "--engine=openvino")]
+    drafts = [draft(tmp_path, model, f"--engine={engine}")]
     async with running(tmp_path, [target], drafts) as (client, _):
         request = GenerateRequest("to the token " * 40, max_tokens=60, seed=3, ignore_eos=True)
         off = await client.generate(replace(request, speculation=Speculation.OFF)).result()
@@ -40,30 +44,18 @@ async def test_outputs_are_the_targets_and_draft_tokens_are_accepted(
         assert forced.token_ids == off.token_ids
         assert forced.finished.statistics.accepted > 0
     [ready] = [json.loads(line) for line in drafts[0].lines().splitlines() if "started" in line]
-    assert ready["engine"] == "openvino"
-    assert prepared_file(model).is_relative_to(home)
-    [found] = read_notes(prepared_file(model)).values()
+    assert ready["engine"] == engine
+    assert prepared_file(model, engine).is_relative_to(home)
+    [found] = read_notes(notes_file(model)).values()
     assert ready["reason"] == str(found)
-
-
-async def test_a_model_without_such_a_graph_runs_on_our_own_engine(
-    tmp_path: Path, home: Path
-) -> None:
-    process = draft(tmp_path, tiny_model(tmp_path / "tiny", "gemma"), "--engine=auto")
-    try:
-        await eventually(lambda: logged(process, '"ready"'))
-    finally:
-        process.popen.kill()
-        process.popen.wait()
-    assert "model type 'gemma' has no graph here" in process.lines()
-    assert not list(home.rglob("*.safetensors"))
 
 
 async def test_who_insists_is_told_why_it_cannot_be(tmp_path: Path, home: Path) -> None:
     model = tiny_model(tmp_path / "tiny", "gemma")
     process = draft(tmp_path, model, "--engine=openvino")
     assert await asyncio.to_thread(process.popen.wait, 120) != 0
-    assert "cannot be prepared for OpenVINO: model type 'gemma' has no graph" in process.lines()
+    assert "--engine openvino: model type 'gemma' is none of Llama's" in process.lines()
+    assert not list(home.rglob("*.safetensors"))
 
 
 async def test_a_server_that_is_killed_while_it_prepares_leaves_no_process(
@@ -71,7 +63,7 @@ async def test_a_server_that_is_killed_while_it_prepares_leaves_no_process(
 ) -> None:
     process = draft(tmp_path, tiny_model(tmp_path / "tiny", heads=(2, 1)), "--engine=openvino")
     server = psutil.Process(process.popen.pid)
-    preparation = "paceline.engine.openvino.preparation"
+    preparation = "paceline.engine.drafts.preparation"
     try:
         await eventually(lambda: _runs(preparation, server))
         [child] = children_that_run(preparation, server)

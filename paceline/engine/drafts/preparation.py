@@ -1,8 +1,8 @@
-"""Makes of a draft's folder what OpenVINO runs, and measures it beside our own engine, once.
+"""Makes of a draft's folder what engines of prepared drafts run, and measures all engines, once.
 
 A process of its own: it needs torch and the whole model in memory, which the draft does not.
-python -m paceline.engine.openvino.preparation FOLDER FILE --threads N: makes the file where it is
-missing, and prints the comparison as JSON. It ends when its standard input does.
+python -m paceline.engine.drafts.preparation FOLDER --threads N: makes the files that are missing,
+and prints the comparison as JSON. It ends when its standard input does.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from paceline.engine.openvino import timing
-from paceline.engine.openvino.agreement import share_right, written
-from paceline.engine.openvino.child import answer_of
-from paceline.engine.openvino.measurements import Comparison, Measured
-from paceline.engine.openvino.prepared import (
-    GROUP,
-    DraftFacts,
-    DraftShape,
-    metadata,
-)
-from paceline.engine.openvino.quantization import quantize
-from paceline.engine.openvino.timing import choices, timed_steps
+from paceline.engine.drafts import timing
+from paceline.engine.drafts.agreement import share_right, written
+from paceline.engine.drafts.child import answer_of
+from paceline.engine.drafts.engines import TORCH, possible
+from paceline.engine.drafts.measurements import Comparison, Measured, prepared_file
+from paceline.engine.drafts.timing import choices, timed_steps
+from paceline.engine.prepared.draft_file import DraftFacts, DraftShape, metadata
+from paceline.engine.prepared.interface import PreparedEngine
 from paceline.engine.torch.architectures import read_config
 from paceline.engine.torch.fused import Layer, fused_layer, knows
 from paceline.engine.torch.linear import FEW_ROWS
@@ -46,6 +42,8 @@ from paceline.errors import FailedPrecondition, PacelineError, in_a_line
 from paceline.protocol.sampling import Sampling
 
 DTYPE = torch.bfloat16
+Quantize = Callable[[str, Tensor, Tensor | None], Mapping[str, Tensor]]
+"""See PreparedEngine.quantized."""
 
 
 class KeptLinear:
@@ -60,11 +58,11 @@ class KeptLinear:
         return functional.linear(x, self.weight, self.bias)
 
 
-def prepare(folder: Path, file: Path, loaded: LoadedModel) -> None:
-    """Write the file. Raises FailedPrecondition for a model that has no such graph."""
+def prepare(folder: Path, file: Path, loaded: LoadedModel, engine: PreparedEngine) -> None:
+    """Write the engine's file. Raises FailedPrecondition for a model that it does not run."""
     model = read_model(folder, DTYPE, "cpu", read_config(folder))
     if not knows(model) or loaded.rope_length.matters:
-        raise FailedPrecondition(f"model type {model.config.model_type!r} has no graph here")
+        raise FailedPrecondition(f"model type {model.config.model_type!r} is none of Llama's")
     config, body = text_config(model.config), model.get_decoder()
     layers = [fused_layer(n, one, config, KeptLinear) for n, one in enumerate(body.layers)]
     heads = config.num_attention_heads
@@ -76,7 +74,8 @@ def prepare(folder: Path, file: Path, loaded: LoadedModel) -> None:
         windows=tuple(layer.window or 0 for layer in layers),
         rope_scaling=float(getattr(body.rotary_emb, "attention_scaling", 1.0)),
     )
-    tensors = dict(_tensors(model, layers))
+    engine.check(shape)
+    tensors = dict(_tensors(model, layers, engine.quantized))
     file.parent.mkdir(parents=True, exist_ok=True)
     made = file.with_name(f".{file.name}-{os.getpid()}")
     try:
@@ -100,14 +99,16 @@ def _facts(loaded: LoadedModel) -> DraftFacts:
     )
 
 
-def _tensors(model: PreTrainedModel, layers: list[Layer]) -> Iterator[tuple[str, Tensor]]:
-    """All that the graph is made of, by name."""
+def _tensors(
+    model: PreTrainedModel, layers: list[Layer], quantized: Quantize
+) -> Iterator[tuple[str, Tensor]]:
+    """All that a draft is made of, by name."""
     body: Any = model.get_decoder()
     head: Any = model.get_output_embeddings()
     yield "embeddings", body.embed_tokens.weight.detach().view(torch.uint16)
     yield "norm", body.norm.weight.detach().float()
     yield "inverse_frequencies", body.rotary_emb.inv_freq.float()
-    yield from _quantized("head", head.weight.detach(), None)
+    yield from quantized("head", head.weight.detach(), None).items()
     for index, layer in enumerate(layers):
         norms = {
             "input_norm": layer.input_norm,
@@ -120,35 +121,29 @@ def _tensors(model: PreTrainedModel, layers: list[Layer]) -> Iterator[tuple[str,
         )
         for name in ("qkv", "out", "gate_up", "down"):
             linear: KeptLinear = getattr(layer, name)
-            yield from _quantized(f"{index}.{name}", linear.weight, linear.bias)
+            yield from quantized(f"{index}.{name}", linear.weight, linear.bias).items()
 
 
-def _quantized(name: str, weight: Tensor, bias: Tensor | None) -> Iterator[tuple[str, Tensor]]:
-    if weight.shape[1] % GROUP or weight.shape[0] % 2:
-        limit = f"its columns a multiple of {GROUP} and its rows even"
-        raise FailedPrecondition(f"{name} has shape {tuple(weight.shape)}; it must have {limit}")
-    found = quantize(weight)
-    yield f"{name}.codes", found.codes
-    yield f"{name}.scales", found.scales
-    yield f"{name}.zeros", found.zeros
-    if bias is not None:
-        yield f"{name}.bias", bias.float()
-
-
-def measure(file: Path, loaded: LoadedModel, threads: int) -> Comparison:
-    """Steps of one token a session: ours, OpenVINO's, OpenVINO's, ours; and what is right."""
+def measure(
+    folder: Path, loaded: LoadedModel, engines: Sequence[PreparedEngine], threads: int
+) -> dict[str, Measured]:
+    """Steps of one token a session, of all in turn and then in reverse order; and what is right."""
     own = ModelRunner(loaded.forward, loaded.device, NO_PADDING, loaded.rope_length.of)
     texts, ours_first = written(own, loaded.eos_token_ids[0], FEW_ROWS)
     right = [choices(own, text) for text in texts]  # so many rows have weights in bfloat16
+
+    def run(engine: PreparedEngine) -> Any:
+        return _in_its_process(engine.name, prepared_file(folder, engine.name), threads, texts)
+
     ours = [timed_steps(own)]
-    theirs = [_of_openvino(file, threads, texts), _of_openvino(file, threads, [])]
+    found = [run(engine) for engine in engines]
+    again = [run(engine) for engine in reversed(engines)][::-1]
     ours += [timed_steps(own)]
-    return Comparison(
-        Measured(_medians(ours), share_right(ours_first, right)),
-        Measured(
-            _medians([one["seconds"] for one in theirs]), share_right(theirs[0]["choices"], right)
-        ),
-    )
+    measured = {TORCH: Measured(_medians(ours), share_right(ours_first, right))}
+    for engine, one, other in zip(engines, found, again, strict=True):
+        seconds = _medians([one["seconds"], other["seconds"]])
+        measured[engine.name] = Measured(seconds, share_right(one["choices"], right))
+    return measured
 
 
 def _medians(runs: list[list[list[float]]]) -> tuple[float, ...]:
@@ -158,9 +153,24 @@ def _medians(runs: list[list[list[float]]]) -> tuple[float, ...]:
     )
 
 
-def _of_openvino(file: Path, threads: int, texts: list[list[int]]) -> Any:
-    arguments = (str(file), f"--threads={threads}", f"--texts={json.dumps(texts)}")
-    return answer_of(timing.__name__, *arguments, refused="OpenVINO does not run it")
+def _in_its_process(engine: str, file: Path, threads: int, texts: list[list[int]]) -> Any:
+    arguments = (engine, str(file), f"--threads={threads}", f"--texts={json.dumps(texts)}")
+    return answer_of(timing.__name__, *arguments, refused=f"{engine} does not run it")
+
+
+def compare(folder: Path, threads: int) -> Comparison:
+    """Prepare what is missing, and measure what could be prepared."""
+    loaded = load_model(folder, DTYPE, "cpu", "int4")
+    engines, refused = [], {}
+    for engine in possible():
+        file = prepared_file(folder, engine.name)
+        try:
+            if not file.exists():
+                prepare(folder, file, loaded, engine)
+            engines.append(engine)
+        except FailedPrecondition as error:
+            refused[engine.name] = str(error)
+    return Comparison(measure(folder, loaded, engines, threads), refused)
 
 
 def _end_with_parent() -> None:
@@ -173,16 +183,12 @@ def main() -> None:
     """Run it; what is wrong is the last line of standard error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("file", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        loaded = load_model(options.folder, DTYPE, "cpu", "int4")
-        if not options.file.exists():
-            prepare(options.folder, options.file, loaded)
-        found = measure(options.file, loaded, options.threads)
+        found = compare(options.folder, options.threads)
     except PacelineError as error:
         sys.exit(str(error))
     except Exception as error:

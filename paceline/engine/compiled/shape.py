@@ -1,0 +1,8 @@
+"""What quantized.h and attention.h say too."""
+
+GROUP = 32
+"""Inputs that share a scale and a low; a model made of a Q4_1 file has them in such groups."""
+WIDTH = 64
+"""Outputs that lie together."""
+MOST_HEAD = 256
+"""Numbers of a head."""

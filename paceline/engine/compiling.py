@@ -1,0 +1,86 @@
+"""C that stands beside its Python, compiled once on a machine and kept beside the models."""
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from paceline.catalog import home
+from paceline.errors import FailedPrecondition, in_a_line
+
+COMPILE_TIMEOUT_S = 60
+"""It takes one."""
+
+
+def compiled(
+    package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()
+) -> ctypes.CDLL:
+    """The library made of a package's `source`, which may include headers beside it.
+
+    links: flags of the second step, which makes the library of the object. Raises
+    FailedPrecondition where there is no compiler, or it fails, or its work cannot be kept.
+    """
+    key = key_of(package, source, flags, links)
+    kept = home() / "compiled" / f"{Path(source).stem}-{key}.so"
+    if not kept.exists():
+        try:
+            _compile(_sources(package, source), source, kept, (flags, links))
+        except OSError as error:
+            where = f"{kept.parent}, where it would be kept"
+            raise FailedPrecondition(f"{where}: {in_a_line(error)}") from error
+    return _loaded(kept)
+
+
+def key_of(package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()) -> str:
+    """Another one whenever that library would be."""
+    said = (one.encode() for one in (*flags, *links))
+    return hashlib.sha256(b" ".join((*_sources(package, source).values(), *said))).hexdigest()[:8]
+
+
+def _sources(package: str, source: str) -> dict[str, bytes]:
+    """By name: it, and all headers beside it."""
+    return {
+        one.name: one.read_bytes()
+        for one in sorted(files(package).iterdir(), key=lambda one: one.name)
+        if one.name == source or one.name.endswith(".h")
+    }
+
+
+def _loaded(file: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError as error:
+        raise FailedPrecondition(f"{file} cannot be loaded: {in_a_line(error)}") from error
+
+
+def _compile(
+    sources: dict[str, bytes], source: str, kept: Path, steps: tuple[Sequence[str], Sequence[str]]
+) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise FailedPrecondition("there is no C compiler, cc, on the PATH")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        for name, contents in sources.items():
+            Path(folder, name).write_bytes(contents)
+        made, shared = Path(folder, "made.o"), Path(folder, kept.name)
+        flags, links = steps
+        _run([compiler, *flags, "-c", str(Path(folder, source)), "-o", str(made)])
+        _run([compiler, "-shared", str(made), "-o", str(shared), *links])
+        shared.replace(kept)
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603  our own command, without a shell
+            command, capture_output=True, timeout=COMPILE_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FailedPrecondition(f"{command[0]} failed: {in_a_line(error)}") from error
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing said"]
+        raise FailedPrecondition(f"{command[0]} ended with {done.returncode}: {said[-1][:200]}")

@@ -1,0 +1,116 @@
+"""The compiled step beside transformers with the very same quantized weights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from paceline.engine.compiled.engine import CompiledEngine
+from paceline.engine.compiled.runner import CompiledRunner
+from paceline.engine.drafts.preparation import prepare
+from paceline.engine.interfaces import Logits, Runner, Span
+from paceline.engine.prepared.draft_file import read_prepared
+from paceline.engine.torch.loading import load_model
+from tests import prepared_drafts
+from tests.prepared_drafts import Reference, reference_of, shake_vectors, some_tokens
+from tests.tiny_models import tiny_model
+from tests.unit.engine.compiled.test_quantization import dequantized
+
+ENGINE = CompiledEngine()
+pytestmark = pytest.mark.skipif(bool(ENGINE.why_not()), reason=f"not here: {ENGINE.why_not()}")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    family = str(request.param)
+    folder = tmp_path_factory.mktemp("compiled") / family
+    # Larger weights make attention so sharp that rows rounded to 8 bits attend elsewhere.
+    more: dict[str, Any] = {"initializer_range": 0.05}
+    more |= {"head_dim": 32} if family == "qwen3" else {}
+    tiny_model(folder, family, dtype="bfloat16", heads=(2, 1), **more)
+    shake_vectors(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def runner(folder: Path, request: pytest.FixtureRequest) -> Runner:
+    file = folder.with_suffix(".safetensors")
+    prepare(folder, file, load_model(folder, torch.bfloat16, "cpu", "int4"), ENGINE)
+    return CompiledRunner(read_prepared(file), threads=request.param, pages=4)
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Reference:
+    return reference_of(folder, dequantized)
+
+
+def close(rows: list[Logits], wanted: Logits) -> None:
+    prepared_drafts.close(rows, wanted, 0.1)  # rows are in 8 bits, KV in bfloat16
+
+
+def test_a_prompt_has_the_rows_of_transformers(runner: Runner, reference: Reference) -> None:
+    tokens = some_tokens(700)  # of more pages than one
+    close(runner.forward([(runner.new_cache(), Span(0, tokens, 700))]), reference(tokens))
+
+
+def test_a_row_has_the_same_bits_in_whatever_pieces_it_comes(runner: Runner) -> None:
+    tokens = some_tokens(60)
+    [whole] = runner.forward([(runner.new_cache(), Span(0, tokens, 60))])
+    cache, ends = runner.new_cache(), [1, 3, 6, 10, 15, 21, 28, 37, 60]
+    for start, end in zip([0, *ends], ends, strict=False):
+        [rows] = runner.forward([(cache, Span(start, tokens[start:end], end - start))])
+        assert np.array_equal(rows, whole[start:end])
+
+
+def test_sessions_beside_each_other_have_their_own_rows(
+    runner: Runner, reference: Reference
+) -> None:
+    prompts = [some_tokens(length, length) for length in (3, 40, 65)]
+    caches = [runner.new_cache() for _ in prompts]
+    batch = [(one, Span(0, prompt, 0)) for one, prompt in zip(caches, prompts, strict=True)]
+    assert [rows.shape[0] for rows in runner.forward(batch)] == [0, 0, 0]
+    step = [(cache, Span(cache.length, (7,), 1)) for cache in caches]
+    for rows, prompt in zip(runner.forward(step), prompts, strict=True):
+        close([rows], reference((*prompt, 7))[-1:])
+
+
+def test_what_is_cut_back_leaves_no_trace(runner: Runner) -> None:
+    tokens, cache = some_tokens(50), runner.new_cache()
+    [whole] = runner.forward([(runner.new_cache(), Span(0, tokens, 20))])
+    runner.forward([(cache, Span(0, (*tokens[:30], 1, 2, 3), 0))])
+    [rows] = runner.forward([(cache, Span(30, tokens[30:], 20))])
+    assert np.array_equal(rows, whole)
+
+
+def test_a_copy_is_a_cache_of_its_own(runner: Runner, reference: Reference) -> None:
+    tokens, cache = some_tokens(560), runner.new_cache()
+    runner.forward([(cache, Span(0, tokens[:540], 0))])
+    copied = cache.copy(530)  # a page that is shared, and a piece of one that is copied
+    runner.forward([(copied, Span(530, (9,) * 12, 0))])
+    [rows] = runner.forward([(cache, Span(540, tokens[540:], 20))])
+    close([rows], reference(tokens)[540:])
+    [rows] = runner.forward([(copied, Span(530, tokens[530:550], 20))])
+    close([rows], reference(tokens[:550])[530:])
+
+
+def test_kv_grows_where_there_is_less_of_it_than_sessions_have(
+    runner: Runner, reference: Reference
+) -> None:
+    tokens = some_tokens(20)
+    caches = [runner.new_cache() for _ in range(9)]
+    for cache in caches:
+        runner.forward([(cache, Span(0, tokens[:19], 0))])
+    for cache in caches:
+        [rows] = runner.forward([(cache, Span(19, tokens[19:], 1))])
+        close([rows], reference(tokens)[-1:])
+
+
+def test_a_model_of_other_widths_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "tiny", dtype="bfloat16", heads=(4, 2))  # heads of 16 numbers
+    loaded = load_model(folder, torch.bfloat16, "cpu", "int4")
+    with pytest.raises(Exception, match=r"^head_dim is 16; it must be a multiple of 32 up to 256$"):
+        prepare(folder, tmp_path / "file", loaded, ENGINE)
+    assert not (tmp_path / "file").exists()
