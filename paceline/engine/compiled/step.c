@@ -3,6 +3,7 @@
 #include <math.h>
 #include <omp.h>
 #include "attention.h"
+#include "crew.h"
 
 typedef struct {
     const float *input_norm, *query_norm, *key_norm, *mlp_norm;
@@ -30,6 +31,7 @@ typedef struct {
 
 typedef struct {
     float *x, *qkv, *cos, *sin;
+    Part *parts;
     Rows narrow, wide; /* of the model's width or its heads; of the MLP */
 } Work;
 
@@ -37,6 +39,9 @@ static ptrdiff_t heads_width(const Model *m) { return m->heads * m->head_dim; }
 static ptrdiff_t narrow_width(const Model *m) {
     return heads_width(m) > m->width ? heads_width(m) : m->width;
 }
+
+/* Of a step: eight of each layer, the embeddings, the last norm and the head. */
+static ptrdiff_t parts_of(const Model *m) { return 8 * m->layers + 3; }
 
 static char *take(char **from, ptrdiff_t bytes) {
     char *taken = *from;
@@ -53,6 +58,7 @@ static Rows take_rows(char **from, ptrdiff_t rows, ptrdiff_t width) {
 
 static Work lay_out(const Model *m, ptrdiff_t rows, char **from) {
     Work work;
+    work.parts = (Part *)take(from, parts_of(m) * (ptrdiff_t)sizeof(Part));
     work.x = (float *)take(from, rows * m->width * 4);
     work.qkv = (float *)take(from, rows * m->layer->qkv.outputs * 4);
     work.cos = (float *)take(from, rows * m->head_dim * 2);
@@ -218,51 +224,35 @@ static void gated(const Linear *l, ptrdiff_t block, Rows rows, ptrdiff_t count, 
     }
 }
 
-#define EACH(i, total)                                                                             \
-    for (Share s = share(total, thread, threads), *once = &s; once; once = 0)                      \
-        for (ptrdiff_t i = s.from; i < s.to; i++)
-#define BARRIER _Pragma("omp barrier")
-
-static void run_layer(const Model *m, const Batch *b, Work w, ptrdiff_t layer, int thread,
-                      int threads) {
+static void run_layer(const Model *m, const Batch *b, Work w, ptrdiff_t layer, Crew *crew) {
     const Layer *l = m->layer + layer;
     Rows model_rows = w.narrow, head_rows = w.narrow;
     model_rows.width = m->width;
     head_rows.width = heads_width(m);
-    EACH(row, b->rows) normed(w.x + row * m->width, l->input_norm, m->epsilon, model_rows, row);
-    BARRIER
-    EACH(block, l->qkv.outputs / WIDTH) block_of(&l->qkv, block, model_rows, b->rows, w.qkv, 0);
-    BARRIER
-    EACH(row, b->rows) rotate_and_keep(m, b, w, layer, row);
-    BARRIER
-    EACH(each, b->rows * m->heads) attend(m, b, w, layer, each / m->heads, each % m->heads);
-    BARRIER
-    EACH(block, l->out.outputs / WIDTH) block_of(&l->out, block, head_rows, b->rows, w.x, 1);
-    BARRIER
-    EACH(row, b->rows) normed(w.x + row * m->width, l->mlp_norm, m->epsilon, model_rows, row);
-    BARRIER
-    EACH(block, m->mlp_width / WIDTH) gated(&l->gate_up, block, model_rows, b->rows, w.wide);
-    BARRIER
-    EACH(block, l->down.outputs / WIDTH) block_of(&l->down, block, w.wide, b->rows, w.x, 1);
-    BARRIER
+    EACH (row, b->rows) normed(w.x + row * m->width, l->input_norm, m->epsilon, model_rows, row);
+    EACH (block, l->qkv.outputs / WIDTH) block_of(&l->qkv, block, model_rows, b->rows, w.qkv, 0);
+    EACH (row, b->rows) rotate_and_keep(m, b, w, layer, row);
+    EACH (each, b->rows * m->heads) attend(m, b, w, layer, each / m->heads, each % m->heads);
+    EACH (block, l->out.outputs / WIDTH) block_of(&l->out, block, head_rows, b->rows, w.x, 1);
+    EACH (row, b->rows) normed(w.x + row * m->width, l->mlp_norm, m->epsilon, model_rows, row);
+    EACH (block, m->mlp_width / WIDTH) gated(&l->gate_up, block, model_rows, b->rows, w.wide);
+    EACH (block, l->down.outputs / WIDTH) block_of(&l->down, block, w.wide, b->rows, w.x, 1);
 }
 
 void step(const Model *m, const Batch *b, int most_threads) {
     char *from = b->workspace;
     Work w = lay_out(m, b->rows, &from);
+    memset(w.parts, 0, (size_t)parts_of(m) * sizeof(Part));
 #pragma omp parallel num_threads(most_threads)
     {
-        int thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        EACH(row, b->rows) embed(m, b, w, row);
-        BARRIER
-        for (ptrdiff_t layer = 0; layer < m->layers; layer++)
-            run_layer(m, b, w, layer, thread, threads);
+        Crew own = {w.parts, omp_get_num_threads()}, *crew = &own;
+        EACH (row, b->rows) embed(m, b, w, row);
+        for (ptrdiff_t layer = 0; layer < m->layers; layer++) run_layer(m, b, w, layer, crew);
         Rows rows = w.narrow;
         rows.width = m->width;
-        EACH(row, b->wanted)
-        normed(w.x + b->wanted_rows[row] * m->width, m->norm, m->epsilon, rows, row);
-        BARRIER
-        EACH(block, m->head.outputs / WIDTH)
-        block_of(&m->head, block, rows, b->wanted, b->logits, 0);
+        EACH (row, b->wanted)
+            normed(w.x + b->wanted_rows[row] * m->width, m->norm, m->epsilon, rows, row);
+        EACH (block, m->head.outputs / WIDTH)
+            block_of(&m->head, block, rows, b->wanted, b->logits, 0);
     }
 }

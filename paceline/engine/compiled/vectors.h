@@ -42,13 +42,4 @@ INLINE __m512 silu(__m512 x) {
     __m512 below = _mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(80));
     return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1), exponential(below)));
 }
-
-/* The share of `total` things that is for thread `thread` of `threads`. */
-typedef struct {
-    ptrdiff_t from, to;
-} Share;
-
-INLINE Share share(ptrdiff_t total, int thread, int threads) {
-    return (Share){total * thread / threads, total * (thread + 1) / threads};
-}
 #endif
