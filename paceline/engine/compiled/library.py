@@ -13,6 +13,7 @@ FLAGS = (
     *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx512bf16"),
 )
 LINKS = ("-fopenmp", "-lm")
+_WRITTEN_FOR = "Linux on x86_64"
 _SOURCE = (__package__, "step.c", FLAGS, LINKS)
 
 
@@ -64,8 +65,9 @@ class StepBatch(Structure):
 @functools.cache
 def library() -> ctypes.CDLL:
     """step.c. Raises FailedPrecondition where this CPU or machine has not what it needs."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        raise FailedPrecondition(f"it is written for x86-64, and this CPU is {platform.machine()}")
+    here = f"{platform.system()} on {platform.machine()}"
+    if here != _WRITTEN_FOR:
+        raise FailedPrecondition(f"it is written for {_WRITTEN_FOR}, and this is {here}")
     found = compiled(*_SOURCE)
     if not found.runs_here():
         raise FailedPrecondition("this CPU lacks AVX-512 with VNNI and bfloat16")
