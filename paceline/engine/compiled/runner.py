@@ -29,6 +29,7 @@ class CompiledRunner(PagedDraftRunner):
         self._library = library()
         self._weights = StepWeights(draft)
         self._vocabulary = draft.facts.vocabulary_size
+        self._embedded = draft.tensors["embeddings"].shape[0]
         self._threads = threads
         self._kv = CompiledPool(draft.shape, pages)
         super().__init__(self._kv)
@@ -37,6 +38,7 @@ class CompiledRunner(PagedDraftRunner):
     def _logits(self, batch: PagedBatch) -> NDArray[Any]:
         """See PagedDraftRunner."""
         model, given = self._weights.model, _given(batch)
+        self._check(given["tokens"])
         rows, wanted = len(given["tokens"]), len(given["wanted_rows"])
         logits = np.empty((wanted, model.head.outputs), np.float32)
         self._make_room(rows)
@@ -51,6 +53,12 @@ class CompiledRunner(PagedDraftRunner):
         )
         self._library.step(ctypes.byref(model), ctypes.byref(taken), self._threads)
         return logits[:, : self._vocabulary]
+
+    def _check(self, tokens: NDArray[np.int32]) -> None:
+        """Raise IndexError for what lies outside the embeddings: C would read on behind them."""
+        if tokens.min() < 0 or tokens.max() >= self._embedded:
+            what = f"tokens are {tokens.min()} to {tokens.max()}"
+            raise IndexError(f"{what}; they must be 0 to {self._embedded - 1}")
 
     def _make_room(self, rows: int) -> None:
         """Have a workspace for so many rows."""

@@ -15,7 +15,7 @@ from paceline.engine.prepared.draft_file import read_prepared
 from paceline.engine.torch.loading import load_model
 from tests import prepared_drafts
 from tests.prepared_drafts import Reference, reference_of, shake_vectors, some_tokens
-from tests.tiny_models import tiny_model
+from tests.tiny_models import VOCABULARY, tiny_model
 from tests.unit.engine.compiled.test_quantization import dequantized
 
 ENGINE = CompiledEngine()
@@ -106,6 +106,12 @@ def test_kv_grows_where_there_is_less_of_it_than_sessions_have(
     for cache in caches:
         [rows] = runner.forward([(cache, Span(19, tokens[19:], 1))])
         close([rows], reference(tokens)[-1:])
+
+
+def test_a_token_without_an_embedding_is_refused(runner: Runner) -> None:
+    for wrong in (VOCABULARY, -1):
+        with pytest.raises(IndexError, match=rf"they must be 0 to {VOCABULARY - 1}$"):
+            runner.forward([(runner.new_cache(), Span(0, (7, wrong), 1))])
 
 
 def test_a_model_of_other_widths_is_refused_by_name(tmp_path: Path) -> None:
