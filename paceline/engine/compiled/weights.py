@@ -23,7 +23,8 @@ class StepWeights:
         """Read them."""
         self._tensors = draft.tensors
         size = sum(_lines(tensor.nbytes) for tensor in draft.tensors.values())
-        self._memory = mmap.mmap(-1, size)
+        # Shared memory, which is mmap's default, has no large pages.
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with contextlib.suppress(OSError):  # a kernel may be built without large pages
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         self._bytes = np.frombuffer(self._memory, np.uint8)
