@@ -9,8 +9,6 @@ import pytest
 @pytest.fixture(autouse=True, scope="session")
 def drafts_on_torch() -> Iterator[None]:
     """Preparing a real draft takes a minute; tests/contract prepares tiny ones."""
-    before = os.environ.get("PACELINE_DRAFT_ENGINE")
-    os.environ["PACELINE_DRAFT_ENGINE"] = before or "torch"
-    yield
-    if before is None:
-        del os.environ["PACELINE_DRAFT_ENGINE"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PACELINE_DRAFT_ENGINE", os.environ.get("PACELINE_DRAFT_ENGINE", "torch"))
+        yield

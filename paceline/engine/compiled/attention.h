@@ -22,7 +22,7 @@ INLINE void write_value(bf16 *values, ptrdiff_t token, const float *value, ptrdi
 }
 
 /* Scores of 16 tokens. query: pairs of bf16. */
-INLINE __m512 scores_of(const bf16 *block, const int32_t *query, ptrdiff_t head_dim) {
+INLINE __m512 scores_of(const bf16 *block, const Four *query, ptrdiff_t head_dim) {
     __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
     for (ptrdiff_t i = 0; i < head_dim / 2; i += 2) {
         even = _mm512_dpbf16_ps(even, (__m512bh)_mm512_loadu_si512(block + i * 32),
@@ -39,8 +39,8 @@ typedef struct {
     float sums[MOST_HEAD];
 } Attended;
 
-/* Attend to tokens from `from` to `to` of a page. */
-INLINE void attend_page(Attended *to, const bf16 *keys, const bf16 *values, const int32_t *query,
+/* Attend to tokens from `first` to before `end` of a page. */
+INLINE void attend_page(Attended *to, const bf16 *keys, const bf16 *values, const Four *query,
                         ptrdiff_t first, ptrdiff_t end, ptrdiff_t head_dim) {
     float scores[PAGE];
     ptrdiff_t begin = first / 16 * 16, stop = (end + 15) / 16 * 16;
@@ -68,7 +68,7 @@ INLINE void attend_page(Attended *to, const bf16 *keys, const bf16 *values, cons
     }
     to->total = to->total * _mm512_cvtss_f32(shrink) + _mm512_reduce_add_ps(total);
     to->most = new_most;
-    const int32_t *pairs = (const int32_t *)weights;
+    const Four *pairs = (const Four *)weights;
     for (ptrdiff_t at = 0; at < head_dim; at += 64) {
         int vectors = head_dim - at < 64 ? (int)(head_dim - at) / 16 : 4;
         __m512 sums[4];

@@ -17,7 +17,6 @@ enum {
     CODES = WIDTH * GROUP / 2,
     PIECE = CODES + 4 * WIDTH,
     TILE = 8,
-    FEW = 4,    /* rows whose time is that of reading the weights */
     AHEAD = 16, /* pieces */
 };
 
@@ -32,6 +31,11 @@ typedef struct {
     float *scales, *sums;
     ptrdiff_t width;
 } Rows;
+
+INLINE Rows of_width(Rows rows, ptrdiff_t width) {
+    rows.width = width;
+    return rows;
+}
 
 /* Where a group of a row lies, counted in groups. */
 INLINE ptrdiff_t place(Rows rows, ptrdiff_t row, ptrdiff_t group) {
@@ -51,8 +55,6 @@ INLINE void quantize(__m512 first, __m512 second, Rows to, ptrdiff_t row, ptrdif
     to.scales[at] = scale;
     to.sums[at] = _mm512_reduce_add_ps(_mm512_add_ps(first, second));
 }
-
-typedef int32_t __attribute__((may_alias)) Four;
 
 /* Add the products of 16 outputs of a piece with R rows. codes, scales, row_sums: of the first row.
  */
@@ -114,32 +116,17 @@ INLINE void tile(const Linear *linear, ptrdiff_t block, Rows rows, ptrdiff_t row
     }
 }
 
-static void product_1(const Linear *l, ptrdiff_t b, Rows x, ptrdiff_t row, float y[][WIDTH]) {
-    tile(l, b, x, row, 2, 0, 4, y);
-}
-static void product_2(const Linear *l, ptrdiff_t b, Rows x, ptrdiff_t row, float y[][WIDTH]) {
-    tile(l, b, x, row, 2, 1, 4, y);
-}
-static void product_3(const Linear *l, ptrdiff_t b, Rows x, ptrdiff_t row, float y[][WIDTH]) {
-    tile(l, b, x, row, 3, 1, 4, y);
-}
-static void product_4(const Linear *l, ptrdiff_t b, Rows x, ptrdiff_t row, float y[][WIDTH]) {
-    tile(l, b, x, row, 4, 1, 4, y);
-}
-static void product_8(const Linear *l, ptrdiff_t b, Rows x, ptrdiff_t row, float y[][WIDTH]) {
-    tile(l, b, x, row, 8, 1, 1, y);
-}
-
 /* y [TILE][64] of the tile of rows that begins at `row`, of which `left` matter; returns how many.
- */
-static ptrdiff_t product(const Linear *linear, ptrdiff_t block, Rows rows, ptrdiff_t row,
-                         ptrdiff_t left, float y[][WIDTH]) {
+ * A row alone is computed twice: one that is computed once waits longer for memory. */
+__attribute__((noinline)) static ptrdiff_t product(const Linear *linear, ptrdiff_t block, Rows rows,
+                                                   ptrdiff_t row, ptrdiff_t left,
+                                                   float y[][WIDTH]) {
     switch (left) {
-    case 1: product_1(linear, block, rows, row, y); return 1;
-    case 2: product_2(linear, block, rows, row, y); return 2;
-    case 3: product_3(linear, block, rows, row, y); return 3;
-    case 4: product_4(linear, block, rows, row, y); return 4;
-    default: product_8(linear, block, rows, row, y); return left < TILE ? left : TILE;
+    case 1: tile(linear, block, rows, row, 2, 0, VECTORS, y); return 1;
+    case 2: tile(linear, block, rows, row, 2, 1, VECTORS, y); return 2;
+    case 3: tile(linear, block, rows, row, 3, 1, VECTORS, y); return 3;
+    case 4: tile(linear, block, rows, row, 4, 1, VECTORS, y); return 4;
+    default: tile(linear, block, rows, row, TILE, 1, 1, y); return left < TILE ? left : TILE;
     }
 }
 #endif

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from paceline.engine.compiled.library import StepBatch, library
 from paceline.engine.compiled.pool import CompiledPool
+from paceline.engine.compiled.shape import LINE
 from paceline.engine.compiled.weights import StepWeights
 from paceline.engine.prepared.draft_file import PreparedDraft
 from paceline.engine.prepared.paged_runner import (
@@ -18,10 +19,8 @@ from paceline.engine.prepared.paged_runner import (
     wanted_rows,
 )
 
-_LINE = 64
 
-
-class CompiledRunner(PagedDraftRunner):
+class CompiledRunner(PagedDraftRunner[CompiledPool]):
     """A draft's Runner. One thread owns it."""
 
     def __init__(self, draft: PreparedDraft, threads: int, pages: int) -> None:
@@ -31,8 +30,7 @@ class CompiledRunner(PagedDraftRunner):
         self._vocabulary = draft.facts.vocabulary_size
         self._embedded = draft.tensors["embeddings"].shape[0]
         self._threads = threads
-        self._kv = CompiledPool(draft.shape, pages)
-        super().__init__(self._kv)
+        super().__init__(CompiledPool(draft.shape, pages))
         self._workspace = self._room(1)
 
     def _logits(self, batch: PagedBatch) -> NDArray[Any]:
@@ -46,7 +44,7 @@ class CompiledRunner(PagedDraftRunner):
             rows=rows,
             wanted=wanted,
             most_pages=given["pages"].shape[1],
-            kv=self._kv.address,
+            kv=self._pool.address,
             workspace=_aligned(self._workspace),
             logits=logits.ctypes.data,
             **{name: numbers.ctypes.data for name, numbers in given.items()},
@@ -68,12 +66,12 @@ class CompiledRunner(PagedDraftRunner):
     def _room(self, rows: int) -> NDArray[np.uint8]:
         self._rows = rows
         size = self._library.workspace_bytes(ctypes.byref(self._weights.model), rows)
-        return np.zeros(size + _LINE, np.uint8)
+        return np.zeros(size + LINE, np.uint8)
 
 
 def _aligned(memory: NDArray[np.uint8]) -> int:
     """The first address in it at which a line begins."""
-    return -(-memory.ctypes.data // _LINE) * _LINE
+    return -(-memory.ctypes.data // LINE) * LINE
 
 
 def _given(batch: PagedBatch) -> dict[str, NDArray[np.int32]]:

@@ -162,20 +162,18 @@ INLINE void attend_with(const Model *m, const Batch *b, Work w, ptrdiff_t layer,
     ptrdiff_t end = b->positions[row] + 1, kv_head = head / (m->heads / m->kv_heads);
     ptrdiff_t first = l->window && end > l->window ? end - l->window : 0;
     bf16 query[MOST_HEAD];
-    int32_t pairs[MOST_HEAD / 2];
     const float *from = w.qkv + row * l->qkv.outputs + head * dim;
     __m512 scale = _mm512_set1_ps(1 / sqrtf((float)dim));
     for (ptrdiff_t i = 0; i < dim; i += 16)
         _mm256_storeu_si256((__m256i *)(query + i),
                             to_bf16(_mm512_mul_ps(_mm512_loadu_ps(from + i), scale)));
-    memcpy(pairs, query, (size_t)dim * sizeof *query);
     Attended found = {.most = -FLT_MAX};
     for (ptrdiff_t token = first; token < end; token = token / PAGE * PAGE + PAGE) {
         const bf16 *page = page_of(m, b, row, token, layer, kv_head);
         ptrdiff_t stop = end - token / PAGE * PAGE < PAGE ? end - token / PAGE * PAGE : PAGE;
-        attend_page(&found, page, page + PAGE * dim, pairs, token % PAGE, stop, dim);
+        attend_page(&found, page, page + PAGE * dim, (const Four *)query, token % PAGE, stop, dim);
     }
-    Rows to = {w.narrow.codes, w.narrow.scales, w.narrow.sums, heads_width(m)};
+    Rows to = of_width(w.narrow, heads_width(m));
     __m512 part = _mm512_set1_ps(1 / found.total);
     for (ptrdiff_t i = 0; i < dim; i += GROUP)
         quantize(_mm512_mul_ps(_mm512_loadu_ps(found.sums + i), part),
@@ -226,9 +224,8 @@ static void gated(const Linear *l, ptrdiff_t block, Rows rows, ptrdiff_t count, 
 
 static void run_layer(const Model *m, const Batch *b, Work w, ptrdiff_t layer, Crew *crew) {
     const Layer *l = m->layer + layer;
-    Rows model_rows = w.narrow, head_rows = w.narrow;
-    model_rows.width = m->width;
-    head_rows.width = heads_width(m);
+    Rows model_rows = of_width(w.narrow, m->width);
+    Rows head_rows = of_width(w.narrow, heads_width(m));
     EACH (row, b->rows) normed(w.x + row * m->width, l->input_norm, m->epsilon, model_rows, row);
     EACH (block, l->qkv.outputs / WIDTH) block_of(&l->qkv, block, model_rows, b->rows, w.qkv, 0);
     EACH (row, b->rows) rotate_and_keep(m, b, w, layer, row);
@@ -248,8 +245,7 @@ void step(const Model *m, const Batch *b, int most_threads) {
         Crew own = {w.parts, omp_get_num_threads()}, *crew = &own;
         EACH (row, b->rows) embed(m, b, w, row);
         for (ptrdiff_t layer = 0; layer < m->layers; layer++) run_layer(m, b, w, layer, crew);
-        Rows rows = w.narrow;
-        rows.width = m->width;
+        Rows rows = of_width(w.narrow, m->width);
         EACH (row, b->wanted)
             normed(w.x + b->wanted_rows[row] * m->width, m->norm, m->epsilon, rows, row);
         EACH (block, m->head.outputs / WIDTH)

@@ -6,11 +6,8 @@ import mmap
 import numpy as np
 
 from paceline.engine.compiled.library import StepLayer, StepLinear, StepModel
-from paceline.engine.compiled.shape import GROUP, WIDTH
+from paceline.engine.compiled.shape import GROUP, LINE, WIDTH
 from paceline.engine.prepared.draft_file import PreparedDraft
-
-_LINE = 64
-"""Bytes that memory gives at once: no vector of a weight lies in two."""
 
 
 class StepWeights:
@@ -76,4 +73,4 @@ class StepWeights:
 
 def _lines(size: int) -> int:
     """Bytes of whole lines."""
-    return -(-size // _LINE) * _LINE
+    return -(-size // LINE) * LINE

@@ -6,6 +6,7 @@ and prints the comparison as JSON. It ends when its standard input does.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import statistics
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,18 @@ class KeptLinear:
         return functional.linear(x, self.weight, self.bias)
 
 
-def prepare(folder: Path, file: Path, loaded: LoadedModel, engine: PreparedEngine) -> None:
-    """Write the engine's file. Raises FailedPrecondition for a model that it does not run."""
+@dataclass(frozen=True, slots=True)
+class DraftSource:
+    """A draft's model as it was read, of which each engine makes its file."""
+
+    model: PreTrainedModel
+    layers: list[Layer]
+    shape: DraftShape
+    facts: DraftFacts
+
+
+def read_source(folder: Path, loaded: LoadedModel) -> DraftSource:
+    """Read the model. Raises FailedPrecondition for one that no engine of prepared drafts runs."""
     model = read_model(folder, DTYPE, "cpu", read_config(folder))
     if not knows(model) or loaded.rope_length.matters:
         raise FailedPrecondition(f"model type {model.config.model_type!r} is none of Llama's")
@@ -74,12 +85,17 @@ def prepare(folder: Path, file: Path, loaded: LoadedModel, engine: PreparedEngin
         windows=tuple(layer.window or 0 for layer in layers),
         rope_scaling=float(getattr(body.rotary_emb, "attention_scaling", 1.0)),
     )
-    engine.check(shape)
-    tensors = dict(_tensors(model, layers, engine.quantized))
+    return DraftSource(model, layers, shape, _facts(loaded))
+
+
+def prepare(source: DraftSource, file: Path, engine: PreparedEngine) -> None:
+    """Write the engine's file. Raises FailedPrecondition for a model that it does not run."""
+    engine.check(source.shape)
+    tensors = dict(_tensors(source, engine.quantized))
     file.parent.mkdir(parents=True, exist_ok=True)
     made = file.with_name(f".{file.name}-{os.getpid()}")
     try:
-        save_file(tensors, made, metadata(shape, _facts(loaded)))
+        save_file(tensors, made, metadata(source.shape, source.facts))
         made.rename(file)
     finally:
         made.unlink(missing_ok=True)
@@ -99,17 +115,15 @@ def _facts(loaded: LoadedModel) -> DraftFacts:
     )
 
 
-def _tensors(
-    model: PreTrainedModel, layers: list[Layer], quantized: Quantize
-) -> Iterator[tuple[str, Tensor]]:
+def _tensors(source: DraftSource, quantized: Quantize) -> Iterator[tuple[str, Tensor]]:
     """All that a draft is made of, by name."""
-    body: Any = model.get_decoder()
-    head: Any = model.get_output_embeddings()
+    body: Any = source.model.get_decoder()
+    head: Any = source.model.get_output_embeddings()
     yield "embeddings", body.embed_tokens.weight.detach().view(torch.uint16)
     yield "norm", body.norm.weight.detach().float()
     yield "inverse_frequencies", body.rotary_emb.inv_freq.float()
     yield from quantized("head", head.weight.detach(), None).items()
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(source.layers):
         norms = {
             "input_norm": layer.input_norm,
             "mlp_norm": layer.mlp_norm,
@@ -161,16 +175,23 @@ def _in_its_process(engine: str, file: Path, threads: int, texts: list[list[int]
 def compare(folder: Path, threads: int) -> Comparison:
     """Prepare what is missing, and measure what could be prepared."""
     loaded = load_model(folder, DTYPE, "cpu", "int4")
+    engines, refused = _prepared(folder, loaded)
+    return Comparison(measure(folder, loaded, engines, threads), refused)
+
+
+def _prepared(folder: Path, loaded: LoadedModel) -> tuple[list[PreparedEngine], dict[str, str]]:
+    """The engines that have their files now, and why others have none."""
+    source = functools.cache(lambda: read_source(folder, loaded))  # once, and only if it is needed
     engines, refused = [], {}
     for engine in possible():
         file = prepared_file(folder, engine.name)
         try:
             if not file.exists():
-                prepare(folder, file, loaded, engine)
+                prepare(source(), file, engine)
             engines.append(engine)
         except FailedPrecondition as error:
             refused[engine.name] = str(error)
-    return Comparison(measure(folder, loaded, engines, threads), refused)
+    return engines, refused
 
 
 def _end_with_parent() -> None:

@@ -70,10 +70,12 @@ def start_best(settings: EngineSettings, registry: CollectorRegistry) -> Started
 
     Nor does a draft that cannot be prepared start; the log says why.
     """
-    if why_not(settings) or not possible():
+    if why_not(settings):
         return None
     folder = resolve_model(settings.model, load_progress.begin)
     if sum(one.stat().st_size for one in folder.glob("*.safetensors")) < SMALL:
+        return None
+    if not possible():  # asked last: it may have to compile
         return None
     try:
         found = measured(folder, settings.threads)

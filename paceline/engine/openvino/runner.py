@@ -40,7 +40,7 @@ def compiled(draft: PreparedDraft, threads: int, **more: Any) -> ov.CompiledMode
     return core.compile_model(build(draft), "CPU", properties | more)
 
 
-class OpenvinoRunner(PagedDraftRunner):
+class OpenvinoRunner(PagedDraftRunner[OpenvinoPool]):
     """A draft's Runner. One thread owns it."""
 
     def __init__(self, draft: PreparedDraft, threads: int, pages: int, **more: Any) -> None:
@@ -49,8 +49,7 @@ class OpenvinoRunner(PagedDraftRunner):
         model = compiled(draft, threads, **more)
         self._output = model.outputs[0]
         self._request = model.create_infer_request()
-        self._blocks_of = OpenvinoPool(model, self._request, pages)
-        super().__init__(self._blocks_of)
+        super().__init__(OpenvinoPool(model, self._request, pages))
         self._warm_up()
 
     def _logits(self, batch: PagedBatch) -> NDArray[Any]:
@@ -83,10 +82,10 @@ class OpenvinoRunner(PagedDraftRunner):
 
     def _blocks(self, cache: PagedCache, tokens: int) -> NDArray[np.int64]:
         """Of its first tokens, in order."""
-        each = self._blocks_of.page_blocks
+        each = self._pool.page_blocks
         pages = np.asarray(cache.pages[: math.ceil(tokens / PAGE_TOKENS)])
         blocks: NDArray[np.int64] = (pages[:, None] * each + np.arange(each)).ravel()
-        return blocks[: math.ceil(tokens / self._blocks_of.block_tokens)]
+        return blocks[: math.ceil(tokens / self._pool.block_tokens)]
 
 
 def _begins(lengths: Sequence[int]) -> NDArray[np.int32]:

@@ -3,7 +3,7 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span
 from paceline.engine.pages import PagedCache, PagePool, own_cache
 
+PoolT = TypeVar("PoolT", bound=PagePool)
 PagedBatch = Sequence[tuple[PagedCache, Span]]
 
 
-class PagedDraftRunner(ABC):
+class PagedDraftRunner(ABC, Generic[PoolT]):
     """A Runner over sessions whose KV lies in pages of a pool. One thread owns it."""
 
     page_tokens = PAGE_TOKENS
 
-    def __init__(self, pool: PagePool) -> None:
+    def __init__(self, pool: PoolT) -> None:
         """Over `pool`."""
         self._pool = pool
 

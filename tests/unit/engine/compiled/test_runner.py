@@ -9,10 +9,11 @@ import torch
 
 from paceline.engine.compiled.engine import CompiledEngine
 from paceline.engine.compiled.runner import CompiledRunner
-from paceline.engine.drafts.preparation import prepare
+from paceline.engine.drafts.preparation import prepare, read_source
 from paceline.engine.interfaces import Logits, Runner, Span
 from paceline.engine.prepared.draft_file import read_prepared
 from paceline.engine.torch.loading import load_model
+from paceline.errors import FailedPrecondition
 from tests import prepared_drafts
 from tests.prepared_drafts import Reference, reference_of, shake_vectors, some_tokens
 from tests.tiny_models import VOCABULARY, tiny_model
@@ -38,7 +39,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module", params=[1, 3])
 def runner(folder: Path, request: pytest.FixtureRequest) -> Runner:
     file = folder.with_suffix(".safetensors")
-    prepare(folder, file, load_model(folder, torch.bfloat16, "cpu", "int4"), ENGINE)
+    loaded = load_model(folder, torch.bfloat16, "cpu", "int4")
+    prepare(read_source(folder, loaded), file, ENGINE)
     return CompiledRunner(read_prepared(file), threads=request.param, pages=4)
 
 
@@ -117,6 +119,8 @@ def test_a_token_without_an_embedding_is_refused(runner: Runner) -> None:
 def test_a_model_of_other_widths_is_refused_by_name(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "tiny", dtype="bfloat16", heads=(4, 2))  # heads of 16 numbers
     loaded = load_model(folder, torch.bfloat16, "cpu", "int4")
-    with pytest.raises(Exception, match=r"^head_dim is 16; it must be a multiple of 32 up to 256$"):
-        prepare(folder, tmp_path / "file", loaded, ENGINE)
+    with pytest.raises(
+        FailedPrecondition, match=r"^head_dim is 16; it must be a multiple of 32 up to 256$"
+    ):
+        prepare(read_source(folder, loaded), tmp_path / "file", ENGINE)
     assert not (tmp_path / "file").exists()

@@ -6,7 +6,7 @@ import openvino as ov
 import pytest
 import torch
 
-from paceline.engine.drafts.preparation import prepare
+from paceline.engine.drafts.preparation import prepare, read_source
 from paceline.engine.interfaces import Logits, Runner, Span
 from paceline.engine.openvino.engine import OpenvinoEngine
 from paceline.engine.openvino.quantization import quantize
@@ -51,7 +51,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def runner(folder: Path) -> Runner:
     file = folder.with_suffix(".safetensors")
     loaded = load_model(folder, torch.bfloat16, "cpu", "int4")
-    prepare(folder, file, loaded, OpenvinoEngine())
+    prepare(read_source(folder, loaded), file, OpenvinoEngine())
     return OpenvinoRunner(read_prepared(file), threads=1, pages=4, **AS_EXACT_AS_CAN_BE)
 
 
