@@ -10,15 +10,17 @@ from typing import Any
 
 from paceline.errors import FailedPrecondition, last_words
 
-MOST_SECONDS = 1800.0
-"""At most, to quantize and measure a draft."""
+PREPARING_SECONDS = 1800.0
+"""At most, to quantize a draft and measure all engines."""
+MEASURING_SECONDS = 400.0
+"""At most, to measure one of them once: one that hangs leaves time for the others."""
 
 
-def answer_of(module: str, *arguments: str, refused: str) -> Any:
+def answer_of(module: str, *arguments: str, refused: str, seconds: float) -> Any:
     """The JSON that it prints last.
 
     Its standard input ends when this process does. Raises FailedPrecondition that begins with
-    `refused` where it fails, or takes over MOST_SECONDS.
+    `refused` where it fails, or takes over `seconds`.
     """
     command = [sys.executable, "-m", module, *arguments]
     try:
@@ -29,10 +31,10 @@ def answer_of(module: str, *arguments: str, refused: str) -> Any:
                 check=False,
                 capture_output=True,
                 text=True,
-                timeout=MOST_SECONDS,
+                timeout=seconds,
             )
     except subprocess.TimeoutExpired:
-        raise FailedPrecondition(f"{refused}: it took over {MOST_SECONDS:g} s") from None
+        raise FailedPrecondition(f"{refused}: it took over {seconds:g} s") from None
     if done.returncode:
         raise FailedPrecondition(f"{refused}: {last_words(done.stderr, done.returncode)}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -45,7 +45,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The engines of a draft, by name; TORCH is one of them. refused: why others do not run it."""
+    """The engines of a draft, by name; TORCH is one of them.
+
+    refused: why others do not run it, or how they failed.
+    """
 
     engines: Mapping[str, Measured]
     refused: Mapping[str, str] = field(default_factory=dict)

@@ -14,7 +14,7 @@ import statistics
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from paceline.engine.drafts import timing
 from paceline.engine.drafts.agreement import share_right, written
-from paceline.engine.drafts.child import answer_of
+from paceline.engine.drafts.child import MEASURING_SECONDS, answer_of
 from paceline.engine.drafts.engines import TORCH, possible
 from paceline.engine.drafts.measurements import Comparison, Measured, prepared_file
 from paceline.engine.drafts.timing import choices, timed_steps
@@ -140,24 +140,39 @@ def _tensors(source: DraftSource, quantized: Quantize) -> Iterator[tuple[str, Te
 
 def measure(
     folder: Path, loaded: LoadedModel, engines: Sequence[PreparedEngine], threads: int
-) -> dict[str, Measured]:
-    """Steps of one token a session, of all in turn and then in reverse order; and what is right."""
+) -> Comparison:
+    """Steps of one token a session, of all in turn and then in reverse order; and what is right.
+
+    An engine that fails meanwhile is left out.
+    """
     own = ModelRunner(loaded.forward, loaded.device, NO_PADDING, loaded.rope_length.of)
     texts, ours_first = written(own, loaded.eos_token_ids[0], FEW_ROWS)
     right = [choices(own, text) for text in texts]  # so many rows have weights in bfloat16
-
-    def run(engine: PreparedEngine) -> Any:
-        return _in_its_process(engine.name, prepared_file(folder, engine.name), threads, texts)
-
     ours = [timed_steps(own)]
-    found = [run(engine) for engine in engines]
-    again = [run(engine) for engine in reversed(engines)][::-1]
+    found, failed = _in_turn(folder, engines, threads, texts)
     ours += [timed_steps(own)]
     measured = {TORCH: Measured(_quarters(ours), share_right(ours_first, right))}
-    for engine, one, other in zip(engines, found, again, strict=True):
-        seconds = _quarters([one["seconds"], other["seconds"]])
-        measured[engine.name] = Measured(seconds, share_right(one["choices"], right))
-    return measured
+    for name, runs in found.items():
+        seconds = _quarters([one["seconds"] for one in runs])
+        measured[name] = Measured(seconds, share_right(runs[0]["choices"], right))
+    return Comparison(measured, failed)
+
+
+def _in_turn(
+    folder: Path, engines: Sequence[PreparedEngine], threads: int, texts: list[list[int]]
+) -> tuple[dict[str, list[Any]], dict[str, str]]:
+    """What each engine answered, in turn and in reverse order; and why others answered nothing."""
+    found: dict[str, list[Any]] = {engine.name: [] for engine in engines}
+    failed: dict[str, str] = {}
+    for name in (*found, *reversed(found)):
+        if name in failed:
+            continue
+        try:
+            answer = _in_its_process(name, prepared_file(folder, name), threads, texts)
+            found[name].append(answer)
+        except FailedPrecondition as error:
+            failed[name] = str(error)
+    return {name: runs for name, runs in found.items() if name not in failed}, failed
 
 
 def _quarters(runs: list[list[list[float]]]) -> tuple[float, ...]:
@@ -169,14 +184,16 @@ def _quarters(runs: list[list[list[float]]]) -> tuple[float, ...]:
 
 def _in_its_process(engine: str, file: Path, threads: int, texts: list[list[int]]) -> Any:
     arguments = (engine, str(file), f"--threads={threads}", f"--texts={json.dumps(texts)}")
-    return answer_of(timing.__name__, *arguments, refused=f"{engine} does not run it")
+    failed = "it failed while it was measured"
+    return answer_of(timing.__name__, *arguments, refused=failed, seconds=MEASURING_SECONDS)
 
 
 def compare(folder: Path, threads: int) -> Comparison:
     """Prepare what is missing, and measure what could be prepared."""
     loaded = load_model(folder, DTYPE, "cpu", "int4")
     engines, refused = _prepared(folder, loaded)
-    return Comparison(measure(folder, loaded, engines, threads), refused)
+    found = measure(folder, loaded, engines, threads)
+    return replace(found, refused={**refused, **found.refused})
 
 
 def _prepared(folder: Path, loaded: LoadedModel) -> tuple[list[PreparedEngine], dict[str, str]]:

@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from paceline.engine import load_progress
-from paceline.engine.drafts.child import answer_of
+from paceline.engine.drafts.child import PREPARING_SECONDS, answer_of
 from paceline.engine.drafts.engines import ENGINES, TORCH, possible
 from paceline.engine.drafts.measurements import (
     Comparison,
@@ -107,6 +107,7 @@ def _prepare(folder: Path, threads: int) -> Comparison:
     found = answer_of(
         *("paceline.engine.drafts.preparation", str(folder), f"--threads={threads}"),
         refused=f"{folder} cannot be prepared",
+        seconds=PREPARING_SECONDS,
     )
     return Comparison.of_json(found)
 
