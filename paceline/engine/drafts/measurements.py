@@ -45,7 +45,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The engines of a draft, by name; TORCH is one of them.
+    """The engines of a draft, by name: TORCH and others, or none where only TORCH runs it.
 
     refused: why others do not run it, or how they failed.
     """
@@ -56,16 +56,23 @@ class Comparison:
     @property
     def best(self) -> str:
         """The quickest of those that are right about as often as TORCH."""
+        if not self.engines:
+            return TORCH
         least = self.engines[TORCH].right - LESS_RIGHT
         right = [name for name, found in self.engines.items() if found.right >= least]
         return min(right, key=lambda name: sum(self.engines[name].seconds))
 
     def __str__(self) -> str:
         """In words."""
+        refused = [f"not {name}: {reason}" for name, reason in self.refused.items()]
+        return "; ".join([*self._steps(), *refused])
+
+    def _steps(self) -> list[str]:
+        if not self.engines:
+            return []
         sessions = " and ".join(map(str, SESSIONS))
         found = ", ".join(f"{one} with {name}" for name, one in self.engines.items())
-        refused = "".join(f"; not {name}: {reason}" for name, reason in self.refused.items())
-        return f"a step of {sessions} sessions takes {found}{refused}"
+        return [f"a step of {sessions} sessions takes {found}"]
 
     @classmethod
     def of_json(cls, found: Mapping[str, Any]) -> "Comparison":

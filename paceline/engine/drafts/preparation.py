@@ -189,9 +189,11 @@ def _in_its_process(engine: str, file: Path, threads: int, texts: list[list[int]
 
 
 def compare(folder: Path, threads: int) -> Comparison:
-    """Prepare what is missing, and measure what could be prepared."""
+    """Prepare what is missing, and measure what could be prepared; nothing if that is none."""
     loaded = load_model(folder, DTYPE, "cpu", "int4")
     engines, refused = _prepared(folder, loaded)
+    if not engines:
+        return Comparison({}, refused)
     found = measure(folder, loaded, engines, threads)
     return replace(found, refused={**refused, **found.refused})
 

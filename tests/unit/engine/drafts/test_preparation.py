@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from paceline.engine.drafts.engines import TORCH, possible
-from paceline.engine.drafts.measurements import prepared_file
+from paceline.engine.drafts.measurements import Comparison, prepared_file
 from paceline.engine.drafts.preparation import compare
 from tests.tiny_models import tiny_model
 
@@ -26,3 +26,10 @@ def test_an_engine_that_fails_while_it_is_measured_is_left_out_alone(tmp_path: P
     [(name, reason)] = found.refused.items()
     assert name == failing
     assert reason.startswith("it failed while it was measured: ")
+
+
+def test_a_draft_that_no_prepared_engine_runs_is_not_measured(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny", "gemma", dtype="bfloat16")
+    names = [engine.name for engine in possible()]
+    why = "model type 'gemma' is none of Llama's"
+    assert compare(model, threads=1) == Comparison({}, dict.fromkeys(names, why))

@@ -153,12 +153,12 @@ def test_a_shape_that_an_engine_refuses_is_said_to_who_asks_for_it(
         chosen(monkeypatch, settings(folder, "--engine=compiled"))
 
 
-def test_a_draft_that_no_prepared_engine_runs_is_torchs_and_not_measured_again(
+def test_a_draft_that_no_prepared_engine_runs_is_torchs_and_not_prepared_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = Prepared()
     why = dict.fromkeys(ENGINES, "model type 'gemma' is none of Llama's")
-    prepared.found = Comparison({TORCH: prepared.found.engines[TORCH]}, why)
+    prepared.found = Comparison({}, why)
     monkeypatch.setattr(startup, "_prepare", prepared)
     assert chosen(monkeypatch, settings(folder)) == "torch"
     assert chosen(monkeypatch, settings(folder)) == "torch"

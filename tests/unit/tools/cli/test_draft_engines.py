@@ -27,6 +27,10 @@ from paceline_tools.cli.findings import Finding, Level
             "10.0 and 20.0 ms (90% right) with openvino; "
             "not compiled: it failed while it was measured: it ended with -11",
         ),
+        (
+            Comparison({}, {"compiled": "model type 'gemma'", "openvino": "model type 'gemma'"}),
+            "torch: not compiled: model type 'gemma'; not openvino: model type 'gemma'",
+        ),
     ],
 )
 def test_each_draft_has_a_line_with_its_engine_and_why_it_is_that(
