@@ -58,9 +58,9 @@ class TargetSettings(EngineSettings):
     port: Port = TARGET_PORT
     health_port: HealthPort = TARGET_PORT + HEALTH_PORTS
     metrics_port: MetricsPort = TARGET_PORT + METRICS_PORTS
-    engine: Literal["own", "vllm"] = Field(
-        "own",
-        description="What computes: Paceline's own engine, or vLLM, installed beside it.",
+    engine: Literal["torch", "vllm"] = Field(
+        "torch",
+        description="What computes: torch, or vLLM, installed beside it.",
     )
     tensor_parallel_size: int = Field(
         1, ge=1, le=MOST_RANKS, description="With --engine vllm: ranks that share each layer."
@@ -128,7 +128,7 @@ class TargetSettings(EngineSettings):
             return self
         for name in OF_VLLM & self.model_fields_set:
             flag = f"--{name.replace('_', '-')}"
-            raise PydanticCustomError("engine", f"{flag} is for --engine vllm; the engine is own")
+            raise PydanticCustomError("engine", f"{flag} is for --engine vllm; the engine is torch")
         return self
 
     @property

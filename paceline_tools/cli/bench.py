@@ -76,10 +76,9 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
 
     target: str = Field(DEFAULT_TARGET, description="Target model, as for up.")
     draft: str = Field(DEFAULT_DRAFT, description="Draft model, likewise.")
-    target_engine: Literal["own", "vllm"] = Field(
-        "own",
-        description="What computes the target: Paceline's own engine, or vLLM, in the environment "
-        "that peers use.",
+    target_engine: Literal["torch", "vllm"] = Field(
+        "torch",
+        description="What computes the target: torch, or vLLM in the environment that peers use.",
     )
     drafters: list[DrafterName] = Field(
         sorted(DRAFTERS, key=lambda name: name != DEFAULT),
@@ -128,7 +127,7 @@ class Bench(FigureOptions, ModelOptions, PromptOptions):
 
             draw(report, self.plot)
         differ = any(report.speed(variant).differing_tokens for variant in report.variants)
-        if differ and self.target_engine == "own":
+        if differ and self.target_engine == "torch":
             raise SystemExit(1)
 
     def _check_servers(self) -> None:

@@ -116,7 +116,7 @@ def test_a_value_out_of_its_range_is_refused(path: str, value: object, seen: str
         ),
         (
             nested("target.settings.tensor_parallel_size", 2),
-            "target.settings.tensor_parallel_size is for engine vllm; the engine is own",
+            "target.settings.tensor_parallel_size is for engine vllm; the engine is torch",
         ),
         (
             nested("target.settings.model", None),

@@ -24,7 +24,7 @@ RANKED = "qwen2.5-coder-0.5b"
 DRAFT = ("draft_server", "--drafter=ngram")
 DRAFTERS = {
     "looks up": ["--drafter=ngram"],
-    "is the target in 4 bits": [f"--model={MODEL}", "--threads=1", "--engine=own"],
+    "is the target in 4 bits": [f"--model={MODEL}", "--threads=1", "--engine=torch"],
 }
 EAGER = '--vllm-arguments={"enforce_eager": true}'
 TARGET = ("target_server", "--engine=vllm", f"--model={MODEL}", "--dtype=float32", EAGER)

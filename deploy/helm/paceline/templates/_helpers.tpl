@@ -148,7 +148,7 @@ scaleDown:
 {{- end -}}
 {{- range list "adapter" "pipeline_parallel_size" "tensor_parallel_size" "vllm_arguments" -}}
 {{- if and (hasKey $settings .) (not $vllm) -}}
-{{- fail (printf "target.settings.%s is for engine vllm; the engine is own" .) -}}
+{{- fail (printf "target.settings.%s is for engine vllm; the engine is torch" .) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (hasKey $settings "kv_tokens") (le (int64 $settings.kv_tokens) (int64 (ternary $settings.kv_reserve_tokens 4096 (hasKey $settings "kv_reserve_tokens")))) -}}

@@ -59,7 +59,7 @@ def test_what_only_our_own_engine_has_is_refused(given: dict[str, str], said: st
     [{"tensor_parallel_size": 2}, {"adapter": "./lora"}, {"vllm_arguments": {"seed": 1}}],
 )
 def test_what_only_vllm_has_is_refused_without_it(given: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match=r"is for --engine vllm; the engine is own"):
+    with pytest.raises(ValidationError, match=r"is for --engine vllm; the engine is torch"):
         TargetSettings.model_validate({"model": "x", **given})
 
 
