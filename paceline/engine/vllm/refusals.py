@@ -22,8 +22,8 @@ from paceline.nearest import did_you_mean
 _PLACEHOLDER = re.compile(r"Declaration: _C::(\w+)\(\) -> \(\)")
 """A build of vLLM declares the kernels that it leaves out, as ones that take nothing."""
 
-_SECRETS = frozenset({"hf_token"})
-"""Arguments of vLLM's that no log may have."""
+_SECRET = re.compile(r"(token|(key|secret|password)s?)$", re.IGNORECASE)
+"""Ends of names whose values no log may have, wherever they stand; counts end in "tokens"."""
 
 _NOT_IMPORTED = "failed to be inspected"
 """vLLM imports a model's code in a process of its own, whose error only its log has."""
@@ -45,11 +45,19 @@ def refusing(folder: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _given(arguments: Mapping[str, Any]) -> str:
-    """The flag as it was given, but for the token of the hub; empty where it was not."""
+    """The flag as it was given, but for secrets; empty where it was not."""
     if not arguments:
         return ""
-    told = {name: "..." if name in _SECRETS else value for name, value in arguments.items()}
-    return f"; --vllm-arguments is '{json.dumps(told)[:MAX_REASON]}'"
+    return f"; --vllm-arguments is '{json.dumps(_masked(arguments))[:MAX_REASON]}'"
+
+
+def _masked(value: Any) -> Any:
+    """What JSON has, without the values of secrets."""
+    if isinstance(value, Mapping):
+        return {
+            name: "..." if _SECRET.search(name) else _masked(one) for name, one in value.items()
+        }
+    return [_masked(one) for one in value] if isinstance(value, list) else value
 
 
 def check_arguments(given: Iterable[str], known: Collection[str]) -> None:

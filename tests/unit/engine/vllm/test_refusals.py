@@ -1,5 +1,6 @@
 """What vLLM raises is told in a line that names the reason."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,24 @@ def test_arguments_that_may_be_the_reason_are_told_by_their_flag() -> None:
         "vLLM cannot serve model: ValueError: Cannot find the config file for awq; "
         '--vllm-arguments is \'{"quantization": "awq", "hf_token": "..."}\''
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hf_token", "hf-token", "api_key", "--api-key", "API_KEYS", "client_secret", "password"],
+)
+def test_secrets_among_arguments_are_not_told_wherever_they_stand(name: str) -> None:
+    given = {
+        "max_num_batched_tokens": 3,
+        name: "hidden",
+        "extra": [{name: ["hidden"], "path": "shown"}],
+    }
+    with pytest.raises(FailedPrecondition) as found, refusing(Path("model"), given):
+        raise ValueError("no")
+    told = json.dumps(
+        {"max_num_batched_tokens": 3, name: "...", "extra": [{name: "...", "path": "shown"}]}
+    )
+    assert str(found.value).endswith(f"--vllm-arguments is '{told}'")
 
 
 def test_our_own_errors_pass() -> None:
