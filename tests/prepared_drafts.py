@@ -7,12 +7,16 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from paceline.engine.interfaces import Logits
+from paceline.engine.interfaces import Logits, Runner, Span
 from tests.tiny_models import BYTES
 
 Tokens = tuple[int, ...]
 Reference = Callable[[Tokens], Logits]
 """Rows of transformers."""
+Close = Callable[[list[Logits], Logits], None]
+"""Asserts that rows are the wanted ones."""
+KvCase = Callable[[Runner, Reference, Close], None]
+"""What holds of the KV of any engine."""
 
 
 def shake_vectors(folder: Path) -> None:
@@ -51,3 +55,45 @@ def close(rows: Sequence[Logits], wanted: Logits, off: float) -> None:
     found = np.concatenate(rows)
     assert found.shape == wanted.shape
     assert (np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max() < off
+
+
+def sessions_beside_each_other_have_their_own_rows(
+    runner: Runner, reference: Reference, close: Close
+) -> None:
+    prompts = [some_tokens(length, length) for length in (3, 40, 65)]
+    caches = [runner.new_cache() for _ in prompts]
+    batch = [(one, Span(0, prompt, 0)) for one, prompt in zip(caches, prompts, strict=True)]
+    assert [rows.shape[0] for rows in runner.forward(batch)] == [0, 0, 0]
+    step = [(cache, Span(cache.length, (7,), 1)) for cache in caches]
+    for rows, prompt in zip(runner.forward(step), prompts, strict=True):
+        close([rows], reference((*prompt, 7))[-1:])
+
+
+def a_copy_is_a_cache_of_its_own(runner: Runner, reference: Reference, close: Close) -> None:
+    tokens, cache = some_tokens(560), runner.new_cache()
+    runner.forward([(cache, Span(0, tokens[:540], 0))])
+    copied = cache.copy(530)  # a page that is shared, and a piece of one that is copied
+    runner.forward([(copied, Span(530, (9,) * 12, 0))])
+    [rows] = runner.forward([(cache, Span(540, tokens[540:], 20))])
+    close([rows], reference(tokens)[540:])
+    [rows] = runner.forward([(copied, Span(530, tokens[530:550], 20))])
+    close([rows], reference(tokens[:550])[530:])
+
+
+def kv_grows_where_there_is_less_of_it_than_sessions_have(
+    runner: Runner, reference: Reference, close: Close
+) -> None:
+    tokens = some_tokens(20)
+    caches = [runner.new_cache() for _ in range(9)]
+    for cache in caches:
+        runner.forward([(cache, Span(0, tokens[:19], 0))])
+    for cache in caches:
+        [rows] = runner.forward([(cache, Span(19, tokens[19:], 1))])
+        close([rows], reference(tokens)[-1:])
+
+
+KV_CASES: tuple[KvCase, ...] = (
+    sessions_beside_each_other_have_their_own_rows,
+    a_copy_is_a_cache_of_its_own,
+    kv_grows_where_there_is_less_of_it_than_sessions_have,
+)

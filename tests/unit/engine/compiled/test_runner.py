@@ -15,7 +15,14 @@ from paceline.engine.prepared.draft_file import read_prepared
 from paceline.engine.torch.loading import load_model
 from paceline.errors import FailedPrecondition
 from tests import prepared_drafts
-from tests.prepared_drafts import Reference, reference_of, shake_vectors, some_tokens
+from tests.prepared_drafts import (
+    KV_CASES,
+    KvCase,
+    Reference,
+    reference_of,
+    shake_vectors,
+    some_tokens,
+)
 from tests.tiny_models import VOCABULARY, tiny_model
 from tests.unit.engine.compiled.test_quantization import dequantized
 
@@ -53,6 +60,11 @@ def close(rows: list[Logits], wanted: Logits) -> None:
     prepared_drafts.close(rows, wanted, 0.1)  # rows are in 8 bits, KV in bfloat16
 
 
+@pytest.mark.parametrize("case", KV_CASES)
+def test_kv_is_of_each_session_alone(case: KvCase, runner: Runner, reference: Reference) -> None:
+    case(runner, reference, close)
+
+
 def test_a_prompt_has_the_rows_of_transformers(runner: Runner, reference: Reference) -> None:
     tokens = some_tokens(700)  # of more pages than one
     close(runner.forward([(runner.new_cache(), Span(0, tokens, 700))]), reference(tokens))
@@ -67,47 +79,12 @@ def test_a_row_has_the_same_bits_in_whatever_pieces_it_comes(runner: Runner) -> 
         assert np.array_equal(rows, whole[start:end])
 
 
-def test_sessions_beside_each_other_have_their_own_rows(
-    runner: Runner, reference: Reference
-) -> None:
-    prompts = [some_tokens(length, length) for length in (3, 40, 65)]
-    caches = [runner.new_cache() for _ in prompts]
-    batch = [(one, Span(0, prompt, 0)) for one, prompt in zip(caches, prompts, strict=True)]
-    assert [rows.shape[0] for rows in runner.forward(batch)] == [0, 0, 0]
-    step = [(cache, Span(cache.length, (7,), 1)) for cache in caches]
-    for rows, prompt in zip(runner.forward(step), prompts, strict=True):
-        close([rows], reference((*prompt, 7))[-1:])
-
-
 def test_what_is_cut_back_leaves_no_trace(runner: Runner) -> None:
     tokens, cache = some_tokens(50), runner.new_cache()
     [whole] = runner.forward([(runner.new_cache(), Span(0, tokens, 20))])
     runner.forward([(cache, Span(0, (*tokens[:30], 1, 2, 3), 0))])
     [rows] = runner.forward([(cache, Span(30, tokens[30:], 20))])
     assert np.array_equal(rows, whole)
-
-
-def test_a_copy_is_a_cache_of_its_own(runner: Runner, reference: Reference) -> None:
-    tokens, cache = some_tokens(560), runner.new_cache()
-    runner.forward([(cache, Span(0, tokens[:540], 0))])
-    copied = cache.copy(530)  # a page that is shared, and a piece of one that is copied
-    runner.forward([(copied, Span(530, (9,) * 12, 0))])
-    [rows] = runner.forward([(cache, Span(540, tokens[540:], 20))])
-    close([rows], reference(tokens)[540:])
-    [rows] = runner.forward([(copied, Span(530, tokens[530:550], 20))])
-    close([rows], reference(tokens[:550])[530:])
-
-
-def test_kv_grows_where_there_is_less_of_it_than_sessions_have(
-    runner: Runner, reference: Reference
-) -> None:
-    tokens = some_tokens(20)
-    caches = [runner.new_cache() for _ in range(9)]
-    for cache in caches:
-        runner.forward([(cache, Span(0, tokens[:19], 0))])
-    for cache in caches:
-        [rows] = runner.forward([(cache, Span(19, tokens[19:], 1))])
-        close([rows], reference(tokens)[-1:])
 
 
 def test_a_token_without_an_embedding_is_refused(runner: Runner) -> None:

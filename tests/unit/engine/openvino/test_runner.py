@@ -15,7 +15,14 @@ from paceline.engine.openvino.shape import GROUP
 from paceline.engine.prepared.draft_file import read_prepared
 from paceline.engine.torch.loading import load_model
 from tests import prepared_drafts
-from tests.prepared_drafts import Reference, reference_of, shake_vectors, some_tokens
+from tests.prepared_drafts import (
+    KV_CASES,
+    KvCase,
+    Reference,
+    reference_of,
+    shake_vectors,
+    some_tokens,
+)
 from tests.tiny_models import tiny_model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -64,6 +71,11 @@ def close(rows: list[Logits], wanted: Logits) -> None:
     prepared_drafts.close(rows, wanted, 0.05)
 
 
+@pytest.mark.parametrize("case", KV_CASES)
+def test_kv_is_of_each_session_alone(case: KvCase, runner: Runner, reference: Reference) -> None:
+    case(runner, reference, close)
+
+
 def test_a_prompt_in_pieces_has_the_rows_of_transformers(
     runner: Runner, reference: Reference
 ) -> None:
@@ -76,43 +88,8 @@ def test_a_prompt_in_pieces_has_the_rows_of_transformers(
     close(rows, reference(tokens))
 
 
-def test_sessions_beside_each_other_have_their_own_rows(
-    runner: Runner, reference: Reference
-) -> None:
-    prompts = [some_tokens(length, length) for length in (3, 40, 65)]
-    caches = [runner.new_cache() for _ in prompts]
-    batch = [(one, Span(0, prompt, 0)) for one, prompt in zip(caches, prompts, strict=True)]
-    assert [rows.shape[0] for rows in runner.forward(batch)] == [0, 0, 0]
-    step = [(cache, Span(cache.length, (7,), 1)) for cache in caches]
-    for rows, prompt in zip(runner.forward(step), prompts, strict=True):
-        close([rows], reference((*prompt, 7))[-1:])
-
-
 def test_what_is_cut_back_leaves_no_trace(runner: Runner, reference: Reference) -> None:
     tokens, cache = some_tokens(50), runner.new_cache()
     runner.forward([(cache, Span(0, (*tokens[:30], 1, 2, 3), 0))])
     [rows] = runner.forward([(cache, Span(30, tokens[30:], 20))])
     close([rows], reference(tokens)[30:])
-
-
-def test_a_copy_is_a_cache_of_its_own(runner: Runner, reference: Reference) -> None:
-    tokens, cache = some_tokens(560), runner.new_cache()
-    runner.forward([(cache, Span(0, tokens[:540], 0))])
-    copied = cache.copy(530)  # a page that is shared, and a piece of one that is copied
-    runner.forward([(copied, Span(530, (9,) * 12, 0))])
-    [rows] = runner.forward([(cache, Span(540, tokens[540:], 20))])
-    close([rows], reference(tokens)[540:])
-    [rows] = runner.forward([(copied, Span(530, tokens[530:550], 20))])
-    close([rows], reference(tokens[:550])[530:])
-
-
-def test_kv_grows_where_there_is_less_of_it_than_sessions_have(
-    runner: Runner, reference: Reference
-) -> None:
-    tokens = some_tokens(20)
-    caches = [runner.new_cache() for _ in range(9)]
-    for cache in caches:
-        runner.forward([(cache, Span(0, tokens[:19], 0))])
-    for cache in caches:
-        [rows] = runner.forward([(cache, Span(19, tokens[19:], 1))])
-        close([rows], reference(tokens)[-1:])
