@@ -20,7 +20,7 @@ from paceline.engine.torch.model_folder import resolve_model
 from paceline.engine.torch.padding import NO_PADDING
 from paceline.engine.torch.runner import ModelRunner
 
-ROWS = (1, 2, 3, 4, 6, 8, 10, 12)
+ROWS = (1, 2, 4, 6, 8, 12, 16, 20, 24)
 CONTEXT = 128
 STEPS = 5
 """One behind the other, before the other product has its turn."""

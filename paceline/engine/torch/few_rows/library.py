@@ -32,5 +32,5 @@ def library() -> ctypes.CDLL | None:
         _log.info("few rows run in oneDNN", reason=str(error))
         return None
     pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
-    found.product.argtypes = [*[pointer] * 4, *[size] * 4, ctypes.c_int]
+    found.product.argtypes = [*[pointer] * 5, *[size] * 4, ctypes.c_int]
     return found

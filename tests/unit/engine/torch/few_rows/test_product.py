@@ -91,7 +91,7 @@ def test_more_rows_are_refused_by_the_product_and_taken_by_the_layer() -> None:
     layer = layer_of(64, 64)
     x = torch.randn(MOST_ROWS + 1, 64).bfloat16()
     assert layer._few is not None
-    with pytest.raises(ValueError, match="rows is 13, and may be up to 12"):
+    with pytest.raises(ValueError, match="rows is 25, and may be up to 24"):
         layer._few(x)
     assert torch.equal(layer(x), layer._many(x))
 
