@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paceline.engine.torch.few_rows.product import MOST_ROWS, FewRows
+from paceline.engine.torch.compact.product import CompactProducts
 
 Linear = Callable[[Tensor], Tensor]
 MakeLinear = Callable[[Tensor, Tensor | None], Linear]
@@ -50,27 +50,36 @@ class DenseLinear:
 
 
 class PrepackedLinear:
-    """As DenseLinear with a bf16 weight reordered once for oneDNN: a third less time.
+    """As DenseLinear with a bf16 weight reordered once: a third less time.
 
-    Needs at least 2 rows for the same bits: one row alone takes another kernel of oneDNN.
+    As oneDNN has it, or compact with the same bits. oneDNN needs at least 2 rows for them: one
+    row alone takes another kernel.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, few: FewRows | None = None) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, compact: CompactProducts | None = None
+    ) -> None:
         """Take over weight and bias; the dense weight can go afterwards.
 
-        few: what makes the product for few rows; None: oneDNN has them too.
+        compact: what keeps the weight in fewer bytes, where it can; None: as oneDNN has it.
         """
-        self._packed = _PACK(weight)
-        self._bias = bias
-        self._few = few.product(self._packed, weight, bias, self._many) if few else None
+        onednn = functools.partial(_OneDNNProduct, weight, bias)
+        self.compact = compact.product(weight, bias, onednn) if compact else None
+        self._product: Linear = self.compact or onednn()
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
-        if self._few is not None and x.dim() == 2 and x.shape[0] <= MOST_ROWS:
-            return self._few(x)
-        return self._many(x)
+        y = self._product(x.flatten(0, -2))
+        return y.view(*x.shape[:-1], y.shape[-1])
 
-    def _many(self, x: Tensor) -> Tensor:
+
+class _OneDNNProduct:
+    """x w^T + bias of rows, by oneDNN."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._packed, self._bias = _PACK(weight), bias
+
+    def __call__(self, x: Tensor) -> Tensor:
         return _APPLY(x, self._packed, self._bias, "none", [], "")  # type: ignore[no-any-return]
 
 
@@ -123,7 +132,7 @@ class Int4Linear:
 def make_linear(weights: str) -> MakeLinear:
     """What makes layers with "bf16", "int8" or "int4" weights, where the operators exist."""
     wanted: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "bf16": (functools.partial(PrepackedLinear, few=FewRows()), ()),
+        "bf16": (functools.partial(PrepackedLinear, compact=CompactProducts()), ()),
         "int8": (Int8Linear, (_INT8,)),
         "int4": (Int4Linear, (_INT4_PACK, _INT4)),
     }

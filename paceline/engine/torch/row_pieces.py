@@ -34,7 +34,7 @@ COMPARED = 2**18
 """Numbers compared for each count: sums in another order differ in one of a few thousand."""
 OPERATIONS, OF_GPU = 3e11, 6e12
 """Multiplications that the search may take for a shape, about: a second on two cores, or less."""
-UNPADDED = 12
+UNPADDED = 24
 """Up to here all counts from 1 on are tried, on a CPU: there fewer rows take less time."""
 _SHIFT = 1
 """Rows are tried at other indices than those they are compared with."""

@@ -19,15 +19,15 @@ def of_classes(kernel: Callable[[int], int]) -> Operator:
 
 
 MACHINES: dict[str, tuple[Callable[[int], int], RowPieces]] = {
-    "all agree": (lambda n: 0, RowPieces(2, 4, 256, unpadded=12)),
+    "all agree": (lambda n: 0, RowPieces(2, 4, 256, unpadded=24)),
     "all from one row to seven, and even counts": (
         lambda n: n % 2 * n if n > 7 else 0,
         RowPieces(2, 4, 256, unpadded=8),
     ),
     "all but one row": (lambda n: n == 1, RowPieces(2, 4, 256)),
-    "AMX": (lambda n: (n > 32) + (n > 34) * n // 8, RowPieces(2, 4, 32, unpadded=12)),
-    "up to 20": (lambda n: n > 20, RowPieces(2, 4, 20, unpadded=12)),
-    "up to 72": (lambda n: n > 72, RowPieces(2, 4, 72, unpadded=12)),
+    "AMX": (lambda n: (n > 32) + (n > 34) * n // 8, RowPieces(2, 4, 32, unpadded=24)),
+    "up to 20": (lambda n: n > 20, RowPieces(2, 4, 20, unpadded=20)),
+    "up to 72": (lambda n: n > 72, RowPieces(2, 4, 72, unpadded=24)),
     "even counts": (lambda n: n % 2 * n, RowPieces(2, 4, 256)),
     "multiples of 4, rests by their own": (lambda n: n % 4, RowPieces(4, 4, 256)),
     "multiples of 8": (lambda n: n % 8 * n, RowPieces(8, 8, 256)),
@@ -68,17 +68,17 @@ def test_rare_differences_are_found() -> None:
         off = (rows.view(torch.int32) & 0x1FFF == 0) & (rows.shape[0] > 24)
         return torch.where(off, 2 * rows, rows)
 
-    assert find_pieces(operator, torch.zeros(1, 32), 32, LIMIT) == RowPieces(2, 4, 24, 12)
+    assert find_pieces(operator, torch.zeros(1, 32), 32, LIMIT) == RowPieces(2, 4, 24, 24)
 
 
 def test_no_more_rows_than_asked_for_are_in_a_piece() -> None:
     operator = of_classes(lambda n: 0)
-    assert find_pieces(operator, x, 2 * WIDTH, 64) == RowPieces(2, 4, 64, 12)
+    assert find_pieces(operator, x, 2 * WIDTH, 64) == RowPieces(2, 4, 64, 24)
 
 
 def test_wide_rows_of_which_few_are_compared_are_tried_in_all_counts_too() -> None:
     wide = 2**18
-    assert find_pieces(of_classes(lambda n: 0), x, wide, LIMIT) == RowPieces(2, 4, LIMIT, 12)
+    assert find_pieces(of_classes(lambda n: 0), x, wide, LIMIT) == RowPieces(2, 4, LIMIT, 24)
     seven = of_classes(lambda n: n == 7)
     assert find_pieces(seven, x, wide, LIMIT) == RowPieces(2, 4, LIMIT, 6)
 

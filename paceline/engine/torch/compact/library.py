@@ -20,6 +20,15 @@ NEEDED = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_bf16")
 """What the CPU must have, as torch names it."""
 
 
+class WeightLayout(ctypes.Structure):
+    """A weight as layout.h has it: addresses, and sizes."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("bytes", "tables", "starts", "rare", "whole")),
+        *((name, ctypes.c_ssize_t) for name in ("outputs", "inputs", "chunk")),
+    )
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """product.c; None where this CPU or machine has not what it needs."""
@@ -29,8 +38,11 @@ def library() -> ctypes.CDLL | None:
     try:
         found = compiled(__package__, "product.c", FLAGS)
     except FailedPrecondition as error:
-        _log.info("few rows run in oneDNN", reason=str(error))
+        _log.info("weights are not compact", reason=str(error))
         return None
-    pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
-    found.product.argtypes = [*[pointer] * 5, *[size] * 4, ctypes.c_int]
+    weight, pointer = ctypes.POINTER(WeightLayout), ctypes.c_void_p
+    found.product.argtypes = [weight, *[pointer] * 4, ctypes.c_ssize_t, ctypes.c_int]
+    found.find_tables.argtypes = [pointer, weight, pointer, ctypes.c_int]
+    found.pack.argtypes = [pointer, weight, ctypes.c_int]
+    found.find_tables.restype = found.pack.restype = None
     return found
