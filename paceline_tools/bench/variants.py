@@ -1,6 +1,7 @@
 """What is compared: a variant is one way to get an output. Our servers are some."""
 
 import asyncio
+import functools
 import time
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from paceline.errors import Unavailable
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
 from paceline_tools.bench.samples import Prompt, Sample
+from paceline_tools.lost import tell_lost
 
 SEED = 7
 """Of all outputs."""
@@ -59,10 +61,12 @@ class Served:
             # Nothing is shared: each output pays for its own prompt.
             cache_salt=f"{time.perf_counter_ns()}",
         )
+        # The time until it goes on counts: whoever reads the figures is to know of it.
+        on_lost = functools.partial(tell_lost, what=f"{self.name}, {prompt.text[:40]!r}: ")
         started = time.perf_counter()
         tokens: list[int] = []
         seconds: list[float] = []
-        generation = self._client.generate(request)
+        generation = self._client.generate(request, on_lost=on_lost)
         async for delta in generation:
             tokens += [token.id for token in delta.tokens]
             seconds += [time.perf_counter() - started] * len(delta.tokens)

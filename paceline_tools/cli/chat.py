@@ -20,9 +20,9 @@ from paceline.protocol.generation import ChatMessage
 from paceline.protocol.status import Role
 from paceline_tools.cli.asked import answers_instead
 from paceline_tools.cli.flags import Text
-from paceline_tools.cli.lost import tell_lost
 from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import Streamed, summary
+from paceline_tools.lost import tell_lost
 from paceline_tools.terminal import console, plain
 
 HELP = "[dim]/reset forgets the conversation, /undo the last turn, /exit or Ctrl-D ends it[/]"

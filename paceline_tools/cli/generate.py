@@ -13,9 +13,9 @@ from paceline.protocol.generation import DEFAULT_CHOICES, ChatMessage, GenerateR
 from paceline.protocol.limits import MAX_CHOICES, MAX_LOGPROBS
 from paceline_tools.cli.asked import asking
 from paceline_tools.cli.flags import MOST_TOKENS, Text
-from paceline_tools.cli.lost import tell_lost
 from paceline_tools.cli.request_options import RequestOptions
 from paceline_tools.cli.show import Streamed, as_json, as_json_so_far, legend, summary
+from paceline_tools.lost import tell_lost
 from paceline_tools.terminal import BadInput, console, read_input
 
 

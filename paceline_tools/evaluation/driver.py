@@ -51,6 +51,7 @@ from paceline_tools.evaluation.recording import Recording, TargetCosts
 from paceline_tools.evaluation.results import Gathered
 from paceline_tools.evaluation.watched import started
 from paceline_tools.local_servers import answers
+from paceline_tools.lost import tell_lost
 from paceline_tools.progress import progress
 from paceline_tools.server_commands import (
     UNWATCHED,
@@ -278,7 +279,8 @@ class _Driver:
                     prompt_logprobs=0,
                     speculation=Speculation.OFF,
                 )
-                result = await client.generate(request).result()
+                generation = client.generate(request, on_lost=tell_lost)
+                result = await generation.result()
                 logprobs += result.prompt_logprobs[len(prompt) - 1 :]
         return perplexity(logprobs)
 

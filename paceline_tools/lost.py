@@ -7,13 +7,13 @@ from paceline.errors import PacelineError
 from paceline_tools.terminal import console, plain
 
 
-def tell_lost(error: PacelineError, seconds: float | None) -> None:
-    """Say on standard error that it is tried again, and until when."""
+def tell_lost(error: PacelineError, seconds: float | None, what: str = "") -> None:
+    """Say on standard error that it is tried again, and until when. what: whose output it is."""
     until = "" if seconds is None else f" until {_clock(seconds)} (--timeout)"
     errors = console(stderr=True)
     if errors.is_terminal and console().is_terminal:
         errors.print()  # the output may be in the middle of a line
-    errors.print(plain(f"paceline: {error}; trying again{until}", "yellow"), soft_wrap=True)
+    errors.print(plain(f"paceline: {what}{error}; trying again{until}", "yellow"), soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:
