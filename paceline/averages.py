@@ -88,9 +88,10 @@ class Stalls:
 class Mean:
     """A mean of the latest dozen or so times, without stalls."""
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
+    def __init__(self, times: int = TIMES) -> None:
+        """Begin with nothing. times: how many count."""
         self.value: float | None = None
+        self._times = times
         self._seen = 0
         self._stalls = Stalls()
 
@@ -100,7 +101,7 @@ class Mean:
             return False
         self._seen += 1
         before = value if self.value is None else self.value
-        self.value = before + (value - before) / min(self._seen, TIMES)
+        self.value = before + (value - before) / min(self._seen, self._times)
         return True
 
     def doubt(self) -> None:

@@ -61,7 +61,9 @@ class Expectation:
 
     def told(self, now: float) -> None:
         """The draft was told what matters: if it has credit, it works."""
-        if self._since is None and self._lookahead.at_work:
+        if not self._lookahead.at_work:
+            self._since = None
+        elif self._since is None:
             self._since = now
 
     def commit(self, *, stayed: bool, ready: bool) -> None:

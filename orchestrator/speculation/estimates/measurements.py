@@ -7,13 +7,13 @@ from orchestrator.speculation.estimates.acceptance import Calibration
 from orchestrator.speculation.estimates.batch_load import load_bucket
 from orchestrator.speculation.estimates.counts import Counts
 from orchestrator.speculation.estimates.lookup import LookupMeasurements
+from orchestrator.speculation.estimates.speculating_speed import SpeculatingSpeed
 from orchestrator.speculation.estimates.speedup import SpeedupEstimate
-from paceline.averages import LEAST_SECONDS, Mean, Rate, Share
+from paceline.averages import LEAST_SECONDS, TIMES, Mean, Share
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.status import Speedup
 from paceline.protocol.verdict import Verdict
 
-_SPEEDUP_MEMORY = 400.0
 BENCH_STREAMS = 2
 """Consecutive streams that gave speculation up, after which new ones begin without."""
 BENCH_PROBE_TOKENS = 1024
@@ -49,8 +49,11 @@ class TargetMeasurements:
 
     def observe_decode_step(self, seconds: float, others: int) -> None:
         """An ordinary decode step of a stream beside so many others."""
-        self._decode_steps.setdefault(load_bucket(others), Mean()).observe(seconds)
-        self._measured_at[load_bucket(others)] = self.rounds
+        load = load_bucket(others)
+        if load not in self._decode_steps:  # each of the streams sees the same step
+            self._decode_steps[load] = Mean(TIMES * (1 + others))
+        self._decode_steps[load].observe(seconds)
+        self._measured_at[load] = self.rounds
 
     def count(self, tokens: int) -> None:
         """A verdict of any stream."""
@@ -82,7 +85,7 @@ class DraftMeasurements:
         self.speedups = SpeedupEstimate()
         self.shared_length: int | None = None
         self._observed_at = 0
-        self._speculating = Rate(_SPEEDUP_MEMORY)
+        self._speculating = SpeculatingSpeed()
         self._waits: dict[tuple[Drafter, bool], Mean] = {}
         self._waited_at = 0
         self._prompt_token = Mean()
@@ -106,7 +109,13 @@ class DraftMeasurements:
     @property
     def speculating_speedup(self) -> float | None:
         """Speed of speculating rounds over that of decode steps, in streams that were alone."""
-        rate, step = self._speculating.value, self.decode_step_seconds(0)
+        rate, step = self._speculating.alone, self.decode_step_seconds(0)
+        return None if rate is None or step is None else rate * step
+
+    def shared_speedup(self, others: int) -> float | None:
+        """The same of all streams that share steps, each beside so many others."""
+        rate = self._speculating.beside(others, self.target.rounds)
+        step = self.decode_step_seconds(others)
         return None if rate is None or step is None else rate * step
 
     @property
@@ -128,9 +137,9 @@ class DraftMeasurements:
         """A block of rounds went into `speedups`."""
         self._observed_at = self.target.tokens
 
-    def observe_speculating(self, tokens: int, seconds: float) -> None:
-        """A round that was planned to speculate, of a stream that was alone."""
-        self._speculating.observe(tokens, seconds)
+    def observe_speculating(self, tokens: int, seconds: float, others: int) -> None:
+        """A round that was planned to speculate, of a stream beside so many others."""
+        self._speculating.observe(tokens, seconds, others, self.target.rounds)
 
     def observe_wait(self, seconds: float, drafter: Drafter, *, restart: bool) -> None:
         """A draft token came so long after the one before, or, at a restart, after the news."""

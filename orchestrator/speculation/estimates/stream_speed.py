@@ -80,8 +80,7 @@ class StreamSpeed:
     def _observe_speculating(self, tokens: int, seconds: float, others: int) -> None:
         self._speculating.observe(tokens, seconds)
         self.speculating_rounds += 1
-        if not others:
-            self._measurements.observe_speculating(tokens, seconds)
+        self._measurements.observe_speculating(tokens, seconds, others)
 
     def _observe_decode_step(self, seconds: float, reason: Reason, others: int) -> None:
         """Only one behind another tells what the target alone takes: two are measured."""

@@ -107,7 +107,10 @@ class AdaptivePacer:
             return Reason.SPECULATING
         if draft.shares_cores and self._load.others:
             return Reason.SHARED
-        return self._pausing.reason or self._choose_unpaused(remaining, draft)
+        paused = self._pausing.reason
+        if paused is Reason.PROBING and self._costs.all_are_slow and not self._goes_by_cost:
+            return Reason.PAUSED_SPEEDUP  # one more cannot tell of anything better
+        return paused or self._choose_unpaused(remaining, draft)
 
     def _choose_unpaused(self, remaining: int, draft: DraftState) -> Reason:
         if self._speed.needs_decode_step(self._load.others):
@@ -159,7 +162,7 @@ class AdaptivePacer:
         """Pause, or tell others that the draft pays."""
         if self._pausing.has_idled(self._is_worth_asking):
             self._pause_asking()
-        elif not self._goes_by_cost and speedup is not None and speedup < self._costs.least_speedup:
+        elif self._costs.is_slow and not self._goes_by_cost:
             self._pause(Reason.PAUSED_SPEEDUP)
         elif self._speed.speculating_rounds >= TRUSTED_ROUNDS and not self._trusts:
             self._trusts = self._goes_by_cost or (speedup or 0.0) > 1.0 / LEAST_SPEEDUP

@@ -83,9 +83,16 @@ class StreamCosts:
         return self._speed.speedup(self._load.others)
 
     @property
-    def least_speedup(self) -> float:
-        """With less the stream pauses."""
-        return LEAST_SPEEDUP_BESIDE_OTHERS if self._load.others else LEAST_SPEEDUP
+    def is_slow(self) -> bool:
+        """Whether speculation is slower than the target alone, as far as it is known."""
+        least = LEAST_SPEEDUP_BESIDE_OTHERS if self._load.others else LEAST_SPEEDUP
+        return (self.speedup is not None and self.speedup < least) or self.all_are_slow
+
+    @property
+    def all_are_slow(self) -> bool:
+        """Whether it is so for all streams together that share the steps."""
+        together = self._measurements.shared_speedup(self._load.others)
+        return together is not None and together < LEAST_SPEEDUP
 
     def cheapest_length(self, at_most: int) -> int | None:
         """Draft tokens of a round by the objective of cost; None: as fast as can be.

@@ -56,6 +56,19 @@ def test_a_rejection_means_a_round_trip() -> None:
     assert expectation.seconds(1.0 + STEP) == pytest.approx(RESTART - STEP)
 
 
+def test_a_draft_that_was_told_to_stop_is_not_expected_since_then() -> None:
+    drafted = Drafted()
+    drafted.lookahead.while_verifying(Plan(0), 0, 0, ())
+    drafted.expectation.told(0.5)
+    drafted.lookahead.commit((1,))
+    drafted.expectation.commit(stayed=True, ready=False)
+    drafted.lookahead.while_verifying(Plan(4, lookahead=6), 0, 0, ())
+    drafted.expectation.told(9.0)
+    assert drafted.expectation.seconds(9.0) == pytest.approx(RESTART)
+    drafted.expectation.come(1, Drafter.MODEL, 9.0 + RESTART)
+    assert drafted.measurements.wait(restart=True) == pytest.approx(RESTART)
+
+
 def test_a_late_token_is_expected_soon_and_overdue_after_a_wait_far_too_long() -> None:
     expectation = Drafted().expectation
     assert expectation.seconds(10.0) == pytest.approx(SOON * RESTART)

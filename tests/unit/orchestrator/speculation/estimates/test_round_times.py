@@ -255,6 +255,20 @@ async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> N
         assert bool(told) is session.lost
 
 
+def test_a_stream_that_paused_says_nothing_for_the_draft_however_fast_it_was() -> None:
+    for pauses in (True, False):
+        driven = Driven()
+        driven.steps(20)
+        for _ in range(BENCH_STREAMS):
+            driven.measurements.observe_outcome(given_up=True)
+        driven.steps(3, draft=DRAFTS)
+        if pauses:
+            driven.pacer._pacer._pausing.pause(Reason.PAUSED_SPEEDUP)  # type: ignore[attr-defined]
+        driven.steps(10, STEP / 2, DRAFTS)
+        driven.pacer.end()
+        assert driven.measurements.benched is pauses
+
+
 def test_who_tries_a_benched_draft_judges_by_nothing_that_was_known_of_it() -> None:
     measurements = DraftMeasurements()
     sure = DraftToken(0, 10.0, Drafter.MODEL)

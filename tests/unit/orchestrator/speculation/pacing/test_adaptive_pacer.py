@@ -9,9 +9,10 @@ import pytest
 from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import SHARED_ROUNDS
 from orchestrator.speculation.estimates.measurements import BENCH_STREAMS, DraftMeasurements
+from orchestrator.speculation.estimates.speculating_speed import LEAST_ROUNDS_OF_EACH, MANY
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.pacing.pacer import FixedPacer
-from orchestrator.speculation.pacing.pausing import MAX_PROBE_TOKENS
+from orchestrator.speculation.pacing.pausing import MAX_PROBE_TOKENS, PROBE_TOKENS
 from orchestrator.speculation.pacing.plan import DraftState, WaitWhileWorth, Worth
 from orchestrator.speculation.reason import Reason
 from paceline.protocol.session import CostModel, Load
@@ -167,6 +168,22 @@ def test_beside_other_streams_it_does_not_wait_and_leaves_shared_cores_to_them()
     assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SPECULATING
 
 
+def test_many_streams_that_are_slow_together_pause_at_once_and_do_not_probe() -> None:
+    measurements, load = DraftMeasurements(), Load(sessions=MANY, batched_tokens=MANY)
+    measurements.observe_decode_step(0.025, MANY - 1)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
+    pacer.observe(verdict(load, 0.0), ())
+    assert reason(pacer, 1000, DraftState(ready=True)) is Reason.SPECULATING
+    for _ in range(LEAST_ROUNDS_OF_EACH * MANY):
+        measurements.observe_speculating(1, 0.05, MANY - 1)
+    for step in range(1, PROBE_TOKENS + 3):
+        pacer.observe(verdict(load, step * 0.025), ())
+        assert reason(pacer, 1000, DraftState(ready=True)) is Reason.PAUSED_SPEEDUP
+    for _ in range(1000):
+        measurements.observe_speculating(3, 0.05, MANY - 1)  # it pays for others by now
+    assert reason(pacer, 1000, DraftState(ready=True)) is Reason.PROBING
+
+
 def test_a_run_of_ordinary_steps_ends_where_a_probe_begins() -> None:
     """Else the target is a step ahead of all that the probe asks about."""
     measurements = DraftMeasurements()
@@ -217,9 +234,9 @@ def test_before_a_stream_has_a_throughput_it_has_that_of_others_or_of_decode_ste
     measurements = DraftMeasurements()
     assert throughput(AdaptivePacer(measurements, MOST, 1.0)) == 0.0
     measurements.observe_decode_step(0.1, 0)
-    measurements.observe_speculating(tokens=10, seconds=1.0)  # it did not pay
+    measurements.observe_speculating(tokens=10, seconds=1.0, others=0)  # it did not pay
     assert throughput(AdaptivePacer(measurements, MOST, 1.0)) == pytest.approx(10.0)
-    measurements.observe_speculating(tokens=50, seconds=1.0)
+    measurements.observe_speculating(tokens=50, seconds=1.0, others=0)
     pacer = AdaptivePacer(measurements, MOST, 1.0)
     assert throughput(pacer) == pytest.approx(30.0, rel=0.01)
     observed(pacer, 1, 0.0, 0.005)
