@@ -9,7 +9,7 @@ from paceline.averages import Rate
 
 _MEMORY_ALONE, _MEMORY_BESIDE = 400.0, 200.0
 """Latest rounds that count, of all streams: at least one of each, where they share steps."""
-MANY, LEAST_ROUNDS_OF_EACH = 32, 3
+MANY, LEAST_ROUNDS_OF_EACH = 64, 3
 """So many streams know their speed after so few rounds of each. Fewer learn it no sooner together
 than one by itself."""
 VALID_ROUNDS = 256
