@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paceline.client import Client
+from paceline.engine.compiling import WRITTEN_FOR, this_machine
 from paceline.health import ROLES, health
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.protocol.sampling import SamplingParams
@@ -45,6 +46,11 @@ PYTHON = (
     "apt-get update -q=2 && apt-get install -q=2 --no-install-recommends python3 python3-pip "
     "python-is-python3 ca-certificates > /dev/null && apt-get clean && "
     "rm -rf /var/lib/apt/lists/* /usr/lib/python3*/EXTERNALLY-MANAGED"
+)
+LOADED = (
+    "from paceline.engine.compile_ahead import SOURCES; "
+    "from paceline.engine.compiling import AHEAD, compiled; "
+    "print(all(compiled(*one)._name.startswith(f'{AHEAD}/') for one in SOURCES))"
 )
 CA = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -154,6 +160,8 @@ def inspect(tool: Sequence[str], role: str) -> None:
     _expect(labels["org.opencontainers.image.title"], f"paceline-{role}", "title")
     has_torch = ran(*inside, "python", "-c", "import torch; print(torch.__version__)", check=False)
     _expect(bool(has_torch), role != "orchestrator", "torch")
+    if role != "orchestrator" and this_machine() == WRITTEN_FOR:
+        _expect(ran(*inside, "python", "-c", LOADED), "True", "our C, compiled ahead")
 
 
 def _expect(found: object, expected: object, what: str) -> None:

@@ -1,7 +1,8 @@
-"""C that stands beside its Python, compiled once on a machine and kept beside the models."""
+"""C that stands beside its Python: compiled ahead, or once on a machine and kept beside models."""
 
 import ctypes
 import hashlib
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,15 @@ from paceline.errors import FailedPrecondition, in_a_line
 
 COMPILE_TIMEOUT_S = 60
 """It takes one."""
+AHEAD = Path("/usr/local/lib/paceline")
+"""Where images have what was compiled ahead: see compile_ahead.py."""
+WRITTEN_FOR = "Linux on x86_64"
+"""All C that there is: see this_machine."""
+
+
+def this_machine() -> str:
+    """Its system and architecture."""
+    return f"{platform.system()} on {platform.machine()}"
 
 
 def compiled(
@@ -21,24 +31,39 @@ def compiled(
 ) -> ctypes.CDLL:
     """The library made of a package's `source`, which may include headers beside it.
 
-    links: flags of the second step, which makes the library of the object. Raises
-    FailedPrecondition where there is no compiler, or it fails, or its work cannot be kept.
+    links: flags of the second step, which makes the library of the object. Where it was compiled
+    ahead, neither a compiler nor a folder to write to is needed. Raises FailedPrecondition where
+    there is no compiler, or it fails, or its work cannot be kept.
     """
-    key = key_of(package, source, flags, links)
-    kept = home() / "compiled" / f"{Path(source).stem}-{key}.so"
+    ahead = AHEAD / _name(package, source, flags, links)
+    if ahead.exists():
+        return _loaded(ahead)
+    return _loaded(compile_into(home() / "compiled", package, source, flags, links))
+
+
+def compile_into(
+    folder: Path, package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()
+) -> Path:
+    """The file of that library in a folder, compiled unless it is there. Raises as `compiled`."""
+    kept = folder / _name(package, source, flags, links)
     if not kept.exists():
         try:
             _compile(_sources(package, source), source, kept, (flags, links))
         except OSError as error:
             where = f"{kept.parent}, where it would be kept"
             raise FailedPrecondition(f"{where}: {in_a_line(error)}") from error
-    return _loaded(kept)
+    return kept
 
 
 def key_of(package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()) -> str:
     """Another one whenever that library would be."""
     said = (one.encode() for one in (*flags, *links))
     return hashlib.sha256(b" ".join((*_sources(package, source).values(), *said))).hexdigest()[:8]
+
+
+def _name(package: str, source: str, flags: Sequence[str], links: Sequence[str]) -> str:
+    """Of its file: one of other sources or flags is never taken for it."""
+    return f"{Path(source).stem}-{key_of(package, source, flags, links)}.so"
 
 
 def _sources(package: str, source: str) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from draft_server.settings import DraftSettings
 from orchestrator.settings import OrchestratorSettings
+from paceline.engine.compiling import AHEAD
 from paceline.health import ROLES
 from paceline.settings import ServerSettings
 from target_server.settings import TargetSettings
@@ -111,11 +112,25 @@ def test_an_image_installs_its_lock_and_says_what_it_is(image: str) -> None:
 
 
 def test_nothing_is_installed_but_from_locks_and_the_wheel() -> None:
-    installs = re.findall(r"pip install (.*?)(?:\n(?! )|\Z)", DOCKERFILE, re.DOTALL)
+    installs = re.findall(r"pip install (.*?)(?: \\\n    &&|\n(?! )|\Z)", DOCKERFILE, re.DOTALL)
     # A set of packages is installed once, and the wheel above it: draft and target share both.
-    assert len(installs) == len(set(IMAGES.values())) + len(LOCKS)
+    # The wheel is also where our C is compiled.
+    assert len(installs) == len(set(IMAGES.values())) + len(LOCKS) + 1
     for one in installs:
         assert "--require-hashes" in one or one.endswith("--no-deps /wheels/paceline-*.whl"), one
+
+
+@pytest.mark.parametrize("image", ["draft", "target"])
+def test_images_for_cpus_have_our_c_compiled_and_no_compiler(image: str) -> None:
+    install = STAGES[STAGES[image][0]][1]
+    assert f"COPY --from=libraries {AHEAD} {AHEAD}\n" in install
+    base, made = STAGES["libraries"]
+    assert "install --yes --no-install-recommends gcc libc6-dev " in made
+    assert "&& python -m paceline.engine.compile_ahead\n" in made
+    packages = STAGES[STAGES[image][0]][0]
+    assert packages == base  # the same Python and C library
+    assert "install --yes --no-install-recommends libgomp1 " in STAGES[packages][1]
+    assert " gcc " not in install + STAGES[packages][1]
 
 
 def test_images_have_the_version_of_the_project() -> None:

@@ -2,10 +2,9 @@
 
 import ctypes
 import functools
-import platform
 from ctypes import POINTER, Structure, c_float, c_ssize_t, c_void_p
 
-from paceline.engine.compiling import compiled, key_of
+from paceline.engine.compiling import WRITTEN_FOR, compiled, key_of, this_machine
 from paceline.errors import FailedPrecondition
 
 FLAGS = (
@@ -13,8 +12,8 @@ FLAGS = (
     *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx512bf16"),
 )
 LINKS = ("-fopenmp", "-lm")
-_WRITTEN_FOR = "Linux on x86_64"
-_SOURCE = (__package__, "step.c", FLAGS, LINKS)
+SOURCE = (__package__, "step.c", FLAGS, LINKS)
+"""As `compiled` takes it."""
 
 
 class StepLinear(Structure):
@@ -65,10 +64,10 @@ class StepBatch(Structure):
 @functools.cache
 def library() -> ctypes.CDLL:
     """step.c. Raises FailedPrecondition where this CPU or machine has not what it needs."""
-    here = f"{platform.system()} on {platform.machine()}"
-    if here != _WRITTEN_FOR:
-        raise FailedPrecondition(f"it is written for {_WRITTEN_FOR}, and this is {here}")
-    found = compiled(*_SOURCE)
+    here = this_machine()
+    if here != WRITTEN_FOR:
+        raise FailedPrecondition(f"it is written for {WRITTEN_FOR}, and this is {here}")
+    found = compiled(*SOURCE)
     if not found.runs_here():
         raise FailedPrecondition("this CPU lacks AVX-512 with VNNI and bfloat16")
     found.step.argtypes = [POINTER(StepModel), POINTER(StepBatch), ctypes.c_int]
@@ -79,4 +78,4 @@ def library() -> ctypes.CDLL:
 
 def release() -> str:
     """Another one when step.c changes."""
-    return key_of(*_SOURCE)
+    return key_of(*SOURCE)

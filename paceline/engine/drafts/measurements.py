@@ -135,7 +135,7 @@ def write_notes(notes: Path, known: Notes) -> None:
     """Keep them, whole or not at all."""
     found = [{"where": asdict(where), "found": asdict(one)} for where, one in known.items()]
     notes.parent.mkdir(parents=True, exist_ok=True)
-    written = notes.with_name(f".{notes.name}")
+    written = notes.with_name(f".{notes.name}-{platform.node()}")
     written.write_text(json.dumps({"format": FORMAT, "notes": found}, indent=1))
     written.replace(notes)
 

@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import os
+import platform
 import statistics
 import sys
 import threading
@@ -93,7 +94,8 @@ def prepare(source: DraftSource, file: Path, engine: PreparedEngine) -> None:
     engine.check(source.shape)
     tensors = dict(_tensors(source, engine.quantized))
     file.parent.mkdir(parents=True, exist_ok=True)
-    made = file.with_name(f".{file.name}-{os.getpid()}")
+    # Pods that share a volume have the same process ids.
+    made = file.with_name(f".{file.name}-{platform.node()}-{os.getpid()}")
     try:
         save_file(tensors, made, metadata(source.shape, source.facts))
         made.rename(file)

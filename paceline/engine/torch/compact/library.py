@@ -18,6 +18,8 @@ FLAGS = (
 """Of the object alone: a library made with -fopenmp brings threads of its own beside torch's."""
 NEEDED = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_bf16")
 """What the CPU must have, as torch names it."""
+SOURCE = (__package__, "product.c", FLAGS)
+"""As `compiled` takes it."""
 
 
 class WeightLayout(ctypes.Structure):
@@ -36,7 +38,7 @@ def library() -> ctypes.CDLL | None:
     if not all(capabilities.get(name) for name in NEEDED):
         return None
     try:
-        found = compiled(__package__, "product.c", FLAGS)
+        found = compiled(*SOURCE)
     except FailedPrecondition as error:
         _log.info("weights are not compact", reason=str(error))
         return None
