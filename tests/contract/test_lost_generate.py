@@ -39,14 +39,20 @@ class Stalled(Service):
         await asyncio.Event().wait()
 
 
-async def lost(*flags: str, interrupted: bool = False) -> tuple[int, bytes, bytes]:
-    """Status, output and errors of a command whose server has gone, and stays away."""
+async def stalled() -> tuple[Stalled, grpc.aio.Server, int]:
+    """Such a service, its server, and the port."""
     interceptor = CallInterceptor(RpcMetrics(CollectorRegistry()))
     server = grpc.aio.server(interceptors=[interceptor], options=server_options(public=True))
     service = Stalled()
     generation_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    return service, server, port
+
+
+async def lost(*flags: str, interrupted: bool = False) -> tuple[int, bytes, bytes]:
+    """Status, output and errors of a command whose server has gone, and stays away."""
+    service, server, port = await stalled()
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         *("generate", "x", f"--address=127.0.0.1:{port}", *flags),

@@ -3,28 +3,18 @@
 import asyncio
 import contextlib
 
-import grpc
 import pytest
-from prometheus_client import CollectorRegistry
 
 from paceline.client import Client
 from paceline.protocol.generation import Speculation
-from paceline.rpc.interceptors import CallInterceptor, RpcMetrics
-from paceline.rpc.options import server_options
-from paceline.v1 import generation_pb2_grpc
 from paceline_tools.bench.samples import Prompt
 from paceline_tools.bench.variants import Served
-from tests.contract.test_lost_generate import SECONDS, Stalled
+from tests.contract.test_lost_generate import SECONDS, stalled
 from tests.servers import eventually
 
 
 async def test_whose_output_is_tried_again_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    interceptor = CallInterceptor(RpcMetrics(CollectorRegistry()))
-    server = grpc.aio.server(interceptors=[interceptor], options=server_options(public=True))
-    service = Stalled()
-    generation_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    service, server, port = await stalled()
     said: list[str] = []
 
     async def told() -> bool:

@@ -4,6 +4,8 @@ Streams that share the target's steps share what speculation costs, too: process
 steps, the orchestrator. Together they know after a few rounds what each would know after many.
 """
 
+from dataclasses import dataclass
+
 from orchestrator.speculation.estimates.batch_load import load_bucket
 from paceline.averages import Rate
 
@@ -16,36 +18,44 @@ VALID_ROUNDS = 256
 """Rounds of each stream there is, after which it is measured anew."""
 
 
+@dataclass(slots=True)
+class _AtLoad:
+    """What was seen at one load, since `begun` rounds of all streams."""
+
+    rate: Rate
+    begun: int
+    seen: int = 0
+
+    def has_expired(self, others: int, rounds: int) -> bool:
+        return rounds - self.begun >= VALID_ROUNDS * (1 + others)
+
+
 class SpeculatingSpeed:
     """Tokens per second of one stream's rounds, at each load. rounds: of all streams so far."""
 
     def __init__(self) -> None:
         """Nothing was measured."""
-        self._rates: dict[int, Rate] = {}
-        self._begun: dict[int, int] = {}
-        self._seen: dict[int, int] = {}
+        self._loads: dict[int, _AtLoad] = {}
 
     def observe(self, tokens: int, seconds: float, others: int, rounds: int) -> None:
         """A round that was planned to speculate, of a stream beside so many others."""
         load = load_bucket(others)
-        if load not in self._rates or (others and self._has_expired(others, rounds)):
+        known = self._loads.get(load)
+        if known is None or (others and known.has_expired(others, rounds)):
             memory = max(_MEMORY_BESIDE, 1.0 + others) if others else _MEMORY_ALONE
-            self._rates[load], self._begun[load], self._seen[load] = Rate(memory), rounds, 0
-        self._rates[load].observe(tokens, seconds)
-        self._seen[load] += 1
+            known = self._loads[load] = _AtLoad(Rate(memory), rounds)
+        known.rate.observe(tokens, seconds)
+        known.seen += 1
 
     @property
     def alone(self) -> float | None:
         """Of streams that were alone; None while not known."""
-        rate = self._rates.get(0)
-        return None if rate is None else rate.value
+        known = self._loads.get(0)
+        return None if known is None else known.rate.value
 
     def beside(self, others: int, rounds: int) -> float | None:
         """Of MANY streams, each beside so many others; None while not known, or no longer."""
-        load, least = load_bucket(others), LEAST_ROUNDS_OF_EACH * (1 + others)
-        if 1 + others < MANY or self._seen.get(load, 0) < least:
+        known, least = self._loads.get(load_bucket(others)), LEAST_ROUNDS_OF_EACH * (1 + others)
+        if known is None or 1 + others < MANY or known.seen < least:
             return None
-        return None if self._has_expired(others, rounds) else self._rates[load].value
-
-    def _has_expired(self, others: int, rounds: int) -> bool:
-        return rounds - self._begun[load_bucket(others)] >= VALID_ROUNDS * (1 + others)
+        return None if known.has_expired(others, rounds) else known.rate.value

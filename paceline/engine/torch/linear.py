@@ -63,7 +63,7 @@ class PrepackedLinear:
 
         compact: what keeps the weight in fewer bytes, where it can; None: as oneDNN has it.
         """
-        onednn = functools.partial(_OneDNNProduct, weight, bias)
+        onednn = functools.cache(lambda: _OneDNNProduct(weight, bias))  # only if it is needed
         self.compact = compact.product(weight, bias, onednn) if compact else None
         self._product: Linear = self.compact or onednn()
 

@@ -36,6 +36,11 @@ class CompactProduct:
     weight: CompactWeight
     bias: Tensor | None
 
+    @property
+    def chunk(self) -> int:
+        """Inputs that are summed from zero."""
+        return int(self.weight.layout.chunk)
+
     def __call__(self, x: Tensor) -> Tensor:
         """The product."""
         layout = self.weight.layout
@@ -72,10 +77,12 @@ class CompactProducts:
             return CompactProduct(found, packed(found, weight, chunk), bias)
 
         key = (weight.shape, bias is not None)
-        if key not in self._chunks:
-            self._chunks[key] = _chunk(make, weight, make_expected())
-        chunk = self._chunks[key]
-        product = None if chunk is None else make(chunk)
+        if key in self._chunks:
+            chunk = self._chunks[key]
+            product = None if chunk is None else make(chunk)
+        else:
+            product = _found(make, weight, make_expected())
+            self._chunks[key] = None if product is None else product.chunk
         return product if product and product.weight.nbytes <= MOST_BYTES * weight.nbytes else None
 
 
@@ -83,12 +90,15 @@ def _plain(bias: Tensor | None) -> bool:
     return bias is None or (bias.dtype == torch.bfloat16 and bias.is_contiguous())
 
 
-def _chunk(make: Callable[[int], Product], weight: Tensor, expected: Product) -> int | None:
-    """In which chunks the layer sums; None where it does so in none of CHUNKS."""
+def _found(
+    make: Callable[[int], CompactProduct], weight: Tensor, expected: Product
+) -> CompactProduct | None:
+    """The product in the chunks in which the layer sums; None where none of CHUNKS is right."""
     outputs, inputs = weight.shape
     rows = fixed_rows(weight, max(COMPARED_ROWS, math.ceil(COMPARED / outputs)))
     wanted = expected(rows)
     for chunk in dict.fromkeys(min(chunk, inputs) for chunk in (*CHUNKS, inputs)):
-        if torch.equal(make(chunk)(rows), wanted):
-            return chunk
+        product = make(chunk)
+        if torch.equal(product(rows), wanted):
+            return product
     return None
