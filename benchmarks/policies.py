@@ -133,6 +133,7 @@ class RulePacer:
     at_most: int
     reason: None = field(default=None, init=False)
     others: int = field(default=0, init=False)
+    rests: bool = field(default=False, init=False)
 
     @property
     def eager(self) -> bool:

@@ -66,7 +66,7 @@ async def rounds(target: Target, draft: Draft, pacer: Pacer, stream: Stream) -> 
         stream.emit(timed)
         owed = 0 if timed.verdict.verified else owed - 1
         pacer.observe(timed, draft.advance(timed))
-        if stream.remaining and not (late and owed):
+        if stream.remaining and not (owed and (late or pacer.rests)):
             plan = pacer.plan(stream.remaining, draft.state)
             if draft.is_short_of(plan):
                 stream.settle()  # while the draft works; below, while the target does

@@ -273,8 +273,9 @@ class DraftLink:
         """
         if session.is_full and self._stream.remaining > 1:
             raise InvalidArgument("the draft's positions are used up")
-        read = len(self._opening.prompt_token_ids) + len(self._stream.output)
-        holding = self._pacer.holding(self._stream.remaining, read)
+        remaining = self._stream.remaining
+        read = self._opening.max_length - remaining
+        holding = self._pacer.holding(remaining, read)
         wanted = self._drafts.move(pool, holding, self._target, unfit)
         if wanted is not None:
             _log.info("stream moves", draft=pool.name, to=wanted.name)

@@ -78,6 +78,9 @@ class DraftRouter:
         self, pool: DraftPool, holding: Holding, target: ModelInfo, unfit: Collection[Replica]
     ) -> DraftPool | None:
         """The pool to which a stream moves that has drafts of `pool`; None: it stays."""
+        if not holding.may_move:  # most streams ask this once a second
+            self.notice_models()
+            return None
         usable = [one for one in self._usable(target, unfit) if one is pool or not one.full]
         name = self._choice.move(pool.name, holding, [one.candidate for one in usable])
         return _named(name, usable)

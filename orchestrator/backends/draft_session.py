@@ -50,7 +50,8 @@ class DraftSession:
         self._measurements = measurements
         self._free = free
         committed = opening.prompt_token_ids + opening.output_token_ids
-        self._buffer = ProposalBuffer(committed, vocabulary_size)
+        self._committed = ProposalBuffer(committed, vocabulary_size)
+        self._decided: list[int] = []  # by the target, and not committed yet
         self._lookahead = Lookahead(
             len(committed), measurements, shares_cores=shares_cores, free=free, fixed=lookahead
         )
@@ -81,6 +82,17 @@ class DraftSession:
         )
 
     @property
+    def _buffer(self) -> ProposalBuffer:
+        """What is at hand behind all that was decided. Of a stream that pauses nobody asks that."""
+        if self._decided:
+            decided = tuple(self._decided)
+            self._decided.clear()
+            self._lookahead.commit(decided)
+            stayed = self._committed.commit(decided)
+            self._expectation.commit(stayed=stayed, ready=len(self._committed) > 0)
+        return self._committed
+
+    @property
     def is_full(self) -> bool:
         """Whether the draft has no position left for a draft token that is not here."""
         return self._buffer.end >= self._last_position
@@ -103,14 +115,13 @@ class DraftSession:
         self._note_change(True)
 
     def advance(self, timed: TimedVerdict) -> tuple[DraftToken, ...]:
-        """Commit what was decided, to be told with the next take."""
+        """Note what was decided, to be told with the next take."""
         verdict = timed.verdict
-        judged = tuple(self._buffer.draft_tokens[: verdict.verified])
-        self._lookahead.commit(verdict.token_ids)
+        verified = verdict.verified
+        judged = tuple(self._buffer.draft_tokens[:verified]) if verified else ()
+        self._decided += verdict.token_ids
         self._due.observe(timed)
         self._sessions = verdict.load.sessions
-        stayed = self._buffer.commit(verdict.token_ids)
-        self._expectation.commit(stayed=stayed, ready=len(self._buffer) > 0)
         return judged
 
     def is_short_of(self, plan: Plan) -> bool:
@@ -119,10 +130,11 @@ class DraftSession:
 
     def _max_wait(self, plan: Plan, now: float, waited: float) -> float:
         """Seconds the plan would wait for one more token; 0 when it would not, or none comes."""
-        ends = self._buffer.last in self._stop_token_ids
-        if self._lookahead.exhausted or self.is_full or ends:
+        buffer = self._buffer
+        ends = buffer.last in self._stop_token_ids or buffer.end >= self._last_position
+        if self._lookahead.exhausted or ends:
             return 0.0
-        return plan.max_wait(self._buffer.draft_tokens, self._expectation.seconds(now), waited)
+        return plan.max_wait(buffer.draft_tokens, self._expectation.seconds(now), waited)
 
     async def take(self, plan: Plan) -> Proposal:
         """What is there, waited for as the plan says.
@@ -163,12 +175,13 @@ class DraftSession:
 
     def _offer(self, plan: Plan, now: float) -> Proposal:
         """What the plan verifies of what is there; the draft is told how to go on meanwhile."""
-        length = plan.length(self._buffer.draft_tokens)
+        buffer = self._buffer
+        length = plan.length(buffer.draft_tokens)
         if len(self.advances) < MOST_ADVANCES:
             due = self._due.while_verifying(plan.enough)
-            self._tell(self._lookahead.while_verifying(plan, length, len(self._buffer), due))
+            self._tell(self._lookahead.while_verifying(plan, length, len(buffer), due))
         self._expectation.told(now)
-        return self._buffer.offer(length)
+        return buffer.offer(length)
 
     def _tell(self, advance: Advance | None) -> None:
         if advance is not None:

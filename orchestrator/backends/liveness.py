@@ -92,6 +92,8 @@ class SilenceWatch:
         if self._reading_since is None:
             return False
         self._looks += 1
+        if self._looks <= _LATE_LOOKS:  # most sessions hear something between two looks
+            return False
         if now - self._reading_since > SILENCE_SECONDS and self._looks > _LOOKS:
             self.give_up()
             return False

@@ -5,7 +5,7 @@ say is never refused, however late it comes.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from orchestrator.speculation.drafting.draft_buffer import MAX_BRANCH_TOKENS
 from paceline.errors import Internal
@@ -37,8 +37,9 @@ def _hold(holds: bool, what: str) -> None:
         raise BrokenContract(what)
 
 
-def _is_amount(value: float) -> bool:
-    return 0.0 <= value < math.inf  # NaN is not
+def _are_amounts(values: Sequence[float]) -> bool:
+    """Whether none is negative or infinite, nor NaN, which no sum of others makes finite."""
+    return min(values, default=0.0) >= 0.0 and sum(values) < math.inf
 
 
 class DraftContract:
@@ -75,7 +76,7 @@ class DraftContract:
         """Its values."""
         if max(proposal.token_ids, default=-1) >= self._vocabulary_size:
             raise BrokenContract("it proposes ids beyond the target's vocabulary")
-        if not all(map(_is_amount, proposal.confidences)):
+        if not _are_amounts(proposal.confidences):
             raise BrokenContract("a confidence is no number of 0 or more")
 
     def note_base(self, *, known: bool) -> None:
@@ -136,7 +137,7 @@ class TargetContract:
             raise BrokenContract("more tokens are cached than the prompt has")
         times = (verdict.step_seconds, verdict.sampling_seconds, verdict.queue_seconds)
         costs = (cost.step_seconds, cost.token_seconds) if cost is not None else ()
-        if not all(map(_is_amount, times + costs)):
+        if not _are_amounts(times + costs):
             raise BrokenContract("a time or a cost is no number of 0 or more")
         for one in verdict.logprobs:
             self._check_top(len(one.top), self._opening.logprobs or 0)

@@ -65,6 +65,12 @@ class Holding:
         """Whether it has not speculated for long."""
         return self.idle_tokens >= MOVE_TOKENS
 
+    @property
+    def may_move(self) -> bool:
+        """Whether it has had its pool for long enough, and has enough tokens to go."""
+        stays = MOVE_TOKENS * 2**self.moves
+        return not self.probes and self.tokens >= stays and self.remaining >= MOVE_TOKENS
+
 
 class PoolChoice:
     """Chooses for one stream after the other."""
@@ -113,7 +119,7 @@ class PoolChoice:
         For a stream that was idle its own pool counts as benched; for one that was not it does
         not, whatever other streams measured.
         """
-        if holding.probes or not _may_move(holding):
+        if not holding.may_move:
             return None
         own = [replace(one, benched=holding.idle) for one in candidates if one.name == name]
         best = self.best([*own, *(one for one in candidates if one.name != name)])
@@ -161,12 +167,6 @@ def _is_worse(one: PoolCandidate, best: PoolCandidate) -> bool:
     if one.speedup is None or best.speedup is None:
         return False
     return _is_better(best, one) and one.speedup.high < best.speedup.value
-
-
-def _may_move(holding: Holding) -> bool:
-    """Whether it has had its pool for long enough, and has enough tokens to go."""
-    stays = MOVE_TOKENS * 2**holding.moves
-    return holding.tokens >= stays and holding.remaining >= MOVE_TOKENS
 
 
 def _move_pays(holding: Holding, now: float, best: PoolCandidate) -> bool:

@@ -29,5 +29,12 @@ class Reason(Name):
     PROBING = "probing"
 
 
+PAUSED = {
+    Reason.PAUSED_ACCEPTANCE,
+    Reason.PAUSED_BENCHED,
+    Reason.PAUSED_COST,
+    Reason.PAUSED_SPEEDUP,
+}
+"""The stream has given speculation up for a while."""
 DRAFTING = {Reason.SPECULATING, Reason.PROBING, Reason.OPENING}
 """Draft tokens are asked for."""

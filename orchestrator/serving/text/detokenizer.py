@@ -46,6 +46,7 @@ class Vocabulary:
         added = tokenizer.get_added_tokens_decoder().values()
         self._specials = {token.content for token in added if token.special}
         self._to_bytes = _to_bytes(tokenizer)
+        self._bytes: dict[int, bytes] = {}
 
     def detokenizer(self, *, specials: bool = False) -> Detokenizer:
         """One at the beginning of an output. specials: whether special tokens have text."""
@@ -59,6 +60,14 @@ class Vocabulary:
         """The token's own string; None for an id that is no token, and for a special token."""
         name = self._tokenizer.id_to_token(token)
         return None if name in self._specials and not specials else name
+
+    def bytes_of(self, token: int, to_bytes: "_ToBytes", *, specials: bool) -> bytes:
+        """What the token stands for, found once for each; nothing where it has no name."""
+        key = token << 1 | specials
+        if (found := self._bytes.get(key)) is None:
+            name = self.name(token, specials=specials)
+            found = self._bytes[key] = b"" if name is None else to_bytes(name)
+        return found
 
     def decode(self, tokens: list[int], *, specials: bool = False) -> str:
         """The library's text of them; empty where its decoder fails at them."""
@@ -98,8 +107,8 @@ class _BytesDetokenizer:
         return "" if name is None else self._to_bytes(name).decode(errors=self._to_bytes.errors)
 
     def step(self, token: int) -> str:
-        name = self._vocabulary.name(token, specials=self._specials)
-        return "" if name is None else self._decoder.decode(self._to_bytes(name))
+        found = self._vocabulary.bytes_of(token, self._to_bytes, specials=self._specials)
+        return self._decoder.decode(found)
 
     def flush(self) -> str:
         return self._decoder.decode(b"", final=True)

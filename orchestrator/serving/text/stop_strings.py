@@ -31,6 +31,8 @@ class StopStrings:
         known. A string counts when its last character came armed, wherever it began. Nothing is
         let through behind a string that was found.
         """
+        if not self._strings:
+            return text
         if self.found is not None:
             return ""
         text, shown = self._open + text, self._shown

@@ -3,8 +3,6 @@
 What a step does then is the Planner's.
 """
 
-from collections import Counter
-
 from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
@@ -16,7 +14,7 @@ from orchestrator.speculation.pacing.pausing import Pausing
 from orchestrator.speculation.pacing.plan import DraftState, Plan
 from orchestrator.speculation.pacing.planner import Planner
 from orchestrator.speculation.pacing.stream_costs import LEAST_CHANCE, LEAST_SPEEDUP, StreamCosts
-from orchestrator.speculation.reason import DRAFTING, Reason
+from orchestrator.speculation.reason import DRAFTING, PAUSED, Reason
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict, Verdict
 
@@ -64,12 +62,16 @@ class AdaptivePacer:
         self._draft = DraftState(ready=False)
         self._gave_up = self._trusts = False
         self.reason = Reason.MEASURING
-        self._steps: Counter[Reason] = Counter()
 
     @property
     def eager(self) -> bool:
         """See Pacer."""
         return self._pausing.reason is None
+
+    @property
+    def rests(self) -> bool:
+        """See Pacer. Until a pause is over; a probe begins behind the steps asked for."""
+        return self.reason in PAUSED and self._pausing.reason is not None
 
     @property
     def others(self) -> int:
@@ -88,13 +90,12 @@ class AdaptivePacer:
             "speedup": self._costs.speedup,
         }
         known = {name: round(value, 5) for name, value in numbers.items() if value is not None}
-        return Explanation({reason.value: n for reason, n in self._steps.items()}, known)
+        return Explanation({}, known)
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
         self._draft = draft
         self.reason = self._choose(remaining, draft)
-        self._steps[self.reason] += 1
         if self.reason not in DRAFTING:
             # While the target decodes on by itself, draft tokens come a step too late.
             remaining = min(remaining, self._pausing.tokens_to_probe)

@@ -35,6 +35,13 @@ class Pacer(Protocol):
         """Why the latest step was planned as it was; None where the pacer adapts to nothing."""
 
     @property
+    def rests(self) -> bool:
+        """Whether the latest plan holds until the steps that it asked for are over.
+
+        Nothing is asked of the draft then, and nothing taken from it.
+        """
+
+    @property
     def others(self) -> int:
         """Streams that share the target's steps, as far as it adapts to them."""
 
@@ -74,6 +81,11 @@ class FixedPacer:
     def eager(self) -> bool:
         """See Pacer."""
         return self.draft_length > 0
+
+    @property
+    def rests(self) -> bool:
+        """See Pacer."""
+        return not self.draft_length
 
     def explain(self) -> Explanation:
         """See Pacer."""

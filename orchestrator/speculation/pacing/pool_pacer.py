@@ -11,7 +11,7 @@ from orchestrator.speculation.pacing.pacer import Explanation, Pacer
 from orchestrator.speculation.pacing.plan import DraftState, Plan
 from orchestrator.speculation.pacing.stream_costs import LEAST_SPEEDUP
 from orchestrator.speculation.pool_choice import Holding
-from orchestrator.speculation.reason import Reason
+from orchestrator.speculation.reason import PAUSED, Reason
 from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict
 
@@ -25,14 +25,7 @@ _JUDGES_DRAFT = {
 }
 """Reasons of rounds that count for a pool's speed-up: its draft was used, or left out as it did not
 pay."""
-_IDLE = {
-    Reason.PAUSED_ACCEPTANCE,
-    Reason.PAUSED_BENCHED,
-    Reason.PAUSED_COST,
-    Reason.PAUSED_SPEEDUP,
-    Reason.PROBING,
-    Reason.NO_DRAFT,
-}
+_IDLE = PAUSED | {Reason.PROBING, Reason.NO_DRAFT}
 """Reasons of rounds in which the stream did not speculate with the pool it has."""
 
 
@@ -83,7 +76,6 @@ class PoolPacer:
             self._measurements.observe_outcome(given_up=False)
         if self._probes:
             self._measurements.end_probe()
-        self._steps.update(self._pacer.explain().steps)
 
     def _begin(self, measurements: DraftMeasurements, counts: PoolCounts) -> None:
         self._measurements, self._counts = measurements, counts
@@ -91,12 +83,18 @@ class PoolPacer:
         self._pacer = self._make(measurements)
         self._probes = measurements.probing and not probed
         self._blocks = SpeedupBlocks(measurements.speedups)
+        self._has_planned = False
         self._tokens = self._idle_tokens = 0
 
     @property
     def eager(self) -> bool:
         """See Pacer."""
         return self._pacer.eager
+
+    @property
+    def rests(self) -> bool:
+        """See Pacer."""
+        return self._pacer.rests
 
     @property
     def reason(self) -> Reason | None:
@@ -109,14 +107,14 @@ class PoolPacer:
         return self._pacer.others
 
     def explain(self) -> Explanation:
-        """See Pacer. Steps with all pools, once ended; numbers with the latest one."""
+        """See Pacer. Steps with all pools, numbers with the latest one."""
         return Explanation(dict(self._steps), self._pacer.explain().numbers)
 
     def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See Pacer."""
         verdict = timed.verdict
         judges = self.reason in _JUDGES_DRAFT
-        self._count_tokens(len(verdict.token_ids))
+        self._count_step(len(verdict.token_ids))
         self._pacer.observe(timed, draft_tokens)
         if verdict.verified:
             self._measurements.observe_round(verdict)
@@ -133,13 +131,15 @@ class PoolPacer:
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
-        plan = self._pacer.plan(remaining, draft)
-        if self.reason is not None:
-            self._counts.reasons[self.reason.value] += 1
-        return plan
+        self._has_planned = True
+        return self._pacer.plan(remaining, draft)
 
-    def _count_tokens(self, tokens: int) -> None:
+    def _count_step(self, tokens: int) -> None:
+        """A step is over, and brought so many tokens."""
         self._tokens += tokens
+        if self._has_planned and self.reason is not None:
+            self._steps[self.reason.value] += 1
+            self._counts.reasons[self.reason.value] += 1
         if self.reason in _IDLE:
             self._idle_tokens += tokens
         elif self.reason in {Reason.SPECULATING, None}:

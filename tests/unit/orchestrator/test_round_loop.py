@@ -98,6 +98,12 @@ async def test_the_target_alone_pays_no_round_trip_for_each_token() -> None:
     assert all(plan.max_wait((), None, 0.0) == 0 for plan in draft.plans)
 
 
+async def test_while_the_pacer_rests_nothing_is_planned() -> None:
+    draft = ScriptedDraft(punctual=True, has=9)
+    target = await run(draft, tokens=40, length=0)
+    assert len(draft.plans) == len(target.asked) - 1 == -(-39 // TARGET_ONLY_STEPS)
+
+
 async def test_a_late_proposal_joins_the_next_step() -> None:
     draft = ScriptedDraft(punctual=False, has=2)
     target = await run(draft, tokens=30, length=4)

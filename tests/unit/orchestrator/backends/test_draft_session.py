@@ -230,3 +230,24 @@ def test_a_stream_that_goes_on_with_a_target_elsewhere_takes_turns_no_more() -> 
     assert session.state.shares_cores
     session.share_cores(False)
     assert not session.state.shares_cores
+
+
+async def told_after(*verdicts: tuple[int, ...]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """What is offered, and the news, once these came of which nobody asked anything between."""
+    timed = await drafted(3, 4, 5)
+    await timed.step()
+    timed.session.advances.take_all()
+    for tokens in verdicts:
+        timed.verdict(*tokens)
+    offered = await timed.session.take(Plan(4, lookahead=LOOKAHEAD))
+    return offered.token_ids, [one.token_ids for one in timed.session.advances.take_all()]
+
+
+@pytest.mark.parametrize(("verdicts", "left"), [(((3,), (4,)), (5,)), (((3,), (9,)), ())])
+def test_what_was_decided_while_nobody_asked_counts_as_if_it_came_at_once(
+    verdicts: tuple[tuple[int, ...], ...], left: tuple[int, ...]
+) -> None:
+    offered, news = in_virtual_time(told_after(*verdicts))
+    assert offered == left
+    together = in_virtual_time(told_after(tuple(token for one in verdicts for token in one)))
+    assert (offered, news) == together
