@@ -31,9 +31,22 @@ class TargetMetrics:
             "Draft tokens that this target accepted: its own pick was the same.",
             registry=registry,
         )
+        self._branch_verified = Counter(
+            "paceline_target_branch_verified_tokens",
+            "Draft tokens of branches that this target verified beside the draft tokens.",
+            registry=registry,
+        )
+        self._branch_accepted = Counter(
+            "paceline_target_branch_accepted_tokens",
+            "Draft tokens of branches that this target accepted: they were its own picks, in place "
+            "of a draft token and behind it.",
+            registry=registry,
+        )
 
     def observe(self, verdict: Verdict) -> None:
         """Count a verdict."""
         (self._rounds if verdict.verified else self._target_only_steps).inc()
         self._verified.inc(verdict.verified)
         self._accepted.inc(verdict.accepted)
+        self._branch_verified.inc(verdict.branch_verified)
+        self._branch_accepted.inc(verdict.branch_accepted)

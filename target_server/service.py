@@ -12,6 +12,7 @@ import grpc
 from paceline.best_effort import best_effort
 from paceline.engine_server.server import EngineServer
 from paceline.errors import InvalidArgument
+from paceline.protocol.features import BRANCHES
 from paceline.protocol.session import Opened, Progress
 from paceline.protocol.verdict import PromptLogprobs, Verdict
 from paceline.rpc.codec.session import opened_to_proto, progress_to_proto
@@ -55,7 +56,8 @@ class TargetService(target_pb2_grpc.TargetServiceServicer):
         """One session, from Open to the end of the stream."""
         asked: deque[float] = deque(maxlen=1)  # when the last Verify came
         most = self._server.engine.max_block_tokens
-        make = functools.partial(Verification, max_block_tokens=most)
+        branches = BRANCHES in self._server.model.features
+        make = functools.partial(Verification, max_block_tokens=most, branches=branches)
         post = functools.partial(self._post, asked)
         session = self._server.run_session(
             request_iterator, context, make, post, owes=lambda verification: verification.owes

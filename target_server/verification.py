@@ -1,58 +1,29 @@
-"""Verification: which tokens the target decides, whatever is proposed. Pure."""
+"""Verification: a session of the target, whatever is proposed. Pure."""
 
+import functools
 import math
 import sys
 from collections import deque
 from collections.abc import Callable
 
-from paceline.engine.interfaces import Logits, Rows, Span, StepReport
+from paceline.engine.interfaces import Rows, Span, SpanBranch, StepReport
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.logprobs import token_logprobs
 from paceline.engine.sampling.matcher import Grammar
 from paceline.engine.sampling.requests import Pick, PickRequest
-from paceline.engine.sampling.sampler import pick
-from paceline.errors import Internal, PacelineError
+from paceline.errors import PacelineError
+from paceline.protocol.limits import MAX_BRANCHES
 from paceline.protocol.session import Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import PromptLogprobs, TokenLogprobs, Verdict, Verify
+from target_server.branches import fitting
+from target_server.deciding import Decided, Row, decide
 
 PROMPT_LOGPROB_TOKENS = 32
 """Tokens of a prompt whose logits are held at once."""
 
 
-def verify(
-    rows: Rows, draft_tokens: tuple[int, ...], opening: Opening, history: History
-) -> list[int]:
-    """The tokens that a block decides: accepted draft tokens, then one of the target's own.
-
-    rows: len(draft_tokens) + 1 of them, logits or picks; row i is for the position of
-    draft_tokens[i]. A
-    draft token is accepted exactly when it is the target's own pick there; the first that is not is
-    replaced by that pick. After all of them comes a bonus token. Nothing comes after a stop token.
-    `history` grows by the result. Raises Internal where no token that may come has a number.
-    """
-    decided: list[int] = []
-    for index, row in enumerate(rows):
-        token, is_number = _pick(row, opening, history)
-        if not is_number:
-            raise Internal(f"the model's logits at position {len(history)} are no numbers")
-        decided.append(token)
-        history.append(token)
-        rejected = index == len(draft_tokens) or token != draft_tokens[index]
-        if rejected or token in opening.stop_token_ids:
-            break
-    return decided
-
-
-def _pick(row: Logits | Pick, opening: Opening, history: History) -> tuple[int, bool]:
-    """The sampler's token, and whether its logit is a number."""
-    if isinstance(row, Pick):
-        return row.token, row.is_number
-    token = pick(row, opening.sampling, opening.seed, history, opening.stop_token_ids)
-    return token, bool(row[token] > -math.inf)
-
-
-def _logprobs(row: Logits | Pick, token: int, count: int) -> TokenLogprobs:
+def _logprobs(row: Row, token: int, count: int) -> TokenLogprobs:
     """Of `token`, which a pick is, and of the `count` best ones."""
     if isinstance(row, Pick):
         return row.logprobs or TokenLogprobs(math.nan)
@@ -68,15 +39,18 @@ class Verification:
         deliver: Callable[[Verdict | PromptLogprobs | PacelineError], None],
         grammar: Grammar | None = None,
         max_block_tokens: int = sys.maxsize,
+        *,
+        branches: bool = False,
     ) -> None:
         """`deliver` takes prompt logprobs, verdicts, and at most one error as the last thing.
 
         max_block_tokens: most whose logits one step computes. Of a longer proposal the head is
-        verified. grammar: what the output is held to.
+        verified. grammar: what the output is held to. branches: whether the engine computes any.
         """
         self._opening = opening
         self._deliver = deliver
         self._max_block_tokens = max_block_tokens
+        self._computes_branches = branches
         tokens = opening.prompt_token_ids + opening.output_token_ids
         self._path = TokenPath(tokens)
         matcher = grammar.matcher() if grammar is not None else None
@@ -120,10 +94,12 @@ class Verification:
         if self._opening.prompt_logprobs is not None and self._told < self._last_of_prompt:
             return self._prompt_piece(min(cached, self._told))
         draft_tokens = self._draft_tokens()
+        branches = self._branches(draft_tokens)
         self._history.expect(draft_tokens)
         start = min(cached, len(self._path) - 1)
         tokens = (*self._path.tokens[start:], *draft_tokens)
-        return Span(start, tokens, 1 + len(draft_tokens), lambda: self._picks(draft_tokens))
+        picks = functools.partial(self._picks, draft_tokens, branches)
+        return Span(start, tokens, 1 + len(draft_tokens), picks, branches)
 
     def commit(self, span: Span, rows: Rows, report: StepReport) -> None:
         """Decide the block's tokens and deliver the verdict."""
@@ -135,12 +111,13 @@ class Verification:
             return
         draft_tokens = span.token_ids[len(span.token_ids) - (span.logit_rows - 1) :]
         position = len(self._path)
-        decided = verify(rows, draft_tokens, self._opening, self._history)
-        self._path.extend(decided)
+        decided = decide(rows, draft_tokens, span.branches, self._opening, self._history)
+        if decided.branch is not None:
+            report.take_branch(decided.branch)
+        self._path.extend(decided.tokens)
         self._steps -= 1
         self._asked = Verify()
-        logprobs = self._logprobs(rows, decided)
-        self._deliver(self._verdict(position, tuple(decided), draft_tokens, logprobs, report))
+        self._deliver(self._verdict(position, decided, len(draft_tokens), span, report))
         self._cached, self._waited = 0, 0.0
 
     def fail(self, error: PacelineError) -> None:
@@ -165,12 +142,14 @@ class Verification:
         tokens = self._opening.prompt_token_ids[cached:end]
         return Span(cached, tokens, end - self._told)
 
-    def _picks(self, draft_tokens: tuple[int, ...]) -> PickRequest:
-        """What to pick behind the committed tokens, and behind each of the draft tokens."""
+    def _picks(
+        self, draft_tokens: tuple[int, ...], branches: tuple[SpanBranch, ...]
+    ) -> PickRequest:
+        """What to pick behind the committed tokens, and behind each of those to verify."""
         opening = self._opening
-        stop, logprobs = opening.stop_token_ids, opening.logprobs
         return PickRequest.of(
-            opening.sampling, opening.seed, stop, self._history, draft_tokens, logprobs
+            *(opening.sampling, opening.seed, opening.stop_token_ids, self._history, draft_tokens),
+            *(opening.logprobs, [(branch.position, branch.token_ids) for branch in branches]),
         )
 
     def _prompt_logprobs(self, position: int, rows: Rows) -> PromptLogprobs:
@@ -184,33 +163,32 @@ class Verification:
     def _verdict(
         self,
         position: int,
-        decided: tuple[int, ...],
-        draft_tokens: tuple[int, ...],
-        logprobs: tuple[TokenLogprobs, ...],
+        decided: Decided,
+        verified: int,
+        span: Span,
         report: StepReport,
     ) -> Verdict:
         return Verdict(
             position=position,
-            token_ids=decided,
-            verified=min(len(draft_tokens), len(decided)) if self.finished else len(draft_tokens),
-            accepted=sum(
-                token == draft_token
-                for token, draft_token in zip(decided, draft_tokens, strict=False)
-            ),
+            token_ids=tuple(decided.tokens),
+            verified=min(verified, len(decided.tokens)) if self.finished else verified,
+            accepted=decided.accepted,
             step_seconds=report.seconds,
             load=report.load,
             cost_model=report.cost_model,
-            logprobs=logprobs,
+            logprobs=self._logprobs(decided),
             cached_tokens=self._cached or 0,
             sampling_seconds=report.since_forward(),
             waited_seconds=self._waited,
+            branch_verified=span.rows - len(span.token_ids),
+            branch_accepted=decided.branch_accepted,
         )
 
-    def _logprobs(self, rows: Rows, decided: list[int]) -> tuple[TokenLogprobs, ...]:
+    def _logprobs(self, decided: Decided) -> tuple[TokenLogprobs, ...]:
         count = self._opening.logprobs
         if count is None:
             return ()
-        pairs = zip(rows, decided, strict=False)
+        pairs = zip(decided.rows, decided.tokens, strict=False)
         return tuple(_logprobs(row, token, count) for row, token in pairs)
 
     def _read_inbox(self) -> None:
@@ -228,3 +206,11 @@ class Verification:
             return ()
         room = min(self._opening.max_length - len(self._path), self._max_block_tokens) - 1
         return self._path.remainder(proposal)[:room]
+
+    def _branches(self, draft_tokens: tuple[int, ...]) -> tuple[SpanBranch, ...]:
+        """The branches of these draft tokens, as far as there is room."""
+        if not (self._computes_branches and draft_tokens):
+            return ()
+        rows = min(MAX_BRANCHES, self._max_block_tokens - 1 - len(draft_tokens))
+        end = self._opening.max_length - 1
+        return fitting(self._path, draft_tokens, self._asked.branches, end, rows)

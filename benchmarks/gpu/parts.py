@@ -66,7 +66,7 @@ def exact(options: GpuOptions, shape: str, agreement: str) -> Figures:
     differing = [
         f"{name}, {rows} rows a step"
         for rows in sorted(steps)
-        for name in probe(loaded.runner, one.vocabulary, options.probe_positions, rows)
+        for name in probe(loaded.runner, one.vocabulary, options.probe_positions, rows).differing
     ]
     differing += loaded.operators.varying
     pieces = loaded.operators.numerics.splitlines()

@@ -26,22 +26,61 @@ Rows = Logits | Sequence[Pick]
 
 
 @dataclass(frozen=True, slots=True)
+class SpanBranch:
+    """Tokens that may stand in a session instead of a span's, from one of these on.
+
+    position: of the first, which is that of one of the span's tokens whose logits are wanted.
+    Logits are wanted of all.
+    """
+
+    position: int
+    token_ids: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        """The position behind the last."""
+        return self.position + len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """Tokens of one session to run in one step.
 
     position: of the first of token_ids; the cache drops what it has from there on.
     logit_rows: of how many last tokens logits are wanted; 0 for a piece of a prompt. picks: says
-    what to pick from these rows, where a device can; asked on the worker while it computes.
+    what to pick from the rows that are wanted, where a device can; asked on the worker while it
+    computes. branches: computed in the same step, only where the cache is a BranchingCache.
     """
 
     position: int
     token_ids: tuple[int, ...]
     logit_rows: int
     picks: Callable[[], PickRequest] | None = field(default=None, compare=False)
+    branches: tuple[SpanBranch, ...] = ()
 
     def head(self, rows: int) -> "Span":
         """The first `rows` tokens, fewer than all, as a piece that needs no logits."""
         return Span(self.position, self.token_ids[:rows], 0)
+
+    @property
+    def rows(self) -> int:
+        """All that are computed, those of branches included."""
+        return len(self.token_ids) + self._branch_rows
+
+    @property
+    def wanted_rows(self) -> int:
+        """Rows whose logits are wanted: the last ones, then each branch's."""
+        return self.logit_rows + self._branch_rows
+
+    @property
+    def end(self) -> int:
+        """The position behind the last token, also of branches."""
+        own = self.position + len(self.token_ids)
+        return max((own, *(branch.end for branch in self.branches)))
+
+    @property
+    def _branch_rows(self) -> int:
+        return sum(len(branch.token_ids) for branch in self.branches)
 
 
 class KVCache(Protocol):
@@ -62,6 +101,17 @@ class KVCache(Protocol):
         """A cache of its own with the first `length` tokens, at most what this one has."""
 
 
+@runtime_checkable
+class BranchingCache(KVCache, Protocol):
+    """A cache of a runner that computes a span's branches."""
+
+    def take_branch(self, index: int) -> None:
+        """Have this branch of the last span instead of that one's own tokens from there on.
+
+        At most once, and only before it is truncated, which drops all branches.
+        """
+
+
 class Runner(Protocol):
     """The forward pass. Not thread-safe: one worker thread owns it."""
 
@@ -75,7 +125,8 @@ class Runner(Protocol):
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
         """Append each span to its cache, which is truncated to span.position before.
 
-        Returns per span the logits of its last logit_rows rows, [logit_rows, vocabulary].
+        Returns per span the logits of its last logit_rows rows, and behind them of all rows of each
+        branch in turn, [wanted_rows, vocabulary]. The cache has the span's own tokens then.
         Batch-invariant: a row's bits depend neither on the other spans, nor on how the tokens
         before it were cut into spans. tests/unit/engine/test_runner_conformance.py checks this.
         """
@@ -94,7 +145,7 @@ class StepReport:
     """What a decoder is told of the step that computed its span. seconds: of the forward pass.
 
     since_forward: returns the seconds since that ended. waited_seconds: for which the session has
-    waited for KV since its last answer.
+    waited for KV since its last answer. take_branch: of the session's cache, see BranchingCache.
     """
 
     seconds: float
@@ -102,6 +153,7 @@ class StepReport:
     cost_model: CostModel | None
     since_forward: Callable[[], float] = lambda: 0.0
     waited_seconds: float = 0.0
+    take_branch: Callable[[int], None] = lambda _: None
 
 
 class Decoder(Protocol):

@@ -9,7 +9,14 @@ import structlog
 from paceline.best_effort import best_effort
 from paceline.engine.core.prefixes import MIN_TOKENS, Prefix, TokenArray, as_array
 from paceline.engine.core.waiting import Claim
-from paceline.engine.interfaces import Decoder, KVCache, Rows, Span, StepReport
+from paceline.engine.interfaces import (
+    BranchingCache,
+    Decoder,
+    KVCache,
+    Rows,
+    Span,
+    StepReport,
+)
 from paceline.errors import Internal, PacelineError
 from paceline.protocol.model import KVSize
 
@@ -70,8 +77,8 @@ class EngineSession:
             _log.exception("a decoder failed to plan")
             self.fail(Internal("planning the step failed"))
             return None
-        if span is not None and span.logit_rows > max_rows:  # no step would ever hold it
-            wants = f"a step wants logits of {span.logit_rows} rows"
+        if span is not None and span.wanted_rows > max_rows:  # no step would ever hold it
+            wants = f"a step wants logits of {span.wanted_rows} rows"
             self.fail(Internal(f"{wants}; the limit is {max_rows}"))
             return None
         return span
@@ -81,6 +88,8 @@ class EngineSession:
         if self.waited_seconds:
             report = dataclasses.replace(report, waited_seconds=self.waited_seconds)
             self.waited_seconds = 0.0
+        if span.branches and isinstance(self.cache, BranchingCache):
+            report = dataclasses.replace(report, take_branch=self.cache.take_branch)
         try:
             self.decoder.commit(span, rows, report)
         except PacelineError as error:
@@ -88,6 +97,8 @@ class EngineSession:
         except Exception:
             _log.exception("a decoder failed to commit")
             self.fail(Internal("taking the step's result failed"))
+        if span.branches:
+            self.cache.truncate(self.cache.length)  # holds what the step made of no branch any more
 
     def fail(self, error: PacelineError) -> None:
         """Close it, and tell its decoder why."""

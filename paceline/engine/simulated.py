@@ -8,6 +8,7 @@ import math
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from os import getpid
 from typing import Annotated, Any
 
@@ -16,13 +17,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span, StartedEngine
+from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Span, SpanBranch, StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.worker import start_worker
 from paceline.errors import InvalidArgument
 from paceline.nearest import nearest
-from paceline.protocol.features import ALLOWED_TOKEN_IDS, BAD_WORDS
+from paceline.protocol.features import ALLOWED_TOKEN_IDS, BAD_WORDS, BRANCHES
 from paceline.protocol.hashing import mix
 from paceline.protocol.model import Cores, ModelInfo, TokenizerFiles
 from paceline.protocol.token_path import TokenPath
@@ -141,6 +142,7 @@ class PathCache(TokenPath):
     """A KV cache that has nothing but tokens."""
 
     rope_length = 0
+    _branches: tuple[SpanBranch, ...] = ()
 
     @property
     def length(self) -> int:
@@ -150,6 +152,23 @@ class PathCache(TokenPath):
     def copy(self, length: int) -> "PathCache":
         """Another one, with the first `length`."""
         return PathCache(self.tokens[:length])
+
+    def truncate(self, length: int) -> None:
+        """See KVCache."""
+        super().truncate(length)
+        self._branches = ()
+
+    def begin(self, span: Span) -> None:
+        """The span's tokens are in it, and its branches may be taken."""
+        self.truncate(span.position)
+        self.extend(span.token_ids)
+        self._branches = span.branches
+
+    def take_branch(self, index: int) -> None:
+        """See BranchingCache."""
+        branch = self._branches[index]
+        self.truncate(branch.position)
+        self.extend(branch.token_ids)
 
 
 def is_simulated(name: str) -> bool:
@@ -175,7 +194,7 @@ class SimulatedRunner:
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
         """See paceline.engine.interfaces.Runner. The stated time includes that of computing."""
         started = time.perf_counter()
-        rows = sum(len(span.token_ids) for _, span in batch)
+        rows = sum(span.rows for _, span in batch)
         logits = [self._span(cache, span) for cache, span in batch]
         # Sleep takes longer than asked for: the next step is shortened by that.
         due = started + self._model.seconds(rows) - self._overslept
@@ -186,12 +205,20 @@ class SimulatedRunner:
     def _span(self, cache: KVCache, span: Span) -> Logits:
         if not isinstance(cache, PathCache):
             raise TypeError(f"{type(cache).__name__} is not of this runner")
-        cache.truncate(span.position)
-        cache.extend(span.token_ids)
-        rows = np.zeros((span.logit_rows, VOCABULARY_SIZE), np.float32)
-        for index in range(span.logit_rows):
-            position = cache.length - span.logit_rows + index + 1
-            path = cache.digest_before(position)
+        cache.begin(span)
+        first = cache.length - span.logit_rows + 1
+        places = [(at, cache.digest_before(at)) for at in range(first, cache.length + 1)]
+        for branch in span.branches:
+            digests = accumulate(
+                branch.token_ids, mix, initial=cache.digest_before(branch.position)
+            )
+            places += list(enumerate(digests, branch.position))[1:]
+        return self._rows(places)
+
+    def _rows(self, places: Sequence[tuple[int, int]]) -> Logits:
+        """Of the tokens that follow paths, each by its length and digest."""
+        rows = np.zeros((len(places), VOCABULARY_SIZE), np.float32)
+        for index, (position, path) in enumerate(places):
             if self._drafts:
                 picked, margin = self._model.draft_token(path, position)
                 rows[index, self._model.second(path, picked)] = _SECOND
@@ -214,7 +241,7 @@ def start_simulated(
         max_positions=MAX_POSITIONS,
         eos_token_ids=(),
         sampler_version=SAMPLER_VERSION,
-        features=(ALLOWED_TOKEN_IDS, BAD_WORDS),  # its logprobs would say nothing
+        features=(ALLOWED_TOKEN_IDS, BAD_WORDS, BRANCHES),  # its logprobs would say nothing
         batch_invariant=True,
         host=f"{socket.gethostname()}/{getpid()}",
         cores=Cores("", (), 0.0),

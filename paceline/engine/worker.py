@@ -281,7 +281,7 @@ class EngineWorker:
         longer = [
             (session, end)
             for session, span in wanted
-            if (end := span.position + len(span.token_ids)) > session.claim.pages * page_tokens
+            if (end := span.end) > session.claim.pages * page_tokens
         ]
         if not longer:
             return wanted

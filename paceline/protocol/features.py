@@ -20,6 +20,9 @@ VOCABULARY_MAP = "vocabulary_map"
 SHARED_CALLS = "shared_calls"
 """A server that knows it takes sessions that share a call; no request names it."""
 
+BRANCHES = "branches"
+"""A target that knows it verifies branches beside the draft tokens; no request names it."""
+
 CHAT_TEMPLATE = "chat_template"
 """What a conversation has beside messages of role and content."""
 

@@ -191,7 +191,10 @@ class Overhead:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How a stream went, as the orchestrator saw it; times in seconds."""
+    """How a stream went, as the orchestrator saw it; times in seconds.
+
+    branch_verified, branch_accepted: draft tokens of branches, which are not in the other counts.
+    """
 
     rounds: int = 0
     drafted: int = 0
@@ -204,6 +207,8 @@ class Statistics:
     decode_seconds: float = 0.0
     overhead_seconds: float = 0.0
     overhead: Overhead = field(default_factory=Overhead)
+    branch_verified: int = 0
+    branch_accepted: int = 0
 
     @property
     def acceptance_rate(self) -> float:

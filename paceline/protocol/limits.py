@@ -25,6 +25,8 @@ RESERVED_KWARGS = (
 """What conversations do not tell a template by chat_template_kwargs."""
 MAX_MOMENTS = 4
 MAX_VOCABULARY = 2**24
+MAX_BRANCHES = 64
+"""Of a Verify, and tokens of them that a step verifies."""
 
 
 def check_request(request: GenerateRequest) -> None:
@@ -177,6 +179,11 @@ def check_length(opening: Opening, model: ModelInfo) -> None:
     if len(opening.output_token_ids) > opening.max_tokens:
         limit = f"at most max_tokens, {opening.max_tokens}"
         raise InvalidArgument.of("output_token_ids' length", len(opening.output_token_ids), limit)
+
+
+def check_branches(field: str, count: int) -> None:
+    """Raise InvalidArgument for more branches than a Verify may have."""
+    _check(field, count, f"at most {MAX_BRANCHES} branches", count <= MAX_BRANCHES)
 
 
 def check_token_ids(field: str, ids: Iterable[int], vocabulary_size: int) -> None:

@@ -33,7 +33,8 @@ class DraftToken:
 class Proposal:
     """A run of draft tokens on the path whose digest before `position` is `base_digest`.
 
-    confidences: see DraftToken, one per token.
+    confidences: see DraftToken, one per token. second_token_ids: likewise, or empty; where there
+    is no second-best token, the token itself.
     A proposal that begins before the end of the draft tokens and differs from them is a branch:
     it is for the case that the target rejects the draft token at its position.
     """
@@ -43,6 +44,7 @@ class Proposal:
     token_ids: tuple[int, ...]
     confidences: tuple[float, ...] = ()
     drafter: Drafter = Drafter.MODEL
+    second_token_ids: tuple[int, ...] = ()
 
 
 End = tuple[int, int, Drafter]
@@ -77,7 +79,15 @@ def continued(first: Proposal, second: Proposal) -> Proposal:
         first,
         token_ids=first.token_ids + second.token_ids,
         confidences=first.confidences + second.confidences,
+        second_token_ids=_seconds_of(first, second),
     )
+
+
+def _seconds_of(*proposals: Proposal) -> tuple[int, ...]:
+    """One per token, where there is a second-best one at all."""
+    if not any(one.second_token_ids for one in proposals):
+        return ()
+    return tuple(token for one in proposals for token in one.second_token_ids or one.token_ids)
 
 
 def end_of(proposal: Proposal) -> End:

@@ -65,10 +65,14 @@ class Load:
 
 @value(frozen=True, slots=True)
 class CostModel:
-    """Seconds of a step: step_seconds + token_seconds * batched tokens."""
+    """Seconds of a step: step_seconds + token_seconds * batched tokens + branch_seconds * branches.
+
+    branch_seconds: 0 before there was a branch.
+    """
 
     step_seconds: float
     token_seconds: float
+    branch_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,17 +34,24 @@ class PromptLogprobs:
 
 @value(frozen=True, slots=True)
 class Verify:
-    """One step asked of the target, then `continue_steps` ordinary ones."""
+    """One step asked of the target, then `continue_steps` ordinary ones.
+
+    branches: verified in the same step, each for the case that the target rejects the draft token
+    at its position.
+    """
 
     proposal: Proposal | None = None
     continue_steps: int = 0
+    branches: tuple[Proposal, ...] = ()
 
 
 @value(frozen=True, slots=True)
 class Verdict:
-    """The outcome of one step: accepted tokens, then the target's own.
+    """The outcome of one step: accepted tokens, those accepted of a branch, then the target's own.
 
-    The target's own token is absent only when an accepted token ended the output. logprobs: of
+    branch_verified: draft tokens of branches, which are not in verified; branch_accepted: of the
+    branch that the target took. The target's own token is absent only when an accepted token ended
+    the output. logprobs: of
     each token, when asked for. cached_tokens: of the prompt, that needed no prefill; on the first
     verdict only. waited_seconds: for KV, since the verdict before.
     """
@@ -61,6 +68,8 @@ class Verdict:
     sampling_seconds: float = 0.0
     queue_seconds: float = 0.0
     waited_seconds: float = 0.0
+    branch_verified: int = 0
+    branch_accepted: int = 0
 
     def head(self, count: int) -> "Verdict":
         """As if it had decided only the first `count` of its tokens: those behind do not count."""
@@ -71,13 +80,15 @@ class Verdict:
             token_ids=self.token_ids[:count],
             verified=min(self.verified, count),
             accepted=min(self.accepted, count),
+            branch_accepted=max(0, min(self.branch_accepted, count - self.accepted)),
             logprobs=self.logprobs[:count],
         )
 
     def origins(self) -> "tuple[Origin, ...]":
         """Where each of token_ids came from."""
-        own = len(self.token_ids) - self.accepted
-        return (Origin.ACCEPTED,) * self.accepted + (self._own_origin,) * own
+        drafted = self.accepted + self.branch_accepted
+        own = len(self.token_ids) - drafted
+        return (Origin.ACCEPTED,) * drafted + (self._own_origin,) * own
 
     @property
     def _own_origin(self) -> "Origin":

@@ -261,6 +261,8 @@ async def test_metrics_tell_what_happened(folder: Path) -> None:
         assert get("paceline_target_only_steps_total") == found.target_only_steps
         assert get("paceline_target_verified_tokens_total") == found.verified
         assert get("paceline_target_accepted_tokens_total") == found.accepted
+        assert get("paceline_target_branch_verified_tokens_total") == found.branch_verified
+        assert get("paceline_target_branch_accepted_tokens_total") == found.branch_accepted
         assert get("paceline_engine_kv_pages") == 128
         proposed = draft.registry.get_sample_value(
             "paceline_draft_proposed_tokens_total", {"drafter": "model"}

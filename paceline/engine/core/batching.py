@@ -30,13 +30,13 @@ def fill_batch(
         piece = _fitting(span, room, max_batched_tokens)
         if piece is not None:
             step.append((key, piece))
-            room -= len(piece.token_ids)
-    room = max_batched_tokens - sum(len(span.token_ids) for _, span in step)
+            room -= piece.rows
+    room = max_batched_tokens - sum(span.rows for _, span in step)
     for key, span in prompts:
         if room > 0:
-            piece = span if len(span.token_ids) <= room else span.head(room)
+            piece = span if span.rows <= room else _ahead(span, room)
             step.append((key, piece))
-            room -= len(piece.token_ids)
+            room -= piece.rows
     return step
 
 
@@ -47,12 +47,16 @@ def max_block_tokens(max_batched_tokens: int) -> int:
 
 def _fitting(span: Span, room: int, max_batched_tokens: int) -> Span | None:
     """The block, or the part of a long one that can go ahead; None where there is no room."""
-    rows = len(span.token_ids)
-    if rows <= room:
+    if span.rows <= room:
         return span
-    ahead = min(room, rows - span.logit_rows)
-    return span.head(ahead) if rows > max_block_tokens(max_batched_tokens) and ahead > 0 else None
+    ahead = _ahead(span, room)
+    return ahead if span.rows > max_block_tokens(max_batched_tokens) and ahead.rows > 0 else None
+
+
+def _ahead(span: Span, room: int) -> Span:
+    """Of the rows that need no logits those for which there is room."""
+    return span.head(min(room, span.rows - span.wanted_rows))
 
 
 def _is_prompt(span: Span) -> bool:
-    return len(span.token_ids) > 2 * span.logit_rows
+    return span.rows > 2 * span.wanted_rows

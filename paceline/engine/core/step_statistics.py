@@ -39,9 +39,9 @@ class StepStatistics:
         """One more step of `spans`, whose forward pass took from `started` to `ended`."""
         seconds = ended - started
         self.pace = seconds + min(started - self.ended, seconds)
-        rows = sum(len(span.token_ids) for span in spans)
+        rows = sum(span.rows for span in spans)
         if all(span.logit_rows for span in spans):  # a piece of a prompt costs less
-            self._cost.observe(rows, seconds)
+            self._cost.observe(rows, seconds, sum(len(span.branches) for span in spans))
         self.steps += 1
         self.rows, self.seconds, self.ended = rows, seconds, ended
         return StepMeasurement(rows, len(spans), seconds)

@@ -75,17 +75,33 @@ class PickRequest:
         history: History,
         draft_tokens: Sequence[int] = (),
         logprobs: int | None = None,
+        branches: Sequence[tuple[int, Sequence[int]]] = (),
     ) -> "PickRequest":
-        """For the position behind `history` and behind each of the draft tokens.
+        """For the position behind `history`, each of the draft tokens, and each of the branches'.
 
+        branches: the position of the first token, and the tokens; before it stand draft tokens.
         `history` is left as it was.
         """
         length, rows = len(history), [RowHistory.of(history, params)]
-        for token in draft_tokens:
-            history.append(token)
-            rows.append(RowHistory.of(history, params))
-        history.truncate(length)
+        rows += _rows_behind(draft_tokens, history, params)
+        for position, tokens in branches:
+            for token in draft_tokens[: position - length]:
+                history.append(token)
+            rows += _rows_behind(tokens, history, params)
+            history.truncate(length)
         return cls(params, seed, tuple(stop), tuple(rows), logprobs)
+
+
+def _rows_behind(
+    tokens: Sequence[int], history: History, params: SamplingParams
+) -> list[RowHistory]:
+    """Of the position behind each of them, which come behind `history`; that is left as it was."""
+    length, rows = len(history), []
+    for token in tokens:
+        history.append(token)
+        rows.append(RowHistory.of(history, params))
+    history.truncate(length)
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from paceline.engine.torch.kv_cache import SessionCache
+from paceline.engine.torch.kv_cache import LayerCache, SessionCache
 from paceline.engine.torch.padding import Padding
 from paceline.engine.torch.query_limit import most_queries
 from paceline.engine.torch.softcap import capped_attention
@@ -65,13 +65,32 @@ def noting_calls() -> Iterator[list[int]]:
 
 @dataclass(eq=False, slots=True)
 class SpanRows:
-    """A span in the flat batch: rows start to stop, at `position` in its session."""
+    """A span in the flat batch: rows start to stop, at `position` in its session.
+
+    branches: rows that follow, each as if it were a span at its own position.
+    """
 
     cache: SessionCache
     position: int
     start: int
     stop: int
+    branches: "tuple[SpanRows, ...]" = ()
     masks: dict[tuple[int | None, int, bool], Tensor | None] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        """Behind the last row, also of branches."""
+        return self.branches[-1].stop if self.branches else self.stop
+
+    @property
+    def in_turn(self) -> "Iterator[SpanRows]":
+        """The span, then its branches from the last fork to the first.
+
+        Each writes its keys over the span's own: what an earlier one needs of these stands before
+        all that a later one writes.
+        """
+        yield self
+        yield from sorted(self.branches, key=lambda branch: branch.position, reverse=True)
 
     def mask(
         self, window: int | None, groups: int, like: Tensor, sinks: Tensor | None = None
@@ -197,13 +216,24 @@ def attend(
     out = query.new_zeros(rows, heads, value.shape[2])
     lead = int(sinks is not None)
     for span in spans:
-        at = slice(span.start, span.stop)
-        layer = span.cache.layer(index, lead)
-        keys, values = layer.append(span.position, key[:, at], value[:, at])
-        mask = span.mask(window, heads // key.shape[0], query, sinks)
-        padding = span.cache.padding
-        out[at] = _attend(query[:, at], keys, values, mask, scaling, padding, softcap)
+        layer, padding = span.cache.layer(index, lead), span.cache.padding
+        for part in span.in_turn:
+            at = slice(part.start, part.stop)
+            keys, values = layer.append(part.position, key[:, at], value[:, at])
+            mask = part.mask(window, heads // key.shape[0], query, sinks)
+            out[at] = _attend(query[:, at], keys, values, mask, scaling, padding, softcap)
+        if span.branches:
+            _put_back(span, layer, key, value)
     return out
+
+
+def _put_back(span: SpanRows, layer: LayerCache, key: Tensor, value: Tensor) -> None:
+    """Write the span's own rows over those of its branches, which the layer remembers."""
+    own = slice(span.start, span.stop)
+    layer.append(span.position, key[:, own], value[:, own])
+    for branch in span.branches:
+        at = slice(branch.start, branch.stop)
+        layer.branches.append((branch.position, key[:, at], value[:, at]))
 
 
 def _attend(

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from paceline.engine.interfaces import PAGE_TOKENS
+from paceline.engine.interfaces import PAGE_TOKENS, Span, SpanBranch
 from paceline.engine.torch.padding import Padding
 
 
@@ -21,6 +21,8 @@ class LayerCache:
         self._lead = lead
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
+        self.branches: list[tuple[int, Tensor, Tensor]] = []
+        """Position, keys and values of each branch of the last span: views of its step's own."""
 
     def append(self, position: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write rows [kv_heads, n, head_dim] from `position` on.
@@ -60,6 +62,7 @@ class SessionCache:
         self.rope_length = rope_length
         self._layers: dict[int, LayerCache] = {}
         self._length = 0
+        self._branches: tuple[SpanBranch, ...] = ()
 
     @property
     def length(self) -> int:
@@ -74,6 +77,24 @@ class SessionCache:
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens; rows behind them are overwritten later."""
         self._length = min(self._length, length)
+        if self._branches:
+            self._branches = ()
+            for layer in self._layers.values():
+                layer.branches.clear()
+
+    def begin(self, span: Span) -> None:
+        """The span and its branches are about to be computed."""
+        self.truncate(span.position)
+        self._branches = span.branches
+
+    @torch.inference_mode()
+    def take_branch(self, index: int) -> None:
+        """See BranchingCache."""
+        end = self._branches[index].end
+        for layer in self._layers.values():
+            layer.append(*layer.branches[index])
+        self._length = end
+        self.truncate(end)
 
     def copy(self, length: int) -> "SessionCache":
         """A cache of its own with the first `length` tokens; 28 KB a token of a 1.5B model."""

@@ -82,7 +82,7 @@ def _rows_by_reach(spans: Spans) -> dict[int, list[int]]:
     rows: dict[int, list[int]] = {}
     for span in spans:
         if span.cache.rope_length:
-            rows.setdefault(span.cache.rope_length, []).extend(range(span.start, span.stop))
+            rows.setdefault(span.cache.rope_length, []).extend(range(span.start, span.end))
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Rows, Span
+from paceline.engine.interfaces import PAGE_TOKENS, KVCache, Logits, Rows, Span, SpanBranch
 from paceline.engine.torch.attention import SpanRows, Spans
 from paceline.engine.torch.kv_cache import SessionCache
 from paceline.engine.torch.padding import Padding
@@ -26,7 +26,7 @@ class BatchRunner(ABC):
     @torch.inference_mode()
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
         """See paceline.engine.interfaces.Runner."""
-        return split(self._logits(batch), [span.logit_rows for _, span in batch])
+        return split(self._logits(batch), [span.wanted_rows for _, span in batch])
 
     @torch.inference_mode()
     def forward_and_pick(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Rows]:
@@ -34,7 +34,7 @@ class BatchRunner(ABC):
         logits, spans = self._logits(batch), [span for _, span in batch]
         if self.picks:
             return picked_spans(logits, spans)
-        return [*split(logits, [span.logit_rows for span in spans])]
+        return [*split(logits, [span.wanted_rows for span in spans])]
 
     @abstractmethod
     def _logits(self, batch: Sequence[tuple[KVCache, Span]]) -> Tensor:
@@ -74,7 +74,7 @@ class ModelRunner(BatchRunner):
         wanted = [
             row
             for span_rows, (_, span) in zip(rows, batch, strict=True)
-            for row in range(span_rows.stop - span.logit_rows, span_rows.stop)
+            for row in range(span_rows.stop - span.logit_rows, span_rows.end)
         ]
         logits = self._forward(
             self._tensor(tokens), self._tensor(positions), rows, self._tensor(wanted)
@@ -99,9 +99,21 @@ def _flatten(
     for cache, span in batch:
         if not isinstance(cache, SessionCache):
             raise TypeError(f"{type(cache).__name__} is not of this runner")
-        cache.truncate(span.position)
-        start = len(tokens)
-        tokens += span.token_ids
-        positions += range(span.position, span.position + len(span.token_ids))
-        rows.append(SpanRows(cache, span.position, start, len(tokens)))
+        cache.begin(span)
+        rows.append(_rows_of(cache, span, len(tokens)))
+        parts: tuple[Span | SpanBranch, ...] = (span, *span.branches)
+        for part in parts:
+            tokens += part.token_ids
+            positions += range(part.position, part.position + len(part.token_ids))
     return rows, tokens, positions
+
+
+def _rows_of(cache: SessionCache, span: Span, start: int) -> SpanRows:
+    """Rows from `start` on: the span's, then those of each branch."""
+    stop = start + len(span.token_ids)
+    branches: list[SpanRows] = []
+    for branch in span.branches:
+        begin = branches[-1].stop if branches else stop
+        end = begin + len(branch.token_ids)
+        branches.append(SpanRows(cache, branch.position, begin, end))
+    return SpanRows(cache, span.position, start, stop, tuple(branches))

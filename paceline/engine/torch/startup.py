@@ -11,13 +11,13 @@ import transformers
 from prometheus_client import CollectorRegistry
 
 from paceline.engine import load_progress
-from paceline.engine.interfaces import Span, StartedEngine
+from paceline.engine.interfaces import BranchingCache, Runner, Span, StartedEngine
 from paceline.engine.sampling.sampler import SAMPLER_VERSION
 from paceline.engine.settings import EngineSettings
 from paceline.engine.torch.exactness.fingerprint import fingerprint, forward_config
 from paceline.engine.torch.exactness.instruction_set import instruction_set
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
-from paceline.engine.torch.exactness.probe import first_bits, probe, probed_tokens
+from paceline.engine.torch.exactness.probe import Probed, first_bits, probe, probed_tokens
 from paceline.engine.torch.kernels import has_kernels
 from paceline.engine.torch.loading import LoadedModel, load_model
 from paceline.engine.torch.model_folder import resolve_model
@@ -26,7 +26,7 @@ from paceline.engine.torch.runners import TorchRunner, make_runner
 from paceline.engine.worker import start_worker
 from paceline.errors import FailedPrecondition, InvalidArgument, in_a_line
 from paceline.machine import own_cores
-from paceline.protocol.features import OF_ENGINE
+from paceline.protocol.features import BRANCHES, OF_ENGINE
 from paceline.protocol.model import ModelInfo, ModelMemory
 
 _log = structlog.get_logger(__name__)
@@ -44,7 +44,11 @@ def start_torch(settings: EngineSettings, registry: CollectorRegistry) -> Starte
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     loaded, runner, numerics = _load(settings)
-    model = replace(_model_info(settings, loaded, numerics), memory=_memory(loaded, runner))
+    model = replace(
+        _model_info(settings, loaded, numerics),
+        features=_features(runner, numerics),
+        memory=_memory(loaded, runner),
+    )
     invariant = numerics.batch_invariant
     engine = start_worker(settings, runner, registry, batch_invariant=invariant)
     _log.info(
@@ -85,6 +89,7 @@ class Numerics:
 
     fingerprint: str
     batch_invariant: bool
+    branches_agree: bool = True
 
 
 def _model_info(settings: EngineSettings, loaded: LoadedModel, numerics: Numerics) -> ModelInfo:
@@ -99,9 +104,18 @@ def _model_info(settings: EngineSettings, loaded: LoadedModel, numerics: Numeric
         batch_invariant=numerics.batch_invariant,
         host=socket.gethostname(),
         cores=own_cores(settings.device, device_name(settings.device)),
-        features=OF_ENGINE,
         default_sampling=loaded.default_sampling,
     )
+
+
+def _features(runner: Runner, numerics: Numerics) -> tuple[str, ...]:
+    if not isinstance(runner.new_cache(), BranchingCache):
+        return OF_ENGINE
+    if numerics.branches_agree:
+        return (*OF_ENGINE, BRANCHES)
+    reason = "rows of branches have other bits here than the same tokens have in plain steps"
+    _log.warning("branches are not taken", reason=reason)
+    return OF_ENGINE
 
 
 def _memory(loaded: LoadedModel, runner: TorchRunner) -> ModelMemory:
@@ -124,11 +138,11 @@ def _load(settings: EngineSettings) -> tuple[LoadedModel, TorchRunner, Numerics]
         return loaded, runner, Numerics(name, batch_invariant=False)
     padding = replace(batch_invariant(dtype, most), unpadded=operators.unpadded)
     runner, seen = _probed(settings, loaded, padding)
-    differing = (*operators.varying, *seen)
+    differing = (*operators.varying, *seen.differing)
     if differing:
         _refuse(settings, loaded, differing)
     name = fingerprint((*_parts(settings, loaded, runner, padding), operators.numerics))
-    return loaded, runner, Numerics(name, batch_invariant=not differing)
+    return loaded, runner, Numerics(name, not differing, seen.branches_agree)
 
 
 def _parts(
@@ -143,13 +157,13 @@ def _parts(
 
 def _probed(
     settings: EngineSettings, loaded: LoadedModel, padding: Padding
-) -> tuple[TorchRunner, tuple[str, ...]]:
+) -> tuple[TorchRunner, Probed]:
     """A runner, and where its rows' bits differed; steps of a few rows are padded if they must."""
     runner = make_runner(loaded, padding, settings.dtype, settings.kv_tokens)
     limits = loaded.max_positions, padding.max_batched_tokens
     advance = load_progress.counted("measuring exactness", probed_tokens(runner, *limits), "tokens")
     seen = probe(runner, loaded.vocabulary_size, *limits, advance)
-    if not (seen and padding.unpadded):
+    if not (seen.differing and padding.unpadded):
         return runner, seen
     del runner
     return _probed(settings, loaded, replace(padding, unpadded=0))

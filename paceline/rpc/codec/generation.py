@@ -311,6 +311,8 @@ def _statistics_to_proto(statistics: Statistics) -> pb.Statistics:
                 for part, value in dataclasses.asdict(statistics.overhead).items()
             }
         ),
+        branch_verified=statistics.branch_verified,
+        branch_accepted=statistics.branch_accepted,
     )
 
 
@@ -349,6 +351,8 @@ def _statistics_from_proto(message: pb.Statistics) -> Statistics:
                 for field in dataclasses.fields(Overhead)
             }
         ),
+        branch_verified=message.branch_verified,
+        branch_accepted=message.branch_accepted,
     )
 
 

@@ -25,6 +25,7 @@ def fill_proposal(message: session_pb2.Proposal, proposal: Proposal) -> None:
     message.token_ids.extend(proposal.token_ids)
     message.confidences.extend(proposal.confidences)
     message.drafter = _DRAFTER[proposal.drafter]
+    message.second_token_ids.extend(proposal.second_token_ids)
 
 
 def proposal_from_proto(message: session_pb2.Proposal) -> Proposal:
@@ -35,4 +36,5 @@ def proposal_from_proto(message: session_pb2.Proposal) -> Proposal:
         tuple(message.token_ids),
         tuple(message.confidences),
         _DRAFTER_OF.get(message.drafter, Drafter.MODEL),
+        tuple(message.second_token_ids),
     )

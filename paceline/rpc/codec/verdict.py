@@ -1,6 +1,6 @@
 """Protobuf messages to and from the values of protocol.verdict: pure, one pair a message."""
 
-from paceline.protocol.limits import check_token_ids
+from paceline.protocol.limits import check_branches, check_token_ids
 from paceline.protocol.session import CostModel
 from paceline.protocol.verdict import PromptLogprobs, TokenLogprob, TokenLogprobs, Verdict, Verify
 from paceline.rpc.codec.proposal import fill_proposal, proposal_from_proto
@@ -50,15 +50,21 @@ def fill_verify(message: target_pb2.Verify, verify: Verify) -> None:
     message.continue_steps = verify.continue_steps
     if verify.proposal is not None:
         fill_proposal(message.proposal, verify.proposal)
+    for branch in verify.branches:
+        fill_proposal(message.branches.add(), branch)
 
 
 def verify_from_proto(message: target_pb2.Verify, vocabulary_size: int) -> Verify:
-    """Checked: InvalidArgument for an id outside the vocabulary."""
+    """Checked: InvalidArgument for an id outside the vocabulary, or too many branches."""
     if not message.HasField("proposal"):
         return Verify(None, message.continue_steps)
     proposal = proposal_from_proto(message.proposal)
     check_token_ids("verify.proposal", proposal.token_ids, vocabulary_size)
-    return Verify(proposal, message.continue_steps)
+    check_branches("verify.branches", len(message.branches))
+    branches = tuple(proposal_from_proto(branch) for branch in message.branches)
+    for branch in branches:
+        check_token_ids("verify.branches", branch.token_ids, vocabulary_size)
+    return Verify(proposal, message.continue_steps, branches)
 
 
 def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
@@ -76,16 +82,25 @@ def verdict_to_proto(verdict: Verdict) -> target_pb2.Verdict:
         sampling_seconds=verdict.sampling_seconds,
         queue_seconds=verdict.queue_seconds,
         waited_seconds=verdict.waited_seconds,
+        branch_verified=verdict.branch_verified,
+        branch_accepted=verdict.branch_accepted,
     )
 
 
 def _cost_to_proto(cost: CostModel) -> session_pb2.CostModel:
-    return session_pb2.CostModel(step_seconds=cost.step_seconds, token_seconds=cost.token_seconds)
+    return session_pb2.CostModel(
+        step_seconds=cost.step_seconds,
+        token_seconds=cost.token_seconds,
+        branch_seconds=cost.branch_seconds,
+    )
+
+
+def _cost_from_proto(message: session_pb2.CostModel) -> CostModel:
+    return CostModel(message.step_seconds, message.token_seconds, message.branch_seconds)
 
 
 def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
     """paceline.v1.Verdict."""
-    cost = message.cost_model if message.HasField("cost_model") else None
     return Verdict(
         position=message.position,
         token_ids=tuple(message.token_ids),
@@ -93,10 +108,12 @@ def verdict_from_proto(message: target_pb2.Verdict) -> Verdict:
         accepted=message.accepted,
         step_seconds=message.step_seconds,
         load=load_from_proto(message.load),
-        cost_model=CostModel(cost.step_seconds, cost.token_seconds) if cost is not None else None,
+        cost_model=_cost_from_proto(message.cost_model) if message.HasField("cost_model") else None,
         logprobs=tuple(map(logprobs_from_proto, message.logprobs)),
         cached_tokens=message.cached_tokens,
         sampling_seconds=message.sampling_seconds,
         queue_seconds=message.queue_seconds,
         waited_seconds=message.waited_seconds,
+        branch_verified=message.branch_verified,
+        branch_accepted=message.branch_accepted,
     )

@@ -43,7 +43,8 @@ class Asking:
         self.pieces: list[PromptLogprobs] = []
         self.waited = 0.0
         most = engine.max_block_tokens
-        self.verification = Verification(opening, self.take, max_block_tokens=most)
+        self.verification = Verification(opening, self.take, max_block_tokens=most, branches=True)
+        self.branches_taken = 0
         self.session = engine.open(
             self.verification,
             opening.prompt_token_ids,
@@ -65,14 +66,21 @@ class Asking:
             self.owed = max(0, self.owed - 1)
             self.path.extend(item.token_ids)
             self.waited += item.waited_seconds
+            self.branches_taken += item.branch_accepted > 1
         elif isinstance(item, PromptLogprobs):
             self.pieces.append(item)
         else:
             self.error = item
 
-    def ask(self, draft: Sequence[int], steps: int) -> None:
+    def ask(
+        self, draft: Sequence[int], steps: int, fork: int = 0, other: Sequence[int] = ()
+    ) -> None:
+        """fork: offset in the draft tokens of a branch, `other`; two more are of no use."""
         proposal = Proposal(len(self.path), self.path.digest, tuple(draft))
-        self.verification.ask(Verify(proposal if draft else None, steps))
+        at = TokenPath((*self.path.tokens, *draft[:fork]))
+        branches = [Proposal(len(at), at.digest ^ spoilt, tuple(other)) for spoilt in (1, 0)]
+        branches.append(Proposal(len(self.path), self.path.digest, (VOCABULARY - 1,) * 5))
+        self.verification.ask(Verify(proposal if draft else None, steps, tuple(branches)))
         self.owed = 1 + steps
 
 
@@ -93,7 +101,9 @@ def run(
             if not stream.owed and not stream.over and chance.random() < 0.8:
                 right = whole[len(stream.output) :][: chance.randrange(4)]
                 wrong = [chance.randrange(VOCABULARY) for _ in range(chance.randrange(3))]
-                stream.ask([*right, *wrong] if speculates else [], chance.randrange(3))
+                other = whole[len(stream.output) + len(right) :][: chance.randrange(9)]
+                draft = [*right, *wrong] if speculates else []
+                stream.ask(draft, chance.randrange(3), len(right), other)
         engine._step()
         admission = engine._admission
         assert admission.pages_used == sum(one.claim.pages for one in admission.sessions)
@@ -170,6 +180,7 @@ def test_a_real_model_gives_the_same_tokens_with_kv_for_a_few_streams_and_for_al
     assert many.preemptions == 0
     assert few.preemptions > 1
     assert max(one.waited for one in streams) > 0.0
+    assert speculates == any(one.branches_taken for one in streams)
 
 
 def together(engine: EngineWorker, openings: Sequence[Opening]) -> list[Asking]:

@@ -26,7 +26,7 @@ from paceline.rpc.codec.verdict import (
 )
 
 VOCABULARY = 100
-PROPOSAL = Proposal(3, 2**63 + 1, (7, 8), (0.5, 0.25), Drafter.NGRAM)
+PROPOSAL = Proposal(3, 2**63 + 1, (7, 8), (0.5, 0.25), Drafter.NGRAM, (5, 8))
 LOAD = Load(1, 2, 3, 4, 5, 6)
 VERDICT = Verdict(
     position=3,
@@ -35,12 +35,14 @@ VERDICT = Verdict(
     accepted=1,
     step_seconds=0.5,
     load=LOAD,
-    cost_model=CostModel(0.5, 0.25),
+    cost_model=CostModel(0.5, 0.25, 0.125),
     logprobs=(TokenLogprobs(-0.5, (TokenLogprob(7, -0.5, "a"),)), TokenLogprobs(-0.25)),
     cached_tokens=6,
     sampling_seconds=0.125,
     queue_seconds=0.25,
     waited_seconds=0.375,
+    branch_verified=3,
+    branch_accepted=1,
 )
 
 Codec = Callable[[Any], Any]
@@ -56,7 +58,7 @@ Codec = Callable[[Any], Any]
         ),
         (PROPOSAL, proposal_to_proto, proposal_from_proto),
         (
-            Verify(PROPOSAL, 15),
+            Verify(PROPOSAL, 15, (PROPOSAL,)),
             verify_to_proto,
             lambda message: verify_from_proto(message, VOCABULARY),
         ),

@@ -15,7 +15,8 @@ from paceline.protocol.sampling import SamplingParams
 from paceline.protocol.session import Load, Opening
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import Origin, PromptLogprobs, Verdict, Verify
-from target_server.verification import Verification, verify
+from target_server.deciding import verify
+from target_server.verification import Verification
 from tests.strategies import sampling_params
 from tests.table_model import TableRunner, TokenCache, decode_alone
 

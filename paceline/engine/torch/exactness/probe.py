@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paceline.engine.interfaces import KVCache, Logits, Runner, Span
+from paceline.engine.torch.exactness.branches import PROBED, branches_agree
 
 COMPARED_ROWS = 24
 """Rows at the end of each piece whose logits are compared; each is a whole vocabulary."""
@@ -56,17 +57,25 @@ class _ProbedSession:
         self.rows |= zip(range(self.position - len(logits), self.position), logits, strict=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Where bits differed, in words; and whether those of branches' rows were right."""
+
+    differing: tuple[str, ...]
+    branches_agree: bool
+
+
 def probe(
     runner: Runner,
     vocabulary_size: int,
     positions: int,
     max_batched_tokens: int,
     advance: Advance = lambda _: None,
-) -> tuple[str, ...]:
+) -> Probed:
     """Run a prompt, longer than a page of KV and than a step, as servers run prompts.
 
     positions: the most tokens that the model takes. max_batched_tokens: the most rows of a step.
-    advance: told of each of probed_tokens that are done. Returns in words where the bits differed.
+    advance: told of each of probed_tokens that are done.
     """
     length = _length(runner, positions, max_batched_tokens)
     tokens = _tokens(vocabulary_size, length)
@@ -84,13 +93,17 @@ def probe(
         ),
         "alone in steps of a few rows": lambda: _alone(runner, whole, advance),
     }
-    return tuple(name for name, rows in trials.items() if not _agree(expected, rows()))
+    differing = tuple(name for name, rows in trials.items() if not _agree(expected, rows()))
+    branches = branches_agree(runner, whole.cache, tokens)
+    advance(PROBED)
+    return Probed(differing, branches)
 
 
 def probed_tokens(runner: Runner, positions: int, max_batched_tokens: int) -> int:
     """How many tokens a probe computes, those of other sessions left out."""
     length = _length(runner, positions, max_batched_tokens)
-    return 2 * length + min(COMPARED_ROWS, length) + 2 * (length - _resumed_at(length))
+    resumed = 2 * (length - _resumed_at(length))
+    return 2 * length + min(COMPARED_ROWS, length) + resumed + PROBED
 
 
 def _length(runner: Runner, positions: int, max_batched_tokens: int) -> int:

@@ -14,10 +14,10 @@ def picked_spans(logits: Tensor, spans: Sequence[Span]) -> list[Rows]:
 
     A piece of a prompt has no rows, and its span is not asked.
     """
-    counts = [span.logit_rows for span in spans]
+    counts = [span.wanted_rows for span in spans]
     pieces = logits.split(counts)
-    asking = [index for index, span in enumerate(spans) if span.picks and span.logit_rows]
-    requests = [span.picks() for span in spans if span.picks and span.logit_rows]
+    asking = [index for index, span in enumerate(spans) if span.picks and span.wanted_rows]
+    requests = [span.picks() for span in spans if span.picks and span.wanted_rows]
     rows = logits if len(asking) == len(spans) else _joined([pieces[index] for index in asking])
     picks = iter(pick_rows(rows, requests) if requests else ())
     return [

@@ -4,9 +4,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paceline.engine.core.batching import PROMPT_SHARE, fill_batch
-from paceline.engine.interfaces import Span
+from paceline.engine.interfaces import Span, SpanBranch
 
 spans = st.lists(st.tuples(st.integers(1, 30), st.integers(0, 6)), max_size=12)
+
+
+def test_branches_count_as_rows_and_go_with_the_last_piece() -> None:
+    branches = (SpanBranch(40, (1, 2)), SpanBranch(41, (3,)))
+    block = Span(40, (0, 0, 0), 3, branches=branches)
+    assert (block.rows, block.wanted_rows, block.end) == (6, 6, 43)
+    assert fill_batch([("block", block)], 6) == [("block", block)]
+    assert fill_batch([("block", block)], 5) == []
+    prompt = Span(0, (0,) * 43, 3, branches=branches)
+    assert (prompt.rows, prompt.wanted_rows, prompt.end) == (46, 6, 43)
+    assert fill_batch([("prompt", prompt)], 46) == [("prompt", prompt)]
+    assert fill_batch([("prompt", prompt)], 45) == [("prompt", Span(0, (0,) * 40, 0))]
+    assert fill_batch([("prompt", prompt)], 9) == [("prompt", Span(0, (0,) * 9, 0))]
+    assert Span(40, (0,), 1, branches=(SpanBranch(40, (1, 2, 3)),)).end == 43
 
 
 @given(spans, st.integers(1, 40))

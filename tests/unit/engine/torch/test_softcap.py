@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
-from paceline.engine.torch.exactness.probe import probe
+from paceline.engine.torch.exactness.probe import Probed, probe
 from paceline.engine.torch.loading import load_model
 from paceline.engine.torch.padding import batch_invariant
 from paceline.engine.torch.runner import ModelRunner
@@ -59,5 +59,5 @@ def test_rows_have_the_same_bits_in_every_batch(
     padding = batch_invariant(dtype, MAX_BATCHED_TOKENS)
     runner = ModelRunner(loaded.forward, loaded.device, padding)
     sizes = (loaded.vocabulary_size, loaded.max_positions, MAX_BATCHED_TOKENS)
-    assert not probe(runner, *sizes)
+    assert probe(runner, *sizes) == Probed((), branches_agree=True)
     assert not operators.varying

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 import torch
 from prometheus_client import CollectorRegistry
 from torch import Tensor
@@ -19,10 +20,12 @@ from paceline.engine.torch.attention import SpanRows
 from paceline.engine.torch.exactness import operators
 from paceline.engine.torch.exactness.fingerprint import forward_config
 from paceline.engine.torch.exactness.instruction_set import onednn_level
+from paceline.engine.torch.kv_cache import LayerCache, SessionCache
 from paceline.engine.torch.padding import batch_invariant as padding_of
 from paceline.engine.torch.query_limit import most_queries
 from paceline.engine.torch.startup import start_torch
 from paceline.errors import FailedPrecondition
+from paceline.protocol.features import BRANCHES
 from target_server.settings import TargetSettings
 from tests.tiny_models import CONFIGS, tiny_model
 
@@ -185,6 +188,40 @@ def test_what_is_refused_is_served_when_asked_for(
     monkeypatch.setattr(attention_module, "most_queries", lambda *_: 4096)
     monkeypatch.setattr(functional, "scaled_dot_product_attention", attention_off(0))
     assert not start(folders(), allow_inexact=True).model.batch_invariant
+
+
+def from_the_first_fork(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SpanRows, "in_turn", property(lambda self: (self, *self.branches)))
+
+
+def nothing_put_back(patch: pytest.MonkeyPatch) -> None:
+    def note(span: SpanRows, layer: LayerCache, key: Tensor, value: Tensor) -> None:
+        for one in span.branches:
+            at = slice(one.start, one.stop)
+            layer.branches.append((one.position, key[:, at], value[:, at]))
+
+    patch.setattr(attention_module, "_put_back", note)
+
+
+def nothing_taken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SessionCache, "take_branch", lambda *_: None)
+
+
+@pytest.mark.parametrize("fault", [None, from_the_first_fork, nothing_put_back, nothing_taken])
+def test_branches_are_named_where_their_rows_have_the_same_bits(
+    fault: Callable[[pytest.MonkeyPatch], None] | None,
+    folders: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The target starts, and is exact, all the same."""
+    if fault is not None:
+        fault(monkeypatch)
+    with structlog.testing.capture_logs() as lines:
+        model = start(folders()).model
+    assert model.batch_invariant
+    assert (BRANCHES in model.features) == (fault is None)
+    said = [line for line in lines if line["event"] == "branches are not taken"]
+    assert len(said) == (fault is not None)
 
 
 WRONG: dict[str, tuple[str, Any]] = {

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from paceline.engine.interfaces import Logits, Span
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
-from paceline.engine.torch.exactness.probe import probe
+from paceline.engine.torch.exactness.probe import Probed, probe
 from paceline.engine.torch.loading import load_model
 from paceline.engine.torch.padding import batch_invariant
 from tests.conftest import DEVICE
@@ -116,7 +116,7 @@ def test_the_probe_finds_nothing(tmp_path: Path) -> None:
     """
     folder = tiny_model(tmp_path, dtype="float32", heads=(2, 1), width=32)
     runner = paged_runner(folder, "float32", graphs=False)
-    assert probe(runner, VOCABULARY, 1024, 256) == ()
+    assert probe(runner, VOCABULARY, 1024, 256) == Probed((), branches_agree=True)
 
 
 @pytest.mark.slow
