@@ -15,7 +15,7 @@ from itertools import product
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.settings import MAX_DRAFT_LENGTH
+from orchestrator.round_settings import MAX_DRAFT_LENGTH
 
 AHEAD = 32
 """Positions that the draft runs ahead of the committed tokens."""

@@ -116,6 +116,7 @@ class BranchedPath(DraftPath):
             tuple(token.id for token in tokens),
             tuple(token.confidence for token in tokens),
             tokens[0].drafter if tokens else Drafter.NGRAM,
+            _second_token_ids(tokens),
         )
 
     def commit(self, tokens: tuple[int, ...]) -> int:
@@ -209,6 +210,13 @@ class BranchedPath(DraftPath):
         end = branch_point + 1 + len(branch.following)
         fits = self._max_length is None or end < self._max_length - 1
         return fits and branch.last not in self._stop
+
+
+def _second_token_ids(tokens: Sequence[DraftToken]) -> tuple[int, ...]:
+    """See Proposal."""
+    if all(token.second is None for token in tokens):
+        return ()
+    return tuple(token.id if token.second is None else token.second for token in tokens)
 
 
 def _chance(token: DraftToken) -> float:

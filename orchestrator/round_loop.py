@@ -7,9 +7,10 @@ and OutputStream are behind it, and in simulations others are.
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from orchestrator.speculation.drafting.draft_buffer import Offer
 from orchestrator.speculation.pacing.pacer import Pacer
 from orchestrator.speculation.pacing.plan import DraftState, Plan
-from paceline.protocol.proposal import DraftToken, Proposal
+from paceline.protocol.proposal import DraftToken
 from paceline.protocol.verdict import TimedVerdict, Verify
 
 
@@ -36,7 +37,7 @@ class Draft(Protocol):
     def is_short_of(self, plan: Plan) -> bool:
         """Whether taking what is planned means waiting."""
 
-    async def take(self, plan: Plan) -> Proposal:
+    async def take(self, plan: Plan) -> Offer:
         """What it has drafted, waited for as the plan says; may be empty."""
 
 
@@ -72,10 +73,10 @@ async def rounds(target: Target, draft: Draft, pacer: Pacer, stream: Stream) -> 
                 stream.settle()  # while the draft works; below, while the target does
                 if not stream.remaining:
                     return
-            proposal = await draft.take(plan)
-            if proposal.token_ids or not owed:  # else it decodes on by itself
-                late = bool(proposal.token_ids and owed)
-                verify = asked(proposal, plan)
+            offer = await draft.take(plan)
+            if offer.proposal.token_ids or not owed:  # else it decodes on by itself
+                late = bool(offer.proposal.token_ids and owed)
+                verify = asked(offer, plan)
                 await target.ask(verify)
                 owed = 1 + late + verify.continue_steps
         stream.settle()
@@ -84,6 +85,8 @@ async def rounds(target: Target, draft: Draft, pacer: Pacer, stream: Stream) -> 
         await stream.room()
 
 
-def asked(proposal: Proposal, plan: Plan) -> Verify:
+def asked(offer: Offer, plan: Plan) -> Verify:
     """One step for draft tokens, so that it is the last that the target owes; else many."""
-    return Verify(proposal) if proposal.token_ids else Verify(None, plan.continue_steps)
+    if not offer.proposal.token_ids:
+        return Verify(None, plan.continue_steps)
+    return Verify(offer.proposal, branches=offer.branches)

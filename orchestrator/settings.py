@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from orchestrator.round_settings import RoundSettings
 from paceline.addresses import FORM, LAST_PORT, checked, is_loopback
 from paceline.errors import InvalidArgument
 from paceline.rpc.deadline import DEFAULT_SECONDS
@@ -23,7 +24,6 @@ from paceline.settings import (
     Host,
     MetricsPort,
     Port,
-    ServerSettings,
 )
 
 NO_DRAFT = "none"
@@ -32,11 +32,6 @@ DEFAULT_POOL = "draft"
 """Name of the draft pool of addresses that stand behind no name."""
 CANDIDATE = "candidate"
 """The same of drafts that are only shadowed."""
-DRAFT_LENGTH, MAX_DRAFT_LENGTH = 4, 16
-"""Draft tokens in a round, unless told otherwise: where forced; and at most, where not."""
-MOST_DRAFT_LENGTH = 32
-"""What neither may be over."""
-DRAFT_WAIT_SECONDS = 1.0
 MOST_DEADLINE_SECONDS = 86400.0
 """Longest deadline that a request is given which names none."""
 MOST_PRICE, MOST_TOKEN_LATENCY_MS = 1e6, 1e6
@@ -148,18 +143,7 @@ Tokens = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_tokens)]
 """Tokens by the names of those who have them, which nothing prints."""
 
 
-def check_draft_lengths(length: int, most: int) -> None:
-    """Raise ValueError when more draft tokens would be forced than a round may have."""
-    if length > most:
-        limit = f"at most --max-draft-length, {most}"
-        raise PydanticCustomError(
-            "lengths",
-            "--draft-length is {length}; it must be {limit}",
-            {"length": length, "limit": limit},
-        )
-
-
-class LoadSettings(ServerSettings):
+class LoadSettings(RoundSettings):
     """How much is taken on at once, and whether other processes take a part of it."""
 
     max_streams: int = Field(
@@ -320,33 +304,6 @@ class OrchestratorSettings(ObjectiveSettings):
         f"{DEFAULT_POOL!r}; give several, the preferred one first, again or behind commas, to "
         "have them compared.",
     )
-    draft_length: int = Field(
-        DRAFT_LENGTH,
-        ge=0,
-        le=MOST_DRAFT_LENGTH,
-        description="Draft tokens verified in a round when a client forces speculation; 0 is the "
-        "target alone for all.",
-    )
-    max_draft_length: int = Field(
-        MAX_DRAFT_LENGTH,
-        ge=1,
-        le=MOST_DRAFT_LENGTH,
-        description="Most draft tokens in a round, when the pacer decides.",
-    )
-    lookahead: int | None = Field(
-        None,
-        ge=0,
-        le=256,
-        description="Tokens the draft may be ahead of what is committed. Unless given: none where "
-        "draft and target share a machine, to take turns; elsewhere about two rounds.",
-    )
-    draft_wait_seconds: float = Field(
-        DRAFT_WAIT_SECONDS,
-        ge=0,
-        le=3600,
-        description="How long a round waits for its draft tokens, forced or not. A draft that "
-        "misses this is not waited for again before it delivers.",
-    )
     default_deadline_seconds: float = Field(
         DEFAULT_SECONDS,
         gt=0,
@@ -374,14 +331,6 @@ class OrchestratorSettings(ObjectiveSettings):
                 f"--page-host is {self.page_host}: the page is plain HTTP, and other machines "
                 "reach it with --plaintext only, where the network is trusted"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _has_lengths_that_fit(self) -> Self:
-        """Of two lengths that were both given; otherwise the default is no limit to the other."""
-        given = {"draft_length", "max_draft_length"} <= self.model_fields_set
-        if given:
-            check_draft_lengths(self.draft_length, self.max_draft_length)
         return self
 
     @model_validator(mode="after")

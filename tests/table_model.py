@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paceline.engine.interfaces import KVCache, Logits, Span
+from paceline.engine.interfaces import KVCache, Logits, Span, SpanBranch
 from paceline.engine.sampling.history import History
 from paceline.engine.sampling.sampler import pick
 from paceline.protocol.hashing import mix
@@ -18,6 +18,7 @@ class TokenCache:
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
+        self.branches: tuple[SpanBranch, ...] = ()
 
     @property
     def length(self) -> int:
@@ -26,6 +27,12 @@ class TokenCache:
     def truncate(self, length: int) -> None:
         assert length <= len(self.tokens)
         del self.tokens[length:]
+        self.branches = ()
+
+    def take_branch(self, index: int) -> None:
+        branch = self.branches[index]
+        self.truncate(branch.position)
+        self.tokens += branch.token_ids
 
     def copy(self, length: int) -> "TokenCache":
         assert length <= len(self.tokens)
@@ -55,7 +62,7 @@ class TableRunner:
         return np.random.default_rng(state).normal(0.0, 2.0, self.vocabulary)
 
     def forward(self, batch: Sequence[tuple[KVCache, Span]]) -> list[Logits]:
-        self.rows.append(sum(len(span.token_ids) for _, span in batch))
+        self.rows.append(sum(span.rows for _, span in batch))
         return [self._span(cache, span) for cache, span in batch]
 
     def _span(self, cache: KVCache, span: Span) -> Logits:
@@ -66,7 +73,13 @@ class TableRunner:
         for token in span.token_ids:
             cache.tokens.append(token)
             rows.append(self.logits(cache.tokens))
-        return np.array(rows[len(rows) - span.logit_rows :])
+        del rows[: len(rows) - span.logit_rows]
+        for branch in span.branches:
+            before = cache.tokens[: branch.position]
+            ends = range(1, len(branch.token_ids) + 1)
+            rows += [self.logits([*before, *branch.token_ids[:end]]) for end in ends]
+        cache.branches = span.branches
+        return np.array(rows)
 
 
 def decode_alone(runner: TableRunner, opening: Opening) -> tuple[int, ...]:

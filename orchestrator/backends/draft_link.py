@@ -13,7 +13,7 @@ from orchestrator.backends.draft_session import DraftSession
 from orchestrator.backends.replica import Replica
 from orchestrator.backends.server_contract import BrokenContract
 from orchestrator.backends.session_calls import DraftCall
-from orchestrator.speculation.drafting.draft_buffer import ReceivedTokens
+from orchestrator.speculation.drafting.draft_buffer import Offer, ReceivedTokens
 from orchestrator.speculation.estimates.counts import PoolCounts
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.plan import DraftState, Plan
@@ -25,6 +25,7 @@ from paceline.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from paceline.protocol.features import BRANCHES
 from paceline.protocol.model import ModelInfo
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.session import Opening
@@ -36,7 +37,7 @@ RETRY_SECONDS = 1.0
 """How long after a draft is lost another one is tried."""
 RECONSIDER_SECONDS = 1.0
 """How often a stream looks whether another pool would speed it up more."""
-NOTHING = Proposal(0, 0, ())
+NOTHING = Offer(Proposal(0, 0, ()))
 
 
 class DraftedStream(Protocol):
@@ -76,7 +77,7 @@ class NoDraft:
         """Nobody waits for it."""
         return False
 
-    async def take(self, plan: Plan) -> Proposal:
+    async def take(self, plan: Plan) -> Offer:
         """Nothing, at once."""
         return NOTHING
 
@@ -115,6 +116,7 @@ class DraftLink:
         self._target = target
         if self._session is not None and self._replica is not None:
             self._session.share_cores(_share_cores(self._replica, target))
+            self._session.takes_branches = BRANCHES in target.features
 
     @property
     def state(self) -> DraftState:
@@ -133,16 +135,16 @@ class DraftLink:
         """Whether a draft token is to come that the plan would wait for."""
         return self._session is not None and self._session.is_short_of(plan)
 
-    async def take(self, plan: Plan) -> Proposal:
+    async def take(self, plan: Plan) -> Offer:
         """What is there, waited for as the plan says."""
         session = self._session
         if session is None:
             return NOTHING
-        proposal = await session.take(plan)
+        offer = await session.take(plan)
         self._stream.waited(session.waited_seconds)
         if self._session is not session:  # lost meanwhile: a round does not wait like that
             self._pacer.interrupted()
-        return proposal
+        return offer
 
     async def run(self) -> None:
         """Find drafts and follow them, until cancelled. Servers that are full are asked again."""
@@ -289,7 +291,7 @@ class DraftLink:
     def _session_of(
         self, replica: Replica, opening: Opening, measurements: DraftMeasurements
     ) -> DraftSession:
-        return DraftSession(
+        session = DraftSession(
             opening,
             self._target.vocabulary_size,
             measurements,
@@ -298,6 +300,8 @@ class DraftLink:
             lookahead=self._lookahead,
             round_trip_seconds=replica.round_trip_seconds,
         )
+        session.takes_branches = BRANCHES in self._target.features
+        return session
 
 
 def _share_cores(replica: Replica, target: ModelInfo) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from orchestrator.speculation.drafting.draft_buffer import ProposalBuffer
+from orchestrator.speculation.drafting.draft_buffer import Offer, ProposalBuffer
 from orchestrator.speculation.drafting.due_times import DueTimes
 from orchestrator.speculation.drafting.expectation import Expectation
 from orchestrator.speculation.drafting.lookahead import Lookahead
@@ -45,8 +45,7 @@ class DraftSession:
 
         lookahead: instead of what plans grant. round_trip_seconds: to the draft server.
         """
-        self._stop_token_ids = opening.stop_token_ids
-        self._last_position = opening.max_length - 1
+        self._opening = opening
         self._measurements = measurements
         self._free = free
         committed = opening.prompt_token_ids + opening.output_token_ids
@@ -64,6 +63,8 @@ class DraftSession:
         )
         self._due = DueTimes(measurements, self._expectation, round_trip_seconds)
         self._sessions = 1
+        self.takes_branches = False
+        """Whether the target verifies branches beside draft tokens."""
         self.on_doubt: Callable[[], None] = lambda: None
         self.waited_seconds = 0.0
         self._change: asyncio.Future[bool] | None = None
@@ -95,7 +96,7 @@ class DraftSession:
     @property
     def is_full(self) -> bool:
         """Whether the draft has no position left for a draft token that is not here."""
-        return self._buffer.end >= self._last_position
+        return self._buffer.end >= self._opening.max_length - 1
 
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores.
@@ -131,12 +132,12 @@ class DraftSession:
     def _max_wait(self, plan: Plan, now: float, waited: float) -> float:
         """Seconds the plan would wait for one more token; 0 when it would not, or none comes."""
         buffer = self._buffer
-        ends = buffer.last in self._stop_token_ids or buffer.end >= self._last_position
-        if self._lookahead.exhausted or ends:
+        ends = buffer.last in self._opening.stop_token_ids
+        if self._lookahead.exhausted or self.is_full or ends:
             return 0.0
         return plan.max_wait(buffer.draft_tokens, self._expectation.seconds(now), waited)
 
-    async def take(self, plan: Plan) -> Proposal:
+    async def take(self, plan: Plan) -> Offer:
         """What is there, waited for as the plan says.
 
         After a wait in vain there are no more waits until the draft delivers.
@@ -173,7 +174,7 @@ class DraftSession:
             self._tell(self._lookahead.while_waiting(plan, ready, due))
         self._expectation.told(now)
 
-    def _offer(self, plan: Plan, now: float) -> Proposal:
+    def _offer(self, plan: Plan, now: float) -> Offer:
         """What the plan verifies of what is there; the draft is told how to go on meanwhile."""
         buffer = self._buffer
         length = plan.length(buffer.draft_tokens)
@@ -181,7 +182,15 @@ class DraftSession:
             due = self._due.while_verifying(plan.enough)
             self._tell(self._lookahead.while_verifying(plan, length, len(buffer), due))
         self._expectation.told(now)
-        return buffer.offer(length)
+        return Offer(buffer.offer(length), self._branches(plan, length))
+
+    def _branches(self, plan: Plan, length: int) -> tuple[Proposal, ...]:
+        """Those that are worth it beside so many draft tokens."""
+        if not self.takes_branches or not length:
+            return ()
+        draft_tokens = self._buffer.draft_tokens[:length]
+        chosen = plan.branches_of(draft_tokens, self._buffer.branches(length))
+        return tuple([self._buffer.branch_proposal(branch) for branch in chosen])
 
     def _tell(self, advance: Advance | None) -> None:
         if advance is not None:

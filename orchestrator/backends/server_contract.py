@@ -11,7 +11,7 @@ from orchestrator.speculation.drafting.draft_buffer import MAX_BRANCH_TOKENS
 from paceline.errors import Internal
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import Proposal
-from paceline.protocol.session import Opened, Opening
+from paceline.protocol.session import CostModel, Opened, Opening
 from paceline.protocol.verdict import PromptLogprobs, Verdict, Verify
 
 _SLACK = MAX_BRANCH_TOKENS
@@ -42,6 +42,10 @@ def _are_amounts(values: Sequence[float]) -> bool:
     return min(values, default=0.0) >= 0.0 and sum(values) < math.inf
 
 
+def _seconds_of(cost: CostModel | None) -> tuple[float, ...]:
+    return () if cost is None else (cost.step_seconds, cost.token_seconds, cost.branch_seconds)
+
+
 class DraftContract:
     """What a draft may propose in one session."""
 
@@ -60,21 +64,24 @@ class DraftContract:
         self._end = max(self._end, end)
         self._pending = min(MOST_PENDING, self._pending + lookahead + _PER_ADVANCE)
 
-    def check_message(self, sizes: Iterable[tuple[int, int, int]]) -> None:
-        """By position, tokens and confidences of its proposals, before they are read."""
-        for position, tokens, confidences in sizes:
+    def check_message(self, sizes: Iterable[tuple[int, int, int, int]]) -> None:
+        """By position, tokens, confidences and second-best tokens, before they are read."""
+        for position, tokens, confidences, seconds in sizes:
             self._pending -= tokens or 1
             if self._pending < 0:
                 raise BrokenContract("it proposes more than it was granted")
             if confidences > tokens:
                 raise BrokenContract(f"{confidences} confidences came for {tokens} tokens")
+            if seconds not in {0, tokens}:
+                raise BrokenContract(f"{seconds} second-best tokens came for {tokens} tokens")
             if position < self._begin or position + tokens > self._end:
                 what = f"it proposes for {position}, which is not between start and lookahead"
                 raise BrokenContract(what)
 
     def check(self, proposal: Proposal) -> None:
         """Its values."""
-        if max(proposal.token_ids, default=-1) >= self._vocabulary_size:
+        ids = proposal.token_ids + proposal.second_token_ids
+        if max(ids, default=-1) >= self._vocabulary_size:
             raise BrokenContract("it proposes ids beyond the target's vocabulary")
         if not _are_amounts(proposal.confidences):
             raise BrokenContract("a confidence is no number of 0 or more")
@@ -94,7 +101,7 @@ class TargetContract:
         self._vocabulary_size = vocabulary_size
         self._length = len(opening.prompt_token_ids) + len(opening.output_token_ids)
         self._owed = 0
-        self._proposed = 0
+        self._proposed = self._proposed_beside = 0
         self._prompt_logprobs = 1  # where the next piece begins
 
     def check_opened(self, opened: Opened) -> None:
@@ -107,9 +114,18 @@ class TargetContract:
         self._owed += 1 + verify.continue_steps
         if verify.proposal is not None:
             self._proposed = max(self._proposed, len(verify.proposal.token_ids))
+        beside = sum(len(branch.token_ids) for branch in verify.branches)
+        self._proposed_beside = max(self._proposed_beside, beside)
 
-    def check_sizes(self, tokens: int, verified: int, accepted: int, logprobs: int) -> None:
-        """Of a verdict, before it is read."""
+    def check_sizes(
+        self,
+        tokens: int,
+        verified: int,
+        accepted: int,
+        logprobs: int,
+        branches: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Of a verdict, before it is read. branches: tokens of them verified, and accepted."""
         self._owed -= 1
         if self._owed < 0:
             raise BrokenContract("it decides more steps than it was asked for")
@@ -118,11 +134,22 @@ class TargetContract:
             raise BrokenContract(f"it verified {verified} draft tokens; {most}")
         if accepted > verified:
             raise BrokenContract(f"it accepted {accepted} draft tokens of {verified}")
-        if not max(1, accepted) <= tokens <= accepted + 1:
-            raise BrokenContract(f"it decided {tokens} tokens, {accepted} of the draft")
+        drafted = accepted + self._accepted_beside(verified, accepted, branches)
+        if not max(1, drafted) <= tokens <= drafted + 1:
+            raise BrokenContract(f"it decided {tokens} tokens, {drafted} of the draft")
         wanted = tokens if self._opening.logprobs is not None else 0
         if logprobs != wanted:
             raise BrokenContract(f"{logprobs} logprobs came for {wanted} tokens")
+
+    def _accepted_beside(self, verified: int, accepted: int, branches: tuple[int, int]) -> int:
+        """Tokens of a branch, which begins where a draft token is rejected."""
+        of_branches, taken = branches
+        if of_branches > self._proposed_beside:
+            most = f"{self._proposed_beside} were proposed"
+            raise BrokenContract(f"it verified {of_branches} tokens of branches; {most}")
+        if taken > of_branches or (taken and accepted == verified):
+            raise BrokenContract(f"it accepted {taken} tokens of branches of {of_branches}")
+        return taken
 
     def check(self, verdict: Verdict) -> None:
         """Its values; what comes next follows it."""
@@ -136,8 +163,7 @@ class TargetContract:
         if verdict.cached_tokens > len(self._opening.prompt_token_ids):
             raise BrokenContract("more tokens are cached than the prompt has")
         times = (verdict.step_seconds, verdict.sampling_seconds, verdict.queue_seconds)
-        costs = (cost.step_seconds, cost.token_seconds) if cost is not None else ()
-        if not _are_amounts(times + costs):
+        if not _are_amounts(times + _seconds_of(cost)):
             raise BrokenContract("a time or a cost is no number of 0 or more")
         for one in verdict.logprobs:
             self._check_top(len(one.top), self._opening.logprobs or 0)

@@ -288,7 +288,8 @@ class TargetCall(SessionCall[target_pb2.VerifyRequest, target_pb2.VerifyResponse
 
     def _checked(self, message: target_pb2.Verdict) -> Verdict:
         sizes = len(message.token_ids), message.verified, message.accepted, len(message.logprobs)
-        self._contract.check_sizes(*sizes)
+        branches = message.branch_verified, message.branch_accepted
+        self._contract.check_sizes(*sizes, branches)
         verdict = verdict_from_proto(message)
         self._contract.check(verdict)
         return verdict
@@ -347,7 +348,13 @@ class DraftCall(SessionCall[draft_pb2.DraftRequest, draft_pb2.DraftResponse]):
 
     def _checked(self, message: draft_pb2.Proposals) -> list[Proposal]:
         sizes = [
-            (one.position, len(one.token_ids), len(one.confidences)) for one in message.proposals
+            (
+                one.position,
+                len(one.token_ids),
+                len(one.confidences),
+                len(one.second_token_ids),
+            )
+            for one in message.proposals
         ]
         self._contract.check_message(sizes)
         proposals = [proposal_from_proto(one) for one in message.proposals]

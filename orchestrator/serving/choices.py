@@ -174,6 +174,7 @@ class ChoiceRunner:
                 settings.max_draft_length,
                 settings.draft_wait_seconds,
                 self._objective,
+                settings.max_branch_tokens,
             )
 
         return PoolPacer(make, DraftMeasurements(self._drafts.target), self._drafts.none)

@@ -110,6 +110,15 @@ _COUNTERS: dict[str, tuple[str, Callable[[PoolCounts], float]]] = {
         "Draft tokens of the pool that a target accepted: its own pick was the same.",
         lambda one: one.accepted,
     ),
+    "spec_decode_num_branch_verified_tokens": (
+        "Draft tokens of branches that a target verified beside the pool's draft tokens.",
+        lambda one: one.branch_verified,
+    ),
+    "spec_decode_num_branch_accepted_tokens": (
+        "Draft tokens of branches that came into an output, as a draft token was rejected and the "
+        "target picked the branch.",
+        lambda one: one.branch_accepted,
+    ),
     "draft_streams": (
         "Sessions on drafts of the pool that streams were given. A stream that loses its draft "
         "or moves has several.",

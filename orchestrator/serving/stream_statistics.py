@@ -24,7 +24,8 @@ class TimedStep:
     began_seconds: when it was asked for, or when the step before had come, if that was later.
     arrived_seconds: when its verdict came. draft_wait_seconds: waited for draft tokens, before it
     began. step_seconds: of the forward pass. verified, accepted: how many draft tokens;
-    draft_tokens: these, as far as who drafted them is still known.
+    draft_tokens: these, as far as who drafted them is still known. branch_accepted: tokens of a
+    branch behind them, which a model drafted.
     """
 
     began_seconds: float
@@ -34,9 +35,12 @@ class TimedStep:
     verified: int
     accepted: int
     draft_tokens: tuple[DraftToken, ...] = ()
+    branch_accepted: int = 0
 
     def drafter(self, index: int, token_id: int) -> Drafter | None:
         """Who drafted the token of that index in its delta; None: the target, or not known."""
+        if self.accepted <= index < self.accepted + self.branch_accepted:
+            return Drafter.MODEL
         if index >= min(self.accepted, len(self.draft_tokens)):
             return None
         draft_token = self.draft_tokens[index]
@@ -111,8 +115,8 @@ class StreamStatistics:
 
     @property
     def accepted(self) -> int:
-        """Draft tokens accepted."""
-        return self.own.accepted
+        """Draft tokens accepted, those of branches too."""
+        return self.own.accepted + self.own.branch_accepted
 
     def interrupted(self) -> None:
         """The time until the next verdict is left out: no round took it."""
@@ -134,6 +138,7 @@ class StreamStatistics:
             verdict.verified,
             verdict.accepted,
             draft_tokens,
+            verdict.branch_accepted,
         )
 
     def observe(self, timed: TimedVerdict, draft_wait: float) -> None:
@@ -175,6 +180,8 @@ class StreamStatistics:
             decode_seconds=self.decode_seconds,
             overhead_seconds=median(one.total for one in self.overheads) if self.overheads else 0.0,
             overhead=_medians(self.overheads),
+            branch_verified=own.branch_verified,
+            branch_accepted=own.branch_accepted,
         )
 
 

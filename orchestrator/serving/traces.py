@@ -10,9 +10,15 @@ from collections.abc import Iterator, Sequence
 from orchestrator.serving.output import OutputStream
 from orchestrator.serving.stream_statistics import StreamStatistics
 from paceline.best_effort import best_effort
-from paceline.protocol.generation import Chat, ChatMessage, GenerateRequest, Speculation
+from paceline.protocol.generation import (
+    Chat,
+    ChatMessage,
+    GenerateRequest,
+    Speculation,
+    Statistics,
+)
 from paceline.protocol.sampling import SamplingParams
-from paceline.protocol.verdict import TimedVerdict
+from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline.tracing.span import FIRST_STEPS, TraceSpan, Value, current, within
 
 
@@ -109,10 +115,21 @@ def _outcome(stream: OutputStream, speculation: Speculation) -> dict[str, Value]
         "paceline.verified": verified,
         "paceline.accepted": statistics.accepted,
         **({"paceline.acceptance_rate": statistics.accepted / verified} if verified else {}),
+        **_branches(statistics),
         "paceline.queue_seconds": stream.statistics.queue_seconds or 0.0,
         "paceline.decode_seconds": statistics.decode_seconds,
         "paceline.overhead_seconds": statistics.overhead_seconds,
         **({"paceline.finish_reason": stream.finish_reason.value} if stream.ended else {}),
+    }
+
+
+def _branches(counted: Verdict | Statistics) -> dict[str, Value]:
+    """Draft tokens of branches, where there were some."""
+    if not counted.branch_verified:
+        return {}
+    return {
+        "paceline.branch_verified": counted.branch_verified,
+        "paceline.branch_accepted": counted.branch_accepted,
     }
 
 
@@ -146,6 +163,7 @@ class TracedStatistics(StreamStatistics):
             {
                 "paceline.verified": verdict.verified,
                 "paceline.accepted": verdict.accepted,
+                **_branches(verdict),
                 "paceline.tokens": len(verdict.token_ids),
                 "paceline.step_seconds": verdict.step_seconds,
                 "paceline.queue_seconds": verdict.queue_seconds,

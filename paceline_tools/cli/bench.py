@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
 from draft_server.drafters.registry import DEFAULT, DRAFTERS, DrafterName
-from orchestrator.settings import DRAFT_LENGTH
+from orchestrator.round_settings import DRAFT_LENGTH
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client
 from paceline.errors import FailedPrecondition

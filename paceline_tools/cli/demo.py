@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.settings import DRAFT_LENGTH, MOST_DRAFT_LENGTH
+from orchestrator.round_settings import DRAFT_LENGTH, MOST_DRAFT_LENGTH
 from paceline.catalog import CATALOG, DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.client import Client, Result
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation

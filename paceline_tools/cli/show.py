@@ -66,8 +66,13 @@ def summary(finished: Finished) -> str:
     return (
         f"[dim]{finished.usage.output_tokens} tokens, {found['tokens_per_s']:.1f}/s, "
         f"first after {found['ttft_ms']:.0f} ms, {found['accepted']} of {found['verified']} "
-        f"draft tokens accepted[/]"
+        f"draft tokens accepted{_of_branches(found['branch_accepted'])}[/]"
     )
+
+
+def _of_branches(count: int) -> str:
+    """What came into the output beside them."""
+    return f", {count} of branches" if count else ""
 
 
 def statistics(finished: Finished) -> dict[str, Any]:
@@ -82,6 +87,8 @@ def statistics(finished: Finished) -> dict[str, Any]:
         "accepted_by_position": list(found.accepted_by_position),
         "verified_by_position": list(found.verified_by_position),
         "mean_accepted": round(found.mean_accepted, 3),
+        "branch_verified": found.branch_verified,
+        "branch_accepted": found.branch_accepted,
         "target_only_steps": found.target_only_steps,
         "ttft_ms": round(found.ttft_seconds * 1e3, 2),
         "tokens_per_s": round(finished.tokens_per_second, 3),

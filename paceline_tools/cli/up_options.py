@@ -6,8 +6,9 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from draft_server.drafters.registry import DEFAULT, SUMMARY, DrafterName
-from orchestrator.settings import (
+from orchestrator.round_settings import (
     DRAFT_LENGTH,
+    MAX_BRANCH_TOKENS,
     MAX_DRAFT_LENGTH,
     MOST_DRAFT_LENGTH,
     check_draft_lengths,
@@ -15,6 +16,7 @@ from orchestrator.settings import (
 from paceline import log
 from paceline.catalog import DEFAULT_DRAFT, DEFAULT_TARGET
 from paceline.engine.settings import LEAST_KV, MOST_KV
+from paceline.protocol.limits import MAX_BRANCHES
 from paceline.settings import (
     DEFAULT_LOG_LEVEL,
     HEALTH_PORTS,
@@ -49,7 +51,36 @@ class PlacedModels(ModelOptions):
     )
 
 
-class UpOptions(PlacedModels):
+class RoundOptions(PlacedModels):
+    """How many draft tokens a round has."""
+
+    draft_length: int = Field(
+        DRAFT_LENGTH,
+        ge=0,
+        le=MOST_DRAFT_LENGTH,
+        description="Draft tokens in a round when speculation is forced; 0: the target alone.",
+    )
+    max_draft_length: int = Field(
+        MAX_DRAFT_LENGTH,
+        ge=1,
+        le=MOST_DRAFT_LENGTH,
+        description="Most draft tokens in a round, when the pacer decides.",
+    )
+    max_branch_tokens: int = Field(
+        MAX_BRANCH_TOKENS,
+        ge=0,
+        le=MAX_BRANCHES,
+        description="Most draft tokens of branches verified beside them in a round; 0: none.",
+    )
+
+    @model_validator(mode="after")
+    def _has_lengths_that_fit(self) -> Self:
+        if {"draft_length", "max_draft_length"} <= self.model_fields_set:
+            check_draft_lengths(self.draft_length, self.max_draft_length)
+        return self
+
+
+class UpOptions(RoundOptions):
     """What is started, and how."""
 
     target: Models = Field(
@@ -73,18 +104,6 @@ class UpOptions(PlacedModels):
     drafter: DrafterName = Field(DEFAULT, description=f"What drafts. {SUMMARY}.")
     draft_weights: Weights = Field(
         "int4", description="Weights of the draft: as they are, or in 8 or 4 bits."
-    )
-    draft_length: int = Field(
-        DRAFT_LENGTH,
-        ge=0,
-        le=MOST_DRAFT_LENGTH,
-        description="Draft tokens in a round when speculation is forced; 0: the target alone.",
-    )
-    max_draft_length: int = Field(
-        MAX_DRAFT_LENGTH,
-        ge=1,
-        le=MOST_DRAFT_LENGTH,
-        description="Most draft tokens in a round, when the pacer decides.",
     )
     kv_tokens: int = Field(
         65536,
@@ -114,9 +133,3 @@ class UpOptions(PlacedModels):
     )
     log_level: LogLevel = Field(DEFAULT_LOG_LEVEL, description="Least level that is logged.")
     log_format: log.Form = Field("auto", description=log.FORMS)
-
-    @model_validator(mode="after")
-    def _has_lengths_that_fit(self) -> Self:
-        if {"draft_length", "max_draft_length"} <= self.model_fields_set:
-            check_draft_lengths(self.draft_length, self.max_draft_length)
-        return self

@@ -256,7 +256,8 @@ def _commands(up: UpOptions, plan: LocalPlan, folder: Path) -> dict[str, list[st
         commands[name] = draft_command(draft.model, draft.drafter, socket, flags)
     targets = [f"unix:{folder / str(at[name])}" for name in plan.targets]
     drafts = [f"{one.pool}=unix:{folder / str(at[name])}" for name, one in plan.drafts.items()]
-    lengths = [f"--draft-length={up.draft_length}", *_max_length(up)]
+    branches = f"--max-branch-tokens={up.max_branch_tokens}"
+    lengths = [f"--draft-length={up.draft_length}", *_max_length(up), branches]
     page = [f"--page-port={plan.ports.of[PAGE]}", f"--page-host={up.host}"] if up.page else []
     trusted = [] if is_loopback(up.host) else ["--plaintext"]  # asked for by --host
     commands["orchestrator"] = orchestrator_of(

@@ -14,8 +14,8 @@ from rich.progress import Progress
 
 from orchestrator.backends.replica import Replica
 from orchestrator.backends.vocabulary_relations import by_hash, tokens
+from orchestrator.round_settings import DRAFT_LENGTH
 from orchestrator.serving.served_models import fetch_tokenizer
-from orchestrator.settings import DRAFT_LENGTH
 from paceline.client import Client
 from paceline.errors import FailedPrecondition, Internal, PacelineError
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Speculation

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from draft_server.drafters.registry import DRAFTERS
-from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
+from orchestrator.round_settings import DRAFT_WAIT_SECONDS, MAX_BRANCH_TOKENS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
@@ -111,7 +111,12 @@ def fixed(length: int) -> MakePacer:
 
 def adaptive(measurements: DraftMeasurements) -> Pacer:
     """The pacer, as an orchestrator has it unless told otherwise."""
-    return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS)
+    return AdaptivePacer(
+        measurements,
+        MAX_DRAFT_LENGTH,
+        DRAFT_WAIT_SECONDS,
+        max_branch_tokens=MAX_BRANCH_TOKENS,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.backends.draft_session import DraftSession
 from orchestrator.round_loop import rounds
-from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
+from orchestrator.round_settings import DRAFT_WAIT_SECONDS, MAX_BRANCH_TOKENS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
@@ -43,6 +43,7 @@ class Outcome:
     positions: list[int] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
     drafted: int = 0
+    branch_accepted: int = 0
 
     @property
     def tokens_per_second(self) -> float:
@@ -58,7 +59,12 @@ def simulate(world: World, pacer: Pacer, measurements: DraftMeasurements, tokens
 def simulate_policy(world: World, draft_length: int | None, tokens: int) -> Outcome:
     """One stream by the pacer that knows nothing yet (None), or with a fixed draft length."""
     measurements = DraftMeasurements()
-    pacer: Pacer = AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS)
+    pacer: Pacer = AdaptivePacer(
+        measurements,
+        MAX_DRAFT_LENGTH,
+        DRAFT_WAIT_SECONDS,
+        max_branch_tokens=MAX_BRANCH_TOKENS,
+    )
     if draft_length is not None:
         pacer = FixedPacer(draft_length, FIXED_WAIT_SECONDS)
     return simulate(world, pacer, measurements, tokens)
@@ -108,6 +114,7 @@ async def run_stream(
         free=world.free,
         round_trip_seconds=world.round_trip_seconds,
     )
+    session.takes_branches = world.branches
     wire = Wire(world.round_trip_seconds, session.receive)
     drafting = Drafting(servers.draft, world, opening, wire.deliver)
     target = TargetSession(servers.target, world, tokens)
@@ -139,6 +146,7 @@ class _Stream:
         verdict = timed.verdict
         self.remaining -= len(verdict.token_ids)
         self._outcome.tokens += len(verdict.token_ids)
+        self._outcome.branch_accepted += verdict.branch_accepted
         self._outcome.lengths.append(verdict.verified)
         self._outcome.positions.append(verdict.position)
         self._outcome.arrivals.append(timed.arrived_seconds)

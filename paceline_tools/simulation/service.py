@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
+from orchestrator.round_settings import DRAFT_WAIT_SECONDS, MAX_BRANCH_TOKENS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.pacing.cost_objective import CostObjective
@@ -50,7 +50,9 @@ def serve(
     def pacer(measurements: DraftMeasurements) -> Pacer:
         if not drafts:
             return FixedPacer(0, 0.0)
-        return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS, objective)
+        return AdaptivePacer(
+            measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS, objective, MAX_BRANCH_TOKENS
+        )
 
     return in_virtual_time(_serve(world, asked, rate, streams, pacer))
 

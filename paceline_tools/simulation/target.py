@@ -57,9 +57,10 @@ class TargetSession:
         self._max_length = world.prompt.tokens + max_tokens
         self._unread = world.prompt.tokens if world.prompt.target_seconds else 0
         self._inbox: Verify | None = None
-        self._proposal: Proposal | None = None
+        self._asked_for = Verify()
         self._steps = 0
         self._draft_tokens: tuple[int, ...] = ()
+        self._branches: list[Proposal] = []
         self._asked = 0.0
         self._verdicts: asyncio.Queue[TimedVerdict] = asyncio.Queue()
 
@@ -85,23 +86,48 @@ class TargetSession:
     def plan(self) -> Span | None:
         """The prompt; then the last token, and the draft tokens to verify behind it."""
         if self._inbox is not None:
-            self._proposal, self._steps = self._inbox.proposal, 1 + self._inbox.continue_steps
+            self._asked_for, self._steps = self._inbox, 1 + self._inbox.continue_steps
             self._inbox = None
         if not self._steps:
             return None
         if self._unread:
             return Span(0, (0,) * self._unread, 0)
         self._draft_tokens = self._proposed()
+        self._branches = self._beside(self._draft_tokens)
         position = len(self._path) - 1
-        tokens = (self._path.tokens[position], *self._draft_tokens)
+        beside = (0,) * sum(len(branch.token_ids) for branch in self._branches)
+        tokens = (self._path.tokens[position], *self._draft_tokens, *beside)
         return Span(position, tokens, len(tokens))
 
     def _proposed(self) -> tuple[int, ...]:
         """What of the proposal lies beyond the committed tokens, the last one of all left out."""
-        if self._proposal is None:
+        if self._asked_for.proposal is None:
             return ()
         room = self._max_length - len(self._path) - 1
-        return self._path.remainder(self._proposal)[:room]
+        return self._path.remainder(self._asked_for.proposal)[:room]
+
+    def _beside(self, draft_tokens: tuple[int, ...]) -> list[Proposal]:
+        """The branches that begin at one of these, and leave room for the last token."""
+        path = TokenPath(self._path.tokens)
+        path.extend(draft_tokens)
+        return [
+            branch
+            for branch in self._asked_for.branches
+            if len(self._path) <= branch.position < len(path)
+            and path.leads_to(branch)
+            and branch.position + len(branch.token_ids) < self._max_length
+        ]
+
+    def _taken(self, position: int) -> int:
+        """Tokens of the branch that the target takes where it picks another token than drafted."""
+        return max(
+            (
+                _agreed(branch.token_ids, position)
+                for branch in self._branches
+                if branch.position == position
+            ),
+            default=0,
+        )
 
     def commit(self, report: StepReport) -> None:
         """Decide, and send the verdict."""
@@ -110,15 +136,18 @@ class TargetSession:
             return
         position, draft_tokens = len(self._path), self._draft_tokens
         accepted = _agreed(draft_tokens, position)
-        decided = tuple(truth(position + index) for index in range(accepted + 1))
+        taken = self._taken(position + accepted) if accepted < len(draft_tokens) else 0
+        decided = tuple(truth(position + index) for index in range(accepted + taken + 1))
         self._path.extend(decided)
-        self._proposal = None
+        self._asked_for = Verify()
         self._steps = self._steps - 1 if len(self._path) < self._max_length else 0
         verdict = Verdict(
             position=position,
             token_ids=decided,
             verified=len(draft_tokens),
             accepted=accepted,
+            branch_verified=sum(len(branch.token_ids) for branch in self._branches),
+            branch_accepted=taken,
             step_seconds=report.seconds,
             load=report.load,
             cost_model=report.cost_model,

@@ -30,6 +30,7 @@ class World:
     time for each verdict; it has one thread.
     auc: how well margins tell right draft tokens from wrong ones. second_acceptance: how likely the
     draft's second best token is right where its draft token is not; measured on the real pair.
+    branches: whether the target verifies them beside draft tokens.
     shares_cores: draft and target share their cores. free: the draft only looks up, in no time.
     """
 
@@ -43,6 +44,7 @@ class World:
     handling_seconds: float = 0.0
     auc: float = 0.91
     second_acceptance: float = 0.47
+    branches: bool = False
     shares_cores: bool = False
     seed: int = 0
     free: bool = False

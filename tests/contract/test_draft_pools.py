@@ -18,7 +18,8 @@ from tests import servers
 from tests.contract.test_waiting import text_of
 
 TARGET = "simulated:step_ms=8"
-GOOD, BAD = "simulated:step_ms=0.3,acceptance=0.9", "simulated:step_ms=0.3,acceptance=0"
+GOOD = "simulated:step_ms=0.3,acceptance=0.9"
+BAD = "simulated:step_ms=0.3,acceptance=0,second_acceptance=0"
 SLOW = "simulated:step_ms=25"
 TOKENS = 200
 

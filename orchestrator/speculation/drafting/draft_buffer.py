@@ -1,10 +1,12 @@
 """Draft tokens that came and that the target has not verified yet. Pure."""
 
-from itertools import islice, repeat
+from itertools import islice
 
+from orchestrator.speculation.pacing.plan import KnownBranch
 from paceline.protocol.draft_path import DraftPath
 from paceline.protocol.hashing import mix
 from paceline.protocol.proposal import DraftToken, End, Proposal, continued, end_of
+from paceline.values import value
 
 MAX_BRANCH_TOKENS = 96
 """Most that are kept beside the draft tokens: twice what a draft makes, some of it late."""
@@ -12,6 +14,14 @@ MAX_BRANCH_TOKENS = 96
 REMEMBERED_TOKENS = 1024
 """Draft tokens that are recognised when they come again: far more than come between a branch and
 the news that the target took it."""
+
+
+@value(frozen=True, slots=True)
+class Offer:
+    """What a round verifies: a proposal, which may be empty, and branches of it."""
+
+    proposal: Proposal
+    branches: tuple[Proposal, ...] = ()
 
 
 class ReceivedTokens:
@@ -64,6 +74,12 @@ class Branches:
         else:
             return
         self._tokens = sum(len(run.token_ids) for run in self._runs.values())
+
+    def at(self, position: int) -> tuple[DraftToken, ...]:
+        """The first one kept that begins at `position`; empty where none does."""
+        found = (run for run in self._runs.values() if run.position == position)
+        run = next(found, None)
+        return () if run is None else _draft_tokens(run)
 
     def forget(self, position: int) -> None:
         """Drop what begins before `position`: something else was decided there."""
@@ -118,10 +134,7 @@ class ProposalBuffer:
             self._branches.add(proposal, self._path)
             return 0
         self._path.extend(tokens)
-        known = len(proposal.token_ids) - len(tokens)
-        confidences = proposal.confidences[known : known + len(tokens)]
-        confidences += (0.0,) * (len(tokens) - len(confidences))
-        self._draft_tokens += map(DraftToken, tokens, confidences, repeat(proposal.drafter))
+        self._draft_tokens += _draft_tokens(proposal)[-len(tokens) :]
         return len(tokens)
 
     def has(self, proposal: Proposal) -> bool:
@@ -154,6 +167,24 @@ class ProposalBuffer:
             self.taken += sum(self.add(one) > 0 for one in self._branches.take_all())
         return stayed
 
+    def branches(self, length: int) -> list[KnownBranch]:
+        """What is known to come in place of each of the first `length` draft tokens.
+
+        What the draft has gone on with, else its second-best token alone.
+        """
+        found: list[KnownBranch] = []
+        for index, token in enumerate(self._draft_tokens[:length]):
+            tokens = self._branches.at(self._path.committed + index) or _second_best(token)
+            if tokens and tokens[0].id < self._vocabulary_size:
+                found.append(KnownBranch(index, tokens))
+        return found
+
+    def branch_proposal(self, branch: KnownBranch) -> Proposal:
+        """To be verified beside the draft tokens."""
+        position = self._path.committed + branch.draft_position
+        tokens = tuple(token.id for token in branch.tokens)
+        return Proposal(position, self._path.digest_before(position), tokens)
+
     def offer(self, at_most: int) -> Proposal:
         """The first `at_most` tokens as a proposal, which may be empty. They stay in the buffer."""
         start = self._path.committed
@@ -163,3 +194,25 @@ class ProposalBuffer:
             token_ids=tuple(self._path.tokens[start : start + at_most]),
             confidences=tuple([one.confidence for one in self._draft_tokens[:at_most]]),
         )
+
+
+def _draft_tokens(proposal: Proposal) -> tuple[DraftToken, ...]:
+    """What is said of each of its tokens."""
+    tokens, drafter = proposal.token_ids, proposal.drafter
+    missing = len(tokens) - len(proposal.confidences)
+    confidences = proposal.confidences + (0.0,) * missing
+    if not proposal.second_token_ids:
+        pairs = zip(tokens, confidences, strict=True)
+        return tuple([DraftToken(token, confidence, drafter) for token, confidence in pairs])
+    seconds = zip(tokens, confidences, proposal.second_token_ids, strict=True)
+    return tuple(
+        [
+            DraftToken(token, confidence, drafter, None if second == token else second)
+            for token, confidence, second in seconds
+        ]
+    )
+
+
+def _second_best(token: DraftToken) -> tuple[DraftToken, ...]:
+    """As a branch of one token."""
+    return () if token.second is None else (DraftToken(token.second),)

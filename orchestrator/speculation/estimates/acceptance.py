@@ -15,6 +15,9 @@ _PRIOR_WEIGHT, _MEMORY = 4.0, 400.0
 """Draft tokens of all streams, in each bin."""
 _OPTIMISTIC, _OPTIMISM = 0.85, 4.0
 """A draft's acceptance rate before it was tried, so that it is; and the weight of that prior."""
+_SECOND_BEST, _SECOND_WEIGHT = 0.47, 8.0
+"""How often the second-best token is the target's where the draft token is not, as measured on the
+real pair (docs/decisions/branches.md); and the weight of that prior."""
 _STREAM_PRIOR_WEIGHT, _STREAM_MEMORY = 6.0, 24.0
 """Draft tokens of one stream."""
 _LEARNING_RATE, _MAX_OFFSET = 0.25, 3.0
@@ -44,6 +47,8 @@ class Calibration:
             for drafter in Drafter
         }
         self.mean = Share(_OPTIMISTIC, _OPTIMISM, _MEMORY)
+        self.second = Share(_SECOND_BEST, _SECOND_WEIGHT, _MEMORY)
+        """How often the second-best token is right where the draft token was rejected."""
 
     def chance(self, draft_token: DraftToken) -> float:
         """That such a draft token is accepted when all before it were."""
@@ -53,6 +58,11 @@ class Calibration:
         """A draft token was verified, behind others that were all accepted."""
         self._share(draft_token).observe(accepted)
         self.mean.observe(accepted)
+
+    def observe_rejected(self, draft_token: DraftToken, picked: int) -> None:
+        """The target picked another token than this one."""
+        if draft_token.second is not None:
+            self.second.observe(picked == draft_token.second)
 
     def _share(self, draft_token: DraftToken) -> Share:
         return self._shares[draft_token.drafter][bisect(_BOUNDS, draft_token.confidence)]
@@ -81,6 +91,10 @@ class StreamAcceptance:
         """That all of them are accepted."""
         return math.prod(self.chance(token) for token in draft_tokens)
 
+    def second_chance(self, draft_token: DraftToken) -> float:
+        """That its second-best token is the target's, when all before it are accepted."""
+        return (1.0 - self.chance(draft_token)) * self.calibration.second.value
+
     @property
     def next_chance(self) -> float:
         """That a draft token not made yet is accepted when all before it are."""
@@ -99,6 +113,8 @@ class StreamAcceptance:
             self.offset = max(-_MAX_OFFSET, min(_MAX_OFFSET, self.offset + _LEARNING_RATE * error))
             self.calibration.observe(token, accepted)
             self.mean.observe(accepted)
+            if not accepted and position < len(verdict.token_ids):
+                self.calibration.observe_rejected(token, verdict.token_ids[position])
 
 
 def _moved(chance: float, offset: float) -> float:

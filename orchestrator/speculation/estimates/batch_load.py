@@ -22,7 +22,7 @@ class BatchLoad:
 
     def observe(self, verdict: Verdict) -> bool:
         """A verdict came; returns whether the load is in another bucket now."""
-        if verdict.load.batched_tokens > verdict.verified + 1:
+        if verdict.load.batched_tokens > verdict.verified + verdict.branch_verified + 1:
             self._shared_rounds = SHARED_ROUNDS
         self._shared_rounds -= self._shared_rounds > 0
         before = self.others

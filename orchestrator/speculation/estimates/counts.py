@@ -13,13 +13,15 @@ from paceline.protocol.verdict import Verdict
 class Counts:
     """Tokens and rounds, and draft tokens by draft position; of one stream or of many.
 
-    drafted: draft tokens received. verified, accepted: draft tokens that were.
+    drafted: draft tokens received. verified, accepted: draft tokens that were; of branches:
+    branch_verified, branch_accepted.
     """
 
     def __init__(self) -> None:
         """Begin at 0."""
         self.tokens = self.rounds = self.target_only_steps = 0
         self.verified = self.accepted = 0
+        self.branch_verified = self.branch_accepted = 0
         self.drafted: Counter[Drafter] = Counter()
         # Rounds by how many draft tokens they verified, and accepted.
         self._verified_lengths: dict[int, float] = {}
@@ -34,6 +36,8 @@ class Counts:
         self.rounds += 1
         self.verified += verdict.verified
         self.accepted += verdict.accepted
+        self.branch_verified += verdict.branch_verified
+        self.branch_accepted += verdict.branch_accepted
         verified, accepted = self._verified_lengths, self._accepted_lengths
         verified[verdict.verified] = verified.get(verdict.verified, 0) + 1
         accepted[verdict.accepted] = accepted.get(verdict.accepted, 0) + 1

@@ -31,11 +31,13 @@ class AdaptivePacer:
         at_most: int,
         max_wait_seconds: float,
         objective: CostObjective | None = None,
+        max_branch_tokens: int = 0,
     ) -> None:
         """measurements: what all streams know of the draft. at_most: longest draft of a round.
 
         max_wait_seconds: bound of a wait for the draft. A draft that is benched is probed, when a
-        probe is due; otherwise the stream begins paused. objective: None: time.
+        probe is due; otherwise the stream begins paused. objective: None: time. max_branch_tokens:
+        most of a round, beside its draft tokens.
         """
         self._measurements = measurements
         probes = measurements.benched and measurements.probe_is_due
@@ -48,7 +50,7 @@ class AdaptivePacer:
         self._speed = StreamSpeed(measurements)
         self._asking = Asking(measurements.lookup)
         self._costs = StreamCosts(
-            measurements, self._acceptance, self._load, self._speed, objective
+            measurements, self._acceptance, self._load, self._speed, objective, max_branch_tokens
         )
         self._planner = Planner(
             measurements,
@@ -132,7 +134,7 @@ class AdaptivePacer:
         if self._load.observe(verdict):
             self._speed.forget_speedup()
         cost = verdict.cost_model  # None where another target has begun, too
-        self._costs.token_seconds = cost.token_seconds if cost is not None else 0.0
+        self._costs.observe_target(cost)
         seconds = self._speed.observe(timed, self.reason, self._load.others)
         if self._draft.free and self.reason is Reason.SPECULATING:
             self._asking.observe(timed, seconds)

@@ -6,6 +6,7 @@ costs are counted in tokens that the stream would make in that time. This is opt
 renewal-reward process (Ross 1970); its throughput is learned online, so that nothing is tuned.
 """
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -20,20 +21,34 @@ LATE = 4.0
 """A draft token that takes so many times as long as expected is waited for no longer."""
 LATE_SECONDS = 0.2
 """A pause of a process or of a network may be as long: the first draft token may come so late."""
+BRANCH_MARGIN = 1.5
+"""A token of a branch must bring so many times what its verification costs: what it costs the
+orchestrator and the draft is not in that. In virtual time 1 is no faster."""
 BRANCHES = 2
 """What a stream alone lets its draft work on, beside its draft tokens, where it has cores of its
 own."""
 
 
 @value(frozen=True, slots=True)
+class KnownBranch:
+    """What may come in place of the draft token at `draft_position`, and behind it."""
+
+    draft_position: int
+    tokens: tuple[DraftToken, ...]
+
+
+@value(frozen=True, slots=True)
 class Worth:
     """What draft tokens of a stream are worth, in tokens.
 
-    token_cost: what the verification of one costs.
+    token_cost: what the verification of one costs. branch_cost: what a branch costs beside its
+    tokens. most_branch_tokens: bound of those that are verified beside the draft tokens.
     """
 
     acceptance: StreamAcceptance
     token_cost: float
+    branch_cost: float = math.inf
+    most_branch_tokens: int = 0
 
     def one_more(self, draft_tokens: Sequence[DraftToken]) -> float:
         """What one more draft token behind these is expected to bring, its verification paid."""
@@ -48,6 +63,47 @@ class Worth:
             if chance <= self.token_cost:
                 return position
         return len(draft_tokens)
+
+    def branches(
+        self, draft_tokens: Sequence[DraftToken], known: Sequence[KnownBranch]
+    ) -> tuple[KnownBranch, ...]:
+        """The branches to verify beside these draft tokens, the best ones within the bound.
+
+        A right token of a branch brings one token, as one of the draft tokens does: the target's
+        own token comes behind it. The chances exclude each other, so each branch counts by itself.
+        """
+        begin = self._second_chances(draft_tokens)
+        gains = [self._gains(branch, begin[branch.draft_position]) for branch in known]
+        best = sorted(range(len(known)), key=lambda index: sum(gains[index]), reverse=True)
+        chosen: list[KnownBranch] = []
+        left = self.most_branch_tokens
+        for index in best:
+            if left > 0 and sum(gains[index]) > BRANCH_MARGIN * self.branch_cost:
+                tokens = known[index].tokens[: min(left, len(gains[index]))]
+                chosen.append(KnownBranch(known[index].draft_position, tokens))
+                left -= len(tokens)
+        return tuple(chosen)
+
+    def _second_chances(self, draft_tokens: Sequence[DraftToken]) -> list[float]:
+        """Of each, that the target takes its second-best token, and all draft tokens before it."""
+        reached, chances = 1.0, []
+        for token in draft_tokens:
+            chances.append(reached * self.acceptance.second_chance(token))
+            reached *= self.acceptance.chance(token)
+        return chances
+
+    def _gains(self, branch: KnownBranch, chance: float) -> list[float]:
+        """What its tokens bring beyond their cost, as far as they bring something.
+
+        chance: that the first one is taken.
+        """
+        gains = []
+        for position, token in enumerate(branch.tokens):
+            chance *= self.acceptance.chance(token) if position else 1.0
+            if chance <= BRANCH_MARGIN * self.token_cost:
+                break
+            gains.append(chance - self.token_cost)
+        return gains
 
 
 @value(frozen=True, slots=True)
@@ -160,6 +216,12 @@ class Plan:
         if self.worth is None:
             return min(self.at_most, len(draft_tokens))
         return self.worth.length(draft_tokens[: self.at_most])
+
+    def branches_of(
+        self, draft_tokens: Sequence[DraftToken], known: Sequence[KnownBranch]
+    ) -> tuple[KnownBranch, ...]:
+        """Which of the branches to verify beside these draft tokens."""
+        return () if self.worth is None else self.worth.branches(draft_tokens, known)
 
 
 @value(frozen=True, slots=True)

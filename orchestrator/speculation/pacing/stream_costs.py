@@ -9,6 +9,7 @@ from orchestrator.speculation.estimates.stream_speed import StreamSpeed
 from orchestrator.speculation.pacing.cost_objective import CostObjective
 from orchestrator.speculation.pacing.draft_length import SharedCosts, best_length
 from orchestrator.speculation.pacing.plan import Worth
+from paceline.protocol.session import CostModel
 
 CATCH_UP = 1.25
 """What a second of waiting costs, in seconds, where the draft works while the target does: an
@@ -34,18 +35,27 @@ class StreamCosts:
         load: BatchLoad,
         speed: StreamSpeed,
         objective: CostObjective | None,
+        max_branch_tokens: int,
     ) -> None:
         """measurements: what all streams know. The others are of the stream.
 
-        objective: None: time.
+        objective: None: time. max_branch_tokens: of a round.
         """
         self._measurements = measurements
         self._acceptance = acceptance
         self._load = load
         self._speed = speed
         self._objective = objective
+        self._max_branch_tokens = max_branch_tokens
         self.token_seconds = 0.0
         """What the verification of a draft token takes; 0 while not known."""
+        self.branch_seconds = math.inf
+        """What a branch takes beside its tokens; there is none while that is not known."""
+
+    def observe_target(self, cost: CostModel | None) -> None:
+        """What its steps cost by now; None where it does not know."""
+        self.token_seconds = cost.token_seconds if cost is not None else 0.0
+        self.branch_seconds = cost.branch_seconds if cost is not None else math.inf
 
     @property
     def throughput(self) -> float:
@@ -56,7 +66,13 @@ class StreamCosts:
     @property
     def worth(self) -> Worth:
         """Of draft tokens. Their verification takes time of all streams that share the step."""
-        return Worth(self._acceptance, self.throughput * self.token_seconds)
+        throughput = self.throughput
+        return Worth(
+            self._acceptance,
+            throughput * self.token_seconds,
+            throughput * self.branch_seconds,
+            self._max_branch_tokens,
+        )
 
     def wait_second(self, *, shares_cores: bool) -> float:
         """A second of waiting for the draft, in tokens."""

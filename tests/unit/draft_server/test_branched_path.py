@@ -133,7 +133,7 @@ def test_proposals_of_several_paths_are_joined_each_with_its_own() -> None:
         end = end.behind(token)
     base = TokenPath(PROMPT).digest
     assert joined(sent) == [
-        Proposal(2, base, (1, 1, 2), (0.1, 0.5, 0.5)),
+        Proposal(2, base, (1, 1, 2), (0.1, 0.5, 0.5), second_token_ids=(2, 1, 2)),
         Proposal(2, base, (2, 1, 2), (0.0, 0.25, 0.25)),
     ]
     empty = Proposal(5, path.digest, ())

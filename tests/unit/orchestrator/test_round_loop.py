@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.round_loop import rounds
 from orchestrator.serving.stream_statistics import StreamStatistics
+from orchestrator.speculation.drafting.draft_buffer import Offer
 from orchestrator.speculation.pacing.pacer import FixedPacer
 from orchestrator.speculation.pacing.plan import TARGET_ONLY_STEPS, DraftState, Plan
 from paceline.protocol.generation import Overhead, Statistics
@@ -71,9 +72,9 @@ class ScriptedDraft:
     def is_short_of(self, plan: Plan) -> bool:
         return len(self.plans) % 2 == 0
 
-    async def take(self, plan: Plan) -> Proposal:
+    async def take(self, plan: Plan) -> Offer:
         self.plans.append(plan)
-        return Proposal(0, 0, (7,) * min(self.has, plan.at_most))
+        return Offer(Proposal(0, 0, (7,) * min(self.has, plan.at_most)))
 
 
 async def run(draft: ScriptedDraft, tokens: int, length: int) -> ScriptedTarget:
@@ -148,10 +149,10 @@ class FindingDraft(ScriptedDraft):
         self.position += len(verdict.verdict.token_ids)
         return ()
 
-    async def take(self, plan: Plan) -> Proposal:
+    async def take(self, plan: Plan) -> Offer:
         self.plans.append(plan)
         has = self.has if self.position >= 6 else 0
-        return Proposal(self.position, 0, (5,) * min(has, plan.at_most))
+        return Offer(Proposal(self.position, 0, (5,) * min(has, plan.at_most)))
 
 
 class DecodesOn(FixedPacer):

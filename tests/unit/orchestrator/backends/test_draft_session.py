@@ -34,7 +34,7 @@ async def a_round(*, shares_cores: bool) -> tuple[Proposal, list[Advance]]:
     base = TokenPath((1, 2)).digest
     session.receive(Proposal(2, base, (3, 4, 5, 6), (1.0,) * 4, Drafter.MODEL))
     offered = await taking
-    return offered, session.advances.take_all()
+    return offered.proposal, session.advances.take_all()
 
 
 def test_draft_tokens_that_only_end_a_wait_together_may_share_a_message() -> None:
@@ -240,7 +240,7 @@ async def told_after(*verdicts: tuple[int, ...]) -> tuple[tuple[int, ...], list[
     for tokens in verdicts:
         timed.verdict(*tokens)
     offered = await timed.session.take(Plan(4, lookahead=LOOKAHEAD))
-    return offered.token_ids, [one.token_ids for one in timed.session.advances.take_all()]
+    return offered.proposal.token_ids, [one.token_ids for one in timed.session.advances.take_all()]
 
 
 @pytest.mark.parametrize(("verdicts", "left"), [(((3,), (4,)), (5,)), (((3,), (9,)), ())])

@@ -31,18 +31,18 @@ def told(*lookaheads: int) -> DraftContract:
 def test_a_lookahead_may_be_filled_anew_behind_each_advance() -> None:
     contract = told(*[8] * 20)
     for place in range(20):
-        contract.check_message([(3 + place, 1, 1)] * 8)
+        contract.check_message([(3 + place, 1, 1, 0)] * 8)
 
 
 def test_nothing_is_proposed_before_it_is_granted() -> None:
     with pytest.raises(BrokenContract, match="more than it was granted"):
-        told().check_message([(2, 1, 1)])
+        told().check_message([(2, 1, 1, 0)])
 
 
 def test_what_is_under_way_is_bounded_however_long_the_stream_is() -> None:
     contract = told(*[8] * 900)
     with pytest.raises(BrokenContract, match="more than it was granted"):
-        contract.check_message([(2, 1, 1)] * 20_000)
+        contract.check_message([(2, 1, 1, 0)] * 20_000)
 
 
 def test_a_stray_now_and_then_is_none_too_many() -> None:

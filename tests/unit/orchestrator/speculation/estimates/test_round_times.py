@@ -14,6 +14,7 @@ from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.event_buffer import BUFFER_BYTES
 from orchestrator.serving.stream_statistics import StreamStatistics
+from orchestrator.speculation.drafting.draft_buffer import Offer
 from orchestrator.speculation.estimates.counts import PoolCounts
 from orchestrator.speculation.estimates.measurements import (
     BENCH_PROBE_TOKENS,
@@ -28,7 +29,7 @@ from orchestrator.speculation.reason import Reason
 from paceline.averages import Mean
 from paceline.engine.core.cost import CostFit
 from paceline.errors import Unavailable
-from paceline.protocol.proposal import Drafter, DraftToken, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.session import CostModel, Load
 from paceline.protocol.verdict import TimedVerdict, Verdict
 from tests.unit.orchestrator.serving.test_output import emit, make_stream
@@ -242,7 +243,7 @@ async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> N
         waited_seconds = 1.0
         lost = False
 
-        async def take(self, plan: object) -> Proposal:
+        async def take(self, plan: object) -> Offer:
             if self.lost:
                 drafting._session = None
             return NOTHING
