@@ -26,7 +26,7 @@ from paceline.engine_server import server as engine_server
 from paceline.errors import PacelineError
 from paceline.protocol.generation import ChatMessage, GenerateRequest, Prompt, Speculation
 from paceline.protocol.sampling import SamplingParams
-from target_server import verification
+from target_server import deciding, verification
 from tests import servers
 from tests.marks import slow
 from tests.tiny_models import tiny_model
@@ -46,7 +46,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "statistics": (OutputStream, "finished"),
     "opening": (engine_server, "opening_from_proto"),
     "planning": (verification.Verification, "plan"),
-    "sampling": (verification, "pick"),
+    "sampling": (deciding, "pick"),
     "drafting": (DraftSampler, "pick"),
     "the forward pass": (ModelRunner, "_logits"),  # the last: it can end the engine
 }

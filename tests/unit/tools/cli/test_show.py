@@ -77,6 +77,8 @@ def test_one_object_has_all_that_scripts_need() -> None:
             "accepted_by_position": [2, 2, 1, 1],
             "verified_by_position": [2, 2, 2, 2],
             "mean_accepted": 3.0,
+            "branch_verified": 0,
+            "branch_accepted": 0,
             "target_only_steps": 1,
             "ttft_ms": 250.0,
             "tokens_per_s": 4.0,
