@@ -52,7 +52,7 @@ async def pools(client: Client) -> dict[str, DraftPoolStatus]:
 
 
 @pytest.mark.slow
-async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_targets() -> None:
+async def test_a_bad_pool_is_left_for_a_good_one_and_the_tokens_are_the_targets() -> None:
     registry = CollectorRegistry()
     async with (
         servers.target(TARGET) as target,
@@ -69,12 +69,12 @@ async def test_a_bad_pool_is_benched_and_a_good_one_used_and_the_tokens_are_the_
             assert await output(client, prompt) == expected[prompt]
         found = await pools(client)
         assert list(found) == ["bad", "good"]
-        assert found["bad"].state is PoolState.BENCHED
-        assert "gave it up" in found["bad"].reason
+        # Benched by its acceptance rate, or left as it was measured to slow a stream down.
+        assert found["bad"].state in {PoolState.BENCHED, PoolState.STANDBY}
         assert found["bad"].counts.accepted == 0 < found["bad"].counts.wasted
         assert found["good"].state is PoolState.IN_USE
-        assert found["good"].counts.streams == 4
-        assert found["bad"].counts.streams == BENCH_STREAMS
+        assert found["good"].counts.streams >= 4
+        assert found["bad"].counts.streams <= BENCH_STREAMS
         assert found["good"].acceptance_rate is not None
         assert found["good"].acceptance_rate > 0.4
         assert found["good"].acceptance_by_position[0] > 0.7
