@@ -1,15 +1,16 @@
 """The simulated target: it verifies what the orchestrator's rounds ask for."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 
 from paceline.engine.core.scheduler import Step
-from paceline.engine.interfaces import Span, StepReport
-from paceline.protocol.proposal import Proposal
+from paceline.engine.interfaces import Span, SpanBranch, StepReport
 from paceline.protocol.token_path import TokenPath
 from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
 from paceline_tools.simulation.engine import Session, SimulatedEngine, rows_and_prompt_tokens
 from paceline_tools.simulation.world import World, truth
+from target_server.branches import fitting
 
 _KNOWN_ROWS = 8
 
@@ -60,7 +61,7 @@ class TargetSession:
         self._asked_for = Verify()
         self._steps = 0
         self._draft_tokens: tuple[int, ...] = ()
-        self._branches: list[Proposal] = []
+        self._branches: tuple[SpanBranch, ...] = ()
         self._asked = 0.0
         self._verdicts: asyncio.Queue[TimedVerdict] = asyncio.Queue()
 
@@ -106,17 +107,10 @@ class TargetSession:
         room = self._max_length - len(self._path) - 1
         return self._path.remainder(self._asked_for.proposal)[:room]
 
-    def _beside(self, draft_tokens: tuple[int, ...]) -> list[Proposal]:
-        """The branches that begin at one of these, and leave room for the last token."""
-        path = TokenPath(self._path.tokens)
-        path.extend(draft_tokens)
-        return [
-            branch
-            for branch in self._asked_for.branches
-            if len(self._path) <= branch.position < len(path)
-            and path.leads_to(branch)
-            and branch.position + len(branch.token_ids) < self._max_length
-        ]
+    def _beside(self, draft_tokens: tuple[int, ...]) -> tuple[SpanBranch, ...]:
+        """The branches that fit these, as a target server has it."""
+        end = self._max_length - 1
+        return fitting(self._path, draft_tokens, self._asked_for.branches, end, sys.maxsize)
 
     def _taken(self, position: int) -> int:
         """Tokens of the branch that the target takes where it picks another token than drafted."""
