@@ -1,4 +1,4 @@
-"""python -m benchmarks.compact_weights: whole steps with compact weights and oneDNN's, in turn."""
+"""python -m benchmarks.compact_weights: steps with compact weights and torch's, in turn."""
 
 import argparse
 import functools
@@ -31,10 +31,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     compact = _runner(options.model)
-    with patch.object(product, "library", lambda: None):
-        onednn = _runner(options.model)
-    print("rows  oneDNN ms  compact ms  times as fast")
-    for rows, (theirs, ours) in _measured((onednn, compact), options.turns).items():
+    with patch.object(product, "library", lambda _: None):
+        torchs = _runner(options.model)
+    print("rows   torch ms  compact ms  times as fast")
+    for rows, (theirs, ours) in _measured((torchs, compact), options.turns).items():
         ratios = sorted(before / after for before, after in zip(theirs, ours, strict=True))
         medians = f"{statistics.median(theirs):9.0f}  {statistics.median(ours):10.0f}"
         print(f"{rows:4}  {medians}  {ratios[0]:.2f}-{ratios[-1]:.2f}", flush=True)

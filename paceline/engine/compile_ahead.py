@@ -8,11 +8,11 @@ import argparse
 from pathlib import Path
 
 from paceline.engine.compiled import library as step
-from paceline.engine.compiling import AHEAD, WRITTEN_FOR, compile_into, this_machine
-from paceline.engine.torch.compact import library as product
+from paceline.engine.compiling import AHEAD, WRITTEN_FOR, Source, compile_into, this_machine
+from paceline.engine.torch.compact.library import FORMS
 from paceline.errors import FailedPrecondition
 
-SOURCES = (step.SOURCE, product.SOURCE)
+SOURCES: tuple[Source, ...] = (step.SOURCE, *(form.compiled_from for form in FORMS))
 
 
 def main() -> None:

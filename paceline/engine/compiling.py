@@ -20,6 +20,9 @@ AHEAD = Path("/usr/local/lib/paceline")
 WRITTEN_FOR = "Linux on x86_64"
 """All C that there is: see this_machine."""
 
+Source = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+"""As `compiled` takes it: package, file, and the flags of both steps."""
+
 
 def this_machine() -> str:
     """Its system and architecture."""

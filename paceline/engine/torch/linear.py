@@ -1,4 +1,4 @@
-"""Linear layers: prepacked bf16, int8 and int4 where the machine can, dense where not.
+"""Linear layers: prepacked bf16, int8 and int4 where the machine can, wide or dense where not.
 
 The operators are private to torch, which is pinned; each is looked up once, and where one is
 missing the dense layer is used instead. int8 and int4 are for the weights of drafts only: their
@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paceline.engine.torch.compact.product import CompactProducts
+from paceline.engine.torch.compact.product import (
+    CompactProduct,
+    CompactProducts,
+    can_widen,
+    wide_product,
+)
 
 Linear = Callable[[Tensor], Tensor]
 MakeLinear = Callable[[Tensor, Tensor | None], Linear]
@@ -69,8 +74,24 @@ class PrepackedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
-        y = self._product(x.flatten(0, -2))
-        return y.view(*x.shape[:-1], y.shape[-1])
+        return _by_rows(self._product, x)
+
+
+class WideLinear:
+    """As DenseLinear with a compact bf16 weight, where oneDNN takes no bf16. Any rows agree."""
+
+    def __init__(self, product: CompactProduct) -> None:
+        """By a product in float32."""
+        self._product = product
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., out]."""
+        return _by_rows(self._product, x)
+
+
+def _by_rows(product: Linear, x: Tensor) -> Tensor:
+    y = product(x.flatten(0, -2))
+    return y.view(*x.shape[:-1], y.shape[-1])
 
 
 class _OneDNNProduct:
@@ -141,7 +162,8 @@ def make_linear(weights: str) -> MakeLinear:
 
     def make(weight: Tensor, bias: Tensor | None) -> Linear:
         if not can_prepack(weight):
-            return DenseLinear(weight, bias)
+            wide = wide_product(weight, bias)
+            return WideLinear(wide) if wide else DenseLinear(weight, bias)
         divides = weight.shape[1] % INT4_GROUP == 0 and weight.shape[0] % INT4_GROUP == 0
         if has_all and (kind is not Int4Linear or divides):
             return kind(weight, bias)  # type: ignore[no-any-return]
@@ -203,8 +225,12 @@ class SwappedLinear(nn.Module):
 
 
 def swap_linears(model: nn.Module, make: MakeLinear) -> None:
-    """Swap each nn.Linear of `model` that can be prepacked; what derives from it does more."""
+    """Swap each nn.Linear of `model` that gains; what derives from it does more."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and can_prepack(child.weight):
+            if type(child) is nn.Linear and _gains(child.weight):
                 setattr(module, name, SwappedLinear(child, make))
+
+
+def _gains(weight: Tensor) -> bool:
+    return can_prepack(weight) or can_widen(weight)

@@ -78,4 +78,22 @@ static void pack_part(const bf16 *dense, const Weight *weight, ptrdiff_t block, 
     }
     *to.rare = (uint16_t)to.pairs;
 }
+/* Fill the tables of `weight` for dense [n, k], and say how many pairs are rare in each part. */
+void find_tables(const bf16 *dense, Weight *weight, int64_t *rare, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (ptrdiff_t block = 0; block < weight->outputs / WIDTH; block++)
+        for (ptrdiff_t chunk = 0; chunk < chunks(weight); chunk++) {
+            Part of = part(weight, block, chunk);
+            find_table(dense, weight, block, of);
+            rare[block * chunks(weight) + chunk] = count_rare(dense, weight, block, of);
+        }
+}
+
+/* Fill all else; the tables and starts are known. */
+void pack(const bf16 *dense, Weight *weight, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (ptrdiff_t block = 0; block < weight->outputs / WIDTH; block++)
+        for (ptrdiff_t chunk = 0; chunk < chunks(weight); chunk++)
+            pack_part(dense, weight, block, part(weight, block, chunk));
+}
 #endif

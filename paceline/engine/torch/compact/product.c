@@ -151,22 +151,3 @@ int product(const Weight *weight, const bf16 *x, const bf16 *bias, bf16 *y, Pair
     }
     return 0;
 }
-
-/* Fill the tables of `weight` for dense [n, k], and say how many pairs are rare in each part. */
-void find_tables(const bf16 *dense, Weight *weight, int64_t *rare, int threads) {
-#pragma omp parallel for num_threads(threads)
-    for (ptrdiff_t block = 0; block < weight->outputs / WIDTH; block++)
-        for (ptrdiff_t chunk = 0; chunk < chunks(weight); chunk++) {
-            Part of = part(weight, block, chunk);
-            find_table(dense, weight, block, of);
-            rare[block * chunks(weight) + chunk] = count_rare(dense, weight, block, of);
-        }
-}
-
-/* Fill all else; the tables and starts are known. */
-void pack(const bf16 *dense, Weight *weight, int threads) {
-#pragma omp parallel for num_threads(threads)
-    for (ptrdiff_t block = 0; block < weight->outputs / WIDTH; block++)
-        for (ptrdiff_t chunk = 0; chunk < chunks(weight); chunk++)
-            pack_part(dense, weight, block, part(weight, block, chunk));
-}

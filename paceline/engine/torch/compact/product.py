@@ -1,6 +1,7 @@
-"""A layer's product with a compact weight, used where it has the bits of oneDNN's."""
+"""A layer's product with a compact weight: with the bits of oneDNN's, or where it has none."""
 
 import ctypes
+import functools
 import math
 from collections.abc import Callable
 from ctypes import CDLL
@@ -9,16 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paceline.engine.torch.compact.library import library
+from paceline.engine.torch.compact.library import LIKE_ONEDNN, WIDE, Form, library
 from paceline.engine.torch.compact.weight import CompactWeight, fits, packed
 from paceline.engine.torch.row_pieces import COMPARED, fixed_rows
+from paceline.errors import FailedPrecondition
 
 MOST_ROWS = 240
-"""In one call of product.c, which has it too."""
+"""In one call of the C, which has it too."""
 COMPARED_ROWS = 32
-"""At least; more than product.c multiplies in one group."""
+"""At least; more than the C multiplies in one group."""
 CHUNKS = (1024, 512, 256)
 """Inputs that oneDNN sums from zero; which, depends on the shape."""
+WIDE_CHUNK = 256
+"""Inputs that wide_product.c sums from zero: the most that it takes."""
 MOST_BYTES = 0.9
 """Of those in bf16. Beyond, the weight is not like a trained one, and little would be gained."""
 
@@ -32,7 +36,7 @@ class CompactProduct:
     bias: [out] in bf16, or None.
     """
 
-    library: CDLL
+    form: Form
     weight: CompactWeight
     bias: Tensor | None
 
@@ -50,11 +54,12 @@ class CompactProduct:
         return y
 
     def _multiply(self, x: Tensor, y: Tensor) -> None:
-        space = torch.empty_like(x)
+        space = x.new_empty(x.shape, dtype=self.form.inputs)
         bias = 0 if self.bias is None else self.bias.data_ptr()
         addresses = (x.data_ptr(), bias, y.data_ptr(), space.data_ptr())
         layout, threads = ctypes.byref(self.weight.layout), torch.get_num_threads()
-        if x.shape[0] and self.library.product(layout, *addresses, x.shape[0], threads):
+        product = _loaded(self.form).product
+        if x.shape[0] and product(layout, *addresses, x.shape[0], threads):
             raise ValueError(f"x is {tuple(x.shape)}, and rows may be up to {MOST_ROWS}")
 
 
@@ -69,13 +74,9 @@ class CompactProducts:
         self, weight: Tensor, bias: Tensor | None, make_expected: Callable[[], Product]
     ) -> CompactProduct | None:
         """That of a layer; None where it has other bits than what `make_expected` makes."""
-        found = library()
-        if found is None or not fits(weight) or not _plain(bias):
+        if not (_can(LIKE_ONEDNN, weight) and _plain(bias)):
             return None
-
-        def make(chunk: int) -> CompactProduct:
-            return CompactProduct(found, packed(found, weight, chunk), bias)
-
+        make = functools.partial(_made, LIKE_ONEDNN, weight, bias)
         key = (weight.shape, bias is not None)
         if key in self._chunks:
             chunk = self._chunks[key]
@@ -83,11 +84,43 @@ class CompactProducts:
         else:
             product = _found(make, weight, make_expected())
             self._chunks[key] = None if product is None else product.chunk
-        return product if product and product.weight.nbytes <= MOST_BYTES * weight.nbytes else None
+        return product if product and _is_small(product, weight) else None
+
+
+def can_widen(weight: Tensor) -> bool:
+    """Whether wide_product may take a weight: bf16 on a CPU, of sizes that fit."""
+    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _can(WIDE, weight)
+
+
+def wide_product(weight: Tensor, bias: Tensor | None) -> CompactProduct | None:
+    """That of a layer, in an order of sums of its own; None where it cannot be, or is no gain."""
+    if not (can_widen(weight) and _plain(bias)):
+        return None
+    product = _made(WIDE, weight, bias, min(WIDE_CHUNK, weight.shape[1]))
+    return product if _is_small(product, weight) else None
+
+
+def _can(form: Form, weight: Tensor) -> bool:
+    return fits(weight) and library(form) is not None
 
 
 def _plain(bias: Tensor | None) -> bool:
     return bias is None or (bias.dtype == torch.bfloat16 and bias.is_contiguous())
+
+
+def _made(form: Form, weight: Tensor, bias: Tensor | None, chunk: int) -> CompactProduct:
+    return CompactProduct(form, packed(_loaded(form), weight, chunk), bias)
+
+
+def _loaded(form: Form) -> CDLL:
+    found = library(form)
+    if found is None:
+        raise FailedPrecondition(f"{form.source} does not run here")
+    return found
+
+
+def _is_small(product: CompactProduct, weight: Tensor) -> bool:
+    return product.weight.nbytes <= MOST_BYTES * weight.nbytes
 
 
 def _found(

@@ -11,16 +11,19 @@ from torch import Tensor
 
 from paceline.engine.torch import linear
 from paceline.engine.torch.compact import library as compiled
+from paceline.engine.torch.compact.library import LIKE_ONEDNN
 from paceline.engine.torch.compact.product import MOST_ROWS, CompactProducts
 from paceline.engine.torch.compact.weight import packed
 from paceline.engine.torch.linear import PrepackedLinear
 
 needs_bf16 = pytest.mark.skipif(
     not linear.can_prepack(torch.zeros(2, 2, dtype=torch.bfloat16))
-    or not all(torch.cpu.get_capabilities().get(name) for name in compiled.NEEDED),
+    or not all(torch.cpu.get_capabilities().get(name) for name in LIKE_ONEDNN.needed),
     reason="this CPU has no products of bfloat16",
 )
-needs_library = pytest.mark.skipif(compiled.library() is None, reason="nothing is compiled here")
+needs_library = pytest.mark.skipif(
+    compiled.library(LIKE_ONEDNN) is None, reason="nothing is compiled here"
+)
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ def test_shapes_that_do_not_fit_are_left_to_onednn(shape: tuple[int, int]) -> No
 @needs_bf16
 @needs_library
 def test_a_chunk_that_cannot_be_is_refused() -> None:
-    library = compiled.library()
+    library = compiled.library(LIKE_ONEDNN)
     assert library is not None
     for chunk in (0, 3, 131_072):
         with pytest.raises(ValueError, match=f"chunk is {chunk}, and may be even, from 2"):
@@ -149,7 +152,7 @@ def test_without_a_compiler_onednn_multiplies(anew: Path) -> None:
 def test_a_compiler_that_fails_is_quoted(anew: Path) -> None:
     compiler(anew, "echo one >&2; echo 'error: unknown option -mavx512bf16' >&2; exit 4")
     with structlog.testing.capture_logs() as lines:
-        assert compiled.library() is None
+        assert compiled.library(LIKE_ONEDNN) is None
     [reason] = [line["reason"] for line in lines]
     assert reason == f"{anew}/cc ended with 4: error: unknown option -mavx512bf16"
 
@@ -158,7 +161,7 @@ def test_a_compiler_that_fails_is_quoted(anew: Path) -> None:
 def test_what_cannot_be_loaded_is_said(anew: Path) -> None:
     compiler(anew, 'while [ "$1" != -o ]; do shift; done; echo none > "$2"')
     with structlog.testing.capture_logs() as lines:
-        assert compiled.library() is None
+        assert compiled.library(LIKE_ONEDNN) is None
     [reason] = [line["reason"] for line in lines]
     assert "cannot be loaded" in reason
 
@@ -172,7 +175,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     home = anew.parent / "home"
     home.write_text("no folder")
     with structlog.testing.capture_logs() as lines:
-        assert compiled.library() is None
+        assert compiled.library(LIKE_ONEDNN) is None
     [reason] = [line["reason"] for line in lines]
     assert reason.startswith(f"{home}/compiled, where it would be kept: ")
 
@@ -181,10 +184,10 @@ def test_a_folder_that_cannot_be_written_is_named(
 @needs_library
 def test_it_is_compiled_once(anew: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    assert compiled.library() is not None
+    assert compiled.library(LIKE_ONEDNN) is not None
     compiled.library.cache_clear()
     monkeypatch.setenv("PATH", str(anew))
-    assert compiled.library() is not None
+    assert compiled.library(LIKE_ONEDNN) is not None
 
 
 def compiler(folder: Path, does: str) -> None:
