@@ -10,9 +10,9 @@ import torch
 
 from benchmarks.timing import median_seconds
 from paceline.engine.interfaces import Span
-from paceline.engine.torch.compact import product
 from paceline.engine.torch.loading import load_model
 from paceline.engine.torch.model_folder import resolve_model
+from paceline.engine.torch.native import product
 from paceline.engine.torch.padding import NO_PADDING
 from paceline.engine.torch.runner import ModelRunner
 

@@ -63,6 +63,12 @@ def noting_calls() -> Iterator[list[int]]:
         _CALLS.reset(before)
 
 
+def note_call(index: int) -> None:
+    """Note that the attention of a layer is called."""
+    if (calls := _CALLS.get()) is not None:
+        calls.append(index)
+
+
 @dataclass(eq=False, slots=True)
 class SpanRows:
     """A span in the flat batch: rows start to stop, at `position` in its session.
@@ -209,8 +215,7 @@ def attend(
     key of no token, with a value of zero, scores. Rows of no span are zero.
     """
     heads, rows = query.shape[0], query.shape[1]
-    if (calls := _CALLS.get()) is not None:
-        calls.append(index)
+    note_call(index)
     if isinstance(spans, RaggedBatch):
         return spans.attend(index, query, key, value, scaling, window, sinks, softcap)
     out = query.new_zeros(rows, heads, value.shape[2])

@@ -5,8 +5,6 @@ gate and up as another, prepacked weights, and small operators fused where torch
 gpt-fast. All other models run as transformers has them (paceline.engine.torch.generic).
 """
 
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from paceline.engine.torch.attention import Spans, attend, attending
+from paceline.engine.torch.attention import Spans, attending
+from paceline.engine.torch.layer_operators import LayerOperators
 from paceline.engine.torch.linear import Linear, MakeLinear
 from paceline.engine.torch.text_part import text_config
 
@@ -43,17 +42,6 @@ def knows(model: PreTrainedModel) -> bool:
     return known and config.hidden_act == "silu"
 
 
-Normalize = Callable[..., Tensor]
-"""As rms_norm."""
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMSNorm (Zhang and Sennrich 2019) of [..., width], in float32 as transformers does."""
-    y = x.float()
-    y = y * torch.rsqrt(y.square().mean(-1, keepdim=True).add_(eps))
-    return y.to(x.dtype).mul_(weight)
-
-
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One decoder layer's weights. Heads lie as query heads, key heads, value heads."""
@@ -77,8 +65,7 @@ class FusedModel:
         self,
         model: PreTrainedModel,
         make_linear: MakeLinear,
-        silu: Callable[[Tensor], Tensor] = functional.silu,
-        normalize: Normalize = rms_norm,
+        operators: LayerOperators,
     ) -> None:
         """Take over the weights; the modules of `model` are emptied on the way.
 
@@ -90,8 +77,7 @@ class FusedModel:
         self._heads = config.num_attention_heads
         self._kv_heads = config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // self._heads
-        self._normed = functools.partial(normalize, eps=config.rms_norm_eps)
-        self._silu = silu
+        self._operators = operators
         self._embedding = body.embed_tokens.weight.detach()
         self._rotary = body.rotary_emb
         self._norm = body.norm.weight.detach()
@@ -103,36 +89,42 @@ class FusedModel:
 
     def __call__(self, tokens: Tensor, positions: Tensor, spans: Spans, wanted: Tensor) -> Tensor:
         """Logits [wanted, vocabulary] of rows `wanted`; tokens and positions are [rows]."""
-        x = functional.embedding(tokens, self._embedding)
+        x, more = functional.embedding(tokens, self._embedding), None
         with attending(spans):
             cos, sin = self._angles(x, positions)
         for layer in self._layers:
-            x = x + self._attention(layer, self._normed(x, layer.input_norm), cos, sin, spans)
-            gate, up = layer.gate_up(self._normed(x, layer.mlp_norm)).chunk(2, dim=1)
-            x = x + layer.down(self._silu(gate).mul_(up))
-        return self._head(self._normed(x[wanted], self._norm))
+            x, rows = self._added(x, more, layer.input_norm)
+            more = self._attention(layer, rows, cos, sin, spans)
+            x, rows = self._added(x, more, layer.mlp_norm)
+            more = layer.down(self._operators.gate(layer.gate_up(rows)))
+        _, rows = self._added(x[wanted], None if more is None else more[wanted], self._norm)
+        return self._head(rows)
+
+    def _added(self, x: Tensor, more: Tensor | None, norm: Tensor) -> tuple[Tensor, Tensor]:
+        """X + more, and its RMSNorm."""
+        if more is None:
+            return x, self._operators.normalize(x, norm)
+        return self._operators.add_and_normalize(x, more, norm)
 
     def _attention(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, spans: Spans) -> Tensor:
-        rows = x.shape[0]
-        qkv = layer.qkv(x).view(rows, -1, self._head_dim)
+        qkv = layer.qkv(x).view(x.shape[0], -1, self._head_dim)
         rotated = self._heads + self._kv_heads
-        query_key = qkv[:, :rotated]
+        query_key, value = qkv[:, :rotated], qkv[:, rotated:]
         if layer.query_norm is not None and layer.key_norm is not None:
             query_key = torch.cat(
                 (
-                    self._normed(query_key[:, : self._heads], layer.query_norm),
-                    self._normed(query_key[:, self._heads :], layer.key_norm),
+                    self._operators.normalize(query_key[:, : self._heads], layer.query_norm),
+                    self._operators.normalize(query_key[:, self._heads :], layer.key_norm),
                 ),
                 dim=1,
             )
-        query_key = _rotate(query_key, cos, sin).transpose(0, 1)
-        value = qkv[:, rotated:].transpose(0, 1)
-        query, key = query_key[: self._heads], query_key[self._heads :]
-        attended = attend(layer.index, query, key, value, spans, self._head_dim**-0.5, layer.window)
-        return layer.out(attended.view(rows, -1))
+        query_key = self._operators.rotate(query_key, cos, sin)
+        query, key = query_key[:, : self._heads], query_key[:, self._heads :]
+        attended = self._operators.attend(layer.index, query, key, value, spans, layer.window)
+        return layer.out(attended)
 
     def _angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines, and sines signed for _rotate, [rows, 1, head_dim]."""
+        """As LayerOperators takes them."""
         cos, sin = self._rotary(x, positions[None])
         signed = sin[0].clone()
         signed[:, : self._head_dim // 2].neg_()
@@ -171,8 +163,3 @@ def fused_layer(index: int, layer: Any, config: Any, make_linear: MakeLinear) ->
         gate_up=fused(mlp.gate_proj, mlp.up_proj),
         down=fused(mlp.down_proj),
     )
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021) of [rows, heads, head_dim]."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

@@ -32,12 +32,17 @@ class LayerCache:
         """
         position += self._lead
         end = position + keys.shape[1]
-        self._keys = _grown(self._keys, end, keys)
-        self._values = _grown(self._values, end, values)
-        self._keys[:, position:end] = keys
-        self._values[:, position:end] = values
+        kept_keys, kept_values = self.reserve(end, keys, values)
+        kept_keys[:, position:end] = keys
+        kept_values[:, position:end] = values
         seen = self._padding.keys(end)
-        return self._keys[:, :seen], self._values[:, :seen]
+        return kept_keys[:, :seen], kept_values[:, :seen]
+
+    def reserve(self, rows: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values, with room for so many rows like these, the lead's too."""
+        self._keys = _grown(self._keys, rows, keys)
+        self._values = _grown(self._values, rows, values)
+        return self._keys, self._values
 
     @property
     def token_bytes(self) -> int:

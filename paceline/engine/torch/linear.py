@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from paceline.engine.torch.compact.product import (
+from paceline.engine.torch.native.product import (
     CompactProduct,
     CompactProducts,
     can_widen,

@@ -1,13 +1,11 @@
 """Models from a local folder: any attention-only decoder that transformers loads."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -17,7 +15,7 @@ from paceline.engine.torch.architectures import max_positions, read_config, refu
 from paceline.engine.torch.attention import NAME
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators, elementwise
 from paceline.engine.torch.exactness.reference import Reference
-from paceline.engine.torch.fused import FusedModel, Normalize, knows, rms_norm
+from paceline.engine.torch.fused import FusedModel, knows
 from paceline.engine.torch.generation_config import (
     default_sampling,
     eos_token_ids,
@@ -25,7 +23,20 @@ from paceline.engine.torch.generation_config import (
 )
 from paceline.engine.torch.generic import GenericModel
 from paceline.engine.torch.kernels import has_kernels
-from paceline.engine.torch.linear import CountedLinears, MakeLinear, make_linear, swap_linears
+from paceline.engine.torch.layer_operators import (
+    LayerOperators,
+    Normalize,
+    TorchOperators,
+    rms_norm,
+)
+from paceline.engine.torch.linear import (
+    CountedLinears,
+    MakeLinear,
+    can_prepack,
+    make_linear,
+    swap_linears,
+)
+from paceline.engine.torch.native.operators import native_operators
 from paceline.engine.torch.rotary import RopeLength, follow_sessions
 from paceline.engine.torch.runner import ForwardPass
 from paceline.engine.torch.text_part import loader_of, text_config
@@ -143,20 +154,23 @@ def _make_forward(
     model: PreTrainedModel, make: MakeLinear, operators: BatchInvariantOperators | None
 ) -> ForwardPass:
     """The fastest forward pass of the model on this machine."""
-    if operators is None:
-        return _fused_or_generic(model, make, functional.silu)
-    silu = elementwise(functional.silu, next(model.parameters()))
-    forward = _fused_or_generic(model, operators.invariant_linears(make), silu)
-    return forward if isinstance(forward, FusedModel) else operators.invariant_forward(forward)
-
-
-def _fused_or_generic(
-    model: PreTrainedModel, make: MakeLinear, silu: Callable[[Tensor], Tensor]
-) -> FusedModel | GenericModel:
+    makes = make if operators is None else operators.invariant_linears(make)
     if knows(model):
-        return FusedModel(model, make, silu, _normalize(model))
-    swap_linears(model, make)
-    return GenericModel(model)
+        return FusedModel(model, makes, _layer_operators(model, invariant=operators is not None))
+    swap_linears(model, makes)
+    forward = GenericModel(model)
+    return forward if operators is None else operators.invariant_forward(forward)
+
+
+def _layer_operators(model: PreTrainedModel, *, invariant: bool) -> LayerOperators:
+    """In C where it can be; invariant: rows must not depend on those beside them."""
+    config = text_config(model.config)
+    like = next(model.parameters())
+    native = native_operators(config, like, attends=not can_prepack(like))
+    if native is not None:
+        return native
+    silu = elementwise(functional.silu, like) if invariant else functional.silu
+    return TorchOperators(config.rms_norm_eps, silu, _normalize(model))
 
 
 def _normalize(model: PreTrainedModel) -> Normalize:

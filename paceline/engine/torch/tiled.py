@@ -73,7 +73,7 @@ def multiply(x: Tensor, weight: Tensor, bias: Tensor | None, tile: Tile) -> Tens
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """As paceline.engine.torch.fused.rms_norm of [rows, width] or [rows, heads, width]."""
+    """As rms_norm of layer_operators, of [rows, width] or [rows, heads, width]."""
     x = x if x.stride(-1) == 1 else x.contiguous()
     rows, heads, width = x.shape[0], x.shape[1] if x.dim() == 3 else 1, x.shape[-1]
     given = x.new_empty(x.shape)

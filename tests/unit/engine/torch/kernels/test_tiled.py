@@ -18,8 +18,8 @@ from paceline.engine.torch import loading, row_pieces
 from paceline.engine.torch.exactness import operators as module_of_operators
 from paceline.engine.torch.exactness import products
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
-from paceline.engine.torch.fused import rms_norm
 from paceline.engine.torch.kernels import has_kernels
+from paceline.engine.torch.layer_operators import rms_norm
 from paceline.engine.torch.linear import DenseLinear
 from paceline.engine.torch.loading import load_model
 from paceline.engine.torch.padding import batch_invariant

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paceline.engine.torch.compact.library import LIKE_ONEDNN, WIDE, Form, library
-from paceline.engine.torch.compact.weight import CompactWeight, fits, packed
+from paceline.engine.torch.native.library import LIKE_ONEDNN, WIDE, NativeCode, library
+from paceline.engine.torch.native.weight import CompactWeight, WeightLayout, fits, packed
 from paceline.engine.torch.row_pieces import COMPARED, fixed_rows
 from paceline.errors import FailedPrecondition
 
@@ -26,6 +26,9 @@ WIDE_CHUNK = 256
 MOST_BYTES = 0.9
 """Of those in bf16. Beyond, the weight is not like a trained one, and little would be gained."""
 
+_SPACE = {LIKE_ONEDNN: torch.bfloat16, WIDE: torch.float32}
+"""As what their inputs are packed."""
+
 Product = Callable[[Tensor], Tensor]
 
 
@@ -36,7 +39,7 @@ class CompactProduct:
     bias: [out] in bf16, or None.
     """
 
-    form: Form
+    code: NativeCode
     weight: CompactWeight
     bias: Tensor | None
 
@@ -54,11 +57,11 @@ class CompactProduct:
         return y
 
     def _multiply(self, x: Tensor, y: Tensor) -> None:
-        space = x.new_empty(x.shape, dtype=self.form.inputs)
+        space = x.new_empty(x.shape, dtype=_SPACE[self.code])
         bias = 0 if self.bias is None else self.bias.data_ptr()
         addresses = (x.data_ptr(), bias, y.data_ptr(), space.data_ptr())
         layout, threads = ctypes.byref(self.weight.layout), torch.get_num_threads()
-        product = _loaded(self.form).product
+        product = _loaded(self.code).product
         if x.shape[0] and product(layout, *addresses, x.shape[0], threads):
             raise ValueError(f"x is {tuple(x.shape)}, and rows may be up to {MOST_ROWS}")
 
@@ -100,22 +103,28 @@ def wide_product(weight: Tensor, bias: Tensor | None) -> CompactProduct | None:
     return product if _is_small(product, weight) else None
 
 
-def _can(form: Form, weight: Tensor) -> bool:
-    return fits(weight) and library(form) is not None
+def _can(code: NativeCode, weight: Tensor) -> bool:
+    return fits(weight) and library(code) is not None
 
 
 def _plain(bias: Tensor | None) -> bool:
     return bias is None or (bias.dtype == torch.bfloat16 and bias.is_contiguous())
 
 
-def _made(form: Form, weight: Tensor, bias: Tensor | None, chunk: int) -> CompactProduct:
-    return CompactProduct(form, packed(_loaded(form), weight, chunk), bias)
+def _made(code: NativeCode, weight: Tensor, bias: Tensor | None, chunk: int) -> CompactProduct:
+    return CompactProduct(code, packed(_loaded(code), weight, chunk), bias)
 
 
-def _loaded(form: Form) -> CDLL:
-    found = library(form)
+@functools.cache
+def _loaded(code: NativeCode) -> CDLL:
+    found = library(code)
     if found is None:
-        raise FailedPrecondition(f"{form.source} does not run here")
+        raise FailedPrecondition(f"{code.source} does not run here")
+    weight, pointer = ctypes.POINTER(WeightLayout), ctypes.c_void_p
+    found.product.argtypes = [weight, *[pointer] * 4, ctypes.c_ssize_t, ctypes.c_int]
+    found.find_tables.argtypes = [pointer, weight, pointer, ctypes.c_int]
+    found.pack.argtypes = [pointer, weight, ctypes.c_int]
+    found.find_tables.restype = found.pack.restype = None
     return found
 
 

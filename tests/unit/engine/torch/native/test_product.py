@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from paceline.engine.torch import linear
-from paceline.engine.torch.compact import library as compiled
-from paceline.engine.torch.compact.library import LIKE_ONEDNN
-from paceline.engine.torch.compact.product import MOST_ROWS, CompactProducts
-from paceline.engine.torch.compact.weight import packed
 from paceline.engine.torch.linear import PrepackedLinear
+from paceline.engine.torch.native import library as compiled
+from paceline.engine.torch.native.library import LIKE_ONEDNN
+from paceline.engine.torch.native.product import MOST_ROWS, CompactProducts
+from paceline.engine.torch.native.weight import packed
 
 needs_bf16 = pytest.mark.skipif(
     not linear.can_prepack(torch.zeros(2, 2, dtype=torch.bfloat16))
@@ -142,7 +142,7 @@ def test_without_a_compiler_onednn_multiplies(anew: Path) -> None:
     with structlog.testing.capture_logs() as lines:
         layer = layer_of(128, 64)
     assert layer.compact is None
-    assert [line["event"] for line in lines] == ["weights are not compact"]
+    assert [line["event"] for line in lines] == ["not compiled"]
     assert lines[0]["reason"] == "there is no C compiler, cc, on the PATH"
     x = torch.randn(4, 64).bfloat16()
     assert torch.equal(layer(x), PrepackedLinear(*parts_of(128, 64))(x))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paceline.engine.torch.compact.library import WeightLayout
-
 WIDTH = 64
 """Outputs that lie together, as in layout.h."""
 CODES = 16
@@ -16,6 +14,15 @@ MOST_CHUNK = 2 * (2**16 - 1)
 """A pair's place in it takes 16 bits."""
 PAIR_BYTES = 3 * WIDTH
 """Of two inputs for as many outputs: three quarters of what they are in bf16."""
+
+
+class WeightLayout(ctypes.Structure):
+    """A weight as layout.h has it: addresses, and sizes."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("bytes", "tables", "starts", "rare", "whole")),
+        *((name, ctypes.c_ssize_t) for name in ("outputs", "inputs", "chunk")),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from paceline.engine.torch import linear
-from paceline.engine.torch.compact.library import WIDE, library
-from paceline.engine.torch.compact.product import (
+from paceline.engine.torch.linear import DenseLinear, WideLinear, make_linear, swap_linears
+from paceline.engine.torch.native.library import WIDE, library
+from paceline.engine.torch.native.product import (
     MOST_ROWS,
     WIDE_CHUNK,
     CompactProduct,
     can_widen,
     wide_product,
 )
-from paceline.engine.torch.linear import DenseLinear, WideLinear, make_linear, swap_linears
 
 pytestmark = pytest.mark.skipif(library(WIDE) is None, reason="nothing is compiled here")
 

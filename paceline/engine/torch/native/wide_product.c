@@ -4,15 +4,12 @@
  * of a chunk in order from zero, then the chunks' sums in order. So a row has the same bits
  * whatever rows are beside it. The number of outputs is a multiple of 64, that of inputs even.
  */
+#include "lanes.h"
 #include "packing.h"
-#include <immintrin.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 6")
 #define FETCH(address) _mm_prefetch((const char *)(address), _MM_HINT_T1)
 
 enum {
-    LANES = 8,
     FEW = 5,   /* rows that are added at once */
     GROUP = 6, /* rows whose sums of a quarter of the outputs stay in the 16 registers of the CPU */
     QUARTER = 2 * LANES,
@@ -206,28 +203,12 @@ static void add_many(Part of, const float *packed, ptrdiff_t rows, ptrdiff_t k, 
     }
 }
 
-/* To the nearest bf16, or the even one of two; of a NaN, one. */
-INLINE __m128i rounded(__m256 x) {
-    __m256i bits = _mm256_castps_si256(x);
-    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-    __m256i wide = _mm256_blendv_epi8(up, _mm256_set1_epi32(0x7fc00000), nan);
-    __m256i halves = _mm256_srli_epi32(wide, 16);
-    __m256i packed = _mm256_packus_epi32(halves, halves);
-    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 8));
-}
-
 static void store(const float *sums, const bf16 *bias, bf16 *y, ptrdiff_t rows, ptrdiff_t n) {
     for (ptrdiff_t row = 0; row < rows; row++)
         for (int at = 0; at < WIDTH; at += LANES) {
             __m256 sum = _mm256_loadu_ps(sums + row * WIDTH + at);
-            if (bias) {
-                __m128i half = _mm_loadu_si128((const __m128i *)(bias + at));
-                __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16);
-                sum = _mm256_add_ps(sum, _mm256_castsi256_ps(wide));
-            }
-            _mm_storeu_si128((__m128i *)(y + row * n + at), rounded(sum));
+            if (bias) sum = _mm256_add_ps(sum, of_bf16(bias + at));
+            to_bf16(y + row * n + at, sum);
         }
 }
 
