@@ -15,12 +15,17 @@ from torch.nn import functional
 
 from paceline.engine.interfaces import StartedEngine
 from paceline.engine.torch import attention as attention_module
-from paceline.engine.torch import fused, linear, row_pieces, startup
+from paceline.engine.torch import fused, linear, loading, row_pieces, startup
 from paceline.engine.torch.attention import SpanRows
 from paceline.engine.torch.exactness import operators
 from paceline.engine.torch.exactness.fingerprint import forward_config
 from paceline.engine.torch.exactness.instruction_set import onednn_level
 from paceline.engine.torch.kv_cache import LayerCache, SessionCache
+from paceline.engine.torch.layer_operators import TorchOperators
+from paceline.engine.torch.native import attention as native_attention
+from paceline.engine.torch.native.attention import NativeAttention
+from paceline.engine.torch.native.library import ATTENTION, OPERATORS, library
+from paceline.engine.torch.native.operators import NativeOperators
 from paceline.engine.torch.padding import batch_invariant as padding_of
 from paceline.engine.torch.query_limit import most_queries
 from paceline.engine.torch.startup import start_torch
@@ -114,6 +119,7 @@ def test_a_linear_layer_that_looks_at_where_a_row_lies_is_refused(
         start(folders(dtype="float32"), "float32")
 
 
+@pytest.mark.usefixtures("in_torch")
 def test_attention_that_looks_at_the_count_of_queries_sees_few(
     folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +130,12 @@ def test_attention_that_looks_at_the_count_of_queries_sees_few(
         assert start(folders()).model.batch_invariant
     finally:
         most_queries.cache_clear()
+
+
+@pytest.fixture
+def in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between products torch does all."""
+    monkeypatch.setattr(loading, "native_operators", lambda *_, **__: None)
 
 
 def attention_off(keys: int) -> Callable[..., Tensor]:
@@ -137,6 +149,7 @@ def attention_off(keys: int) -> Callable[..., Tensor]:
     return other
 
 
+@pytest.mark.usefixtures("in_torch")
 @pytest.mark.parametrize("keys", [0, 512])
 def test_attention_that_is_off_for_few_rows_is_refused(
     keys: int, folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -148,6 +161,7 @@ def test_attention_that_is_off_for_few_rows_is_refused(
         start(folders())
 
 
+@pytest.mark.usefixtures("in_torch")
 def test_a_function_that_looks_at_its_whole_tensor_is_refused(
     folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +172,7 @@ def test_a_function_that_looks_at_its_whole_tensor_is_refused(
         start(folders())
 
 
+@pytest.mark.usefixtures("in_torch")
 @pytest.mark.usefixtures("nothing_is_known_yet")
 def test_such_a_function_runs_by_rows(
     folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -182,12 +197,56 @@ def test_a_copy_that_is_not_the_prefix_is_refused(
         start(folders())
 
 
+@pytest.mark.usefixtures("in_torch")
 def test_what_is_refused_is_served_when_asked_for(
     folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention_module, "most_queries", lambda *_: 4096)
     monkeypatch.setattr(functional, "scaled_dot_product_attention", attention_off(0))
     assert not start(folders(), allow_inexact=True).model.batch_invariant
+
+
+needs_native = pytest.mark.skipif(library(ATTENTION) is None, reason="nothing is compiled here")
+
+
+@pytest.fixture
+def attends_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU for which oneDNN packs no bf16."""
+    monkeypatch.setattr(linear, "_packs", lambda: False)
+
+
+@needs_native
+@pytest.mark.usefixtures("attends_in_c")
+def test_attention_in_c_that_is_off_for_few_rows_is_refused(
+    folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attend = NativeAttention.__call__
+
+    def other(self: NativeAttention, index: int, query: Tensor, *rest: Any) -> Tensor:
+        y: Tensor = attend(self, index, query, *rest)
+        return y * 1.05 if query.shape[0] <= 8 else y
+
+    monkeypatch.setattr(NativeAttention, "__call__", other)
+    with pytest.raises(FailedPrecondition, match="alone in steps of a few rows"):
+        start(folders())
+
+
+@needs_native
+@pytest.mark.usefixtures("attends_in_c")
+@pytest.mark.parametrize("keeps", [False, True])
+def test_branches_in_c_that_are_kept_are_not_named(
+    keeps: bool, folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece = native_attention._piece
+
+    def other(rows: SpanRows, kept: Any, **_: bool) -> Any:
+        return piece(rows, kept, keeps=True)
+
+    if keeps:
+        monkeypatch.setattr(native_attention, "_piece", other)
+    model = start(folders()).model
+    assert model.batch_invariant
+    assert (BRANCHES in model.features) == (not keeps)
 
 
 def from_the_first_fork(patch: pytest.MonkeyPatch) -> None:
@@ -207,6 +266,7 @@ def nothing_taken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SessionCache, "take_branch", lambda *_: None)
 
 
+@pytest.mark.usefixtures("in_torch")
 @pytest.mark.parametrize("fault", [None, from_the_first_fork, nothing_put_back, nothing_taken])
 def test_branches_are_named_where_their_rows_have_the_same_bits(
     fault: Callable[[pytest.MonkeyPatch], None] | None,
@@ -224,24 +284,44 @@ def test_branches_are_named_where_their_rows_have_the_same_bits(
     assert len(said) == (fault is not None)
 
 
-WRONG: dict[str, tuple[str, Any]] = {
-    "rope": ("fused._rotate", lambda x, cos, sin: x),
-    "scale": ("fused.attend", lambda i, q, *rest: attention_module.attend(i, 3 * q, *rest)),
-    "norm": ("loading._normalize", lambda _: lambda x, weight, eps: x * weight),
-    "window": ("fused._window", lambda config, attention: 8),
-}
+Operators = type[TorchOperators]
+
+
+def no_rotation(operators: Operators, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(operators, "rotate", lambda _self, heads, _cos, _sin: heads)
+
+
+def another_scale(operators: Operators, patch: pytest.MonkeyPatch) -> None:
+    attend: Any = operators.attend
+    patch.setattr(operators, "attend", lambda own, at, q, *rest: attend(own, at, 3 * q, *rest))
+
+
+def no_norm(operators: Operators, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(operators, "normalize", lambda _self, x, weight: x * weight)
+
+
+def a_window(_: Operators, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fused, "_window", lambda config, attention: 8)
+
+
+def no_mask(operators: Operators, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(operators, "attend", TorchOperators.attend)  # that in C has no masks to leave out
+    patch.setattr(SpanRows, "mask", lambda *_: None)
+
+
+WRONG = (no_rotation, another_scale, no_norm, a_window, no_mask)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-@pytest.mark.parametrize("fault", [*WRONG, "mask"])
+@pytest.mark.parametrize("fault", WRONG)
 def test_a_decoder_that_computes_another_model_is_refused(
-    fault: str, dtype: str, folders: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[Operators, pytest.MonkeyPatch], None],
+    dtype: str,
+    folders: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if fault == "mask":
-        monkeypatch.setattr(SpanRows, "mask", lambda *_: None)
-    else:
-        name, wrong = WRONG[fault]
-        monkeypatch.setattr(f"paceline.engine.torch.{name}", wrong)
+    operators = NativeOperators if dtype == "bfloat16" and library(OPERATORS) else TorchOperators
+    fault(operators, monkeypatch)
     with pytest.raises(FailedPrecondition, match="'llama' is not computed right here"):
         start(folders(dtype=dtype), dtype)
 
