@@ -9,10 +9,10 @@ from pathlib import Path
 
 from paceline.engine.compiled import library as step
 from paceline.engine.compiling import AHEAD, WRITTEN_FOR, Source, compile_into, this_machine
-from paceline.engine.torch.native.library import ALL
+from paceline.engine.torch.native import library as native
 from paceline.errors import FailedPrecondition
 
-SOURCES: tuple[Source, ...] = (step.SOURCE, *(code.compiled_from for code in ALL))
+SOURCES: tuple[Source, ...] = tuple(form.compiled_from for form in (*step.FORMS, *native.ALL))
 
 
 def main() -> None:

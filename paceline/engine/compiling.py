@@ -19,6 +19,7 @@ AHEAD = Path("/usr/local/lib/paceline")
 """Where images have what was compiled ahead: see compile_ahead.py."""
 WRITTEN_FOR = "Linux on x86_64"
 """All C that there is: see this_machine."""
+_PROCESSORS = Path("/proc/cpuinfo")
 
 Source = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 """As `compiled` takes it: package, file, and the flags of both steps."""
@@ -27,6 +28,16 @@ Source = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 def this_machine() -> str:
     """Its system and architecture."""
     return f"{platform.system()} on {platform.machine()}"
+
+
+def cpu_flags() -> frozenset[str]:
+    """What instructions this CPU has, as Linux names them. Raises FailedPrecondition."""
+    try:
+        with _PROCESSORS.open() as lines:
+            said = next((line for line in lines if line.startswith("flags")), "")
+    except OSError as error:
+        raise FailedPrecondition(in_a_line(error)) from error
+    return frozenset(said.partition(":")[2].split())
 
 
 def compiled(

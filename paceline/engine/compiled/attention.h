@@ -5,7 +5,6 @@
  */
 #ifndef ATTENTION_H
 #define ATTENTION_H
-#include <float.h>
 #include <string.h>
 #include "quantized.h"
 
@@ -21,16 +20,14 @@ INLINE void write_value(bf16 *values, ptrdiff_t token, const float *value, ptrdi
     for (ptrdiff_t i = 0; i < head_dim; i++) pair[2 * i] = one_to_bf16(value[i]);
 }
 
-/* Scores of 16 tokens. query: pairs of bf16. */
-INLINE __m512 scores_of(const bf16 *block, const Four *query, ptrdiff_t head_dim) {
-    __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+/* Scores of 16 tokens. */
+INLINE Vector scores_of(const bf16 *block, const Pair *query, ptrdiff_t head_dim) {
+    Vector even = zeros(), odd = zeros();
     for (ptrdiff_t i = 0; i < head_dim / 2; i += 2) {
-        even = _mm512_dpbf16_ps(even, (__m512bh)_mm512_loadu_si512(block + i * 32),
-                                (__m512bh)_mm512_set1_epi32(query[i]));
-        odd = _mm512_dpbf16_ps(odd, (__m512bh)_mm512_loadu_si512(block + i * 32 + 32),
-                               (__m512bh)_mm512_set1_epi32(query[i + 1]));
+        even = add_pairs(even, block + i * 32, query[i]);
+        odd = add_pairs(odd, block + i * 32 + 32, query[i + 1]);
     }
-    return _mm512_add_ps(even, odd);
+    return plus(even, odd);
 }
 
 /* Online softmax (Milakov and Gimelshein 2018) over pages. */
@@ -40,50 +37,39 @@ typedef struct {
 } Attended;
 
 /* Attend to tokens from `first` to before `end` of a page. */
-INLINE void attend_page(Attended *to, const bf16 *keys, const bf16 *values, const Four *query,
+INLINE void attend_page(Attended *to, const bf16 *keys, const bf16 *values, const Pair *query,
                         ptrdiff_t first, ptrdiff_t end, ptrdiff_t head_dim) {
     float scores[PAGE];
     ptrdiff_t begin = first / 16 * 16, stop = (end + 15) / 16 * 16;
-    __m512 most = _mm512_set1_ps(to->most);
-    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    Vector most = same(to->most);
     for (ptrdiff_t token = begin; token < stop; token += 16) {
-        __m512i at = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)token));
-        __mmask16 seen = _mm512_cmpge_epi32_mask(at, _mm512_set1_epi32((int)first)) &
-                         _mm512_cmplt_epi32_mask(at, _mm512_set1_epi32((int)end));
-        __m512 found = _mm512_mask_blend_ps(seen, _mm512_set1_ps(-FLT_MAX),
-                                            scores_of(keys + token * head_dim, query, head_dim));
-        most = _mm512_max_ps(most, found);
-        _mm512_storeu_ps(scores + token - begin, found);
+        Vector found = scores_of(keys + token * head_dim, query, head_dim);
+        found = within(found, token, first, end);
+        most = larger(most, found);
+        store(scores + token - begin, found);
     }
-    float new_most = _mm512_reduce_max_ps(most);
-    __m512 total = _mm512_setzero_ps(), shrink = exponential(_mm512_set1_ps(to->most - new_most));
-    bf16 weights[PAGE];
+    float new_most = largest_of(most);
+    Vector total = zeros(), shrink = exponential(same(to->most - new_most));
+    Pair weights[PAGE / 2];
     for (ptrdiff_t i = 0; i < stop - begin; i += 16) {
-        __m512 score = _mm512_loadu_ps(scores + i);
-        __mmask16 seen = _mm512_cmp_ps_mask(score, _mm512_set1_ps(-FLT_MAX), _CMP_GT_OQ);
-        __m512 weight =
-            _mm512_maskz_mov_ps(seen, exponential(_mm512_sub_ps(score, _mm512_set1_ps(new_most))));
-        total = _mm512_add_ps(total, weight);
-        _mm256_storeu_si256((__m256i *)(weights + i), to_bf16(weight));
+        Vector score = load(scores + i);
+        Vector weight = where_within(exponential(minus(score, same(new_most))), score);
+        total = plus(total, weight);
+        store_pairs(weights + i / 2, weight);
     }
-    to->total = to->total * _mm512_cvtss_f32(shrink) + _mm512_reduce_add_ps(total);
+    to->total = to->total * first_of(shrink) + sum_of(total);
     to->most = new_most;
-    const Four *pairs = (const Four *)weights;
     for (ptrdiff_t at = 0; at < head_dim; at += 64) {
         int vectors = head_dim - at < 64 ? (int)(head_dim - at) / 16 : 4;
-        __m512 sums[4];
+        Vector sums[4];
         for (int v = 0; v < 4; v++)
-            sums[v] = v < vectors ? _mm512_mul_ps(_mm512_loadu_ps(to->sums + at + 16 * v), shrink)
-                                  : _mm512_setzero_ps();
+            sums[v] = v < vectors ? times(load(to->sums + at + 16 * v), shrink) : zeros();
         for (ptrdiff_t i = 0; i < (stop - begin) / 2; i++) {
             const bf16 *value = values + (begin / 2 + i) * 2 * head_dim + 2 * at;
-            __m512bh weight = (__m512bh)_mm512_set1_epi32(pairs[i]);
             for (int v = 0; v < 4; v++)
-                if (v < vectors)
-                    sums[v] = _mm512_dpbf16_ps(sums[v], weight,
-                                               (__m512bh)_mm512_loadu_si512(value + 32 * v));
+                if (v < vectors) sums[v] = add_pairs(sums[v], value + 32 * v, weights[i]);
         }
-        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(to->sums + at + 16 * v, sums[v]);
+        for (int v = 0; v < vectors; v++) store(to->sums + at + 16 * v, sums[v]);
     }
 }
 #endif

@@ -1,19 +1,39 @@
-"""step.c, compiled, and the structures that it takes."""
+"""step.c, compiled for what the CPU has, and the structures that it takes."""
 
 import ctypes
 import functools
 from ctypes import POINTER, Structure, c_float, c_ssize_t, c_void_p
+from typing import NamedTuple
 
-from paceline.engine.compiling import WRITTEN_FOR, compiled, key_of, this_machine
+from paceline.engine.compiling import WRITTEN_FOR, Source, compiled, cpu_flags, key_of, this_machine
 from paceline.errors import FailedPrecondition
 
-FLAGS = (
-    *("-std=c11", "-O3", "-fPIC", "-fopenmp", "-mfma", "-mf16c"),
-    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx512bf16"),
-)
 LINKS = ("-fopenmp", "-lm")
-SOURCE = (__package__, "step.c", FLAGS, LINKS)
-"""As `compiled` takes it."""
+_FLAGS = ("-std=c11", "-O3", "-fPIC", "-fopenmp", "-mfma", "-mf16c")
+
+
+class StepForm(NamedTuple):
+    """What step.c is compiled to. Draft files are the same for all, bits of rows are not."""
+
+    name: str
+    needs: frozenset[str]
+    """Of the CPU, as Linux names it."""
+    flags: tuple[str, ...]
+
+    @property
+    def compiled_from(self) -> Source:
+        """As `compiled` takes it."""
+        return __package__, "step.c", (*_FLAGS, *self.flags), LINKS
+
+
+AVX512 = StepForm(
+    "AVX-512 with VNNI and bfloat16",
+    frozenset({"avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "fma", "f16c"}),
+    ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx512bf16"),
+)
+AVX2 = StepForm("AVX2 with FMA and F16C", frozenset({"avx2", "fma", "f16c"}), ("-mavx2",))
+FORMS = (AVX512, AVX2)
+"""The quickest first."""
 
 
 class StepLinear(Structure):
@@ -61,15 +81,27 @@ class StepBatch(Structure):
     )
 
 
-@functools.cache
-def library() -> ctypes.CDLL:
-    """step.c. Raises FailedPrecondition where this CPU or machine has not what it needs."""
+def form() -> StepForm:
+    """The first one that this CPU can run. Raises FailedPrecondition where that is none."""
     here = this_machine()
     if here != WRITTEN_FOR:
         raise FailedPrecondition(f"it is written for {WRITTEN_FOR}, and this is {here}")
-    found = compiled(*SOURCE)
-    if not found.runs_here():
-        raise FailedPrecondition("this CPU lacks AVX-512 with VNNI and bfloat16")
+    # Asked before any of it is loaded: a compiler may use what a form needs wherever it likes.
+    has = cpu_flags()
+    for one in FORMS:
+        if one.needs <= has:
+            return one
+    raise FailedPrecondition(f"this CPU lacks {FORMS[-1].name}")
+
+
+def library() -> ctypes.CDLL:
+    """step.c. Raises FailedPrecondition where this CPU or machine has not what it needs."""
+    return _library(form())
+
+
+@functools.cache
+def _library(form: StepForm) -> ctypes.CDLL:
+    found = compiled(*form.compiled_from)
     found.step.argtypes = [POINTER(StepModel), POINTER(StepBatch), ctypes.c_int]
     found.workspace_bytes.argtypes = [POINTER(StepModel), c_ssize_t]
     found.workspace_bytes.restype = c_ssize_t
@@ -77,5 +109,5 @@ def library() -> ctypes.CDLL:
 
 
 def release() -> str:
-    """Another one when step.c changes."""
-    return key_of(*SOURCE)
+    """Another one when step.c changes, and for another form of it."""
+    return key_of(*form().compiled_from)

@@ -68,13 +68,6 @@ static Work lay_out(const Model *m, ptrdiff_t rows, char **from) {
     return work;
 }
 
-/* Called before anything else. */
-int runs_here(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
-           __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("f16c");
-}
-
 ptrdiff_t workspace_bytes(const Model *m, ptrdiff_t rows) {
     char *end = 0;
     lay_out(m, rows, &end);
@@ -82,22 +75,20 @@ ptrdiff_t workspace_bytes(const Model *m, ptrdiff_t rows) {
 }
 
 static float inverse_root(const float *x, ptrdiff_t width, float epsilon) {
-    __m512 squares = _mm512_setzero_ps();
+    Vector squares = zeros();
     for (ptrdiff_t i = 0; i < width; i += 16) {
-        __m512 part = _mm512_loadu_ps(x + i);
-        squares = _mm512_fmadd_ps(part, part, squares);
+        Vector part = load(x + i);
+        squares = times_plus(part, part, squares);
     }
-    return 1 / sqrtf(_mm512_reduce_add_ps(squares) / (float)width + epsilon);
+    return 1 / sqrtf(sum_of(squares) / (float)width + epsilon);
 }
 
 /* RMSNorm (Zhang and Sennrich 2019) of a row, in 8 bits. */
 static void normed(const float *x, const float *weight, float epsilon, Rows to, ptrdiff_t row) {
-    __m512 root = _mm512_set1_ps(inverse_root(x, to.width, epsilon));
+    Vector root = same(inverse_root(x, to.width, epsilon));
     for (ptrdiff_t i = 0; i < to.width; i += GROUP) {
-        __m512 first =
-            _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), root), _mm512_loadu_ps(weight + i));
-        __m512 second = _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16), root),
-                                      _mm512_loadu_ps(weight + i + 16));
+        Vector first = times(times(load(x + i), root), load(weight + i));
+        Vector second = times(times(load(x + i + 16), root), load(weight + i + 16));
         quantize(first, second, to, row, i / GROUP);
     }
 }
@@ -120,7 +111,7 @@ static void rotate(float *x, const float *cosines, const float *sines, ptrdiff_t
 static void embed(const Model *m, const Batch *b, Work w, ptrdiff_t row) {
     const bf16 *from = m->embeddings + b->tokens[row] * m->width;
     for (ptrdiff_t i = 0; i < m->width; i += 16)
-        _mm512_storeu_ps(w.x + row * m->width + i, of_bf16(from + i));
+        store(w.x + row * m->width + i, of_bf16(from + i));
     ptrdiff_t half = m->head_dim / 2;
     for (ptrdiff_t i = 0; i < half; i++) {
         float angle = (float)b->positions[row] * m->inverse_frequencies[i];
@@ -161,23 +152,20 @@ INLINE void attend_with(const Model *m, const Batch *b, Work w, ptrdiff_t layer,
     const Layer *l = m->layer + layer;
     ptrdiff_t end = b->positions[row] + 1, kv_head = head / (m->heads / m->kv_heads);
     ptrdiff_t first = l->window && end > l->window ? end - l->window : 0;
-    bf16 query[MOST_HEAD];
+    Pair query[MOST_HEAD / 2];
     const float *from = w.qkv + row * l->qkv.outputs + head * dim;
-    __m512 scale = _mm512_set1_ps(1 / sqrtf((float)dim));
-    for (ptrdiff_t i = 0; i < dim; i += 16)
-        _mm256_storeu_si256((__m256i *)(query + i),
-                            to_bf16(_mm512_mul_ps(_mm512_loadu_ps(from + i), scale)));
+    Vector scale = same(1 / sqrtf((float)dim));
+    for (ptrdiff_t i = 0; i < dim; i += 16) store_pairs(query + i / 2, times(load(from + i), scale));
     Attended found = {.most = -FLT_MAX};
     for (ptrdiff_t token = first; token < end; token = token / PAGE * PAGE + PAGE) {
         const bf16 *page = page_of(m, b, row, token, layer, kv_head);
         ptrdiff_t stop = end - token / PAGE * PAGE < PAGE ? end - token / PAGE * PAGE : PAGE;
-        attend_page(&found, page, page + PAGE * dim, (const Four *)query, token % PAGE, stop, dim);
+        attend_page(&found, page, page + PAGE * dim, query, token % PAGE, stop, dim);
     }
     Rows to = of_width(w.narrow, heads_width(m));
-    __m512 part = _mm512_set1_ps(1 / found.total);
+    Vector part = same(1 / found.total);
     for (ptrdiff_t i = 0; i < dim; i += GROUP)
-        quantize(_mm512_mul_ps(_mm512_loadu_ps(found.sums + i), part),
-                 _mm512_mul_ps(_mm512_loadu_ps(found.sums + i + 16), part), to, row,
+        quantize(times(load(found.sums + i), part), times(load(found.sums + i + 16), part), to, row,
                  (head * dim + i) / GROUP);
 }
 
@@ -199,8 +187,8 @@ INLINE void block_of(const Linear *l, ptrdiff_t block, Rows rows, ptrdiff_t coun
         for (ptrdiff_t r = 0; r < done; r++, row++)
             for (int v = 0; v < WIDTH; v += 16) {
                 float *to = y + row * l->outputs + block * WIDTH + v;
-                __m512 found = _mm512_loadu_ps(part[r] + v);
-                _mm512_storeu_ps(to, adds ? _mm512_add_ps(_mm512_loadu_ps(to), found) : found);
+                Vector found = load(part[r] + v);
+                store(to, adds ? plus(load(to), found) : found);
             }
     }
 }
@@ -212,10 +200,9 @@ static void gated(const Linear *l, ptrdiff_t block, Rows rows, ptrdiff_t count, 
         product(l, block, rows, row, count - row, gate);
         ptrdiff_t done = product(l, block + to.width / WIDTH, rows, row, count - row, up);
         for (ptrdiff_t r = 0; r < done; r++, row++) {
-            __m512 found[VECTORS];
+            Vector found[VECTORS];
             for (int v = 0; v < VECTORS; v++)
-                found[v] = _mm512_mul_ps(silu(_mm512_loadu_ps(gate[r] + 16 * v)),
-                                         _mm512_loadu_ps(up[r] + 16 * v));
+                found[v] = times(silu(load(gate[r] + 16 * v)), load(up[r] + 16 * v));
             for (int half = 0; half < 2; half++)
                 quantize(found[2 * half], found[2 * half + 1], to, row, block * 2 + half);
         }

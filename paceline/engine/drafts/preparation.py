@@ -157,7 +157,7 @@ def measure(
     for name, runs in found.items():
         seconds = _quarters([one["seconds"] for one in runs])
         measured[name] = Measured(seconds, share_right(runs[0]["choices"], right))
-    return Comparison(measured, failed)
+    return Comparison(measured, failed, whole=not loaded.quantized_bytes)
 
 
 def _in_turn(

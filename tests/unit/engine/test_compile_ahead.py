@@ -9,7 +9,8 @@ import pytest
 
 from paceline.engine import compile_ahead, compiling
 from paceline.engine.compile_ahead import SOURCES
-from paceline.engine.compiling import compile_into, compiled
+from paceline.engine.compiled.library import FORMS
+from paceline.engine.compiling import compile_into, compiled, key_of
 from paceline.errors import FailedPrecondition
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="nothing is compiled here")
@@ -69,7 +70,13 @@ def test_without_it_a_home_is_compiled_into(
 
 def test_all_c_that_there_is_is_compiled_ahead() -> None:
     there = Path(compiling.__file__).parents[1].rglob("*.c")
-    assert sorted(source for _, source, *_ in SOURCES) == sorted(path.name for path in there)
+    assert {source for _, source, *_ in SOURCES} == {path.name for path in there}
+
+
+def test_each_form_of_the_step_is_compiled_ahead() -> None:
+    # Of which one an image runs on, its builder knows nothing.
+    assert {form.compiled_from for form in FORMS} <= set(SOURCES)
+    assert len({key_of(*form.compiled_from) for form in FORMS}) == len(FORMS)
 
 
 @pytest.mark.skipif(

@@ -1,5 +1,6 @@
 """The compiled step beside transformers with the very same quantized weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from paceline.engine.compiled import library
 from paceline.engine.compiled.engine import CompiledEngine
+from paceline.engine.compiled.library import FORMS, StepForm
 from paceline.engine.compiled.runner import CompiledRunner
+from paceline.engine.compiling import WRITTEN_FOR, cpu_flags, key_of, this_machine
 from paceline.engine.drafts.preparation import prepare, read_source
 from paceline.engine.interfaces import Logits, Runner, Span
 from paceline.engine.prepared.draft_file import read_prepared
@@ -29,6 +33,7 @@ from tests.unit.engine.compiled.test_quantization import dequantized
 ENGINE = CompiledEngine()
 pytestmark = pytest.mark.skipif(bool(ENGINE.why_not()), reason=f"not here: {ENGINE.why_not()}")
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+RUN_HERE = [form for form in FORMS if this_machine() == WRITTEN_FOR and form.needs <= cpu_flags()]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -43,12 +48,21 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+@pytest.fixture(scope="module", params=RUN_HERE, ids=lambda form: form.name)
+def form(request: pytest.FixtureRequest) -> Iterator[StepForm]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "form", lambda: request.param)
+        yield request.param
+
+
 @pytest.fixture(scope="module", params=[1, 3])
-def runner(folder: Path, request: pytest.FixtureRequest) -> Runner:
+def runner(folder: Path, form: StepForm, request: pytest.FixtureRequest) -> Runner:
     file = folder.with_suffix(".safetensors")
     loaded = load_model(folder, torch.bfloat16, "cpu", "int4")
     prepare(read_source(folder, loaded), file, ENGINE)
-    return CompiledRunner(read_prepared(file), threads=request.param, pages=4)
+    runner = CompiledRunner(read_prepared(file), threads=request.param, pages=4)
+    assert key_of(*form.compiled_from) in runner._library._name
+    return runner
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from paceline.engine.drafts.engines import TORCH, possible
 from paceline.engine.drafts.measurements import Comparison, prepared_file
 from paceline.engine.drafts.preparation import compare
+from paceline.engine.torch.loading import load_model
 from tests.tiny_models import tiny_model
 
 
@@ -23,6 +25,8 @@ def test_an_engine_that_fails_while_it_is_measured_is_left_out_alone(tmp_path: P
     file.write_bytes(b"no draft")
     found = compare(model, threads=1)
     assert set(found.engines) == {TORCH, *others}
+    loaded = load_model(model, torch.bfloat16, "cpu", "int4")
+    assert found.whole == (loaded.quantized_bytes == 0)  # as this CPU has it
     [(name, reason)] = found.refused.items()
     assert name == failing
     assert reason.startswith("it failed while it was measured: ")

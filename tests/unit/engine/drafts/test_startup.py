@@ -12,6 +12,7 @@ from paceline.engine.drafts import startup
 from paceline.engine.drafts.engines import ENGINES, TORCH
 from paceline.engine.drafts.measurements import (
     LESS_RIGHT,
+    LESS_RIGHT_THAN_WHOLE,
     Comparison,
     Measured,
     all_notes,
@@ -60,7 +61,9 @@ def folder(tmp_path: Path) -> Path:
 class Prepared:
     """Stands in for the process that prepares and measures."""
 
-    def __init__(self, refused: str = "", **engines: tuple[float, float]) -> None:
+    def __init__(
+        self, refused: str = "", whole: bool = False, **engines: tuple[float, float]
+    ) -> None:
         """engines: seconds of a step of one session, and the share that is right."""
         known = {"torch": (0.02, 0.9), "compiled": (0.01, 0.9), "openvino": (0.015, 0.9)} | engines
         self.found = Comparison(
@@ -70,6 +73,7 @@ class Prepared:
                 if name != refused
             },
             {refused: "no such shape"} if refused else {},
+            whole,
         )
         self.calls: list[int] = []
 
@@ -106,6 +110,8 @@ def chosen(monkeypatch: pytest.MonkeyPatch, given: DraftSettings) -> str:
         (Prepared(compiled=(0.01, 0.9 - 0.99 * LESS_RIGHT)), "compiled"),
         (Prepared(compiled=(0.01, 0.9 - 1.01 * LESS_RIGHT)), "openvino"),
         (Prepared(refused="compiled"), "openvino"),
+        (Prepared(whole=True, compiled=(0.01, 0.9 - 0.99 * LESS_RIGHT_THAN_WHOLE)), "compiled"),
+        (Prepared(whole=True, compiled=(0.01, 0.9 - 1.01 * LESS_RIGHT_THAN_WHOLE)), "openvino"),
     ],
 )
 def test_the_quickest_is_chosen_of_those_that_are_as_often_right(
