@@ -55,6 +55,13 @@ def compiled(
     return _loaded(compile_into(home() / "compiled", package, source, flags, links))
 
 
+def is_at_hand(package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()) -> bool:
+    """Whether `compiled` has that library, or a compiler to make it."""
+    name = _name(package, source, flags, links)
+    kept = (folder / name for folder in (AHEAD, home() / "compiled"))
+    return any(file.exists() for file in kept) or shutil.which("cc") is not None
+
+
 def compile_into(
     folder: Path, package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()
 ) -> Path:

@@ -18,6 +18,7 @@ from paceline.protocol.status import Status
 from paceline.rpc.channels import resolve
 from paceline_tools.cli.access import AccessOptions
 from paceline_tools.cli.asked import START, asking
+from paceline_tools.cli.compiled_code import compiled_code
 from paceline_tools.cli.diagnosis import diagnose
 from paceline_tools.cli.draft_engines import draft_engines
 from paceline_tools.cli.findings import Finding, Level
@@ -35,7 +36,7 @@ class Doctor(AccessOptions):
     def cli_cmd(self) -> None:
         """Run the command."""
         findings = asyncio.run(examine(self.address, **self.access()))
-        findings += [gpu(), *draft_engines()]
+        findings += [gpu(), *compiled_code(), *draft_engines()]
         console().print(shown(findings))
         if any(finding.level is Level.WRONG for finding in findings):
             raise SystemExit(1)

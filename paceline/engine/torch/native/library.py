@@ -5,9 +5,8 @@ import functools
 from dataclasses import dataclass
 
 import structlog
-import torch
 
-from paceline.engine.compiling import Source, compiled
+from paceline.engine.compiling import WRITTEN_FOR, Source, compiled, cpu_flags, this_machine
 from paceline.errors import FailedPrecondition
 
 _log = structlog.get_logger(__name__)
@@ -15,7 +14,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NativeCode:
-    """A file, its flags, and what the CPU must have for it, as torch names it.
+    """A file, its flags, and what the CPU must have for it, as Linux names it.
 
     The flags are of the object alone: a library made with -fopenmp brings threads of its own
     beside torch's.
@@ -23,7 +22,12 @@ class NativeCode:
 
     source: str
     flags: tuple[str, ...] = ("-mavx2", "-mfma")
-    needed: tuple[str, ...] = ("avx2", "fma3")
+    needed: tuple[str, ...] = ("avx2", "fma")
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the CPU has what it needs. Raises FailedPrecondition where that is not known."""
+        return this_machine() == WRITTEN_FOR and cpu_flags() >= set(self.needed)
 
     @property
     def compiled_from(self) -> Source:
@@ -35,7 +39,7 @@ class NativeCode:
 LIKE_ONEDNN = NativeCode(
     "product.c",
     ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16"),
-    ("avx512_f", "avx512_bw", "avx512_vl", "avx512_bf16"),
+    ("avx512f", "avx512bw", "avx512vl", "avx512_bf16"),
 )
 """Products with the sums of oneDNN, for CPUs that have products of bf16."""
 WIDE = NativeCode("wide_product.c")
@@ -48,10 +52,9 @@ ALL = (LIKE_ONEDNN, WIDE, OPERATORS, ATTENTION)
 @functools.cache
 def library(code: NativeCode) -> ctypes.CDLL | None:
     """It, compiled; None where this CPU or machine has not what it needs."""
-    capabilities = torch.cpu.get_capabilities()
-    if not all(capabilities.get(name) for name in code.needed):
-        return None
     try:
+        if not code.runs_here:
+            return None
         return compiled(*code.compiled_from)
     except FailedPrecondition as error:
         _log.info("not compiled", source=code.source, reason=str(error))
