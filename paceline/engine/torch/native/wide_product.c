@@ -10,7 +10,8 @@
 #define FETCH(address) _mm_prefetch((const char *)(address), _MM_HINT_T1)
 
 enum {
-    FEW = 5,   /* rows that are added at once */
+    AT_ONCE = 5, /* rows that are multiplied as weights are unpacked */
+    FEW = 2 * AT_ONCE, /* up to here weights are unpacked once more for the others */
     GROUP = 6, /* rows whose sums of a quarter of the outputs stay in the 16 registers of the CPU */
     QUARTER = 2 * LANES,
     MOST_CHUNK = 256, /* so that a quarter of it in float32 stays in the nearest cache */
@@ -64,7 +65,7 @@ INLINE void add_to(float *sums, __m256 more) {
  * the quarter `second` on. The sums stay in registers. x: [inputs][R]. */
 INLINE void add_at_once(Part of, int half, int second, int quarters, const float *x, int R,
                         float *sums) {
-    __m256 sum[FEW][4];
+    __m256 sum[AT_ONCE][4];
     UNROLLED for (int r = 0; r < R; r++)
         UNROLLED for (int v = 0; v < 2 * quarters; v++) sum[r][v] = _mm256_setzero_ps();
     const __m256i table = table_of(of);
@@ -154,7 +155,7 @@ static void add_group(const float *weights, ptrdiff_t inputs, const float *x, pt
 
 /* Rows of each group but the last: as alike as can be, and at most GROUP. */
 static ptrdiff_t group_of(ptrdiff_t rows) {
-    ptrdiff_t groups = (rows + GROUP - 1) / GROUP;
+    ptrdiff_t most = rows <= FEW ? AT_ONCE : GROUP, groups = (rows + most - 1) / most;
     return (rows + groups - 1) / groups;
 }
 
@@ -173,7 +174,7 @@ static void pack_inputs(const bf16 *x, float *packed, ptrdiff_t rows, ptrdiff_t 
     }
 }
 
-static void add_few(Part of, const float *x, ptrdiff_t rows, float *sums) {
+static void add_at_most_five(Part of, const float *x, ptrdiff_t rows, float *sums) {
     for (int half = 0; half < 2; half++) switch (rows) {
         case 1: add_at_once(of, half, 0, 2, x, 1, sums); break;
         case 2: add_at_once(of, half, 0, 2, x, 2, sums); break;
@@ -186,6 +187,14 @@ static void add_few(Part of, const float *x, ptrdiff_t rows, float *sums) {
             add_at_once(of, half, 0, 1, x, 5, sums);
             add_at_once(of, half, 1, 1, x, 5, sums);
         }
+}
+
+static void add_few(Part of, const float *packed, ptrdiff_t rows, ptrdiff_t k, float *sums) {
+    ptrdiff_t group = group_of(rows);
+    for (ptrdiff_t first = 0; first < rows; first += group) {
+        ptrdiff_t left = rows - first, size = left < group ? left : group;
+        add_at_most_five(of, packed + first * k + of.from * size, size, sums + first * WIDTH);
+    }
 }
 
 static void add_many(Part of, const float *packed, ptrdiff_t rows, ptrdiff_t k, float *sums) {
@@ -227,7 +236,7 @@ int product(const Weight *weight, const bf16 *x, const bf16 *bias, bf16 *y, floa
             memset(sums, 0, sizeof(float) * rows * WIDTH);
             for (ptrdiff_t chunk = 0; chunk < chunks(weight); chunk++) {
                 Part of = part(weight, block, chunk);
-                if (rows <= FEW) add_few(of, packed + of.from * rows, rows, sums);
+                if (rows <= FEW) add_few(of, packed, rows, k, sums);
                 else add_many(of, packed, rows, k, sums);
             }
             store(sums, bias ? bias + block * WIDTH : 0, y + block * WIDTH, rows, n);
