@@ -6,6 +6,8 @@ exp, get other bits than the first. A GPU's tensor cores compute all alike.
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,19 @@ def rows_by_themselves() -> Iterator[None]:
         shared = interpreter.interpreter_builder
         unchecked = dataclasses.replace(shared.options, sanitize_overflow=False)
         patch.setattr(shared, "options", unchecked)
-        yield
+        with _language_is_interpreted(interpreter, patch):
+            yield
+
+
+@contextmanager
+def _language_is_interpreted(interpreter: Any, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Once: the interpreter replaces it in each launch, and again in each call within one."""
+    language = interpreter.tl
+    of_kernels = SimpleNamespace(__globals__={"tl": language, "core": language.core})
+    scope = interpreter._patch_lang(of_kernels)
+    patch.setattr(interpreter, "_patch_lang", lambda _: interpreter._LangPatchScope())
+    yield
+    scope.restore()
 
 
 def _wide(interpreter: Any, operand: Any) -> Any:

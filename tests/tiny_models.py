@@ -54,7 +54,6 @@ def tiny_model(
         vocab_size=VOCABULARY,
         hidden_size=width,
         intermediate_size=2 * width,
-        num_hidden_layers=2,
         num_attention_heads=heads[0],
         num_key_value_heads=heads[1],
         max_position_embeddings=1024,
@@ -63,7 +62,7 @@ def tiny_model(
         pad_token_id=None,
         tie_word_embeddings=False,
         # Large enough for outputs that vary instead of one token over and over.
-        **({"initializer_range": 0.2} | special | more),
+        **({"num_hidden_layers": 2, "initializer_range": 0.2} | special | more),
     )
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))

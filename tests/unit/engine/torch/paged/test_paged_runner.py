@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from paceline.engine.interfaces import Logits, Span
+from paceline.engine.torch import loading
 from paceline.engine.torch.exactness.operators import BatchInvariantOperators
 from paceline.engine.torch.exactness.probe import Probed, probe
-from paceline.engine.torch.loading import load_model
 from paceline.engine.torch.padding import batch_invariant
 from tests.conftest import DEVICE
 from tests.marks import slow
@@ -35,6 +35,11 @@ def at_once(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return compute
 
 
+def small_model(folder: Path, family: str = "llama", **more: Any) -> Path:
+    """The interpreter runs one head after the other: this one has two over one of KV."""
+    return tiny_model(folder, family, heads=(2, 1), width=32, **more)
+
+
 @pytest.fixture(scope="module")
 def make_runner(tmp_path_factory: pytest.TempPathFactory) -> MakeRunner:
     made: dict[tuple[str, str, bool], PagedRunner] = {}
@@ -42,7 +47,7 @@ def make_runner(tmp_path_factory: pytest.TempPathFactory) -> MakeRunner:
     def make(family: str = "llama", dtype: str = "float32", *, graphs: bool = False) -> PagedRunner:
         key = (family, dtype, graphs)
         if key not in made:
-            folder = tiny_model(tmp_path_factory.mktemp(family), family, dtype=dtype)
+            folder = small_model(tmp_path_factory.mktemp(family), family, dtype=dtype)
             made[key] = paged_runner(folder, dtype, graphs=graphs)
         return made[key]
 
@@ -51,7 +56,9 @@ def make_runner(tmp_path_factory: pytest.TempPathFactory) -> MakeRunner:
 
 def paged_runner(folder: Path, dtype: str, *, graphs: bool, pages: int = 4) -> PagedRunner:
     numbers = getattr(torch, dtype)
-    loaded = load_model(folder, numbers, DEVICE, operators=BatchInvariantOperators(64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "native_operators", lambda *_, **__: None)  # they are for the CPU
+        loaded = loading.load_model(folder, numbers, DEVICE, operators=BatchInvariantOperators(64))
     capture = (at_once if DEVICE == "cpu" else cuda_graph) if graphs else None
     padding = batch_invariant(numbers, 64)
     reach = loaded.rope_length.of
@@ -110,23 +117,20 @@ def test_a_row_has_the_same_bits_however_it_is_run(
 
 @pytest.mark.slow
 def test_the_probe_finds_nothing(tmp_path: Path) -> None:
-    """Long contexts over pages, mixed batches, copied prefixes, drafts rolled back.
-
-    The interpreter runs one head after the other: of two over one of KV it takes half as long.
-    """
-    folder = tiny_model(tmp_path, dtype="float32", heads=(2, 1), width=32)
+    """Long contexts over pages, mixed batches, copied prefixes, drafts rolled back."""
+    folder = small_model(tmp_path, dtype="float32", num_hidden_layers=1)
     runner = paged_runner(folder, "float32", graphs=False)
     assert probe(runner, VOCABULARY, 1024, 256) == Probed((), branches_agree=True)
 
 
 @pytest.mark.slow
 def test_graphs_are_made_anew_where_pages_moved(tmp_path: Path) -> None:
-    folder = tiny_model(tmp_path, dtype="float32")
-    runner, tokens = paged_runner(folder, "float32", graphs=True, pages=1), tokens_of(20)
+    folder = small_model(tmp_path, dtype="float32")
+    runner, tokens = paged_runner(folder, "float32", graphs=True, pages=1), tokens_of(6)
     expected = rows_of(runner, tokens)
     caches = [runner.new_cache() for _ in range(12)]
     for cache in caches:
-        runner.forward([(cache, Span(0, tokens[:19], 0))])
+        runner.forward([(cache, Span(0, tokens[:5], 0))])
     for cache in caches:
-        [rows] = runner.forward([(cache, Span(19, tokens[19:], 1))])
-        np.testing.assert_array_equal(rows, expected[19:])
+        [rows] = runner.forward([(cache, Span(5, tokens[5:], 1))])
+        np.testing.assert_array_equal(rows, expected[5:])
