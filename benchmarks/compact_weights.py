@@ -4,6 +4,7 @@ import argparse
 import functools
 import statistics
 from collections import defaultdict
+from collections.abc import Sequence
 from unittest.mock import patch
 
 import torch
@@ -28,13 +29,14 @@ def main() -> None:
     parser.add_argument("--model", default="qwen2.5-coder-1.5b")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     compact = _runner(options.model)
     with patch.object(product, "library", lambda _: None):
         torchs = _runner(options.model)
     print("rows   torch ms  compact ms  times as fast")
-    for rows, (theirs, ours) in _measured((torchs, compact), options.turns).items():
+    for rows, (theirs, ours) in _measured((torchs, compact), options.rows, options.turns).items():
         ratios = sorted(before / after for before, after in zip(theirs, ours, strict=True))
         medians = f"{statistics.median(theirs):9.0f}  {statistics.median(ours):10.0f}"
         print(f"{rows:4}  {medians}  {ratios[0]:.2f}-{ratios[-1]:.2f}", flush=True)
@@ -46,7 +48,7 @@ def _runner(model: str) -> ModelRunner:
 
 
 def _measured(
-    runners: tuple[ModelRunner, ModelRunner], turns: int
+    runners: tuple[ModelRunner, ModelRunner], counts: Sequence[int], turns: int
 ) -> dict[int, tuple[list[float], list[float]]]:
     """Milliseconds of a step in each turn of each runner, by its rows."""
     caches = [runner.new_cache() for runner in runners]
@@ -54,7 +56,7 @@ def _measured(
     for runner, cache in zip(runners, caches, strict=True):
         runner.forward([(cache, Span(0, tuple(range(CONTEXT)), 1))])
     for _ in range(turns):
-        for rows in ROWS:
+        for rows in counts:
             span = Span(CONTEXT, tuple(range(rows)), 1)
             for kind, (runner, cache) in enumerate(zip(runners, caches, strict=True)):
                 step = functools.partial(runner.forward, [(cache, span)])
