@@ -26,9 +26,6 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 LINE_BYTES = 1024 * 1024
 BAD_INPUT_STATUS = 2
 """Exit status of a server whose settings, model or files cannot be right."""
-SPIN_COUNT = "10000"
-"""How long OpenMP's workers spin, about 0.1 ms: long enough to bridge two operators, short enough
-to leave the cores to the model whose turn is next."""
 GRPC_EXPERIMENTS = "-event_engine_client,-event_engine_listener"
 """gRPC reads and writes on the thread that polls, without handing over to a pool of its own: a
 sixth less CPU time a round. It is read when gRPC is loaded, so it has to come from outside."""
@@ -238,7 +235,6 @@ async def _start(arguments: list[str], python: OtherPython) -> asyncio.subproces
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
         env={
-            "GOMP_SPINCOUNT": SPIN_COUNT,
             "GRPC_EXPERIMENTS": GRPC_EXPERIMENTS,
             "GRPC_VERBOSITY": "NONE",  # a server logs itself what it was told
             **os.environ,

@@ -1,6 +1,7 @@
 """The process of a draft or target server: the engine starts on a thread of its own."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +18,11 @@ from paceline.rpc.server import exit_at_once, run_process
 
 SettingsType = TypeVar("SettingsType", bound=EngineSettings)
 
+SPIN_COUNT = "10000"
+"""How long libgomp's workers spin, about 0.1 ms: long enough to bridge two operators, short enough
+to leave the cores to others. Its own 300,000 made steps fifty times as long beside busy processes.
+"""
+
 
 def run_engine_process(
     settings: SettingsType,
@@ -25,6 +31,7 @@ def run_engine_process(
     make: Callable[[StartedEngine, CollectorRegistry], EngineServer],
 ) -> None:
     """Run a server process: `start` the engine, serve what `make` makes of it, until a signal."""
+    spin_shortly()
 
     async def load(registry: CollectorRegistry) -> EngineServer:
         check_threads(settings.threads)
@@ -32,6 +39,12 @@ def run_engine_process(
 
     run_process(settings, names, load, public=False, progress=load_progress.words)
     exit_at_once()  # all is closed; the interpreter takes seconds to take vLLM and torch down
+
+
+def spin_shortly() -> None:
+    """Tell libgomp, which reads it when torch is imported; not where an operator has said more."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def check_threads(threads: int) -> None:

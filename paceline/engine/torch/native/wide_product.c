@@ -230,7 +230,7 @@ int product(const Weight *weight, const bf16 *x, const bf16 *bias, bf16 *y, floa
 #pragma omp parallel num_threads(threads)
     {
         pack_inputs(x, packed, rows, k);
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic)
         for (ptrdiff_t block = 0; block < n / WIDTH; block++) {
             float sums[MOST_ROWS * WIDTH];
             memset(sums, 0, sizeof(float) * rows * WIDTH);
