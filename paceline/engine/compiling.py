@@ -2,8 +2,10 @@
 
 import ctypes
 import hashlib
+import os
 import platform
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ COMPILE_TIMEOUT_S = 60
 """It takes one."""
 AHEAD = Path("/usr/local/lib/paceline")
 """Where images have what was compiled ahead: see compile_ahead.py."""
+_ELF_HEADER = 64
 WRITTEN_FOR = "Linux on x86_64"
 """All C that there is: see this_machine."""
 _PROCESSORS = Path("/proc/cpuinfo")
@@ -50,16 +53,9 @@ def compiled(
     there is no compiler, or it fails, or its work cannot be kept.
     """
     ahead = AHEAD / _name(package, source, flags, links)
-    if ahead.exists():
+    if _is_whole(ahead):
         return _loaded(ahead)
     return _loaded(compile_into(home() / "compiled", package, source, flags, links))
-
-
-def is_at_hand(package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()) -> bool:
-    """Whether `compiled` has that library, or a compiler to make it."""
-    name = _name(package, source, flags, links)
-    kept = (folder / name for folder in (AHEAD, home() / "compiled"))
-    return any(file.exists() for file in kept) or shutil.which("cc") is not None
 
 
 def compile_into(
@@ -67,7 +63,7 @@ def compile_into(
 ) -> Path:
     """The file of that library in a folder, compiled unless it is there. Raises as `compiled`."""
     kept = folder / _name(package, source, flags, links)
-    if not kept.exists():
+    if not _is_whole(kept):
         try:
             _compile(_sources(package, source), source, kept, (flags, links))
         except OSError as error:
@@ -85,6 +81,23 @@ def key_of(package: str, source: str, flags: Sequence[str], links: Sequence[str]
 def _name(package: str, source: str, flags: Sequence[str], links: Sequence[str]) -> str:
     """Of its file: one of other sources or flags is never taken for it."""
     return f"{Path(source).stem}-{key_of(package, source, flags, links)}.so"
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether an ELF file is as long as it says, that its table of sections ends it.
+
+    What was cut off by a full disk would kill the process that loads it, by SIGBUS.
+    """
+    try:
+        with file.open("rb") as read:
+            header, size = read.read(_ELF_HEADER), read.seek(0, os.SEEK_END)
+    except OSError:
+        return False
+    if len(header) < _ELF_HEADER or not header.startswith(b"\x7fELF"):
+        return False
+    [start] = struct.unpack_from("<Q", header, 40)
+    each, count = struct.unpack_from("<HH", header, 58)
+    return bool(start and start + each * count <= size)
 
 
 def _sources(package: str, source: str) -> dict[str, bytes]:

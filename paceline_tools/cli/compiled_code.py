@@ -2,29 +2,39 @@
 
 from importlib.util import find_spec
 
-from paceline.engine.compiling import is_at_hand
-from paceline.engine.torch.native.library import ALL
+from paceline.engine.compiling import compiled
+from paceline.engine.torch.native.library import ALL, NativeCode
 from paceline.errors import FailedPrecondition
 from paceline_tools.cli.findings import Finding, Level
 
+SUBJECT = "targets on this CPU"
 ADVICE = (
-    "install a C compiler (Debian and Ubuntu: gcc) and start them again: without it steps take "
+    "have a C compiler, cc (Debian and Ubuntu: gcc), and start them again: without it steps take "
     "longer, on a CPU with AVX2 alone up to eight times"
 )
 
 
 def compiled_code() -> list[Finding]:
-    """A line for an x86-64 CPU with AVX2; none for others, and where there is no torch."""
+    """A line for an x86-64 CPU with AVX2; none for others, and where there is no torch.
+
+    It compiles what is not there yet, as a target would that starts in this environment.
+    """
     if find_spec("torch") is None:
         return []
     try:
         needed = [code for code in ALL if code.runs_here]
     except FailedPrecondition:  # a system that does not say what its CPU has is not Linux
         return []
-    if not needed:
-        return []
-    missing = [code.source for code in needed if not is_at_hand(*code.compiled_from)]
-    if missing:
-        what = f"{', '.join(missing)} cannot be compiled: there is no C compiler, cc, on the PATH"
-        return [Finding(Level.NOTE, "targets on this CPU", what, ADVICE)]
-    return [Finding(Level.OK, "targets on this CPU", "all that they have in C is at hand")]
+    refused = [why for code in needed if (why := _refused(code))]
+    if refused:
+        return [Finding(Level.NOTE, SUBJECT, refused[0], ADVICE)]
+    return [Finding(Level.OK, SUBJECT, "all that they have in C is here")] if needed else []
+
+
+def _refused(code: NativeCode) -> str:
+    """Why it is not here; empty where it is."""
+    try:
+        compiled(*code.compiled_from)
+    except FailedPrecondition as error:
+        return f"{code.source} is not compiled: {error}"
+    return ""

@@ -1,6 +1,7 @@
 """How outputs look: tokens coloured by where they came from, numbers as JSON or a table."""
 
 import dataclasses
+import enum
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -125,11 +126,16 @@ def _call(
         "fingerprint": started.fingerprint,
     }
     if started.sampling is not None:
-        shown["sampling"] = dataclasses.asdict(started.sampling)
+        shown["sampling"] = dataclasses.asdict(started.sampling, dict_factory=_plain)
     if prompt_logprobs:
         shown["prompt_token_ids"] = list(started.prompt_token_ids)
         shown["prompt_logprobs"] = [dataclasses.asdict(one) for one in prompt_logprobs]
     return {**shown, "choices": choices} if len(choices) > 1 else shown
+
+
+def _plain(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON has no word for an enumeration's member but its value."""
+    return {name: one.value if isinstance(one, enum.Enum) else one for name, one in fields}
 
 
 def _choice(deltas: tuple[Delta, ...], finished: Finished | None) -> dict[str, Any]:

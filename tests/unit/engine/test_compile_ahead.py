@@ -68,6 +68,24 @@ def test_without_it_a_home_is_compiled_into(
     assert found.answer() == 42
 
 
+@pytest.mark.parametrize("left", [0, 40, 5000])
+def test_what_was_cut_off_is_compiled_again(
+    left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PACELINE_HOME", str(tmp_path / "other"))
+    kept = compile_into(tmp_path / "other" / "compiled", PACKAGE, "answer.c", FLAGS)
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:left])
+    assert compiled(PACKAGE, "answer.c", FLAGS).answer() == 42
+    assert len(kept.read_bytes()) == len(whole)
+
+
+def test_what_was_cut_off_ahead_is_not_loaded(ahead: Path) -> None:
+    ahead.write_bytes(ahead.read_bytes()[:5000])
+    with pytest.raises(FailedPrecondition, match=NO_COMPILER):
+        compiled(PACKAGE, "answer.c", FLAGS)
+
+
 def test_all_c_that_there_is_is_compiled_ahead() -> None:
     there = Path(compiling.__file__).parents[1].rglob("*.c")
     assert {source for _, source, *_ in SOURCES} == {path.name for path in there}

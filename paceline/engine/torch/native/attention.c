@@ -7,6 +7,7 @@
 #include "lanes.h"
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TILE = 64, BLOCK = 48, MOST_HEAD = 256, QUERIES = 3, KEYS = 4, WEIGHED = 6 };
@@ -188,22 +189,21 @@ static void finish(const Attention *a, Block b, const Work *w) {
     }
 }
 
-static void attend_block(const Attention *a, Block b) {
-    Work w;
-    begin(a, b, &w);
+static void attend_block(const Attention *a, Block b, Work *w) {
+    begin(a, b, w);
     ptrdiff_t end = position_of(a, b, b.count - 1) + 1;
     ptrdiff_t first = first_seen(a, position_of(a, b, 0)) / TILE * TILE;
     for (ptrdiff_t from = first; from < end; from += TILE) {
         ptrdiff_t count = end - from < TILE ? end - from : TILE;
-        find(a, b, from, count, &w);
-        score_all(a, b, count, &w);
+        find(a, b, from, count, w);
+        score_all(a, b, count, w);
         for (ptrdiff_t q = 0; q < b.count; q++) {
             ptrdiff_t position = position_of(a, b, q);
-            weigh(&w, q, first_seen(a, position) - from, position + 1 - from, a->dim);
+            weigh(w, q, first_seen(a, position) - from, position + 1 - from, a->dim);
         }
-        add_all_values(a, b, count, &w);
+        add_all_values(a, b, count, w);
     }
-    finish(a, b, &w);
+    finish(a, b, w);
 }
 
 static void keep(const Attention *a, const Piece *p, ptrdiff_t row) {
@@ -231,11 +231,17 @@ void attend(const Attention *a, int threads) {
         for (ptrdiff_t row = 0; p->keeps && row < p->rows; row++) keep(a, p, row);
         blocks += blocks_of(a, p);
     }
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (ptrdiff_t index = blocks - 1; index >= 0; index--) { /* those that see most first */
-        const Piece *p = a->pieces;
-        ptrdiff_t in_piece = index;
-        for (; in_piece >= blocks_of(a, p); p++) in_piece -= blocks_of(a, p);
-        attend_block(a, block_of(a, p, in_piece));
+#pragma omp parallel num_threads(threads)
+    {
+        Work *work = aligned_alloc(64, (sizeof(Work) + 63) / 64 * 64); /* a stack may be small */
+        if (!work) abort();
+#pragma omp for schedule(dynamic)
+        for (ptrdiff_t index = blocks - 1; index >= 0; index--) { /* those that see most first */
+            const Piece *p = a->pieces;
+            ptrdiff_t in_piece = index;
+            for (; in_piece >= blocks_of(a, p); p++) in_piece -= blocks_of(a, p);
+            attend_block(a, block_of(a, p, in_piece), work);
+        }
+        free(work);
     }
 }

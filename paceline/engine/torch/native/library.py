@@ -57,5 +57,5 @@ def library(code: NativeCode) -> ctypes.CDLL | None:
             return None
         return compiled(*code.compiled_from)
     except FailedPrecondition as error:
-        _log.info("not compiled", source=code.source, reason=str(error))
+        _log.warning("not compiled", source=code.source, reason=str(error))
         return None

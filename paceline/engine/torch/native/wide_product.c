@@ -6,6 +6,7 @@
  */
 #include "lanes.h"
 #include "packing.h"
+#include <stdlib.h>
 
 #define FETCH(address) _mm_prefetch((const char *)(address), _MM_HINT_T1)
 
@@ -197,8 +198,9 @@ static void add_few(Part of, const float *packed, ptrdiff_t rows, ptrdiff_t k, f
     }
 }
 
-static void add_many(Part of, const float *packed, ptrdiff_t rows, ptrdiff_t k, float *sums) {
-    _Alignas(32) float weights[MOST_CHUNK * QUARTER];
+/* weights: room for a quarter of a chunk. */
+static void add_many(Part of, const float *packed, ptrdiff_t rows, ptrdiff_t k, float *weights,
+                     float *sums) {
     ptrdiff_t group = group_of(rows), inputs = 2 * of.pairs;
     for (int quarter = 0; quarter < 4; quarter++) {
         const uint8_t *ahead = of.bytes + (2 + quarter) * HALF / 2 * of.pairs;
@@ -229,18 +231,22 @@ int product(const Weight *weight, const bf16 *x, const bf16 *bias, bf16 *y, floa
     const ptrdiff_t n = weight->outputs, k = weight->inputs;
 #pragma omp parallel num_threads(threads)
     {
+        /* Not on the stack: a thread's may be small. */
+        float *weights = aligned_alloc(64, sizeof(float) * (MOST_CHUNK * QUARTER + rows * WIDTH));
+        if (!weights) abort();
+        float *sums = weights + MOST_CHUNK * QUARTER;
         pack_inputs(x, packed, rows, k);
 #pragma omp for schedule(dynamic)
         for (ptrdiff_t block = 0; block < n / WIDTH; block++) {
-            float sums[MOST_ROWS * WIDTH];
             memset(sums, 0, sizeof(float) * rows * WIDTH);
             for (ptrdiff_t chunk = 0; chunk < chunks(weight); chunk++) {
                 Part of = part(weight, block, chunk);
                 if (rows <= FEW) add_few(of, packed, rows, k, sums);
-                else add_many(of, packed, rows, k, sums);
+                else add_many(of, packed, rows, k, weights, sums);
             }
             store(sums, bias ? bias + block * WIDTH : 0, y + block * WIDTH, rows, n);
         }
+        free(weights);
     }
     return 0;
 }

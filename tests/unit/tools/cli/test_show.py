@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from paceline.client import Choice, Result
+from paceline.protocol.constraint import Constraint, ConstraintKind
 from paceline.protocol.generation import (
     Delta,
     Finished,
@@ -44,6 +45,18 @@ def test_the_sampling_that_holds_is_shown() -> None:
     started = dataclasses.replace(RESULT.started, sampling=SamplingParams(0.6, 20))
     shown = as_json(dataclasses.replace(RESULT, started=started))["sampling"]
     assert (shown["temperature"], shown["top_k"], shown["top_p"]) == (0.6, 20, 1.0)
+
+
+@pytest.mark.parametrize("kind", ConstraintKind)
+def test_a_constraint_is_shown_by_the_name_of_its_kind(kind: ConstraintKind) -> None:
+    constraint = Constraint(kind, "x", ("yes", "no"))
+    started = dataclasses.replace(RESULT.started, sampling=SamplingParams(constraint=constraint))
+    shown = json.loads(json.dumps(as_json(dataclasses.replace(RESULT, started=started))))
+    assert shown["sampling"]["constraint"] == {
+        "kind": kind.value,
+        "text": "x",
+        "options": ["yes", "no"],
+    }
 
 
 def test_the_scores_of_a_prompt_are_shown_with_its_tokens() -> None:

@@ -1,6 +1,9 @@
 """Attention in C: right numbers, and the same bits however steps are cut, shared and branched."""
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -169,3 +172,27 @@ def test_rows_of_no_span_are_zero_and_layers_keep_their_own() -> None:
     keys, values = one.cache.layer(1).reserve(1, *(x.transpose(0, 1) for x in (one.key, one.value)))
     assert torch.equal(keys[:, :5].transpose(0, 1), one.key[:5])
     assert torch.equal(values[:, :5].transpose(0, 1), one.value[:5])
+
+
+def test_a_score_that_is_no_number_is_not_hidden() -> None:
+    one = session(5)
+    one.key[2, 0, 0] = torch.nan
+    [found] = attend([(one, 0, 5)])
+    seen_by = found.view(5, 6, 32).isnan().all(2)
+    assert not seen_by[:2].any()
+    assert seen_by[2:, :3].all()
+    assert not seen_by[2:, 3:].any()
+
+
+def test_threads_with_small_stacks_are_enough() -> None:
+    code = (
+        "import torch; from tests.unit.engine.torch.native import test_attention as t;"
+        "from tests.unit.engine.torch.native import test_wide_product as w;"
+        "torch.set_num_threads(2);"
+        "t.attend([(t.session(90, 4, 4, 256), 0, 90)]);"
+        "w.product_of(*w.parts_of(512, 512))(torch.zeros(240, 512).bfloat16())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"OMP_STACKSIZE": "32k"}, check=False
+    )
+    assert done.returncode == 0
