@@ -36,8 +36,9 @@ def at_once(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def small_model(folder: Path, family: str = "llama", **more: Any) -> Path:
-    """The interpreter runs one head after the other: this one has two over one of KV."""
-    return tiny_model(folder, family, heads=(2, 1), width=32, **more)
+    """The interpreter runs one head after the other: most have two over one of KV."""
+    heads = (4, 2) if family == "mistral" else (2, 1)
+    return tiny_model(folder, family, heads=heads, width=16 * heads[0], **more)
 
 
 @pytest.fixture(scope="module")
