@@ -54,7 +54,11 @@ class NativeOperators(TorchOperators):
         x = x.contiguous()
         y, width = torch.empty_like(x), x.shape[-1]
         self._library.normalize(
-            *_addresses(x, weight, y), x.numel() // width, width, self._epsilon, _threads()
+            *_addresses(x, weight, y),
+            x.numel() // width,
+            width,
+            self._epsilon,
+            torch.get_num_threads(),
         )
         return y
 
@@ -62,7 +66,7 @@ class NativeOperators(TorchOperators):
         """See LayerOperators."""
         total, y = torch.empty_like(x), torch.empty_like(x)
         self._library.add_and_normalize(
-            *_addresses(x, more, weight, total, y), *x.shape, self._epsilon, _threads()
+            *_addresses(x, more, weight, total, y), *x.shape, self._epsilon, torch.get_num_threads()
         )
         return total, y
 
@@ -71,17 +75,16 @@ class NativeOperators(TorchOperators):
         rows, count, dim = heads.shape
         if cos.shape != (rows, 1, dim) or sin.shape != cos.shape:
             raise ValueError(f"cos is {tuple(cos.shape)}, and must be {(rows, 1, dim)}")
+        cos, sin = cos.contiguous(), sin.contiguous()  # held until they are read
         sizes = (rows, heads.stride(0), count, dim)
-        self._library.rotate(
-            *_addresses(heads, cos.contiguous(), sin.contiguous()), *sizes, _threads()
-        )
+        self._library.rotate(*_addresses(heads, cos, sin), *sizes, torch.get_num_threads())
         return heads
 
     def gate(self, gate_up: Tensor) -> Tensor:
         """See LayerOperators."""
         rows, width = gate_up.shape[0], gate_up.shape[1] // 2
         y = gate_up.new_empty(rows, width)
-        self._library.gate(*_addresses(gate_up, y), rows, width, _threads())
+        self._library.gate(*_addresses(gate_up, y), rows, width, torch.get_num_threads())
         return y
 
     def attend(
@@ -101,7 +104,3 @@ class NativeOperators(TorchOperators):
 
 def _addresses(*tensors: Tensor) -> tuple[int, ...]:
     return tuple(tensor.data_ptr() for tensor in tensors)
-
-
-def _threads() -> int:
-    return torch.get_num_threads()

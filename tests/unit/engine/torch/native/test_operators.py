@@ -73,6 +73,15 @@ def test_heads_are_rotated_as_torch_does_where_they_lie(rows: int) -> None:
     assert torch.equal(qkv[:, 4:], rest)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 8, 40])
+def test_angles_that_do_not_lie_together_are_the_same_angles(rows: int) -> None:
+    heads, angles = numbers(rows, 4, 32), numbers(rows, 2, 64)
+    cos, sin = angles[:, :1, ::2], angles[:, 1:, ::2]
+    assert not cos.is_contiguous()
+    wanted = native().rotate(heads.clone(), cos.contiguous(), sin.contiguous())
+    assert torch.equal(native().rotate(heads, cos, sin), wanted)
+
+
 def test_angles_of_another_width_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^cos is \(2, 1, 16\), and must be \(2, 1, 32\)$"):
         native().rotate(numbers(2, 4, 32), numbers(2, 1, 16), numbers(2, 1, 16))
