@@ -9,6 +9,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,12 +21,39 @@ COMPILE_TIMEOUT_S = 60
 AHEAD = Path("/usr/local/lib/paceline")
 """Where images have what was compiled ahead: see compile_ahead.py."""
 _ELF_HEADER = 64
+_FLAGS = ("-std=c11", "-O3", "-fPIC", "-fopenmp")
 WRITTEN_FOR = "Linux on x86_64"
 """All C that there is: see this_machine."""
 _PROCESSORS = Path("/proc/cpuinfo")
 
 Source = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 """As `compiled` takes it: package, file, and the flags of both steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledForm:
+    """What a package's source is compiled to, and what it needs of the CPU, as Linux names it.
+
+    name: of what it needs, for people. flags: of the object, beside those that all have. links: of
+    the library; one made with -fopenmp brings threads of its own beside torch's.
+    """
+
+    package: str
+    source: str
+    name: str
+    flags: tuple[str, ...]
+    needs: frozenset[str]
+    links: tuple[str, ...] = ()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the CPU has what it needs. Raises FailedPrecondition where that is not known."""
+        return this_machine() == WRITTEN_FOR and self.needs <= cpu_flags()
+
+    @property
+    def compiled_from(self) -> Source:
+        """As `compiled` takes it."""
+        return self.package, self.source, (*_FLAGS, *self.flags), self.links
 
 
 def this_machine() -> str:

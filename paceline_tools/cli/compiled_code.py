@@ -2,8 +2,8 @@
 
 from importlib.util import find_spec
 
-from paceline.engine.compiling import compiled
-from paceline.engine.torch.native.library import ALL, NativeCode
+from paceline.engine.compiling import CompiledForm, compiled
+from paceline.engine.torch.native.library import ALL
 from paceline.errors import FailedPrecondition
 from paceline_tools.cli.findings import Finding, Level
 
@@ -22,19 +22,19 @@ def compiled_code() -> list[Finding]:
     if find_spec("torch") is None:
         return []
     try:
-        needed = [code for code in ALL if code.runs_here]
+        needed = [form for form in ALL if form.runs_here]
     except FailedPrecondition:  # a system that does not say what its CPU has is not Linux
         return []
-    refused = [why for code in needed if (why := _refused(code))]
+    refused = [why for form in needed if (why := _refused(form))]
     if refused:
         return [Finding(Level.NOTE, SUBJECT, refused[0], ADVICE)]
     return [Finding(Level.OK, SUBJECT, "all that they have in C is here")] if needed else []
 
 
-def _refused(code: NativeCode) -> str:
+def _refused(form: CompiledForm) -> str:
     """Why it is not here; empty where it is."""
     try:
-        compiled(*code.compiled_from)
+        compiled(*form.compiled_from)
     except FailedPrecondition as error:
-        return f"{code.source} is not compiled: {error}"
+        return f"{form.source} is not compiled: {error}"
     return ""

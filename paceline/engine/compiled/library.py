@@ -3,37 +3,33 @@
 import ctypes
 import functools
 from ctypes import POINTER, Structure, c_float, c_ssize_t, c_void_p
-from typing import NamedTuple
 
-from paceline.engine.compiling import WRITTEN_FOR, Source, compiled, cpu_flags, key_of, this_machine
+from paceline.engine.compiling import WRITTEN_FOR, CompiledForm, compiled, key_of, this_machine
 from paceline.errors import FailedPrecondition
 
-LINKS = ("-fopenmp", "-lm")
-_FLAGS = ("-std=c11", "-O3", "-fPIC", "-fopenmp", "-mfma", "-mf16c")
+_LINKS = ("-fopenmp", "-lm")
 
-
-class StepForm(NamedTuple):
-    """What step.c is compiled to. Draft files are the same for all, bits of rows are not."""
-
-    name: str
-    needs: frozenset[str]
-    """Of the CPU, as Linux names it."""
-    flags: tuple[str, ...]
-
-    @property
-    def compiled_from(self) -> Source:
-        """As `compiled` takes it."""
-        return __package__, "step.c", (*_FLAGS, *self.flags), LINKS
-
-
-AVX512 = StepForm(
+AVX512 = CompiledForm(
+    __package__,
+    "step.c",
     "AVX-512 with VNNI and bfloat16",
+    (
+        *("-mfma", "-mf16c", "-mavx512f", "-mavx512bw"),
+        *("-mavx512vl", "-mavx512vnni", "-mavx512bf16"),
+    ),
     frozenset({"avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "fma", "f16c"}),
-    ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx512bf16"),
+    _LINKS,
 )
-AVX2 = StepForm("AVX2 with FMA and F16C", frozenset({"avx2", "fma", "f16c"}), ("-mavx2",))
+AVX2 = CompiledForm(
+    __package__,
+    "step.c",
+    "AVX2 with FMA and F16C",
+    ("-mfma", "-mf16c", "-mavx2"),
+    frozenset({"avx2", "fma", "f16c"}),
+    _LINKS,
+)
 FORMS = (AVX512, AVX2)
-"""The quickest first."""
+"""The quickest first. Draft files are the same for all, bits of rows are not."""
 
 
 class StepLinear(Structure):
@@ -81,15 +77,14 @@ class StepBatch(Structure):
     )
 
 
-def form() -> StepForm:
+def form() -> CompiledForm:
     """The first one that this CPU can run. Raises FailedPrecondition where that is none."""
     here = this_machine()
     if here != WRITTEN_FOR:
         raise FailedPrecondition(f"it is written for {WRITTEN_FOR}, and this is {here}")
     # Asked before any of it is loaded: a compiler may use what a form needs wherever it likes.
-    has = cpu_flags()
     for one in FORMS:
-        if one.needs <= has:
+        if one.runs_here:
             return one
     raise FailedPrecondition(f"this CPU lacks {FORMS[-1].name}")
 
@@ -100,7 +95,7 @@ def library() -> ctypes.CDLL:
 
 
 @functools.cache
-def _library(form: StepForm) -> ctypes.CDLL:
+def _library(form: CompiledForm) -> ctypes.CDLL:
     found = compiled(*form.compiled_from)
     found.step.argtypes = [POINTER(StepModel), POINTER(StepBatch), ctypes.c_int]
     found.workspace_bytes.argtypes = [POINTER(StepModel), c_ssize_t]

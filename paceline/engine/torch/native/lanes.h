@@ -37,7 +37,6 @@ INLINE void to_bf16(bf16 *to, __m256 x) {
     _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(packed));
 }
 
-
 INLINE float total(__m256 x) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paceline.engine.torch.native.library import LIKE_ONEDNN, WIDE, NativeCode, library
+from paceline.engine.compiling import CompiledForm
+from paceline.engine.torch.native.library import LIKE_ONEDNN, WIDE, library
 from paceline.engine.torch.native.weight import CompactWeight, WeightLayout, fits, packed
 from paceline.engine.torch.row_pieces import COMPARED, fixed_rows
 from paceline.errors import FailedPrecondition
@@ -26,8 +27,7 @@ WIDE_CHUNK = 256
 MOST_BYTES = 0.9
 """Of those in bf16. Beyond, the weight is not like a trained one, and little would be gained."""
 
-_SPACE = {LIKE_ONEDNN: torch.bfloat16, WIDE: torch.float32}
-"""As what their inputs are packed."""
+_INPUTS = {LIKE_ONEDNN: torch.bfloat16, WIDE: torch.float32}
 
 Product = Callable[[Tensor], Tensor]
 
@@ -36,10 +36,11 @@ Product = Callable[[Tensor], Tensor]
 class CompactProduct:
     """x w^T + bias of x [rows, in], to [rows, out]. Any number of rows gives a row the same bits.
 
-    bias: [out] in bf16, or None.
+    inputs: the type in which the library packs x. bias: [out] in bf16, or None.
     """
 
-    code: NativeCode
+    library: CDLL
+    inputs: torch.dtype
     weight: CompactWeight
     bias: Tensor | None
 
@@ -57,12 +58,11 @@ class CompactProduct:
         return y
 
     def _multiply(self, x: Tensor, y: Tensor) -> None:
-        space = x.new_empty(x.shape, dtype=_SPACE[self.code])
+        space = x.new_empty(x.shape, dtype=self.inputs)
         bias = 0 if self.bias is None else self.bias.data_ptr()
         addresses = (x.data_ptr(), bias, y.data_ptr(), space.data_ptr())
         layout, threads = ctypes.byref(self.weight.layout), torch.get_num_threads()
-        product = _loaded(self.code).product
-        if x.shape[0] and product(layout, *addresses, x.shape[0], threads):
+        if x.shape[0] and self.library.product(layout, *addresses, x.shape[0], threads):
             raise ValueError(f"x is {tuple(x.shape)}, and rows may be up to {MOST_ROWS}")
 
 
@@ -103,23 +103,24 @@ def wide_product(weight: Tensor, bias: Tensor | None) -> CompactProduct | None:
     return product if _is_small(product, weight) else None
 
 
-def _can(code: NativeCode, weight: Tensor) -> bool:
-    return fits(weight) and library(code) is not None
+def _can(form: CompiledForm, weight: Tensor) -> bool:
+    return fits(weight) and library(form) is not None
 
 
 def _plain(bias: Tensor | None) -> bool:
     return bias is None or (bias.dtype == torch.bfloat16 and bias.is_contiguous())
 
 
-def _made(code: NativeCode, weight: Tensor, bias: Tensor | None, chunk: int) -> CompactProduct:
-    return CompactProduct(code, packed(_loaded(code), weight, chunk), bias)
+def _made(form: CompiledForm, weight: Tensor, bias: Tensor | None, chunk: int) -> CompactProduct:
+    found = _loaded(form)
+    return CompactProduct(found, _INPUTS[form], packed(found, weight, chunk), bias)
 
 
 @functools.cache
-def _loaded(code: NativeCode) -> CDLL:
-    found = library(code)
+def _loaded(form: CompiledForm) -> CDLL:
+    found = library(form)
     if found is None:
-        raise FailedPrecondition(f"{code.source} does not run here")
+        raise FailedPrecondition(f"{form.source} does not run here")
     weight, pointer = ctypes.POINTER(WeightLayout), ctypes.c_void_p
     found.product.argtypes = [weight, *[pointer] * 4, ctypes.c_ssize_t, ctypes.c_int]
     found.find_tables.argtypes = [pointer, weight, pointer, ctypes.c_int]

@@ -10,9 +10,9 @@ import torch
 
 from paceline.engine.compiled import library
 from paceline.engine.compiled.engine import CompiledEngine
-from paceline.engine.compiled.library import FORMS, StepForm
+from paceline.engine.compiled.library import FORMS
 from paceline.engine.compiled.runner import CompiledRunner
-from paceline.engine.compiling import WRITTEN_FOR, cpu_flags, key_of, this_machine
+from paceline.engine.compiling import CompiledForm, key_of
 from paceline.engine.drafts.preparation import prepare, read_source
 from paceline.engine.interfaces import Logits, Runner, Span
 from paceline.engine.prepared.draft_file import read_prepared
@@ -33,7 +33,7 @@ from tests.unit.engine.compiled.test_quantization import dequantized
 ENGINE = CompiledEngine()
 pytestmark = pytest.mark.skipif(bool(ENGINE.why_not()), reason=f"not here: {ENGINE.why_not()}")
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-RUN_HERE = [form for form in FORMS if this_machine() == WRITTEN_FOR and form.needs <= cpu_flags()]
+RUN_HERE = [form for form in FORMS if form.runs_here]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -49,14 +49,14 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module", params=RUN_HERE, ids=lambda form: form.name)
-def form(request: pytest.FixtureRequest) -> Iterator[StepForm]:
+def form(request: pytest.FixtureRequest) -> Iterator[CompiledForm]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library, "form", lambda: request.param)
         yield request.param
 
 
 @pytest.fixture(scope="module", params=[1, 3])
-def runner(folder: Path, form: StepForm, request: pytest.FixtureRequest) -> Runner:
+def runner(folder: Path, form: CompiledForm, request: pytest.FixtureRequest) -> Runner:
     file = folder.with_suffix(".safetensors")
     loaded = load_model(folder, torch.bfloat16, "cpu", "int4")
     prepare(read_source(folder, loaded), file, ENGINE)

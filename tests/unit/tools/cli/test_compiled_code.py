@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from paceline.engine import compiling
-from paceline.engine.torch.native import library
 from paceline.errors import FailedPrecondition
 from paceline_tools.cli import compiled_code as module
 from paceline_tools.cli.compiled_code import ADVICE, SUBJECT, compiled_code
@@ -19,8 +18,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PACELINE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(compiling, "AHEAD", tmp_path / "ahead")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(library, "this_machine", lambda: compiling.WRITTEN_FOR)
-    monkeypatch.setattr(library, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
+    monkeypatch.setattr(compiling, "this_machine", lambda: compiling.WRITTEN_FOR)
+    monkeypatch.setattr(compiling, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
     (tmp_path / "bin").mkdir()
     return tmp_path / "bin"
 
@@ -60,11 +59,11 @@ def test_other_machines_are_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None
     def unknown() -> frozenset[str]:
         raise FailedPrecondition("no /proc")
 
-    monkeypatch.setattr(library, "cpu_flags", unknown)
+    monkeypatch.setattr(compiling, "cpu_flags", unknown)
     assert compiled_code() == []
-    monkeypatch.setattr(library, "cpu_flags", lambda: frozenset({"sse2"}))
+    monkeypatch.setattr(compiling, "cpu_flags", lambda: frozenset({"sse2"}))
     assert compiled_code() == []
-    monkeypatch.setattr(library, "this_machine", lambda: "Linux on aarch64")
+    monkeypatch.setattr(compiling, "this_machine", lambda: "Linux on aarch64")
     assert compiled_code() == []
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert compiled_code() == []
