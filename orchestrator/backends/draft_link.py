@@ -128,7 +128,8 @@ class DraftLink:
         if self._session is None:
             return ()
         draft_tokens = self._session.advance(verdict)
-        self._stream.verified(draft_tokens)
+        if draft_tokens:
+            self._stream.verified(draft_tokens)
         return draft_tokens
 
     def is_short_of(self, plan: Plan) -> bool:

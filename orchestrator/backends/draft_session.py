@@ -179,7 +179,8 @@ class DraftSession:
         buffer = self._buffer
         length = plan.length(buffer.draft_tokens)
         if len(self.advances) < MOST_ADVANCES:
-            due = self._due.while_verifying(plan.enough)
+            grants = length > 0 or self._lookahead.grants(plan)
+            due = self._due.while_verifying(plan.enough) if grants else ()
             self._tell(self._lookahead.while_verifying(plan, length, len(buffer), due))
         self._expectation.told(now)
         return Offer(buffer.offer(length), self._branches(plan, length))

@@ -22,7 +22,7 @@ from orchestrator.settings import OrchestratorSettings
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.pacing.cost_objective import CostObjective
-from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
+from orchestrator.speculation.pacing.pacer import FixedPacer, RestingPacer
 from orchestrator.speculation.pacing.pool_pacer import PoolPacer
 from paceline.best_effort import best_effort
 from paceline.errors import Cancelled, DeadlineExceeded, Internal, PacelineError
@@ -166,7 +166,7 @@ class ChoiceRunner:
     def _pacer(self, speculation: Speculation) -> PoolPacer:
         settings = self._settings
 
-        def make(measurements: DraftMeasurements) -> Pacer:
+        def make(measurements: DraftMeasurements) -> RestingPacer:
             if speculation is Speculation.FORCE:
                 return FixedPacer(settings.draft_length, settings.draft_wait_seconds)
             return AdaptivePacer(

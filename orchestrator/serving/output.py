@@ -73,16 +73,13 @@ class OutputStream:
             self._text.step(token, len(self._output))
             if self._text.stop_string:
                 break
+        self.remaining = self._to_go()
+        """Tokens to go; 0 when the output has ended."""
 
     @property
     def output(self) -> tuple[int, ...]:
         """Tokens decided so far."""
         return tuple(self._output)
-
-    @property
-    def remaining(self) -> int:
-        """Tokens to go; 0 when the output has ended."""
-        return 0 if self._stopped else self.opening.max_tokens - len(self._output)
 
     @property
     def ended(self) -> bool:
@@ -111,6 +108,7 @@ class OutputStream:
         if self.cached_tokens is None:
             self.cached_tokens = timed.verdict.cached_tokens
         self._output.extend(timed.verdict.token_ids)
+        self.remaining = self._to_go()
         self._arrivals.append(_Arrival(timed, self._draft_wait))
         self._draft_wait = 0.0
 
@@ -131,6 +129,7 @@ class OutputStream:
             if self._text.stop_string:
                 self._arrivals.clear()
                 del self._output[start + len(tokens) :]
+                self.remaining = 0
             if not self._arrivals and not self.remaining and not self._text.stop_string:
                 flushed = tokens[-1].text + self._text.flush(len(self._output))
                 tokens[-1] = dataclasses.replace(tokens[-1], text=flushed)
@@ -191,6 +190,9 @@ class OutputStream:
             self._stop_token_id,
         )
 
+    def _to_go(self) -> int:
+        return 0 if self._stopped else self.opening.max_tokens - len(self._output)
+
     @property
     def _stopped(self) -> bool:
         if self._text.stop_string is not None:
@@ -221,12 +223,11 @@ class ScoredPrompt(OutputStream):
     The target is asked for one token, as it decides nothing without one, and that is left out.
     """
 
-    @property
-    def remaining(self) -> int:
-        """1 until the verdict has come."""
+    def _to_go(self) -> int:
         return 1 if self.cached_tokens is None else 0
 
     def emit(self, timed: TimedVerdict) -> None:
         """Note that the whole prompt was computed."""
         self.statistics.scored(timed)
         self.cached_tokens = timed.verdict.cached_tokens
+        self.remaining = self._to_go()

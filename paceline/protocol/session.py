@@ -54,6 +54,11 @@ class Load:
     kv_pages_total: int = 0
     waiting: int = 0
 
+    @property
+    def only_decodes(self) -> bool:
+        """Whether the latest step read no prompt and verified no draft token: a row a session."""
+        return self.batched_tokens <= self.sessions
+
     def kv_share(self, reserve: int = 0) -> float:
         """Of the KV for new streams, what is promised, 0 to 1. reserve: pages that are not theirs.
 

@@ -1,9 +1,11 @@
 """When draft tokens are wanted. Until then a draft may hold them back, to share a message. Pure."""
 
+from collections import deque
+
 from orchestrator.speculation.drafting.expectation import Expectation
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.draft_length import LATE
-from paceline.averages import Mean
+from paceline.averages import TIMES, Mean
 from paceline.protocol.verdict import TimedVerdict
 
 DUE = 0.8
@@ -25,15 +27,16 @@ class DueTimes:
         self._expectation = expectation
         self._round_trip_seconds = round_trip_seconds
         self._answer_seconds = Mean()
+        self._unseen: deque[float] = deque(maxlen=TIMES)
         self._answered = 0.0
         self.at_once = True
         """Whether nothing may be held back."""
 
     def observe(self, timed: TimedVerdict) -> None:
-        """A verdict came."""
+        """A verdict came. Of a stream that pauses nobody asks what that took."""
         asked = max(timed.asked_seconds, self._answered)
         self._answered = timed.arrived_seconds
-        self._answer_seconds.observe(self._answered - asked)
+        self._unseen.append(self._answered - asked)
 
     def while_verifying(self, enough: int | None) -> tuple[float, ...]:
         """When they are wanted for the next round. enough: how many will end its wait."""
@@ -50,6 +53,8 @@ class DueTimes:
         return self._told(late, *(max(late, wait + time) for time in self._next_verdict(enough)))
 
     def _next_verdict(self, enough: int | None) -> tuple[float, ...]:
+        while self._unseen:
+            self._answer_seconds.observe(self._unseen.popleft())
         usual = self._answer_seconds.value or 0.0
         shares = _EACH if enough is None else _TOGETHER
         return tuple([share * usual for share in shares])

@@ -6,10 +6,11 @@ What an ordinary decode step takes is measured of the target, once for all of it
 from orchestrator.speculation.estimates.acceptance import Calibration
 from orchestrator.speculation.estimates.batch_load import load_bucket
 from orchestrator.speculation.estimates.counts import Counts
+from orchestrator.speculation.estimates.decode_step import DecodeStep
 from orchestrator.speculation.estimates.lookup import LookupMeasurements
 from orchestrator.speculation.estimates.speculating_speed import SpeculatingSpeed
 from orchestrator.speculation.estimates.speedup import SpeedupEstimate
-from paceline.averages import LEAST_SECONDS, TIMES, Mean, Share
+from paceline.averages import LEAST_SECONDS, Mean, Share
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.status import Speedup
 from paceline.protocol.verdict import Verdict
@@ -22,9 +23,6 @@ replaced it is found by the first stream after so many; where another pool's dra
 the first that explores after so many, see orchestrator.speculation.pool_choice."""
 SPEEDUP_DRIFT_TOKENS = 65536
 """Tokens of all streams, in which the speed-up of a draft that nobody uses may change by 1."""
-DECODE_STEP_ROUNDS = 256
-"""Rounds, of each stream there is, after which what an ordinary decode step takes is measured
-again."""
 WAIT_ROUNDS, WAIT_STEPS = 16, 2
 """Of so many rounds of all streams, and of so many steps that all of them share, one round has its
 draft tokens sent each at once, so that the wait for each is measured."""
@@ -39,31 +37,29 @@ class TargetMeasurements:
     def __init__(self) -> None:
         """Begin with nothing."""
         self.tokens = self.rounds = 0
-        self._decode_steps: dict[int, Mean] = {}
-        self._measured_at: dict[int, int] = {}
+        self._decode_steps: dict[int, DecodeStep] = {}
 
     def decode_step_seconds(self, others: int) -> float | None:
         """Of an ordinary decode step beside so many other streams, as the orchestrator sees it."""
         found = self._decode_steps.get(load_bucket(others))
-        return None if found is None else found.value
+        return None if found is None else found.seconds
 
-    def observe_decode_step(self, seconds: float, others: int) -> None:
-        """An ordinary decode step of a stream beside so many others."""
+    def observe_decode_step(self, seconds: float, others: int, *, pure: bool = True) -> None:
+        """An ordinary decode step of a stream beside so many others. pure: it was one for all."""
         load = load_bucket(others)
-        if load not in self._decode_steps:  # each of the streams sees the same step
-            self._decode_steps[load] = Mean(TIMES * (1 + others))
-        self._decode_steps[load].observe(seconds)
-        self._measured_at[load] = self.rounds
+        if load not in self._decode_steps:
+            self._decode_steps[load] = DecodeStep(others)
+        self._decode_steps[load].observe(seconds, others, self.rounds, pure=pure)
 
-    def count(self, tokens: int) -> None:
-        """A verdict of any stream."""
+    def count(self, tokens: int, rounds: int = 1) -> None:
+        """Verdicts of any stream, so many tokens together."""
         self.tokens += tokens
-        self.rounds += 1
+        self.rounds += rounds
 
     def decode_step_is_stale(self, others: int) -> bool:
         """Whether it was not measured at such a load, or so long ago that all should do so now."""
-        at = self._measured_at.get(load_bucket(others))
-        return at is None or self.rounds - at >= DECODE_STEP_ROUNDS * (1 + others)
+        found = self._decode_steps.get(load_bucket(others))
+        return found is None or found.is_stale(others, self.rounds)
 
 
 class DraftMeasurements:
@@ -119,13 +115,19 @@ class DraftMeasurements:
         return None if rate is None or step is None else rate * step
 
     @property
+    def worst_shared_speedup(self) -> float | None:
+        """At the load at which it is least; None where none is known."""
+        known = map(self.shared_speedup, self._speculating.crowds)
+        return min((one for one in known if one is not None), default=None)
+
+    @property
     def benched(self) -> bool:
         """Whether one stream after the other gave it up."""
         return self._given_up >= BENCH_STREAMS
 
-    def observe_decode_step(self, seconds: float, others: int) -> None:
-        """An ordinary decode step of a stream beside so many others."""
-        self.target.observe_decode_step(seconds, others)
+    def observe_decode_step(self, seconds: float, others: int, *, pure: bool = True) -> None:
+        """See TargetMeasurements."""
+        self.target.observe_decode_step(seconds, others, pure=pure)
 
     def observe_round(self, verdict: Verdict) -> None:
         """A round of any stream, with draft tokens that were verified."""
@@ -224,6 +226,6 @@ class DraftMeasurements:
         for wait in self._waits.values():
             wait.doubt()
 
-    def count(self, tokens: int) -> None:
-        """Tokens of a verdict of any stream."""
-        self.target.count(tokens)
+    def count(self, tokens: int, rounds: int = 1) -> None:
+        """See TargetMeasurements."""
+        self.target.count(tokens, rounds)

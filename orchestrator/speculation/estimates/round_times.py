@@ -25,6 +25,10 @@ class RoundTimes:
         self._last = None
         self._catches_up = True
 
+    def passed(self, arrived_seconds: float) -> None:
+        """The verdict before the next one came then; what it took is not looked at."""
+        self._last = arrived_seconds
+
     def observe(self, timed: TimedVerdict) -> float | None:
         """Seconds since the verdict before; None where they do not count."""
         now, last = timed.arrived_seconds, self._last

@@ -20,8 +20,9 @@ VALID_ROUNDS = 256
 
 @dataclass(slots=True)
 class _AtLoad:
-    """What was seen at one load, since `begun` rounds of all streams."""
+    """What was seen beside about so many others, since `begun` rounds of all streams."""
 
+    others: int
     rate: Rate
     begun: int
     seen: int = 0
@@ -43,9 +44,14 @@ class SpeculatingSpeed:
         known = self._loads.get(load)
         if known is None or (others and known.has_expired(others, rounds)):
             memory = max(_MEMORY_BESIDE, 1.0 + others) if others else _MEMORY_ALONE
-            known = self._loads[load] = _AtLoad(Rate(memory), rounds)
+            known = self._loads[load] = _AtLoad(others, Rate(memory), rounds)
         known.rate.observe(tokens, seconds)
         known.seen += 1
+
+    @property
+    def crowds(self) -> list[int]:
+        """Numbers of other streams, one for each load that was seen of MANY."""
+        return [known.others for known in self._loads.values() if 1 + known.others >= MANY]
 
     @property
     def alone(self) -> float | None:

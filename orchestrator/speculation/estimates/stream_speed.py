@@ -1,10 +1,11 @@
 """How fast one stream is: its throughput, and its speed-up over ordinary decode steps. Pure."""
 
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.estimates.passed_steps import Passed
 from orchestrator.speculation.estimates.round_times import RoundTimes
 from orchestrator.speculation.reason import DRAFTING, Reason
 from paceline.averages import Rate
-from paceline.protocol.verdict import TimedVerdict
+from paceline.protocol.verdict import TimedVerdict, Verdict
 
 THROUGHPUT_MEMORY, SPEEDUP_MEMORY = 20.0, 80.0
 """Latest rounds of a stream that count."""
@@ -56,22 +57,28 @@ class StreamSpeed:
         self._round_times.interrupted()
         self._decode_steps = 0
 
+    def passed(self, steps: Passed) -> None:
+        """See Pacer."""
+        self._round_times.passed(steps.arrived_seconds)
+        self._measurements.count(steps.tokens, steps.steps)
+
     def observe(self, timed: TimedVerdict, reason: Reason, others: int) -> float | None:
         """A verdict came, of a step that was planned for this reason.
 
         Returns seconds since the one before, None where they do not count.
         """
-        tokens = len(timed.verdict.token_ids)
+        verdict = timed.verdict
         seconds = self._round_times.observe(timed)
-        self._measurements.count(tokens)
+        self._measurements.count(len(verdict.token_ids))
         if seconds is not None:
-            self._observe_round(tokens, seconds, reason, others)
+            self._observe_round(verdict, seconds, reason, others)
         return seconds
 
-    def _observe_round(self, tokens: int, seconds: float, reason: Reason, others: int) -> None:
+    def _observe_round(self, verdict: Verdict, seconds: float, reason: Reason, others: int) -> None:
+        tokens = len(verdict.token_ids)
         self._throughput.observe(tokens, seconds)
         if reason not in DRAFTING:
-            self._observe_decode_step(seconds, reason, others)
+            self._observe_decode_step(seconds, reason, others, pure=verdict.load.only_decodes)
             return
         self._decode_steps = 0
         if reason is Reason.SPECULATING:
@@ -82,10 +89,12 @@ class StreamSpeed:
         self.speculating_rounds += 1
         self._measurements.observe_speculating(tokens, seconds, others)
 
-    def _observe_decode_step(self, seconds: float, reason: Reason, others: int) -> None:
+    def _observe_decode_step(
+        self, seconds: float, reason: Reason, others: int, *, pure: bool
+    ) -> None:
         """Only one behind another tells what the target alone takes: two are measured."""
         if reason is Reason.MEASURING:
             self._is_measuring = not self._is_measuring
         if self._decode_steps:
-            self._measurements.observe_decode_step(seconds, others)
+            self._measurements.observe_decode_step(seconds, others, pure=pure)
         self._decode_steps += 1

@@ -6,6 +6,7 @@ What a step does then is the Planner's.
 from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.estimates.passed_steps import Passed
 from orchestrator.speculation.estimates.stream_speed import StreamSpeed
 from orchestrator.speculation.pacing.asking import Asking
 from orchestrator.speculation.pacing.cost_objective import CostObjective
@@ -67,8 +68,8 @@ class AdaptivePacer:
 
     @property
     def eager(self) -> bool:
-        """See Pacer."""
-        return self._pausing.reason is None
+        """See Pacer. Where crowds were slow of late a session is opened once it is to be used."""
+        return self._pausing.reason is None and not self._costs.crowds_are_slow
 
     @property
     def rests(self) -> bool:
@@ -118,10 +119,18 @@ class AdaptivePacer:
     def _choose_unpaused(self, remaining: int, draft: DraftState) -> Reason:
         if self._speed.needs_decode_step(self._load.others):
             return Reason.MEASURING
+        if self._costs.all_are_slow and not self._goes_by_cost:
+            self._pausing.pause(Reason.PAUSED_SPEEDUP)  # others have learned it, and paid for it
+            return Reason.PAUSED_SPEEDUP
         if draft.shares_cores and draft.opening_seconds != 0.0:
             pays = self._costs.is_worth_opening(remaining, draft.opening_seconds)
             return Reason.OPENING if pays else Reason.TOO_SHORT
         return Reason.SPECULATING
+
+    def passed(self, steps: Passed) -> None:
+        """See RestingPacer."""
+        self._speed.passed(steps)
+        self._pausing.count(steps.tokens)
 
     def interrupted(self) -> None:
         """See Pacer."""

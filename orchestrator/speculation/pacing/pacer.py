@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from orchestrator.speculation.estimates.passed_steps import Passed
 from orchestrator.speculation.pacing.plan import (
     BRANCHES,
     DraftState,
@@ -64,6 +65,13 @@ class Pacer(Protocol):
         """
 
 
+class RestingPacer(Pacer, Protocol):
+    """One that need not see each step while it rests."""
+
+    def passed(self, steps: Passed) -> None:
+        """Count these; what they took is not known."""
+
+
 @dataclass(slots=True)
 class FixedPacer:
     """The same draft length in every round.
@@ -94,6 +102,9 @@ class FixedPacer:
     def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         """See whether there are others."""
         self._alone = timed.verdict.load.sessions <= 1
+
+    def passed(self, steps: Passed) -> None:
+        """It counts nothing."""
 
     def interrupted(self) -> None:
         """It learns nothing of times."""

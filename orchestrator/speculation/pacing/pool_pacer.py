@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 from orchestrator.speculation.estimates.counts import PoolCounts
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.estimates.passed_steps import PassedSteps
 from orchestrator.speculation.estimates.round_times import RoundTimes
 from orchestrator.speculation.estimates.speedup import SpeedupBlocks
-from orchestrator.speculation.pacing.pacer import Explanation, Pacer
+from orchestrator.speculation.pacing.pacer import Explanation, RestingPacer
 from orchestrator.speculation.pacing.plan import DraftState, Plan
 from orchestrator.speculation.pacing.stream_costs import LEAST_SPEEDUP
 from orchestrator.speculation.pool_choice import Holding
@@ -37,7 +38,7 @@ class PoolPacer:
 
     def __init__(
         self,
-        make: Callable[[DraftMeasurements], Pacer],
+        make: Callable[[DraftMeasurements], RestingPacer],
         measurements: DraftMeasurements,
         counts: PoolCounts,
     ) -> None:
@@ -46,6 +47,7 @@ class PoolPacer:
         self._steps: Counter[str] = Counter()
         self._round_times = RoundTimes()
         self._pools = 0
+        self._passed = PassedSteps()
         self._begin(measurements, counts)
 
     def use(self, measurements: DraftMeasurements, counts: PoolCounts) -> None:
@@ -57,6 +59,7 @@ class PoolPacer:
 
     def holding(self, remaining: int, read_tokens: int) -> Holding:
         """What is known for the choice whether to move to another pool."""
+        self._count_passed()
         return Holding(
             moves=max(0, self._pools - 1),
             tokens=self._tokens,
@@ -69,9 +72,10 @@ class PoolPacer:
 
     def end(self) -> None:
         """The pool drafts no more for this stream. Even a short one may end its being benched."""
+        self._count_passed()
         self._note_block(full=self._blocks.flush())
         # One that paused says nothing for the draft: it was as fast as the target alone, or nearly.
-        pays = self.eager and self._blocks.at_least(1.0 / LEAST_SPEEDUP)
+        pays = self.reason not in _IDLE and self._blocks.at_least(1.0 / LEAST_SPEEDUP)
         if self._measurements.benched and pays:
             self._measurements.observe_outcome(given_up=False)
         if self._probes:
@@ -83,18 +87,13 @@ class PoolPacer:
         self._pacer = self._make(measurements)
         self._probes = measurements.probing and not probed
         self._blocks = SpeedupBlocks(measurements.speedups)
-        self._has_planned = False
+        self._has_planned = self.rests = False
         self._tokens = self._idle_tokens = 0
 
     @property
     def eager(self) -> bool:
         """See Pacer."""
         return self._pacer.eager
-
-    @property
-    def rests(self) -> bool:
-        """See Pacer."""
-        return self._pacer.rests
 
     @property
     def reason(self) -> Reason | None:
@@ -108,13 +107,21 @@ class PoolPacer:
 
     def explain(self) -> Explanation:
         """See Pacer. Steps with all pools, numbers with the latest one."""
+        self._count_passed()
         return Explanation(dict(self._steps), self._pacer.explain().numbers)
 
     def observe(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
-        """See Pacer."""
+        """See Pacer. Of most steps of a rest, which are alike, it only counts tokens."""
+        if self.rests and self._passed.passes(timed):
+            return
+        self._count_passed()
+        self._learn(timed, draft_tokens)
+        self.rests = self._pacer.rests
+
+    def _learn(self, timed: TimedVerdict, draft_tokens: tuple[DraftToken, ...]) -> None:
         verdict = timed.verdict
         judges = self.reason in _JUDGES_DRAFT
-        self._count_step(len(verdict.token_ids))
+        self._count_steps(1, len(verdict.token_ids))
         self._pacer.observe(timed, draft_tokens)
         if verdict.verified:
             self._measurements.observe_round(verdict)
@@ -126,20 +133,30 @@ class PoolPacer:
 
     def interrupted(self) -> None:
         """See Pacer."""
+        self._count_passed()
         self._round_times.interrupted()
         self._pacer.interrupted()
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
         """See Pacer."""
+        self._count_passed()
         self._has_planned = True
-        return self._pacer.plan(remaining, draft)
+        plan = self._pacer.plan(remaining, draft)
+        self.rests = self._pacer.rests
+        return plan
 
-    def _count_step(self, tokens: int) -> None:
-        """A step is over, and brought so many tokens."""
+    def _count_passed(self) -> None:
+        if passed := self._passed.take():
+            self._count_steps(passed.steps, passed.tokens)
+            self._pacer.passed(passed)
+            self._round_times.passed(passed.arrived_seconds)
+
+    def _count_steps(self, steps: int, tokens: int) -> None:
+        """So many steps are over, and brought so many tokens."""
         self._tokens += tokens
         if self._has_planned and self.reason is not None:
-            self._steps[self.reason.value] += 1
-            self._counts.reasons[self.reason.value] += 1
+            self._steps[self.reason.value] += steps
+            self._counts.reasons[self.reason.value] += steps
         if self.reason in _IDLE:
             self._idle_tokens += tokens
         elif self.reason in {Reason.SPECULATING, None}:

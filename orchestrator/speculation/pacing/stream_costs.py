@@ -110,6 +110,12 @@ class StreamCosts:
         together = self._measurements.shared_speedup(self._load.others)
         return together is not None and together < LEAST_SPEEDUP
 
+    @property
+    def crowds_are_slow(self) -> bool:
+        """Whether it was so of late at any load: a stream that begins does not know its own yet."""
+        worst = self._measurements.worst_shared_speedup
+        return worst is not None and worst < LEAST_SPEEDUP
+
     def cheapest_length(self, at_most: int) -> int | None:
         """Draft tokens of a round by the objective of cost; None: as fast as can be.
 

@@ -15,7 +15,7 @@ from orchestrator.speculation.estimates.measurements import (
     TargetMeasurements,
 )
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
+from orchestrator.speculation.pacing.pacer import FixedPacer, RestingPacer
 from orchestrator.speculation.pacing.pool_pacer import PoolPacer
 from orchestrator.speculation.pool_choice import MOVE_TOKENS, Holding, PoolCandidate, PoolChoice
 from paceline.protocol.status import Speedup
@@ -148,7 +148,7 @@ def test_with_another_pool_a_stream_begins_anew_and_the_move_counts() -> None:
 
 
 def test_a_stream_that_must_speculate_is_never_idle() -> None:
-    def forced(_: DraftMeasurements) -> Pacer:
+    def forced(_: DraftMeasurements) -> RestingPacer:
         return FixedPacer(4, 30.0)
 
     measurements = DraftMeasurements()

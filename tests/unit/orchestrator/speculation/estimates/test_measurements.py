@@ -1,7 +1,7 @@
 """What all streams know together of a target, and of its drafts."""
 
+from orchestrator.speculation.estimates.decode_step import DECODE_STEP_ROUNDS
 from orchestrator.speculation.estimates.measurements import (
-    DECODE_STEP_ROUNDS,
     WAIT_ROUNDS,
     WAIT_STEPS,
     DraftMeasurements,

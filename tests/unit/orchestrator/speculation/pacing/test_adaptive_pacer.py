@@ -276,3 +276,29 @@ def test_a_draft_that_once_missed_its_time_is_used_again_as_soon_as_it_delivers(
     assert reason(pacer, 100, DraftState(ready=False)) is Reason.NO_DRAFT
     for shares_cores in (True, False):
         assert pacer.plan(100, DraftState(ready=False, shares_cores=shares_cores)).lookahead > 0
+
+
+def test_where_crowds_were_slow_a_stream_opens_no_session_before_it_knows_its_load() -> None:
+    """Each session costs a draft that all have too little of; a crowd begins stream by stream."""
+    measurements, crowd = DraftMeasurements(), MANY - 1
+    assert AdaptivePacer(measurements, MOST, 1.0).eager
+    measurements.observe_decode_step(0.025, crowd)
+    for _ in range(LEAST_ROUNDS_OF_EACH * MANY):
+        measurements.observe_speculating(1, 0.05, crowd)
+    assert not AdaptivePacer(measurements, MOST, 1.0).eager
+    for _ in range(1000):
+        measurements.observe_speculating(3, 0.05, crowd)
+    assert AdaptivePacer(measurements, MOST, 1.0).eager
+
+
+def test_a_stream_does_not_find_out_what_others_have_learned_at_its_load() -> None:
+    measurements, crowd = DraftMeasurements(), MANY - 1
+    for others in (0, crowd):
+        measurements.observe_decode_step(0.025, others)
+    for _ in range(LEAST_ROUNDS_OF_EACH * MANY):
+        measurements.observe_speculating(1, 0.05, crowd)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
+    assert reason(pacer, 100, DraftState(ready=True)) is Reason.SPECULATING
+    pacer.observe(verdict(Load(sessions=MANY, batched_tokens=MANY), 0.0), ())
+    assert reason(pacer, 100, DraftState(ready=True)) is Reason.PAUSED_SPEEDUP
+    assert not measurements.benched
