@@ -11,7 +11,8 @@ class Reason(Name):
     worth it. shared_cores: other streams need the cores that draft and target share. too_short: too
     few tokens are to go for the draft to read the prompt. opening: the draft reads the prompt, and
     is waited for. paused_acceptance: too few draft tokens are accepted. paused_benched: the draft
-    is benched. paused_cost: speculation costs more than the target alone, which is fast enough.
+    is benched, or many streams at once lost by it. paused_cost: speculation costs more than the
+    target alone, which is fast enough.
     paused_speedup: speculation is slower than the target alone. probing: a few draft tokens are
     verified to see whether a pause still holds.
     """

@@ -115,10 +115,16 @@ class DraftMeasurements:
         return None if rate is None or step is None else rate * step
 
     @property
-    def worst_shared_speedup(self) -> float | None:
-        """At the load at which it is least; None where none is known."""
-        known = map(self.shared_speedup, self._speculating.crowds)
-        return min((one for one in known if one is not None), default=None)
+    def crowds_lose(self) -> bool:
+        """Whether MANY streams were found of late to lose by speculation.
+
+        Alone, or among a few, it may pay all the same: that is told by other streams.
+        """
+        return self._speculating.crowds_lose(self.target.rounds)
+
+    def observe_crowd_that_loses(self, others: int) -> None:
+        """One of MANY streams gave speculation up, as it does not pay for all together."""
+        self._speculating.observe_crowd_that_loses(others, self.target.rounds)
 
     @property
     def benched(self) -> bool:

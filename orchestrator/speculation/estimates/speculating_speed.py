@@ -16,13 +16,19 @@ MANY, LEAST_ROUNDS_OF_EACH = 64, 3
 than one by itself."""
 VALID_ROUNDS = 256
 """Rounds of each stream there is, after which it is measured anew."""
+CROWD_ROUNDS = 512
+"""Likewise, after which a crowd that lost finds out again whether it pays, at a cost to all."""
+
+
+def is_crowd(others: int) -> bool:
+    """Whether a stream beside so many others is one of MANY."""
+    return 1 + others >= MANY
 
 
 @dataclass(slots=True)
 class _AtLoad:
-    """What was seen beside about so many others, since `begun` rounds of all streams."""
+    """What was seen at one load, since `begun` rounds of all streams."""
 
-    others: int
     rate: Rate
     begun: int
     seen: int = 0
@@ -37,6 +43,7 @@ class SpeculatingSpeed:
     def __init__(self) -> None:
         """Nothing was measured."""
         self._loads: dict[int, _AtLoad] = {}
+        self._crowds_lose_until = 0
 
     def observe(self, tokens: int, seconds: float, others: int, rounds: int) -> None:
         """A round that was planned to speculate, of a stream beside so many others."""
@@ -44,14 +51,17 @@ class SpeculatingSpeed:
         known = self._loads.get(load)
         if known is None or (others and known.has_expired(others, rounds)):
             memory = max(_MEMORY_BESIDE, 1.0 + others) if others else _MEMORY_ALONE
-            known = self._loads[load] = _AtLoad(others, Rate(memory), rounds)
+            known = self._loads[load] = _AtLoad(Rate(memory), rounds)
         known.rate.observe(tokens, seconds)
         known.seen += 1
 
-    @property
-    def crowds(self) -> list[int]:
-        """Numbers of other streams, one for each load that was seen of MANY."""
-        return [known.others for known in self._loads.values() if 1 + known.others >= MANY]
+    def observe_crowd_that_loses(self, others: int, rounds: int) -> None:
+        """One of MANY streams gave speculation up, as it does not pay for all together."""
+        self._crowds_lose_until = rounds + CROWD_ROUNDS * (1 + others)
+
+    def crowds_lose(self, rounds: int) -> bool:
+        """Whether that was of late."""
+        return rounds < self._crowds_lose_until
 
     @property
     def alone(self) -> float | None:
@@ -62,6 +72,6 @@ class SpeculatingSpeed:
     def beside(self, others: int, rounds: int) -> float | None:
         """Of MANY streams, each beside so many others; None while not known, or no longer."""
         known, least = self._loads.get(load_bucket(others)), LEAST_ROUNDS_OF_EACH * (1 + others)
-        if known is None or 1 + others < MANY or known.seen < least:
+        if known is None or not is_crowd(others) or known.seen < least:
             return None
         return None if known.has_expired(others, rounds) else known.rate.value

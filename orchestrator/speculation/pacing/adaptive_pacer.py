@@ -68,8 +68,8 @@ class AdaptivePacer:
 
     @property
     def eager(self) -> bool:
-        """See Pacer. Where crowds were slow of late a session is opened once it is to be used."""
-        return self._pausing.reason is None and not self._costs.crowds_are_slow
+        """See Pacer. Where crowds lost by it of late a session is opened once it is to be used."""
+        return self._pausing.reason is None and not self._measurements.crowds_lose
 
     @property
     def rests(self) -> bool:
@@ -112,16 +112,16 @@ class AdaptivePacer:
         if draft.shares_cores and self._load.others:
             return Reason.SHARED
         paused = self._pausing.reason
-        if paused is Reason.PROBING and self._costs.all_are_slow and not self._goes_by_cost:
+        if paused is Reason.PROBING and self._cannot_pay:
             return Reason.PAUSED_SPEEDUP  # one more cannot tell of anything better
         return paused or self._choose_unpaused(remaining, draft)
 
     def _choose_unpaused(self, remaining: int, draft: DraftState) -> Reason:
         if self._speed.needs_decode_step(self._load.others):
             return Reason.MEASURING
-        if self._costs.all_are_slow and not self._goes_by_cost:
-            self._pausing.pause(Reason.PAUSED_SPEEDUP)  # others have learned it, and paid for it
-            return Reason.PAUSED_SPEEDUP
+        if self._cannot_pay and not self._trusts:
+            self._pausing.bench()
+            return Reason.PAUSED_BENCHED
         if draft.shares_cores and draft.opening_seconds != 0.0:
             pays = self._costs.is_worth_opening(remaining, draft.opening_seconds)
             return Reason.OPENING if pays else Reason.TOO_SHORT
@@ -131,6 +131,11 @@ class AdaptivePacer:
         """See RestingPacer."""
         self._speed.passed(steps)
         self._pausing.count(steps.tokens)
+
+    @property
+    def _cannot_pay(self) -> bool:
+        """Whether streams that share its steps have found out, at a cost, that it does not."""
+        return self._costs.all_are_known_to_lose and not self._goes_by_cost
 
     def interrupted(self) -> None:
         """See Pacer."""
@@ -196,6 +201,8 @@ class AdaptivePacer:
         if not (self._gave_up or self._trusts):
             self._measurements.observe_outcome(given_up=True)
         self._gave_up = True
+        if self._costs.crowd_loses(self._at_most):
+            self._measurements.observe_crowd_that_loses(self._load.others)
         self._pausing.pause(reason)
         self._speed.forget_speedup()
         self._acceptance.doubt()

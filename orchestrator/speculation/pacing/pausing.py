@@ -23,10 +23,12 @@ class Pausing:
 
     def __init__(self, *, benched: bool) -> None:
         """benched: it begins paused, as the draft is benched."""
-        self._paused = Reason.PAUSED_BENCHED if benched else None
-        self._probe_after = MAX_PROBE_TOKENS if benched else PROBE_TOKENS
+        self._paused: Reason | None = None
+        self._probe_after = PROBE_TOKENS
         self._tokens_since_probe = self._probe_rounds_left = 0
         self._idle_rounds = 0
+        if benched:
+            self.bench()
 
     @property
     def reason(self) -> Reason | None:
@@ -60,6 +62,11 @@ class Pausing:
         """Speculate no more, until a probe."""
         self._paused = reason
         self._tokens_since_probe = self._idle_rounds = 0
+
+    def bench(self) -> None:
+        """Others have given it up: speculate no more, until a probe much later."""
+        self.pause(Reason.PAUSED_BENCHED)
+        self._probe_after = MAX_PROBE_TOKENS
 
     def observe_probe(self) -> bool:
         """A round of a probe; returns whether it was the last one."""

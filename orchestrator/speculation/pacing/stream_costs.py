@@ -5,6 +5,7 @@ import math
 from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
+from orchestrator.speculation.estimates.speculating_speed import is_crowd
 from orchestrator.speculation.estimates.stream_speed import StreamSpeed
 from orchestrator.speculation.pacing.cost_objective import CostObjective
 from orchestrator.speculation.pacing.draft_length import SharedCosts, best_length
@@ -111,10 +112,18 @@ class StreamCosts:
         return together is not None and together < LEAST_SPEEDUP
 
     @property
-    def crowds_are_slow(self) -> bool:
-        """Whether it was so of late at any load: a stream that begins does not know its own yet."""
-        worst = self._measurements.worst_shared_speedup
-        return worst is not None and worst < LEAST_SPEEDUP
+    def all_are_known_to_lose(self) -> bool:
+        """Whether it is so as measured, or, where that is not known, for a crowd of late."""
+        if self._measurements.shared_speedup(self._load.others) is not None:
+            return self.all_are_slow
+        return is_crowd(self._load.others) and self._measurements.crowds_lose
+
+    def crowd_loses(self, at_most: int) -> bool:
+        """Whether it is one of many streams for which, all together, no draft token is worth it."""
+        if not is_crowd(self._load.others):
+            return False
+        acceptance = self._measurements.calibration.mean.value
+        return self.all_are_slow or not best_length(acceptance, self.shared, at_most)
 
     def cheapest_length(self, at_most: int) -> int | None:
         """Draft tokens of a round by the objective of cost; None: as fast as can be.

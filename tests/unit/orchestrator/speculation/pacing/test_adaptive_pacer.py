@@ -7,14 +7,21 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.speculation.estimates.acceptance import StreamAcceptance
-from orchestrator.speculation.estimates.batch_load import SHARED_ROUNDS
+from orchestrator.speculation.estimates.batch_load import SHARED_ROUNDS, BatchLoad
 from orchestrator.speculation.estimates.measurements import BENCH_STREAMS, DraftMeasurements
-from orchestrator.speculation.estimates.speculating_speed import LEAST_ROUNDS_OF_EACH, MANY
+from orchestrator.speculation.estimates.speculating_speed import (
+    CROWD_ROUNDS,
+    LEAST_ROUNDS_OF_EACH,
+    MANY,
+)
+from orchestrator.speculation.estimates.stream_speed import StreamSpeed
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
 from orchestrator.speculation.pacing.pacer import FixedPacer
 from orchestrator.speculation.pacing.pausing import MAX_PROBE_TOKENS, PROBE_TOKENS
 from orchestrator.speculation.pacing.plan import DraftState, WaitWhileWorth, Worth
+from orchestrator.speculation.pacing.stream_costs import StreamCosts
 from orchestrator.speculation.reason import Reason
+from paceline.protocol.proposal import Drafter
 from paceline.protocol.session import CostModel, Load
 from paceline.protocol.verdict import TimedVerdict, Verdict
 from paceline_tools.simulation.run import Outcome, simulate
@@ -278,27 +285,76 @@ def test_a_draft_that_once_missed_its_time_is_used_again_as_soon_as_it_delivers(
         assert pacer.plan(100, DraftState(ready=False, shares_cores=shares_cores)).lookahead > 0
 
 
-def test_where_crowds_were_slow_a_stream_opens_no_session_before_it_knows_its_load() -> None:
-    """Each session costs a draft that all have too little of; a crowd begins stream by stream."""
-    measurements, crowd = DraftMeasurements(), MANY - 1
-    assert AdaptivePacer(measurements, MOST, 1.0).eager
-    measurements.observe_decode_step(0.025, crowd)
-    for _ in range(LEAST_ROUNDS_OF_EACH * MANY):
-        measurements.observe_speculating(1, 0.05, crowd)
-    assert not AdaptivePacer(measurements, MOST, 1.0).eager
-    for _ in range(1000):
-        measurements.observe_speculating(3, 0.05, crowd)
-    assert AdaptivePacer(measurements, MOST, 1.0).eager
-
-
-def test_a_stream_does_not_find_out_what_others_have_learned_at_its_load() -> None:
+def crowd_that_lost() -> DraftMeasurements:
+    """Of MANY streams one was as slow as all, and paused."""
     measurements, crowd = DraftMeasurements(), MANY - 1
     for others in (0, crowd):
         measurements.observe_decode_step(0.025, others)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
+    pacer.observe(verdict(Load(sessions=MANY, batched_tokens=MANY), 0.0), ())
+    assert reason(pacer, 1000, DraftState(ready=True)) is Reason.SPECULATING
     for _ in range(LEAST_ROUNDS_OF_EACH * MANY):
         measurements.observe_speculating(1, 0.05, crowd)
-    pacer = AdaptivePacer(measurements, MOST, 1.0)
-    assert reason(pacer, 100, DraftState(ready=True)) is Reason.SPECULATING
-    pacer.observe(verdict(Load(sessions=MANY, batched_tokens=MANY), 0.0), ())
-    assert reason(pacer, 100, DraftState(ready=True)) is Reason.PAUSED_SPEEDUP
+    pacer.observe(verdict(Load(sessions=MANY, batched_tokens=MANY), 0.025), ())
+    assert reason(pacer, 1000, DraftState(ready=True)) is Reason.PAUSED_SPEEDUP
+    return measurements
+
+
+def test_where_a_crowd_lost_a_stream_opens_no_session_before_it_knows_its_load() -> None:
+    """Each session costs a draft that all have too little of; a crowd begins stream by stream."""
+    assert AdaptivePacer(DraftMeasurements(), MOST, 1.0).eager
+    measurements = crowd_that_lost()
     assert not measurements.benched
+    assert not AdaptivePacer(measurements, MOST, 1.0).eager
+
+
+@pytest.mark.parametrize(
+    ("sessions", "expected"), [(MANY, Reason.PAUSED_BENCHED), (1, Reason.SPECULATING)]
+)
+def test_a_stream_does_not_find_out_what_a_crowd_has_learned_but_a_few_do(
+    sessions: int, expected: Reason
+) -> None:
+    pacer = AdaptivePacer(crowd_that_lost(), MOST, 1.0)
+    pacer.observe(verdict(Load(sessions=sessions, batched_tokens=sessions), 1.0), ())
+    assert reason(pacer, 1000, DraftState(ready=True)) is expected
+
+
+def test_what_a_crowd_has_learned_is_forgotten_after_a_while() -> None:
+    measurements = crowd_that_lost()
+    measurements.count(MANY, CROWD_ROUNDS * MANY - 2)
+    assert measurements.crowds_lose
+    measurements.count(MANY, 2)
+    assert not measurements.crowds_lose
+
+
+def test_a_stream_of_a_crowd_that_gives_up_for_its_own_text_tells_the_others_nothing() -> None:
+    """Nor do a few streams that give up together."""
+    for others, tells in ((MANY - 1, True), (MANY - 2, False)):
+        measurements = DraftMeasurements()
+        measurements.observe_decode_step(0.025, others)
+        measurements.observe_wait(0.002, Drafter.MODEL, restart=True)
+        measurements.observe_wait(0.002, Drafter.MODEL, restart=False)
+        costs = StreamCosts(
+            measurements,
+            StreamAcceptance(measurements.calibration),
+            (load := BatchLoad()),
+            StreamSpeed(measurements),
+            None,
+            0,
+        )
+        load.observe(Verdict(0, (0,), load=Load(sessions=others + 1, batched_tokens=others + 1)))
+        assert not costs.crowd_loses(MOST)  # at the acceptance rate of all it pays
+        measurements.observe_wait(10.0, Drafter.MODEL, restart=True)
+        measurements.observe_wait(10.0, Drafter.MODEL, restart=True)
+        assert costs.crowd_loses(MOST) is tells
+
+
+def test_a_stream_that_began_among_a_few_pauses_when_they_are_a_crowd_that_lost() -> None:
+    measurements = DraftMeasurements()
+    for others in (0, MANY - 1):
+        measurements.observe_decode_step(0.025, others)
+    measurements.observe_crowd_that_loses(MANY - 1)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
+    for sessions, expected in ((1, Reason.SPECULATING), (MANY, Reason.PAUSED_BENCHED)):
+        pacer.observe(verdict(Load(sessions=sessions, batched_tokens=sessions), 1.0), ())
+        assert reason(pacer, 1000, DraftState(ready=True)) is expected
