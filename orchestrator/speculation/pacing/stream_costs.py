@@ -120,7 +120,7 @@ class StreamCosts:
 
     def crowd_loses(self, at_most: int) -> bool:
         """Whether it is one of many streams for which, all together, no draft token is worth it."""
-        if not is_crowd(self._load.others):
+        if not is_crowd(self._load.others) or self.decode_step_seconds is None:
             return False
         acceptance = self._measurements.calibration.mean.value
         return self.all_are_slow or not best_length(acceptance, self.shared, at_most)

@@ -61,6 +61,14 @@ def test_beside_many_it_is_measured_again_soon_at_first_and_ever_later_after_tha
         assert stale_at(few, 0, others) == DECODE_STEP_ROUNDS
 
 
+def test_of_a_few_streams_every_ordinary_step_tells_and_one_alone_decides_nothing() -> None:
+    step = DecodeStep(3)
+    for rounds, seconds in ((0, 0.03), (100, 0.04), (4 * DECODE_STEP_ROUNDS + 200, 0.05)):
+        step.observe(seconds, 3, rounds, pure=rounds != 100)
+    assert step.seconds == pytest.approx(0.04)
+    assert stale_at(step, 4 * DECODE_STEP_ROUNDS + 200, 3) == DECODE_STEP_ROUNDS
+
+
 def test_measured_again_it_is_what_is_seen_then_and_nothing_of_the_beginning() -> None:
     """As 64 streams begin, decode steps take twice as long: their prompts are on the way."""
     step = DecodeStep(OTHERS)
