@@ -179,8 +179,7 @@ class DraftSession:
         buffer = self._buffer
         length = plan.length(buffer.draft_tokens)
         if len(self.advances) < MOST_ADVANCES:
-            grants = length > 0 or self._lookahead.grants(plan)
-            due = self._due.while_verifying(plan.enough) if grants else ()
+            due = self._due.while_verifying(plan.enough)
             self._tell(self._lookahead.while_verifying(plan, length, len(buffer), due))
         self._expectation.told(now)
         return Offer(buffer.offer(length), self._branches(plan, length))

@@ -156,7 +156,5 @@ def _weight(event: GenerateEvent) -> int:
         return _TOKEN_BYTES * sum(1 + len(token.top) for token in event.tokens)
     if not isinstance(event, Delta):
         return 0
-    count = len(event.tokens)
-    if count and event.tokens[0].logprobs is not None:
-        count += sum([len(token.logprobs.top) for token in event.tokens if token.logprobs])
-    return _TOKEN_BYTES * count
+    logprobs = sum([len(token.logprobs.top) for token in event.tokens if token.logprobs])
+    return _TOKEN_BYTES * (len(event.tokens) + logprobs)

@@ -53,10 +53,6 @@ class Lookahead:
         """Draft tokens came that end before `position`."""
         self._drafted = position
 
-    def grants(self, plan: Plan) -> bool:
-        """Whether the draft may go on with the plan."""
-        return self._fixed is not None or plan.lookahead > 0 or plan.ngram_lookahead > 0
-
     def begin(self) -> Advance | None:
         """What to tell while the target reads the prompt."""
         return None if self.shares_cores else self._advance(_BEGIN, BEGIN_LOOKAHEAD, 0, ())

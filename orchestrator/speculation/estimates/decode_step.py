@@ -10,7 +10,7 @@ from paceline.averages import TIMES, Mean
 
 DECODE_STEP_ROUNDS = 256
 """Rounds, of each stream there is, after which it is measured again."""
-CROWD = 16
+BURST = 16
 """Fewer streams are measured by every ordinary step: they lose more by steps that only measure than
 by an error."""
 FIRST_ROUNDS, LONGER = 8, 2
@@ -24,7 +24,7 @@ class DecodeStep:
     def __init__(self, others: int) -> None:
         """Begin with nothing, beside so many others: each of the streams sees the same step."""
         self._mean = Mean(TIMES * (1 + others))
-        self._are_many = others >= CROWD - 1
+        self._are_many = others >= BURST - 1
         self._pure = False
         self._measured_at = 0
         self._valid_rounds = FIRST_ROUNDS // LONGER if self._are_many else DECODE_STEP_ROUNDS

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.speculation.estimates.decode_step import (
-    CROWD,
+    BURST,
     DECODE_STEP_ROUNDS,
     FIRST_ROUNDS,
     DecodeStep,
@@ -55,7 +55,7 @@ def test_beside_many_it_is_measured_again_soon_at_first_and_ever_later_after_tha
         found.append(stale_at(step, rounds))
         rounds += found[-1] * (1 + OTHERS)
     assert found == [8, 16, 32, 64, 128, 256, 256]
-    for others in (0, 3, CROWD - 2):
+    for others in (0, 3, BURST - 2):
         few = DecodeStep(others)
         few.observe(0.05, others, 0, pure=True)
         assert stale_at(few, 0, others) == DECODE_STEP_ROUNDS
