@@ -74,16 +74,24 @@ def simulate_crowd(
     world: World, pacers: Sequence[Pacer], measurements: DraftMeasurements, tokens: int
 ) -> list[Outcome]:
     """A stream of so many tokens for each pacer, all at once; they share `measurements`."""
-    return in_virtual_time(_run(world, pacers, measurements, tokens))
+    worlds = [world.of_stream(index) for index in range(len(pacers))]
+    return simulate_mixed(worlds, pacers, measurements, tokens)
+
+
+def simulate_mixed(
+    worlds: Sequence[World], pacers: Sequence[Pacer], measurements: DraftMeasurements, tokens: int
+) -> list[Outcome]:
+    """The same with draft tokens as in a world of each stream; the first one's servers."""
+    return in_virtual_time(_run(worlds, pacers, measurements, tokens))
 
 
 async def _run(
-    world: World, pacers: Sequence[Pacer], measurements: DraftMeasurements, tokens: int
+    worlds: Sequence[World], pacers: Sequence[Pacer], measurements: DraftMeasurements, tokens: int
 ) -> list[Outcome]:
-    servers = SimulatedServers(SimulatedTarget(world), SimulatedDraft(world))
+    servers = SimulatedServers(SimulatedTarget(worlds[0]), SimulatedDraft(worlds[0]))
     streams = (
-        run_stream(world.of_stream(index), servers, pacer, measurements, tokens)
-        for index, pacer in enumerate(pacers)
+        run_stream(world, servers, pacer, measurements, tokens)
+        for world, pacer in zip(worlds, pacers, strict=True)
     )
     return await asyncio.gather(*streams)
 

@@ -18,7 +18,7 @@ _OPTIMISTIC, _OPTIMISM = 0.85, 4.0
 _SECOND_BEST, _SECOND_WEIGHT = 0.47, 8.0
 """How often the second-best token is the target's where the draft token is not, as measured on the
 real pair (docs/decisions/branches.md); and the weight of that prior."""
-_STREAM_PRIOR_WEIGHT, _STREAM_MEMORY = 6.0, 24.0
+_STREAM_PRIOR_WEIGHT, _STREAM_MEMORY, _LONG_STREAM_MEMORY = 6.0, 24.0, 48.0
 """Draft tokens of one stream."""
 _LEARNING_RATE, _MAX_OFFSET = 0.25, 3.0
 """Of a stream's offset, in log-odds."""
@@ -72,16 +72,20 @@ class Calibration:
 class StreamAcceptance:
     """Chances in one stream: those of all streams, moved by an offset in log-odds.
 
-    The offset is learned online from the stream's own verdicts. mean: its acceptance rate.
+    The offset is learned online from the stream's own verdicts. mean: its acceptance rate;
+    long_mean: of more draft tokens, so that it scatters less.
     """
 
     calibration: Calibration
     offset: float = 0.0
     mean: Share = field(init=False)
+    long_mean: Share = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with the acceptance rate in all streams."""
-        self.mean = Share(self.calibration.mean.value, _STREAM_PRIOR_WEIGHT, _STREAM_MEMORY)
+        prior = self.calibration.mean.value
+        self.mean = Share(prior, _STREAM_PRIOR_WEIGHT, _STREAM_MEMORY)
+        self.long_mean = Share(prior, _STREAM_PRIOR_WEIGHT, _LONG_STREAM_MEMORY)
 
     def chance(self, draft_token: DraftToken) -> float:
         """That a draft token at hand is accepted when all before it are."""
@@ -102,7 +106,8 @@ class StreamAcceptance:
 
     def doubt(self) -> None:
         """Let a few draft tokens change the estimate: the text after a pause may be another one."""
-        self.mean.doubt(_OPTIMISM / 2)
+        for mean in (self.mean, self.long_mean):
+            mean.doubt(_OPTIMISM / 2)
         self.offset = 0.0
 
     def observe(self, draft_tokens: tuple[DraftToken, ...], verdict: Verdict) -> None:
@@ -113,6 +118,7 @@ class StreamAcceptance:
             self.offset = max(-_MAX_OFFSET, min(_MAX_OFFSET, self.offset + _LEARNING_RATE * error))
             self.calibration.observe(token, accepted)
             self.mean.observe(accepted)
+            self.long_mean.observe(accepted)
             if not accepted and position < len(verdict.token_ids):
                 self.calibration.observe_rejected(token, verdict.token_ids[position])
 

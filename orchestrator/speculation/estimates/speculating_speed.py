@@ -11,9 +11,10 @@ from paceline.averages import Rate
 
 _MEMORY_ALONE, _MEMORY_BESIDE = 400.0, 200.0
 """Latest rounds that count, of all streams: at least one of each, where they share steps."""
-MANY, LEAST_ROUNDS_OF_EACH = 64, 3
-"""So many streams know their speed after so few rounds of each. Fewer learn it no sooner together
-than one by itself."""
+LEAST_ROUNDS, LEAST_ROUNDS_OF_EACH = 192, 3
+"""Streams know their speed after so many rounds together, and so many of each."""
+MANY = 64
+"""So many streams are a crowd: what it costs all to find out is more than one may gain by it."""
 VALID_ROUNDS = 256
 """Rounds of each stream there is, after which it is measured anew."""
 CROWD_ROUNDS = 512
@@ -70,8 +71,9 @@ class SpeculatingSpeed:
         return None if known is None else known.rate.value
 
     def beside(self, others: int, rounds: int) -> float | None:
-        """Of MANY streams, each beside so many others; None while not known, or no longer."""
-        known, least = self._loads.get(load_bucket(others)), LEAST_ROUNDS_OF_EACH * (1 + others)
-        if known is None or not is_crowd(others) or known.seen < least:
+        """Of streams, each beside so many others; None while not known, no longer, or alone."""
+        known = self._loads.get(load_bucket(others))
+        least = max(LEAST_ROUNDS, LEAST_ROUNDS_OF_EACH * (1 + others))
+        if known is None or not others or known.seen < least:
             return None
         return None if known.has_expired(others, rounds) else known.rate.value

@@ -120,7 +120,6 @@ class AdaptivePacer:
         if self._speed.needs_decode_step(self._load.others):
             return Reason.MEASURING
         if self._cannot_pay and not self._trusts:
-            self._pausing.bench()
             return Reason.PAUSED_BENCHED
         if draft.shares_cores and draft.opening_seconds != 0.0:
             pays = self._costs.is_worth_opening(remaining, draft.opening_seconds)
@@ -165,6 +164,8 @@ class AdaptivePacer:
             self._judge(self._costs.speedup)
         elif self.reason is Reason.PAUSED_COST and self._is_worth_asking():
             self._pausing.go_on()  # at another load the target alone may be too slow
+        elif self.reason is Reason.PAUSED_BENCHED and self._pausing.reason is None:
+            self._pausing.bench()
 
     def _follow_probe(self) -> None:
         if not self._pausing.observe_probe():

@@ -20,6 +20,9 @@ LEAST_CHANCE = 0.1
 LEAST_SPEEDUP, LEAST_SPEEDUP_BESIDE_OTHERS = 0.96, 0.88
 """A stream that measures less pauses; less than 1, as measurements scatter. Beside others more is
 left to the length they all wait for, which is chosen by what is known of all."""
+SCATTER = 0.05
+"""Beside others a stream pauses by itself where it would not pay if this were added to its
+acceptance rate, which scatters: the others go on, and get every second step once one has paused."""
 UNKNOWN_SPEEDUP = 1.3
 """What speculation brings, before it was measured."""
 UNKNOWN_OPENING_TOKENS = 16
@@ -152,7 +155,8 @@ class StreamCosts:
         chance = self._acceptance.next_chance
         if self._load.others:
             # A stream that is more often right than all together is not yet better.
-            chance = min(chance, self._measurements.calibration.mean.value)
+            own = self._acceptance.long_mean.value + SCATTER
+            chance = min(own, self._measurements.calibration.mean.value)
         if (cheapest := self._cheapest(chance, at_most)) is not None:
             return cheapest > 0 and chance > LEAST_CHANCE
         if self._load.others and not shares_cores:

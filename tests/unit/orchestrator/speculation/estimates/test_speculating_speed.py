@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.estimates.speculating_speed import (
+    LEAST_ROUNDS,
     LEAST_ROUNDS_OF_EACH,
     MANY,
     VALID_ROUNDS,
@@ -13,16 +14,27 @@ from orchestrator.speculation.estimates.speculating_speed import (
 OTHERS = MANY - 1
 
 
-def test_many_streams_know_it_after_a_few_rounds_of_each_and_fewer_never_do() -> None:
+@pytest.mark.parametrize(
+    ("others", "rounds"), [(1, 192), (7, 192), (MANY - 1, 192), (2 * MANY - 1, 384)]
+)
+def test_streams_know_it_after_so_many_rounds_together_and_a_few_of_each(
+    others: int, rounds: int
+) -> None:
+    assert (LEAST_ROUNDS, LEAST_ROUNDS_OF_EACH) == (192, 3)
     speed = SpeculatingSpeed()
-    for others in (OTHERS, OTHERS - 1):
-        for rounds in range(LEAST_ROUNDS_OF_EACH * MANY):
-            assert speed.beside(OTHERS, rounds) is None
-            speed.observe(2, 0.1, others, rounds)
-        last = LEAST_ROUNDS_OF_EACH * MANY - 1
-        assert speed.beside(others, last) == (pytest.approx(20.0) if others == OTHERS else None)
-        speed = SpeculatingSpeed()
+    for round_ in range(rounds):
+        assert speed.beside(others, round_) is None
+        speed.observe(2, 0.1, others, round_)
+    assert speed.beside(others, rounds - 1) == pytest.approx(20.0)
     assert speed.alone is None
+
+
+def test_a_stream_alone_has_nobody_to_know_it_with() -> None:
+    speed = SpeculatingSpeed()
+    for round_ in range(10 * LEAST_ROUNDS):
+        speed.observe(2, 0.1, 0, round_)
+    assert speed.beside(0, 10 * LEAST_ROUNDS) is None
+    assert speed.alone == pytest.approx(20.0)
 
 
 def test_it_is_measured_anew_after_so_many_rounds_of_each() -> None:

@@ -1,6 +1,7 @@
 """Streams that share steps: as fast as always speculating, or never, whichever is faster."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,21 @@ def test_many_streams_are_as_fast_as_the_better_of_always_and_never(
     paced = together(streams, acceptance, lambda measurements: AdaptivePacer(measurements, 16, 1.0))
     # Until it is known that too few are right, some are tried: that is the rest.
     assert paced > (0.97 if acceptance > 0.5 else 0.93) * max(never, always)
+
+
+@pytest.mark.parametrize("streams", [4, *slow(8), 16])
+@pytest.mark.parametrize("acceptance", [0.4, 0.3])
+def test_where_it_hardly_pays_none_loses_by_others_that_do_or_do_not_speculate(
+    streams: int, acceptance: float
+) -> None:
+    """One that paused had a step of its own between two of the others', who lost a sixth by it."""
+    world = World(0.025, 0.0025, 0.0005, lambda _: acceptance, token_seconds=0.0005)
+    for seed in (100, 101, 102):
+        measurements = DraftMeasurements()
+        pacers = [AdaptivePacer(measurements, 16, 1.0) for _ in range(streams)]
+        found = simulate_crowd(replace(world, seed=seed), pacers, measurements, TOKENS)
+        alone = TOKENS * world.verify_seconds(streams)
+        assert max(outcome.seconds for outcome in found) < alone / 0.96
 
 
 def test_the_best_length_is_longer_for_better_draft_tokens_and_none_where_none_pays() -> None:
