@@ -46,6 +46,7 @@ class AdaptivePacer:
             measurements.begin_probe()  # what was known of draft tokens is forgotten
         self._pausing = Pausing(benched=measurements.benched and not probes)
         self._at_most = at_most
+        self._objective = objective
         self._acceptance = StreamAcceptance(measurements.calibration)
         self._load = BatchLoad()
         self._speed = StreamSpeed(measurements)
@@ -69,7 +70,8 @@ class AdaptivePacer:
     @property
     def eager(self) -> bool:
         """See Pacer. Where crowds lost by it of late a session is opened once it is to be used."""
-        return self._pausing.reason is None and not self._measurements.crowds_lose
+        waits_for_load = self._measurements.crowds_lose and self._objective is None
+        return self._pausing.reason is None and not waits_for_load
 
     @property
     def rests(self) -> bool:

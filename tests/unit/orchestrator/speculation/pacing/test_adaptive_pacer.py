@@ -16,6 +16,7 @@ from orchestrator.speculation.estimates.speculating_speed import (
 )
 from orchestrator.speculation.estimates.stream_speed import StreamSpeed
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
+from orchestrator.speculation.pacing.cost_objective import CostObjective
 from orchestrator.speculation.pacing.pacer import FixedPacer
 from orchestrator.speculation.pacing.pausing import MAX_PROBE_TOKENS, PROBE_TOKENS
 from orchestrator.speculation.pacing.plan import DraftState, WaitWhileWorth, Worth
@@ -306,6 +307,7 @@ def test_where_a_crowd_lost_a_stream_opens_no_session_before_it_knows_its_load()
     measurements = crowd_that_lost()
     assert not measurements.benched
     assert not AdaptivePacer(measurements, MOST, 1.0).eager
+    assert AdaptivePacer(measurements, MOST, 1.0, CostObjective(4.0, 0.5)).eager
 
 
 @pytest.mark.parametrize(
