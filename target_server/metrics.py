@@ -46,7 +46,11 @@ class TargetMetrics:
     def observe(self, verdict: Verdict) -> None:
         """Count a verdict."""
         (self._rounds if verdict.verified else self._target_only_steps).inc()
-        self._verified.inc(verdict.verified)
-        self._accepted.inc(verdict.accepted)
-        self._branch_verified.inc(verdict.branch_verified)
-        self._branch_accepted.inc(verdict.branch_accepted)
+        for counter, tokens in (
+            (self._verified, verdict.verified),
+            (self._accepted, verdict.accepted),
+            (self._branch_verified, verdict.branch_verified),
+            (self._branch_accepted, verdict.branch_accepted),
+        ):
+            if tokens:  # adding nothing takes as long as adding something
+                counter.inc(tokens)

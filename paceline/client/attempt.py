@@ -113,19 +113,17 @@ class Watch:
         # What comes right behind a look of the server's is followed by a sign after two of them.
         slack = following + LEEWAY_SECONDS
         self._patience = following + slack if gives_signs or sign else None
-        self._begin(reads=True)
+        self._reads, self._looks, self._heard = True, 0, self._loop.time()
 
     def rest(self) -> None:
         """An event has come. Nothing is read until it is taken."""
-        self._slowest = max(self._loop.time() - self._heard, _FORGET * self._slowest)
-        self._begin(reads=False)
+        now = self._loop.time()
+        self._slowest = max(now - self._heard, _FORGET * self._slowest)
+        self._reads, self._looks, self._heard = False, 0, now
 
     def stop(self) -> None:
         """The attempt is over."""
         self._timer.cancel()
-
-    def _begin(self, *, reads: bool) -> None:
-        self._reads, self._looks, self._heard = reads, 0, self._loop.time()
 
     def _look(self) -> None:
         self._looks += 1

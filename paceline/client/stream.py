@@ -227,7 +227,8 @@ class Generation(misuse.ReadByAsyncFor):
             self._prompt_logprobs += event.tokens[max(0, known) :]
             return None
         choice = resumed or self._choices[event.choice_index]
-        event = replace(event, choice_index=choice.index)
+        if event.choice_index != choice.index:
+            event = replace(event, choice_index=choice.index)
         if isinstance(event, Finished):
             choice.finished = _whole(event, choice)
             return None

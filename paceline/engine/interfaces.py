@@ -80,6 +80,8 @@ class Span:
 
     @property
     def _branch_rows(self) -> int:
+        if not self.branches:  # nearly always, and asked for several times a step
+            return 0
         return sum(len(branch.token_ids) for branch in self.branches)
 
 

@@ -21,9 +21,10 @@ def fill_batch(
     left, and the last one that fits goes in part. So a long prompt never stalls the others for
     longer than a step, nor they the prompt.
     """
-    wanted = list(wanted)
-    prompts = [item for item in wanted if _is_prompt(item[1])]
-    blocks = [item for item in wanted if not _is_prompt(item[1])]
+    prompts: list[tuple[Key, Span]] = []
+    blocks: list[tuple[Key, Span]] = []
+    for item in wanted:
+        (prompts if _is_prompt(item[1]) else blocks).append(item)
     step: list[tuple[Key, Span]] = []
     room = max_block_tokens(max_batched_tokens) if prompts else max_batched_tokens
     for key, span in blocks:
@@ -31,7 +32,8 @@ def fill_batch(
         if piece is not None:
             step.append((key, piece))
             room -= piece.rows
-    room = max_batched_tokens - sum(span.rows for _, span in step)
+    if prompts:
+        room = max_batched_tokens - sum(span.rows for _, span in step)
     for key, span in prompts:
         if room > 0:
             piece = span if span.rows <= room else _ahead(span, room)
