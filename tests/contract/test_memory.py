@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from draft_server.prompt_lookup import RECENT_OUTPUTS
+from draft_server import prompt_lookup
 from paceline.client import Client
 from paceline.protocol.generation import GenerateRequest, Speculation
 from paceline.rpc.event_loop import EventLoop
@@ -17,6 +17,8 @@ from tests import servers
 
 TARGET, DRAFT = "simulated:step_ms=0.1,token_ms=0.001", "simulated:step_ms=0.1"
 CALLS = 300
+REMEMBERED = 8
+"""Outputs that a draft looks up in here."""
 
 
 async def serve(client: Client, calls: int) -> None:
@@ -75,23 +77,23 @@ async def drafted(client: Client, first: int, calls: int) -> None:
 
 async def caches_fill_and_nothing_else() -> None:
     """Small KV, and as many outputs to look up in as are remembered, are full first."""
-    room: dict[str, Any] = {"kv_tokens": 8192}
+    room: dict[str, Any] = {"kv_tokens": 4608}
     async with (
         servers.target(TARGET, **room) as target,
         servers.draft(DRAFT, drafter="hybrid", **room) as draft,
         servers.orchestrator([target.address], [draft.address]) as client,
     ):
-        await drafted(client, 0, 3 * RECENT_OUTPUTS)
+        await drafted(client, 0, 3 * REMEMBERED)
         await servers.nothing_is_left(target, draft)
         held()
         blocks = sys.getallocatedblocks()
-        await drafted(client, 3 * RECENT_OUTPUTS, CALLS // 3)
+        await drafted(client, 3 * REMEMBERED, CALLS // 6)
         await servers.nothing_is_left(target, draft)
 
         async def as_before() -> bool:
             """Fewer than fifty blocks are left of a call of a hundred tokens."""
             held()
-            return sys.getallocatedblocks() - blocks < 50 * CALLS // 3
+            return sys.getallocatedblocks() - blocks < 50 * CALLS // 6
 
         await servers.eventually(as_before)
 
@@ -110,7 +112,10 @@ def test_calls_leave_nothing_behind_in_any_server(aside: None) -> None:
         runner.run(nothing_is_left_behind())
 
 
-@pytest.mark.slow  # its caches fill with ten thousand tokens
-def test_a_draft_remembers_so_much_and_no_more(aside: None) -> None:
+@pytest.mark.slow  # its caches fill with thousands of tokens
+def test_a_draft_remembers_so_much_and_no_more(
+    aside: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_lookup, "RECENT_OUTPUTS", REMEMBERED)
     with asyncio.Runner(loop_factory=EventLoop) as runner:
         runner.run(caches_fill_and_nothing_else())
