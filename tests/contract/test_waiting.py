@@ -92,9 +92,7 @@ def text_of(prompt: str, tokens: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("count", "speculation"), [(REQUESTS, Speculation.OFF), (REQUESTS // 4, Speculation.FORCE)]
-)
+@pytest.mark.parametrize(("count", "speculation"), [(16, Speculation.OFF), (8, Speculation.FORCE)])
 async def test_streams_that_outgrow_kv_end_with_their_texts_with_a_draft_and_without(
     count: int, speculation: Speculation
 ) -> None:
