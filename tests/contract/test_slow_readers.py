@@ -16,7 +16,7 @@ from paceline.rpc.status_codes import from_rpc_error
 from paceline.v1 import generation_pb2, generation_pb2_grpc
 from tests import servers
 
-TOKENS = 4000
+TOKENS = 2000
 OPTIONS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024))
 """gRPC takes little off the server for a client that does not read, less than so many tokens."""
 SHORT = GenerateRequest("b", max_tokens=3, ignore_eos=True)
