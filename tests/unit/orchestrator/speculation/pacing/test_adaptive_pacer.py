@@ -66,9 +66,15 @@ def paced(
 
 
 def best_fixed(one: World) -> float:
-    lengths = (0, 1, 2, 3, 4, 6, 8, 12)
-    runs = (simulate(one, FixedPacer(k, 5.0), DraftMeasurements(), TOKENS) for k in lengths)
-    return max(run.tokens_per_second for run in runs) * one.step_seconds
+    """Speed has one peak: behind two lengths that are clearly below it none is faster."""
+    best, below = 0.0, 0
+    for length in (0, 1, 2, 3, 4, 6, 8, 12):
+        run = simulate(one, FixedPacer(length, 5.0), DraftMeasurements(), TOKENS)
+        best = max(best, run.tokens_per_second)
+        below = below + 1 if run.tokens_per_second < 0.95 * best else 0
+        if below == 2:
+            break
+    return best * one.step_seconds
 
 
 @pytest.mark.parametrize(("step", "draft", "round_trip", "at_60", "at_85"), TABLE)
