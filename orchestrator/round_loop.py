@@ -10,7 +10,7 @@ from typing import Protocol
 from orchestrator.speculation.drafting.draft_buffer import Offer
 from orchestrator.speculation.pacing.pacer import Pacer
 from orchestrator.speculation.pacing.plan import DraftState, Plan
-from paceline.protocol.proposal import DraftToken
+from paceline.protocol.proposal import DraftToken, Proposal
 from paceline.protocol.verdict import TimedVerdict, Verify
 
 
@@ -62,27 +62,35 @@ async def rounds(target: Target, draft: Draft, pacer: Pacer, stream: Stream) -> 
     """Run rounds until the output ends."""
     await target.ask(Verify())
     owed = 1  # verdicts that the target still owes, at least
-    late = False  # draft tokens were sent while a step was under way: they are for the next one
+    late: Proposal | None = None  # sent while a step was under way: it is for the next one
     async for timed in target.verdicts():
         stream.emit(timed)
         owed = 0 if timed.verdict.verified else owed - 1
         pacer.observe(timed, draft.advance(timed))
-        if stream.remaining and not (owed and (late or pacer.rests)):
+        if stream.remaining and not (owed and (follows(late, timed) or pacer.rests)):
             plan = pacer.plan(stream.remaining, draft.state)
             if draft.is_short_of(plan):
+                if plan.meanwhile:
+                    await target.ask(Verify(None, plan.continue_steps))
+                    owed = 1 + plan.continue_steps
                 stream.settle()  # while the draft works; below, while the target does
                 if not stream.remaining:
                     return
             offer = await draft.take(plan)
             if offer.proposal.token_ids or not owed:  # else it decodes on by itself
-                late = bool(offer.proposal.token_ids and owed)
+                late = offer.proposal if offer.proposal.token_ids and owed else None
                 verify = asked(offer, plan)
                 await target.ask(verify)
-                owed = 1 + late + verify.continue_steps
+                owed = 1 + (late is not None) + verify.continue_steps
         stream.settle()
         if not stream.remaining:
             return
         await stream.room()
+
+
+def follows(late: Proposal | None, timed: TimedVerdict) -> bool:
+    """Whether the verdict leads to the proposal that was sent meanwhile: the next step has it."""
+    return late is not None and timed.verdict.token_ids[:1] == late.token_ids[:1]
 
 
 def asked(offer: Offer, plan: Plan) -> Verify:

@@ -142,7 +142,7 @@ class DraftLink:
         if session is None:
             return NOTHING
         offer = await session.take(plan)
-        self._stream.waited(session.waited_seconds)
+        self._stream.waited(0.0 if plan.meanwhile else session.waited_seconds)
         if self._session is not session:  # lost meanwhile: a round does not wait like that
             self._pacer.interrupted()
         return offer

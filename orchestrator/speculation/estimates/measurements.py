@@ -13,7 +13,7 @@ from orchestrator.speculation.estimates.speedup import SpeedupEstimate
 from paceline.averages import LEAST_SECONDS, Mean, Share
 from paceline.protocol.proposal import Drafter
 from paceline.protocol.status import Speedup
-from paceline.protocol.verdict import Verdict
+from paceline.protocol.verdict import TimedVerdict, Verdict
 
 BENCH_STREAMS = 2
 """Consecutive streams that gave speculation up, after which new ones begin without."""
@@ -26,6 +26,8 @@ SPEEDUP_DRIFT_TOKENS = 65536
 WAIT_ROUNDS, WAIT_STEPS = 16, 2
 """Of so many rounds of all streams, and of so many steps that all of them share, one round has its
 draft tokens sent each at once, so that the wait for each is measured."""
+MISSED_STEP = 1.5
+"""An answer that takes so many times as long as its step has waited for another step."""
 _RECENT_ROUNDS = 512
 """Rounds after which those before weigh half as much in the acceptance rate that is shown."""
 _HIT_PRIOR, _HIT_MEMORY = 4.0, 100.0
@@ -113,6 +115,15 @@ class DraftMeasurements:
         rate = self._speculating.beside(others, self.target.rounds)
         step = self.decode_step_seconds(others)
         return None if rate is None or step is None else rate * step
+
+    def is_in_step(self, others: int) -> bool:
+        """Whether streams that wait for draft tokens together mostly get the very next step."""
+        return self._speculating.is_in_step(others, self.target.rounds)
+
+    def observe_answer(self, timed: TimedVerdict, others: int) -> None:
+        """A verdict of a round in which a stream waited for as many draft tokens as the others."""
+        missed = timed.answer_seconds > MISSED_STEP * timed.verdict.step_seconds
+        self._speculating.observe_answer(missed=missed, others=others)
 
     @property
     def crowds_lose(self) -> bool:

@@ -4,10 +4,10 @@ Streams that share the target's steps share what speculation costs, too: process
 steps, the orchestrator. Together they know after a few rounds what each would know after many.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.speculation.estimates.batch_load import load_bucket
-from paceline.averages import Rate
+from paceline.averages import Rate, Share
 
 _MEMORY_ALONE, _MEMORY_BESIDE = 400.0, 200.0
 """Latest rounds that count, of all streams: at least one of each, where they share steps."""
@@ -15,6 +15,8 @@ LEAST_ROUNDS, LEAST_ROUNDS_OF_EACH = 192, 3
 """Streams know their speed after so many rounds together, and so many of each."""
 MANY = 64
 """So many streams are a crowd: what it costs all to find out is more than one may gain by it."""
+MOST_MISSES, _MISSES_WEIGHT, _MISSES_MEMORY = 0.25, 32.0, 128.0
+"""Share of rounds that miss a step, above which streams are not in step; and rounds of all."""
 VALID_ROUNDS = 256
 """Rounds of each stream there is, after which it is measured anew."""
 CROWD_ROUNDS = 512
@@ -33,6 +35,7 @@ class _AtLoad:
     rate: Rate
     begun: int
     seen: int = 0
+    misses: Share = field(default_factory=lambda: Share(0.0, _MISSES_WEIGHT, _MISSES_MEMORY))
 
     def has_expired(self, others: int, rounds: int) -> bool:
         return rounds - self.begun >= VALID_ROUNDS * (1 + others)
@@ -55,6 +58,18 @@ class SpeculatingSpeed:
             known = self._loads[load] = _AtLoad(Rate(memory), rounds)
         known.rate.observe(tokens, seconds)
         known.seen += 1
+
+    def observe_answer(self, *, missed: bool, others: int) -> None:
+        """A round came that waited for draft tokens. missed: others had a step before it."""
+        if (known := self._loads.get(load_bucket(others))) is not None:
+            known.misses.observe(missed)
+
+    def is_in_step(self, others: int, rounds: int) -> bool:
+        """Whether streams that wait for draft tokens together mostly get the very next step."""
+        known = self._loads.get(load_bucket(others))
+        if known is None or known.has_expired(others, rounds):
+            return True
+        return known.misses.value <= MOST_MISSES
 
     def observe_crowd_that_loses(self, others: int, rounds: int) -> None:
         """One of MANY streams gave speculation up, as it does not pay for all together."""

@@ -151,6 +151,8 @@ class AdaptivePacer:
         cost = verdict.cost_model  # None where another target has begun, too
         self._costs.observe_target(cost)
         seconds = self._speed.observe(timed, self.reason, self._load.others)
+        if self._planner.waits_together:
+            self._measurements.observe_answer(timed, self._load.others)
         if self._draft.free and self.reason is Reason.SPECULATING:
             self._asking.observe(timed, seconds)
         self._follow(verdict)

@@ -47,6 +47,30 @@ def expected_tokens(acceptance: float, at_most: int) -> Iterator[tuple[int, floa
         yield length, tokens
 
 
+def together_speed(acceptance: float, costs: SharedCosts, at_most: int) -> float:
+    """Tokens a second of a stream, where all wait for the draft length that is best for them."""
+    speeds = [1.0 / costs.decode_step]
+    for length, tokens in expected_tokens(acceptance, at_most):
+        speeds.append(tokens / costs.round(length))
+    return max(speeds)
+
+
+def meanwhile_speed(acceptance: float, costs: SharedCosts, length: int) -> float:
+    """The same where the target decodes on, and so many draft tokens come within a step.
+
+    The first of them stands where that step decides. Where it is right the next step verifies the
+    others, and again, while all are right, as many that were drafted meanwhile; else the next step
+    is an ordinary one, too.
+    """
+    if not acceptance or length < 1:
+        return 1.0 / costs.decode_step
+    all_right = min(acceptance**length, 0.99)
+    verifies, ordinary = 1.0 / (1.0 - all_right), 1.0 / acceptance
+    each = 1.0 + sum(acceptance**position for position in range(1, length + 1))
+    seconds = (verifies + ordinary) * costs.decode_step + verifies * length * costs.token
+    return (ordinary + verifies * each) / seconds
+
+
 def best_length(
     acceptance: float, costs: SharedCosts, at_most: int, held: int | None = None
 ) -> int:

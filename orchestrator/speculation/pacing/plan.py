@@ -118,6 +118,7 @@ class WaitForCount:
     max_wait_seconds: float = 0.0
     in_all: bool = False
     measured: bool = False
+    meanwhile: ClassVar[bool] = False
 
     def max_wait(
         self,
@@ -149,6 +150,7 @@ class WaitWhileWorth:
     max_wait_seconds: float
     hit_rate: float = 1.0
     count: ClassVar[None] = None  # each draft token may end the wait
+    meanwhile: ClassVar[bool] = False
 
     def max_wait(
         self,
@@ -171,6 +173,30 @@ class WaitWhileWorth:
         return min(self.max_wait_seconds, LATE * expected_seconds + 0.002)
 
 
+@value(frozen=True, slots=True)
+class WaitMeanwhile:
+    """Wait for `count` draft tokens while the target decodes on: they are for the step after that.
+
+    What is at hand before is for the next one, and nothing is waited for then. max_wait_seconds:
+    for all of them.
+    """
+
+    count: int
+    max_wait_seconds: float
+    meanwhile: ClassVar[bool] = True
+
+    def max_wait(
+        self,
+        draft_tokens: Sequence[DraftToken],
+        expected_seconds: float | None,
+        waited_seconds: float,
+    ) -> float:
+        """See Plan."""
+        if len(draft_tokens) >= self.count or (draft_tokens and not waited_seconds):
+            return 0.0
+        return max(0.0, self.max_wait_seconds - waited_seconds)
+
+
 NO_WAIT = WaitForCount()
 
 
@@ -183,11 +209,11 @@ class Plan:
     ahead, where it does not share its cores with the target. ngram_lookahead: the same for prompt
     lookup, which takes no cores. branches: how many the draft may work on, beside its draft tokens.
     continue_steps: decode steps to ask of the target beyond the next one, should nothing be
-    proposed.
+    proposed, or until something is.
     """
 
     at_most: int
-    waiting: WaitForCount | WaitWhileWorth = NO_WAIT
+    waiting: WaitForCount | WaitWhileWorth | WaitMeanwhile = NO_WAIT
     worth: Worth | None = None
     lookahead: int = 0
     ngram_lookahead: int = 0
@@ -198,6 +224,11 @@ class Plan:
     def enough(self) -> int | None:
         """How many draft tokens end a wait; None: each may."""
         return self.waiting.count
+
+    @property
+    def meanwhile(self) -> bool:
+        """Whether the target decodes on while draft tokens are waited for."""
+        return self.waiting.meanwhile
 
     def max_wait(
         self,

@@ -6,12 +6,19 @@ from orchestrator.speculation.estimates.acceptance import StreamAcceptance
 from orchestrator.speculation.estimates.batch_load import BatchLoad
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.asking import Asking
-from orchestrator.speculation.pacing.draft_length import LATE, SharedCosts, best_length
+from orchestrator.speculation.pacing.draft_length import (
+    LATE,
+    SharedCosts,
+    best_length,
+    meanwhile_speed,
+    together_speed,
+)
 from orchestrator.speculation.pacing.plan import (
     BRANCHES,
     DraftState,
     Plan,
     WaitForCount,
+    WaitMeanwhile,
     WaitWhileWorth,
     target_only_steps,
 )
@@ -23,6 +30,13 @@ PROBE_LENGTH = 2
 LOOKAHEAD_CHANCE, SHARED_LOOKAHEAD_CHANCE = 0.02, 0.2
 """How likely a draft token must be for the draft to make it ahead of time: alone, and beside
 others, whom the draft serves meanwhile."""
+STEP_SHARE = 0.8
+"""Of an ordinary decode step: draft tokens that come later do not reach the next one."""
+LEAST_MEANWHILE = 3
+"""Of so many that come within a step the first stands where that step decides. Of a draft that is
+slower too little is left."""
+MEANWHILE_SPEEDUP = 1.1
+"""What is expected of it over waiting together, where that works: the formula leaves out delays."""
 
 
 class Planner:
@@ -46,9 +60,12 @@ class Planner:
         self._asking = asking
         self._at_most = at_most
         self._max_wait_seconds = max_wait_seconds
+        self.waits_together = False
+        """Whether the latest step waits for as many draft tokens as the others' do."""
 
     def plan(self, reason: Reason, remaining: int, draft: DraftState) -> Plan:
         """The next step of a stream that has `remaining` tokens to go; see Pacer."""
+        self.waits_together = False
         at_most = max(0, min(self._at_most, remaining - 1))
         lookahead = 0 if draft.shares_cores else self._lookahead
         if not at_most or reason not in DRAFTING:
@@ -59,7 +76,7 @@ class Planner:
         if not draft.free and (cheapest := self._costs.cheapest_length(at_most)) is not None:
             return self._of_length(cheapest, self._costs.shared, at_most)
         if self._load.others and not draft.free:
-            return self._as_all_others(at_most, lookahead)
+            return self._beside_others(at_most, remaining, lookahead)
         if draft.free and not self._asking.decide():
             return self._by_the_way(at_most, remaining)
         return self._alone(at_most, lookahead, draft)
@@ -97,6 +114,32 @@ class Planner:
         waiting = WaitWhileWorth(worth, at_most, 0.0, self._max_wait_seconds)
         steps = target_only_steps(remaining)
         return Plan(at_most, waiting, worth, ngram_lookahead=2 * at_most, continue_steps=steps)
+
+    def _beside_others(self, at_most: int, remaining: int, lookahead: int) -> Plan:
+        """All wait together, or none: the target decodes on while the draft is at work."""
+        costs = self._costs.shared
+        window = STEP_SHARE * (self._costs.decode_step_seconds or 0.0)
+        lengths = range(1, min(at_most, lookahead) + 1)
+        enough = sum(costs.wait(length) <= window for length in lengths)
+        self.waits_together = enough < LEAST_MEANWHILE or self._is_better_together(enough, at_most)
+        if self.waits_together:
+            return self._as_all_others(at_most, lookahead)
+        return Plan(
+            at_most,
+            WaitMeanwhile(enough, window),
+            self._costs.worth,
+            lookahead,
+            ngram_lookahead=max(lookahead, at_most),
+            continue_steps=target_only_steps(remaining),
+        )
+
+    def _is_better_together(self, enough: int, at_most: int) -> bool:
+        """Where one goes on by itself it has a step between two of those who wait."""
+        if not self._measurements.is_in_step(self._load.others):
+            return False
+        acceptance, costs = self._measurements.calibration.mean.value, self._costs.shared
+        together = together_speed(acceptance, costs, at_most)
+        return MEANWHILE_SPEEDUP * together >= meanwhile_speed(acceptance, costs, enough)
 
     def _as_all_others(self, at_most: int, lookahead: int) -> Plan:
         """All streams wait for as many draft tokens."""

@@ -5,11 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.round_loop import rounds
+from orchestrator.round_loop import follows, rounds
 from orchestrator.serving.stream_statistics import StreamStatistics
 from orchestrator.speculation.drafting.draft_buffer import Offer
 from orchestrator.speculation.pacing.pacer import FixedPacer
-from orchestrator.speculation.pacing.plan import TARGET_ONLY_STEPS, DraftState, Plan
+from orchestrator.speculation.pacing.plan import (
+    TARGET_ONLY_STEPS,
+    DraftState,
+    Plan,
+    WaitMeanwhile,
+)
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
 from paceline.protocol.verdict import TimedVerdict, Verdict, Verify
@@ -172,6 +177,43 @@ async def test_draft_tokens_sent_during_a_step_are_verified_before_others_are_se
     assert verdicts[first].verified == 2
     assert [one.verified for one in verdicts[first + 1 : -1]] == [3] * (len(verdicts) - first - 2)
     assert stream.remaining == 0
+
+
+class MeanwhileDraft(FindingDraft):
+    """Has nothing when a verdict comes, and draft tokens a little later."""
+
+    def is_short_of(self, plan: Plan) -> bool:
+        return True
+
+
+class Meanwhile(DecodesOn):
+    """Has the target decode on while draft tokens are waited for."""
+
+    def plan(self, remaining: int, draft: DraftState) -> Plan:
+        return replace(super().plan(remaining, draft), waiting=WaitMeanwhile(3, 1.0))
+
+
+async def test_the_target_decodes_on_while_draft_tokens_are_waited_for() -> None:
+    target, stream, draft = SteppingTarget(40), ScriptedStream(40), MeanwhileDraft()
+    await rounds(target, draft, Meanwhile(3, 1.0), stream)
+    asked = [(one.proposal is not None, one.continue_steps) for one in target.asked]
+    assert asked[:2] == [(False, 0), (False, 8)]
+    assert (True, 0) in asked
+    # Each proposal is sent behind the order to decode on, and is for the step after that.
+    before = [asked[at - 1] for at, one in enumerate(asked) if one[0]]
+    assert set(before) == {(False, 8)}
+    assert any(timed.verdict.accepted for timed in stream.verdicts)
+    assert stream.remaining == 0
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"), [((5, 6), True), ((6, 5), False), ((5,), True), (None, False)]
+)
+def test_a_proposal_sent_meanwhile_is_waited_for_where_the_step_decided_its_first_token(
+    late: tuple[int, ...] | None, *, expected: bool
+) -> None:
+    proposal = Proposal(3, 0, late) if late else None
+    assert follows(proposal, TimedVerdict(Verdict(3, (5,), 0, 0))) is expected
 
 
 @pytest.mark.parametrize("remaining", [1, 2, 3, 9])

@@ -23,7 +23,7 @@ from orchestrator.speculation.estimates.measurements import (
 )
 from orchestrator.speculation.estimates.round_times import RoundTimes
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.pacing.plan import DraftState
+from orchestrator.speculation.pacing.plan import DraftState, Plan
 from orchestrator.speculation.pacing.pool_pacer import PoolPacer
 from orchestrator.speculation.reason import Reason
 from paceline.averages import Mean
@@ -249,7 +249,7 @@ async def test_a_draft_that_is_lost_while_a_round_waits_for_it_interrupts() -> N
             return NOTHING
 
     session: Any = Session()
-    plan: Any = None
+    plan = Plan(1)
     for session.lost in (False, True):
         drafting._session = session
         await drafting.take(plan)

@@ -29,6 +29,30 @@ def test_streams_know_it_after_so_many_rounds_together_and_a_few_of_each(
     assert speed.alone is None
 
 
+def test_streams_are_out_of_step_once_a_quarter_of_their_rounds_missed_one() -> None:
+    """Eleven of those behind 32 that did not."""
+    speed = SpeculatingSpeed()
+    speed.observe_answer(missed=True, others=7)  # of a load that nobody has seen yet
+    speed.observe(2, 0.1, 7, rounds=0)
+    for missed in range(11):
+        assert speed.is_in_step(7, rounds=missed)
+        speed.observe_answer(missed=True, others=7)
+    assert not speed.is_in_step(7, rounds=11)
+    assert speed.is_in_step(15, rounds=11)
+    for _ in range(20):
+        speed.observe_answer(missed=False, others=7)
+    assert speed.is_in_step(7, rounds=31)
+
+
+def test_whether_streams_are_in_step_is_found_out_anew_after_so_many_rounds_of_each() -> None:
+    speed = SpeculatingSpeed()
+    speed.observe(2, 0.1, 7, rounds=0)
+    for _ in range(200):
+        speed.observe_answer(missed=True, others=7)
+    assert not speed.is_in_step(7, rounds=8 * VALID_ROUNDS - 1)
+    assert speed.is_in_step(7, rounds=8 * VALID_ROUNDS)
+
+
 def test_a_stream_alone_has_nobody_to_know_it_with() -> None:
     speed = SpeculatingSpeed()
     for round_ in range(10 * LEAST_ROUNDS):

@@ -182,6 +182,31 @@ def test_beside_other_streams_it_does_not_wait_and_leaves_shared_cores_to_them()
     assert reason(pacer, 100, DraftState(ready=True, shares_cores=True)) is Reason.SPECULATING
 
 
+@pytest.mark.parametrize(
+    ("draft_seconds", "misses", "meanwhile"),
+    [(0.0025, 0, False), (0.0025, 40, True), (0.01, 40, False)],
+)
+def test_beside_others_that_go_on_by_themselves_no_step_waits_for_a_fast_draft(
+    draft_seconds: float, misses: int, *, meanwhile: bool
+) -> None:
+    measurements, load = DraftMeasurements(), Load(sessions=4, batched_tokens=4)
+    measurements.observe_decode_step(0.025, 3)
+    for restart in (True, False):
+        measurements.observe_wait(draft_seconds, Drafter.MODEL, restart=restart)
+    pacer = AdaptivePacer(measurements, MOST, 1.0)
+    for step in range(3):
+        pacer.observe(verdict(load, step * 0.025), ())
+    measurements.observe_speculating(1, 0.025, 3)
+    late = TimedVerdict(Verdict(5, (1,), step_seconds=0.025, load=load), 0.05, 0.0)
+    for _ in range(misses):
+        measurements.observe_answer(late, 3)
+    plan = pacer.plan(100, DraftState(ready=True))
+    assert plan.meanwhile is meanwhile
+    if meanwhile:
+        assert plan.enough == 8  # as many as come in four fifths of a step
+        assert plan.continue_steps == 15
+
+
 def test_many_streams_that_are_slow_together_pause_at_once_and_do_not_probe() -> None:
     measurements, load = DraftMeasurements(), Load(sessions=MANY, batched_tokens=MANY)
     measurements.observe_decode_step(0.025, MANY - 1)

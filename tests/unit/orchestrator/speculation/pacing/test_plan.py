@@ -6,6 +6,7 @@ from orchestrator.speculation.pacing.plan import (
     LATE_SECONDS,
     Plan,
     WaitForCount,
+    WaitMeanwhile,
     WaitWhileWorth,
     Worth,
 )
@@ -24,6 +25,18 @@ def test_a_count_is_waited_for_each_time_as_long_or_all_together() -> None:
     assert in_all.max_wait([SURE], None, 0.75) == 0.25
     assert in_all.max_wait([SURE], None, 2.0) == 0.0
     assert each.max_wait([SURE] * 2, None, 0.0) == in_all.max_wait([SURE] * 2, None, 0.0) == 0.0
+
+
+def test_what_is_at_hand_is_not_kept_for_what_comes_while_the_target_decodes_on() -> None:
+    rule = WaitMeanwhile(3, 0.02)
+    assert rule.max_wait([], None, 0.0) == 0.02
+    assert rule.max_wait([SURE], None, 0.0) == 0.0
+    assert rule.max_wait([SURE], None, 0.005) == 0.015
+    assert rule.max_wait([SURE] * 3, None, 0.005) == 0.0
+    assert rule.max_wait([], None, 0.03) == 0.0
+    assert Plan(4, rule).meanwhile
+    assert not Plan(4).meanwhile
+    assert Plan(4, rule).enough == 3
 
 
 def test_a_first_draft_token_is_not_waited_for_much_longer_than_it_takes_as_measured() -> None:
