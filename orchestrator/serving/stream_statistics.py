@@ -186,13 +186,17 @@ class StreamStatistics:
 
 
 def _overhead(timed: TimedVerdict, wall: float) -> Overhead:
-    """What of a round, less its wait for the draft, was not the forward pass."""
-    verdict, answer = timed.verdict, timed.answer_seconds
-    served = verdict.step_seconds + verdict.sampling_seconds + verdict.queue_seconds
+    """What of a round, less its wait for the draft, was not the forward pass.
+
+    One that was asked for while another ran begins when that ends.
+    """
+    verdict, answer = timed.verdict, min(timed.answer_seconds, wall - timed.codec_seconds)
+    left = answer - verdict.step_seconds - verdict.sampling_seconds
+    queue = min(verdict.queue_seconds, max(0.0, left))
     return Overhead(
         sampling=verdict.sampling_seconds,
-        queue=verdict.queue_seconds,
-        wire=answer - served,
+        queue=queue,
+        wire=left - queue,
         codec=timed.codec_seconds,
         emit=wall - answer - timed.codec_seconds,
     )

@@ -252,3 +252,12 @@ def test_statistics_count_by_place_and_take_the_wait_out_of_the_overhead() -> No
     )
     assert statistics.result().acceptance_rate == 0.4
     assert statistics.result().mean_accepted == 1.0
+
+
+def test_the_overhead_of_a_round_leaves_out_the_step_during_which_it_was_asked_for() -> None:
+    statistics = StreamStatistics(arrived=0.0)
+    plain = Verdict(0, (1,), step_seconds=0.5)
+    statistics.observe(TimedVerdict(plain, arrived_seconds=1.0), 0.0)
+    during = replace(plain, verified=2, sampling_seconds=0.0625, queue_seconds=0.375)
+    statistics.observe(TimedVerdict(during, arrived_seconds=1.75, asked_seconds=0.625), 0.0)
+    assert statistics.overheads == [Overhead(sampling=0.0625, queue=0.1875)]
