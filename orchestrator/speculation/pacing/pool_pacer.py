@@ -71,12 +71,12 @@ class PoolPacer:
         )
 
     def end(self) -> None:
-        """The pool drafts no more for this stream. Even a short one may end its being benched."""
+        """The pool drafts no more for this stream. Even a short one says whether its draft pays."""
         self._count_passed()
         self._note_block(full=self._blocks.flush())
         # One that paused says nothing for the draft: it was as fast as the target alone, or nearly.
         pays = self.reason not in _IDLE and self._blocks.at_least(1.0 / LEAST_SPEEDUP)
-        if self._measurements.benched and pays:
+        if pays:
             self._measurements.observe_outcome(given_up=False)
         if self._probes:
             self._measurements.end_probe()

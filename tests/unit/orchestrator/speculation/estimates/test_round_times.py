@@ -270,6 +270,19 @@ def test_a_stream_that_paused_says_nothing_for_the_draft_however_fast_it_was() -
         assert driven.measurements.benched is pauses
 
 
+@pytest.mark.parametrize("rounds", [0, 10])
+def test_a_short_stream_for_which_it_pays_comes_between_two_that_gave_it_up(rounds: int) -> None:
+    """Most outputs are shorter than it takes to trust a draft: of these none was counted."""
+    driven = Driven()
+    driven.steps(20)
+    driven.measurements.observe_outcome(given_up=True)
+    driven.steps(3, draft=DRAFTS)
+    driven.steps(rounds, STEP / 2, DRAFTS)
+    driven.pacer.end()
+    driven.measurements.observe_outcome(given_up=True)
+    assert driven.measurements.benched is (rounds == 0)
+
+
 def test_who_tries_a_benched_draft_judges_by_nothing_that_was_known_of_it() -> None:
     measurements = DraftMeasurements()
     sure = DraftToken(0, 10.0, Drafter.MODEL)
