@@ -18,7 +18,7 @@ from rich.table import Table
 from orchestrator.round_settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
+from orchestrator.speculation.pacing.pacer import FixedPacer, RestingPacer
 from paceline_tools.simulation.run import simulate_mixed
 from paceline_tools.simulation.world import World
 
@@ -37,7 +37,7 @@ def of_rate(world: World, rate: float) -> World:
 
 
 def seconds(
-    worlds: Sequence[World], tokens: int, make_pacer: Callable[[DraftMeasurements], Pacer]
+    worlds: Sequence[World], tokens: int, make_pacer: Callable[[DraftMeasurements], RestingPacer]
 ) -> list[float]:
     """What each stream takes in virtual time."""
     measurements = DraftMeasurements()
@@ -46,12 +46,12 @@ def seconds(
     return [outcome.seconds for outcome in outcomes]
 
 
-def adaptive(measurements: DraftMeasurements) -> Pacer:
+def adaptive(measurements: DraftMeasurements) -> RestingPacer:
     """What is tried."""
     return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS)
 
 
-def target_alone(_: DraftMeasurements) -> Pacer:
+def target_alone(_: DraftMeasurements) -> RestingPacer:
     """What it is compared with."""
     return FixedPacer(0, DRAFT_WAIT_SECONDS)
 

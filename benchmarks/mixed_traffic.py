@@ -17,8 +17,10 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.crowds import adaptive, of_rate, target_alone
+from orchestrator.speculation.estimates.counts import PoolCounts
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
-from orchestrator.speculation.pacing.pacer import Pacer
+from orchestrator.speculation.pacing.pacer import RestingPacer
+from orchestrator.speculation.pacing.pool_pacer import PoolPacer
 from paceline_tools.simulation.clock import in_virtual_time
 from paceline_tools.simulation.draft import SimulatedDraft
 from paceline_tools.simulation.run import SimulatedServers, run_stream
@@ -38,7 +40,7 @@ WORLDS = {
     "10 ms away": replace(NEAR, round_trip_seconds=0.01, token_seconds=0.0002),
 }
 """Steps of 25 ms, draft tokens of 2.5."""
-MakePacer = Callable[[DraftMeasurements], Pacer]
+MakePacer = Callable[[DraftMeasurements], RestingPacer]
 
 
 async def _serve(world: World, clients: int, make_pacer: MakePacer) -> tuple[float, list[float]]:
@@ -52,8 +54,9 @@ async def _serve(world: World, clients: int, make_pacer: MakePacer) -> tuple[flo
             tokens = int(drawn.expovariate(1.0 / MEAN_TOKENS))
             tokens = min(MOST_TOKENS, max(LEAST_TOKENS, tokens))
             own = of_rate(world.of_stream(number * 100 + output), drawn.uniform(*RATES))
-            pacer = make_pacer(measurements)
+            pacer = PoolPacer(make_pacer, measurements, PoolCounts())
             outcome = await run_stream(own, servers, pacer, measurements, tokens)
+            pacer.end()
             seconds.append(outcome.seconds)
         return seconds
 
