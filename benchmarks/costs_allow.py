@@ -15,7 +15,6 @@ from benchmarks.policies import RECORDINGS
 from paceline_tools.evaluation.prediction import Deployment, adaptive, fixed, replay, speedups
 from paceline_tools.evaluation.recording import (
     DraftCosts,
-    RecordedOutput,
     Recording,
     TargetCosts,
     load_recordings,
@@ -46,13 +45,6 @@ OUTPUTS = (("steps alone", 96, False), ("96 tokens", 96, True), ("40 tokens", 40
 """How long they are, and whether prompts and rounds take time."""
 
 
-def shortened(output: RecordedOutput, tokens: int) -> RecordedOutput:
-    """Its beginning."""
-    head = output.draft_tokens[:tokens]
-    known = output.confidences[: len(head) - head.count(".")]
-    return output.model_copy(update={"draft_tokens": head, "confidences": known})
-
-
 def on(machine: Machine, recording: Recording, tokens: int, *, whole: bool) -> Recording:
     """The recording with outputs of so many tokens, at the machine's costs."""
     trip = ROUND_SECONDS / 2 if whole else 0.0
@@ -70,7 +62,7 @@ def on(machine: Machine, recording: Recording, tokens: int, *, whole: bool) -> R
             prompt_token=machine.draft_prompt / 1e3 if whole else 0.0,
         ),
     }
-    outputs = tuple(shortened(output, tokens) for output in recording.outputs)
+    outputs = tuple(output.head(tokens) for output in recording.outputs)
     return recording.model_copy(update={**costs, "outputs": outputs})
 
 

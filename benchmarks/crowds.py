@@ -8,17 +8,15 @@ others.
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from orchestrator.round_settings import DRAFT_WAIT_SECONDS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
-from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.pacing.pacer import FixedPacer, RestingPacer
+from paceline_tools.evaluation.prediction import MakePacer, adaptive, fixed
 from paceline_tools.simulation.run import simulate_mixed
 from paceline_tools.simulation.world import World
 
@@ -36,24 +34,12 @@ def of_rate(world: World, rate: float) -> World:
     return replace(world, acceptance=lambda _: rate)
 
 
-def seconds(
-    worlds: Sequence[World], tokens: int, make_pacer: Callable[[DraftMeasurements], RestingPacer]
-) -> list[float]:
+def seconds(worlds: Sequence[World], tokens: int, make_pacer: MakePacer) -> list[float]:
     """What each stream takes in virtual time."""
     measurements = DraftMeasurements()
     pacers = [make_pacer(measurements) for _ in worlds]
     outcomes = simulate_mixed(worlds, pacers, measurements, tokens)
     return [outcome.seconds for outcome in outcomes]
-
-
-def adaptive(measurements: DraftMeasurements) -> RestingPacer:
-    """What is tried."""
-    return AdaptivePacer(measurements, MAX_DRAFT_LENGTH, DRAFT_WAIT_SECONDS)
-
-
-def target_alone(_: DraftMeasurements) -> RestingPacer:
-    """What it is compared with."""
-    return FixedPacer(0, DRAFT_WAIT_SECONDS)
 
 
 def speedups(
@@ -64,7 +50,7 @@ def speedups(
     for seed in range(100, 100 + seeds):
         seeded = replace(world, seed=seed)
         worlds = [of_rate(seeded.of_stream(one), rates[one > 0]) for one in range(streams)]
-        alone = max(seconds(worlds, tokens, target_alone))
+        alone = max(seconds(worlds, tokens, fixed(0)))
         found += [alone / one for one in seconds(worlds, tokens, adaptive)]
     return found
 

@@ -77,7 +77,7 @@ def summary(found: Found) -> list[str]:
         mode: statistics.fmean(one.tokens_per_second for one in ones)
         for mode, ones in found.items()
     }
-    last = next(reversed(found.get("auto") or list(found.values())[-1]))
+    last = (found.get("auto") or list(found.values())[-1])[-1]
     return [
         *(f"{speeds[mode]:.0f}" if mode in speeds else "-" for mode in ("off", "force", "auto")),
         best_share(speeds),

@@ -9,18 +9,17 @@ target alone comes to with the same outputs.
 import argparse
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.crowds import adaptive, of_rate, target_alone
+from benchmarks.crowds import of_rate
 from orchestrator.speculation.estimates.counts import PoolCounts
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
-from orchestrator.speculation.pacing.pacer import RestingPacer
 from orchestrator.speculation.pacing.pool_pacer import PoolPacer
+from paceline_tools.evaluation.prediction import MakePacer, adaptive, fixed
 from paceline_tools.simulation.clock import in_virtual_time
 from paceline_tools.simulation.draft import SimulatedDraft
 from paceline_tools.simulation.run import SimulatedServers, run_stream
@@ -40,7 +39,6 @@ WORLDS = {
     "10 ms away": replace(NEAR, round_trip_seconds=0.01, token_seconds=0.0002),
 }
 """Steps of 25 ms, draft tokens of 2.5."""
-MakePacer = Callable[[DraftMeasurements], RestingPacer]
 
 
 async def _serve(world: World, clients: int, make_pacer: MakePacer) -> tuple[float, list[float]]:
@@ -67,9 +65,7 @@ async def _serve(world: World, clients: int, make_pacer: MakePacer) -> tuple[flo
 
 def compared(world: World, clients: int) -> tuple[float, float, float]:
     """Of all, of the slowest tenth, of the slowest: speed over the target alone."""
-    alone, paced = (
-        in_virtual_time(_serve(world, clients, make)) for make in (target_alone, adaptive)
-    )
+    alone, paced = (in_virtual_time(_serve(world, clients, make)) for make in (fixed(0), adaptive))
     each = sorted(before / after for before, after in zip(alone[1], paced[1], strict=True))
     return alone[0] / paced[0], each[len(each) // 10], each[0]
 

@@ -10,7 +10,7 @@ from draft_server.drafters.registry import DRAFTERS
 from orchestrator.round_settings import DRAFT_WAIT_SECONDS, MAX_BRANCH_TOKENS, MAX_DRAFT_LENGTH
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.adaptive_pacer import AdaptivePacer
-from orchestrator.speculation.pacing.pacer import FixedPacer, Pacer
+from orchestrator.speculation.pacing.pacer import FixedPacer, RestingPacer
 from paceline.protocol.proposal import Drafter, DraftToken
 from paceline_tools.bench.report import Ratio
 from paceline_tools.evaluation.recording import RecordedOutput, Recording, TargetCosts
@@ -25,7 +25,7 @@ LENGTHS = tuple(range(MAX_DRAFT_LENGTH + 1))
 PASSES = 2
 """How often the pacer goes over the outputs, as in what is measured."""
 
-MakePacer = Callable[[DraftMeasurements], Pacer]
+MakePacer = Callable[[DraftMeasurements], RestingPacer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def fixed(length: int) -> MakePacer:
     return lambda _: FixedPacer(length, FIXED_WAIT_SECONDS)
 
 
-def adaptive(measurements: DraftMeasurements) -> Pacer:
+def adaptive(measurements: DraftMeasurements) -> RestingPacer:
     """The pacer, as an orchestrator has it unless told otherwise."""
     return AdaptivePacer(
         measurements,

@@ -111,6 +111,13 @@ class RecordedOutput(BaseModel, frozen=True):
             for position, sign in enumerate(self.draft_tokens, self.prompt_tokens)
         )
 
+    def head(self, tokens: int) -> "RecordedOutput":
+        """Its first `tokens` positions, or all."""
+        draft_tokens = self.draft_tokens[:tokens]
+        made = len(draft_tokens) - draft_tokens.count(_NOTHING)
+        known = self.confidences[:made]
+        return self.model_copy(update={"draft_tokens": draft_tokens, "confidences": known})
+
     @property
     def right(self) -> tuple[bool, ...]:
         """By position, whether the target's token was drafted."""

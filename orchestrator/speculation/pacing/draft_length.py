@@ -47,12 +47,15 @@ def expected_tokens(acceptance: float, at_most: int) -> Iterator[tuple[int, floa
         yield length, tokens
 
 
+def _speeds(acceptance: float, costs: SharedCosts, at_most: int) -> Iterator[float]:
+    """Tokens a second of a stream, where all wait for a draft length of 1, 2 and so on."""
+    for length, tokens in expected_tokens(acceptance, at_most):
+        yield tokens / costs.round(length)
+
+
 def together_speed(acceptance: float, costs: SharedCosts, at_most: int) -> float:
     """Tokens a second of a stream, where all wait for the draft length that is best for them."""
-    speeds = [1.0 / costs.decode_step]
-    for length, tokens in expected_tokens(acceptance, at_most):
-        speeds.append(tokens / costs.round(length))
-    return max(speeds)
+    return max(1.0 / costs.decode_step, *_speeds(acceptance, costs, at_most))
 
 
 def meanwhile_speed(acceptance: float, costs: SharedCosts, length: int) -> float:
@@ -80,9 +83,8 @@ def best_length(
     best. 0 when none brings enough. Leviathan et al. 2023, arXiv 2211.17192, theorem 3.8, with
     what waiting and verification cost.
     """
-    speeds = [LEAST_SHARED_SPEEDUP / costs.decode_step]
-    for length, tokens in expected_tokens(acceptance, at_most):
-        speeds.append(tokens / costs.round(length))
+    none = LEAST_SHARED_SPEEDUP / costs.decode_step
+    speeds = [none, *_speeds(acceptance, costs, at_most)]
     least = NEARLY * max(speeds)
     if held is not None and held < len(speeds) and speeds[held] >= least:
         return held

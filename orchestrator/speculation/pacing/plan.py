@@ -111,14 +111,16 @@ class WaitForCount:
     """Wait until there are `count` draft tokens, so that they may come together.
 
     max_wait_seconds: bound of the wait for each draft token; where `in_all`, for all of them.
-    measured: one that takes far longer than expected is not waited for, either.
+    measured: one that takes far longer than expected is not waited for, either. meanwhile: the
+    target decodes on, and they are for the step after the one that is under way; what is at hand to
+    begin with is for the next one, and nothing is waited for then.
     """
 
     count: int = 0
     max_wait_seconds: float = 0.0
     in_all: bool = False
     measured: bool = False
-    meanwhile: ClassVar[bool] = False
+    meanwhile: bool = False
 
     def max_wait(
         self,
@@ -127,7 +129,8 @@ class WaitForCount:
         waited_seconds: float,
     ) -> float:
         """See Plan."""
-        if len(draft_tokens) >= self.count:
+        at_hand = self.meanwhile and not waited_seconds and len(draft_tokens) > 0
+        if at_hand or len(draft_tokens) >= self.count:
             return 0.0
         waited = waited_seconds if self.in_all else 0.0
         longest = self.max_wait_seconds
@@ -173,30 +176,6 @@ class WaitWhileWorth:
         return min(self.max_wait_seconds, LATE * expected_seconds + 0.002)
 
 
-@value(frozen=True, slots=True)
-class WaitMeanwhile:
-    """Wait for `count` draft tokens while the target decodes on: they are for the step after that.
-
-    What is at hand before is for the next one, and nothing is waited for then. max_wait_seconds:
-    for all of them.
-    """
-
-    count: int
-    max_wait_seconds: float
-    meanwhile: ClassVar[bool] = True
-
-    def max_wait(
-        self,
-        draft_tokens: Sequence[DraftToken],
-        expected_seconds: float | None,
-        waited_seconds: float,
-    ) -> float:
-        """See Plan."""
-        if len(draft_tokens) >= self.count or (draft_tokens and not waited_seconds):
-            return 0.0
-        return max(0.0, self.max_wait_seconds - waited_seconds)
-
-
 NO_WAIT = WaitForCount()
 
 
@@ -213,7 +192,7 @@ class Plan:
     """
 
     at_most: int
-    waiting: WaitForCount | WaitWhileWorth | WaitMeanwhile = NO_WAIT
+    waiting: WaitForCount | WaitWhileWorth = NO_WAIT
     worth: Worth | None = None
     lookahead: int = 0
     ngram_lookahead: int = 0

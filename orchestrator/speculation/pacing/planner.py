@@ -18,7 +18,6 @@ from orchestrator.speculation.pacing.plan import (
     DraftState,
     Plan,
     WaitForCount,
-    WaitMeanwhile,
     WaitWhileWorth,
     target_only_steps,
 )
@@ -121,31 +120,32 @@ class Planner:
         window = STEP_SHARE * (self._costs.decode_step_seconds or 0.0)
         lengths = range(1, min(at_most, lookahead) + 1)
         enough = sum(costs.wait(length) <= window for length in lengths)
-        self.waits_together = enough < LEAST_MEANWHILE or self._is_better_together(enough, at_most)
+        few = enough < LEAST_MEANWHILE
+        self.waits_together = few or self._is_better_together(costs, enough, at_most)
         if self.waits_together:
-            return self._as_all_others(at_most, lookahead)
+            return self._as_all_others(costs, at_most, lookahead)
         return Plan(
             at_most,
-            WaitMeanwhile(enough, window),
+            WaitForCount(enough, window, in_all=True, meanwhile=True),
             self._costs.worth,
             lookahead,
             ngram_lookahead=max(lookahead, at_most),
             continue_steps=target_only_steps(remaining),
         )
 
-    def _is_better_together(self, enough: int, at_most: int) -> bool:
+    def _is_better_together(self, costs: SharedCosts, enough: int, at_most: int) -> bool:
         """Where one goes on by itself it has a step between two of those who wait."""
         if not self._measurements.is_in_step(self._load.others):
             return False
-        acceptance, costs = self._measurements.calibration.mean.value, self._costs.shared
+        acceptance = self._measurements.calibration.mean.value
         together = together_speed(acceptance, costs, at_most)
         return MEANWHILE_SPEEDUP * together >= meanwhile_speed(acceptance, costs, enough)
 
-    def _as_all_others(self, at_most: int, lookahead: int) -> Plan:
+    def _as_all_others(self, costs: SharedCosts, at_most: int, lookahead: int) -> Plan:
         """All streams wait for as many draft tokens."""
         # By what all streams know, so that all come to the same.
         acceptance = self._measurements.calibration.mean.value
-        costs, held = self._costs.shared, self._measurements.shared_length
+        held = self._measurements.shared_length
         enough = best_length(acceptance, costs, at_most, held)
         return self._of_length(enough, costs, at_most, max(lookahead, enough))
 

@@ -13,7 +13,7 @@ from orchestrator.speculation.pacing.plan import (
     TARGET_ONLY_STEPS,
     DraftState,
     Plan,
-    WaitMeanwhile,
+    WaitForCount,
 )
 from paceline.protocol.generation import Overhead, Statistics
 from paceline.protocol.proposal import Drafter, DraftToken, Proposal
@@ -190,7 +190,8 @@ class Meanwhile(DecodesOn):
     """Has the target decode on while draft tokens are waited for."""
 
     def plan(self, remaining: int, draft: DraftState) -> Plan:
-        return replace(super().plan(remaining, draft), waiting=WaitMeanwhile(3, 1.0))
+        waiting = WaitForCount(3, 1.0, in_all=True, meanwhile=True)
+        return replace(super().plan(remaining, draft), waiting=waiting)
 
 
 async def test_the_target_decodes_on_while_draft_tokens_are_waited_for() -> None:

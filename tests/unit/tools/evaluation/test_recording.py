@@ -63,6 +63,16 @@ def test_what_was_drafted_is_kept_and_read_again(tmp_path: Path) -> None:
     assert load_recordings(path) == (recording(output),)
 
 
+def test_the_head_of_an_output_has_the_confidences_of_what_was_drafted_there() -> None:
+    whole = RecordedOutput(
+        kind="code", prompt_tokens=7, draft_tokens="M.nM", confidences=(3.0, 2.0, 1.0)
+    )
+    head = whole.head(3)
+    assert (head.draft_tokens, head.confidences) == ("M.n", (3.0, 2.0))
+    assert (head.kind, head.prompt_tokens) == ("code", 7)
+    assert whole.head(9) == whole
+
+
 def test_a_file_that_is_no_recording_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     for text in ("{}", "no json", '{"recordings": []}'):

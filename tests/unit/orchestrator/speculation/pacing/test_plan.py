@@ -6,7 +6,6 @@ from orchestrator.speculation.pacing.plan import (
     LATE_SECONDS,
     Plan,
     WaitForCount,
-    WaitMeanwhile,
     WaitWhileWorth,
     Worth,
 )
@@ -28,7 +27,7 @@ def test_a_count_is_waited_for_each_time_as_long_or_all_together() -> None:
 
 
 def test_what_is_at_hand_is_not_kept_for_what_comes_while_the_target_decodes_on() -> None:
-    rule = WaitMeanwhile(3, 0.02)
+    rule = WaitForCount(3, 0.02, in_all=True, meanwhile=True)
     assert rule.max_wait([], None, 0.0) == 0.02
     assert rule.max_wait([SURE], None, 0.0) == 0.0
     assert rule.max_wait([SURE], None, 0.005) == 0.015

@@ -62,17 +62,12 @@ def shortened(recording: Recording, step: float, target: float, draft: float) ->
         "verify_token": step * was.verify_token,
         "prompt_token": step * was.prompt_token,
     }
-    outputs = []
-    for one in recording.outputs:
-        head = one.draft_tokens[:SHORT]
-        known = one.confidences[: len(head) - head.count(".")]
-        outputs.append(one.model_copy(update={"draft_tokens": head, "confidences": known}))
     restart = draft * recording.draft_costs.restart
     return recording.model_copy(
         update={
             "target_costs": was.model_copy(update=costs),
             "draft_costs": recording.draft_costs.model_copy(update={"restart": restart}),
-            "outputs": tuple(outputs),
+            "outputs": tuple(one.head(SHORT) for one in recording.outputs),
         }
     )
 
