@@ -15,10 +15,6 @@ from draft_server.drafters.sampling import DraftSampler
 from draft_server.run_ahead import RunAhead
 from paceline.engine.interfaces import OpenSession, Rows, Span, StepReport
 from paceline.errors import InvalidArgument, PacelineError, ResourceExhausted, Unavailable
-from paceline.protocol.limits import MAX_PRIORITY
-
-_LAST = -MAX_PRIORITY - 1
-"""Their priority: where KV is short branches go before any stream does."""
 
 _log = structlog.get_logger(__name__)
 
@@ -110,12 +106,7 @@ class BranchSessions:
             tokens = self._sampler.model_ids(decoder.tokens)
             try:
                 session = context.engine.open(
-                    decoder,
-                    tokens,
-                    opening.max_length,
-                    salt=opening.cache_salt,
-                    priority=_LAST,
-                    waits=False,
+                    decoder, tokens, opening.max_length, salt=opening.cache_salt, spare=True
                 )
             except (InvalidArgument, ResourceExhausted, Unavailable) as error:
                 _log.debug("no branches", reason=str(error))

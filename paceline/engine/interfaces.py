@@ -218,6 +218,7 @@ class Engine(Protocol):
         priority: int = 0,
         has_room: Callable[[], bool] = lambda: True,
         waits: bool = True,
+        spare: bool = False,
     ) -> OpenSession:
         """Admit a session that begins with `tokens` and will have at most `max_length`.
 
@@ -227,7 +228,9 @@ class Engine(Protocol):
         from a lost server, and may use the reserve. salt: only sessions with an equal one share
         prefixes; None: it shares none. priority: higher goes first. has_room: whether its results
         can be taken; while it is false the decoder is not asked, and the caller wakes the session
-        once it is true. waits: False to be refused rather than to wait. Raises
+        once it is true. waits: False to be refused rather than to wait. spare: its caller goes on
+        without it, so it does not wait either, goes behind all others, and fails with
+        ResourceExhausted where one that opens or grows needs its KV. Raises
         ResourceExhausted when there is no room now and it may not wait, InvalidArgument when there
         never is, Unavailable when the engine has stopped.
         """

@@ -21,7 +21,7 @@ from paceline.engine.interfaces import Decoder, PickingRunner, Rows, Runner, Spa
 from paceline.engine.metrics import EngineMetrics, EngineWatcher
 from paceline.engine.session import EngineSession
 from paceline.engine.settings import EngineSettings
-from paceline.errors import Internal, Unavailable
+from paceline.errors import Internal, ResourceExhausted, Unavailable
 from paceline.protocol.model import KVSize
 from paceline.protocol.session import Load
 
@@ -125,6 +125,7 @@ class EngineWorker:
         priority: int = 0,
         has_room: Callable[[], bool] = lambda: True,
         waits: bool = True,
+        spare: bool = False,
     ) -> EngineSession:
         """See paceline.engine.interfaces.Engine. has_room is asked on the worker."""
         self._admission.check_length(max_length, resumes=resumes)
@@ -135,7 +136,7 @@ class EngineWorker:
             session = EngineSession(
                 decoder,
                 cache,
-                Claim(len(tokens), max_length, priority, resumes),
+                Claim(len(tokens), max_length, priority, resumes, spare),
                 as_array(tokens),
                 None if salt is None else f"{cache.rope_length} {salt}",
                 has_room,
@@ -274,7 +275,8 @@ class EngineWorker:
 
     def _wanted(self) -> list[tuple[EngineSession, Span]]:
         """What sessions want computed, in the order of their precedence; there is KV for it."""
-        ranked = self._admission.by_precedence()
+        self._end_spare()
+        ranked = [one for one in self._admission.by_precedence() if one.claim.pages]
         able = [session for session in ranked if session.admitted and session.has_room()]
         max_rows, page_tokens = self._scheduler.max_batched_tokens, self.kv.page_tokens
         wanted = [(session, span) for session in able if (span := session.plan(max_rows))]
@@ -295,16 +297,26 @@ class EngineWorker:
             preempted = self._admission.grow(longer, now)
             for session in preempted:
                 self._scheduler.gather.forget(session)
+        self._end_spare()
         for session in preempted:
             self._preempt(session, now)
         self._prefixes.evict(self._admission.free_pages)
 
     def _preempt(self, session: EngineSession, now: float) -> None:
-        if self._admission.drops:
+        if self._admission.drops or session.claim.spare:
             session.fail(self._admission.full(session.claim, now))
         session.preempt(self._runner.new_cache(session.claim.max_length))
-        with best_effort("on_preempt"):
-            self._watcher.on_preempt()
+        if not session.claim.spare:
+            with best_effort("on_preempt"):
+                self._watcher.on_preempt()
+
+    def _end_spare(self) -> None:
+        """Free spare sessions whose KV others have been promised."""
+        with self._changed:
+            gave_way = self._admission.take_gave_way()
+        for session in gave_way:
+            session.fail(ResourceExhausted("KV is full: the session was spare"))
+            session.cache = self._runner.new_cache()
 
     def _free_closed(self) -> None:
         now = time.perf_counter()

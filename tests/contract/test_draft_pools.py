@@ -220,20 +220,24 @@ async def test_a_stream_that_finds_drafts_full_starts_without_and_gets_one_when_
 
 
 async def test_a_stream_that_loses_its_draft_to_another_goes_on_and_gets_one_again() -> None:
-    """Both outgrow the draft's two pages; the later one gets its draft back when the other goes."""
+    """Both outgrow the draft's pages; the later one gets its draft back when the other goes.
+
+    They speculate whatever it brings: on a busy machine a pacer may well leave the draft alone.
+    """
     model = "simulated:step_ms=15"
+    forced = Speculation.FORCE
     async with (
         servers.target(model) as target,
         servers.draft(GOOD, drafter="model", kv_tokens=1024, kv_reserve_tokens=0) as draft,
         servers.orchestrator([target.address], [draft.address]) as client,
     ):
-        first = asyncio.create_task(output(client, "a", tokens=1000))
+        first = asyncio.create_task(output(client, "a", 1000, forced))
 
         async def drafting(streams: int) -> bool:
             return (await pools(client))["draft"].counts.streams == streams
 
         await servers.eventually(lambda: drafting(1))
-        second = asyncio.create_task(output(client, "b", tokens=1000))
+        second = asyncio.create_task(output(client, "b", 1000, forced))
         await servers.eventually(lambda: drafting(2))
 
         async def dropped() -> bool:

@@ -62,6 +62,7 @@ class OneByOneEngine:
         priority: int = 0,
         has_room: Callable[[], bool] = lambda: True,
         waits: bool = True,
+        spare: bool = False,
     ) -> OneByOneSession:
         if not self.alive:
             raise Unavailable("the engine has stopped")

@@ -55,6 +55,7 @@ class Admission(Generic[Session]):
         """Those that have KV; who waits longest for a step comes first."""
         self.queue: WaitingQueue[Session] = WaitingQueue(limits or WaitingLimits(0, 0.0))
         self._reserve = kv.page_tokens // RESERVE_SHARE
+        self._gave_way: list[Session] = []
         self._grows = grows
         self._numbers = itertools.count()
 
@@ -76,7 +77,7 @@ class Admission(Generic[Session]):
         claim.ranked(next(self._numbers))
         if not self.queue.holds_back(session) and self._promise(session):
             return
-        if self.drops or not waits or not self.queue.limits.sessions:
+        if self.drops or claim.spare or not waits or not self.queue.limits.sessions:
             raise self.full(claim, now)
         self.queue.check_room(claim, now)
         self.queue.add(session, now)
@@ -99,7 +100,7 @@ class Admission(Generic[Session]):
     def grow(self, longer: Iterable[tuple[Session, int]], now: float) -> list[Session]:
         """Promise sessions KV for so many tokens; returns those that are preempted for it.
 
-        These wait, or are dropped.
+        These wait, or are dropped. Spare ones give way before, see take_gave_way.
         """
         preempted: list[Session] = []
         for session, length in sorted(longer, key=lambda one: rank_of(one[0])):
@@ -116,7 +117,7 @@ class Admission(Generic[Session]):
         self.pages_used -= claim.pages
         claim.pages = 0
         claim.length = max(claim.length, session.cached_tokens)
-        if not self.drops:
+        if not (self.drops or claim.spare):
             self.queue.add(session, now)
 
     def _promise(self, session: Session) -> bool:
@@ -128,8 +129,8 @@ class Admission(Generic[Session]):
         pages = self._first_pages(claim)
         if pages + self._headroom > self._free(claim):
             return False
-        claim.pages, claim.begun = pages, True
-        self.pages_used += pages
+        claim.begun = True
+        self._give(claim, pages)
         self.sessions.append(session)
         return True
 
@@ -149,12 +150,34 @@ class Admission(Generic[Session]):
         more = max(0, pages - claim.pages)
         if more > self._free(claim):
             return False
-        claim.pages += more
-        self.pages_used += more
+        self._give(claim, more)
         return True
 
+    def _give(self, claim: Claim, pages: int) -> None:
+        """As many as _free says there are at most: where they lack, spare sessions have them."""
+        claim.pages += pages
+        self.pages_used += pages
+        most = self.kv.pages_for(resumes=claim.resumes)
+        for one in self._spare(claim):
+            if self.pages_used > most:
+                self.pages_used -= one.claim.pages
+                one.claim.pages = 0
+                self._gave_way.append(one)
+
     def _free(self, claim: Claim) -> int:
-        return self.kv.pages_for(resumes=claim.resumes) - self.pages_used
+        spare = sum(one.claim.pages for one in self._spare(claim))
+        return self.kv.pages_for(resumes=claim.resumes) - self.pages_used + spare
+
+    def _spare(self, claim: Claim) -> list[Session]:
+        """Sessions that give way to a claim, the last come first."""
+        if claim.spare:
+            return []
+        return [one for one in reversed(self.sessions) if one.claim.spare and one.claim.pages]
+
+    def take_gave_way(self) -> list[Session]:
+        """Spare sessions whose pages are others' by now. They are to end before the next step."""
+        gave_way, self._gave_way = self._gave_way, []
+        return gave_way
 
     def remove_closed(self) -> list[Session]:
         """Remove the sessions that are closed, and return them."""

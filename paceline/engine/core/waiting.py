@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from paceline.averages import Rate
 from paceline.errors import ResourceExhausted
+from paceline.protocol.limits import MAX_PRIORITY
 
 Rank = tuple[int, bool, int]
 """Lower goes first: by priority, then streams of lost servers, then by arrival."""
@@ -35,21 +36,24 @@ class Claim:
     """The KV that one session is promised, and what it will be.
 
     length: tokens whose KV it needs to go on. max_length: most it will ever have. resumes: it
-    comes from a lost server. pages: promised; none while it waits. begun: it has had some. since:
-    when its wait began.
+    comes from a lost server. spare: others go on without it, so it gives way to all that enter.
+    pages: promised; none while it waits. begun: it has had some. since: when its wait began.
     """
 
     length: int
     max_length: int
     priority: int = 0
     resumes: bool = False
+    spare: bool = False
     pages: int = 0
     rank: Rank = (0, False, 0)
     begun: bool = False
     since: float = 0.0
 
     def ranked(self, number: int) -> None:
-        """Take its rank; number: how many came before it."""
+        """Take its rank; number: how many came before it. What is spare goes behind all else."""
+        if self.spare:
+            self.priority = -MAX_PRIORITY - 1
         self.rank = (-self.priority, not self.resumes, number)
 
 

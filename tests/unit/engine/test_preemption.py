@@ -35,7 +35,7 @@ LIMITS = WaitingLimits(sessions=100, seconds=1e6)
 class Asking:
     """A stream as an orchestrator has it: when nothing is owed it asks, with some draft tokens."""
 
-    def __init__(self, engine: EngineWorker, opening: Opening) -> None:
+    def __init__(self, engine: EngineWorker, opening: Opening, *, spare: bool = False) -> None:
         self.path = TokenPath(opening.prompt_token_ids)
         self.prompt = len(self.path)
         self.owed = 0
@@ -51,6 +51,7 @@ class Asking:
             opening.max_length,
             salt=None if opening.prompt_logprobs is not None else "",
             priority=opening.priority,
+            spare=spare,
         )
 
     @property
@@ -245,3 +246,21 @@ def test_prefixes_that_ended_streams_left_go_before_any_stream_does() -> None:
         engine._step()
     assert watching.preemptions == 0
     assert engine._prefixes.pages == 0
+
+
+def test_spare_sessions_give_their_kv_to_a_stream_that_opens_and_are_no_preemption() -> None:
+    watching = Watching()
+    engine = EngineWorker(
+        TableRunner(VOCABULARY), max_batched_tokens=8, kv_pages=3, watcher=watching
+    )
+    [first] = together(engine, [plain(0, 12)])
+    spare = [Asking(engine, plain(index, 12), spare=True) for index in (1, 2)]
+    engine._step()
+    assert engine.load.kv_pages_used == 3
+    second = Asking(engine, plain(3, 12))
+    second.ask([], 12)
+    while not (first.over and second.over):
+        engine._step()
+    assert first.error is second.error is spare[0].error is None
+    assert isinstance(spare[1].error, ResourceExhausted)
+    assert watching.preemptions == 0

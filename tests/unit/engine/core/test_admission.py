@@ -198,3 +198,35 @@ def test_priority_goes_first_and_equals_take_turns() -> None:
     assert admission.by_precedence() == [first, second, low]
     admission.served([first])
     assert admission.by_precedence() == [second, first, low]
+
+
+def test_spare_sessions_give_way_to_one_that_enters_and_the_last_come_goes_first() -> None:
+    pages = Pages(4, limits=None)
+    first = pages.enter(8, 16)
+    spare = [pages.enter(8, 16, spare=True) for _ in range(3)]
+    with pytest.raises(ResourceExhausted, match="1 pages needed, 0 free"):
+        pages.enter(8, 16, spare=True)
+    assert pages.admission.take_gave_way() == []
+    second = pages.enter(8, 32)
+    assert pages.admission.take_gave_way() == [spare[2]]
+    assert [one.claim.pages for one in (first, *spare, second)] == [1, 1, 1, 0, 1]
+    assert pages.admission.free_pages == 0
+
+
+def test_spare_sessions_give_way_to_one_that_grows_which_preempts_nobody() -> None:
+    pages = Pages(4, limits=None)
+    first, spare = pages.enter(8, 64), pages.enter(24, 32, spare=True, priority=5)
+    second = pages.enter(8, 16)
+    assert pages.admission.grow([(first, 32)], pages.now) == []
+    assert pages.admission.take_gave_way() == [spare]
+    assert [one.claim.pages for one in (first, spare, second)] == [2, 0, 1]
+
+
+def test_spare_sessions_keep_their_pages_where_all_of_them_would_not_do() -> None:
+    pages = Pages(4, limits=None)
+    pages.enter(40, 64)
+    spare = pages.enter(8, 16, spare=True)
+    with pytest.raises(ResourceExhausted, match="2 pages needed, 1 free"):
+        pages.enter(24, 32)
+    assert spare.claim.pages == 1
+    assert pages.admission.take_gave_way() == []

@@ -1,6 +1,5 @@
 """Whatever comes, grows and goes: no page is lost, no session is, and the first one goes on."""
 
-import contextlib
 import math
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from paceline.engine.core.admission import Admission
+from paceline.engine.core.admission import HEADROOM_SHARE, Admission
 from paceline.engine.core.waiting import Claim, WaitingLimits, rank_of
 from paceline.errors import InvalidArgument, ResourceExhausted
 from paceline.protocol.model import KVSize
@@ -47,14 +46,32 @@ class Streams(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         resumes=st.booleans(),
         waits=st.booleans(),
+        spare=st.booleans(),
     )
-    def enter(self, length: int, more: int, priority: int, resumes: bool, waits: bool) -> None:
-        stream = Stream(Claim(length, length + more, priority, resumes), length, length + more)
-        with contextlib.suppress(InvalidArgument, ResourceExhausted):
-            self.admission.check_length(length + more, resumes=resumes)
+    def enter(
+        self, length: int, more: int, priority: int, resumes: bool, waits: bool, spare: bool
+    ) -> None:
+        total = length + more
+        stream = Stream(Claim(length, total, priority, resumes, spare), length, total)
+        try:
+            self.admission.check_length(total, resumes=resumes)
             self.admission.enter(stream, self.now, waits=waits)
-            assert waits or stream.claim.pages
+            assert (waits and not spare) or stream.claim.pages
             self.open.append(stream)
+        except InvalidArgument:
+            pass
+        except ResourceExhausted:
+            assert spare or not self.drops or self._lacks_pages(stream.claim)
+        self._free()
+
+    def _lacks_pages(self, claim: Claim) -> bool:
+        """Whether what streams leave, the spare ones not counted, is too little for a new one."""
+        running = self.admission.sessions
+        left = PAGES - RESERVE * (not claim.resumes)
+        left -= sum(one.claim.pages for one in running if not one.claim.spare)
+        growing = sum(one.claim.pages * PAGE < one.total for one in running)
+        most = min(claim.max_length, claim.length + PAGE // 2)
+        return math.ceil(most / PAGE) + growing // HEADROOM_SHARE > left
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -83,15 +100,25 @@ class Streams(RuleBasedStateMachine):
         preempted = self.admission.grow(longer, self.now)
         assert first not in preempted
         assert len(set(preempted)) == len(preempted)
+        spare_left = any(one.claim.spare for one in self.admission.sessions if one.claim.pages)
+        assert not spare_left or all(one.claim.spare for one in preempted)
         for one in preempted:
-            one.cached_tokens, one.closed = 0, self.drops
+            one.cached_tokens, one.closed = 0, self.drops or one.claim.spare
+        self._close_spare()
         self.open = [one for one in self.open if not one.closed]
         for one in [one for one in chosen if one.claim.pages]:
             one.cached_tokens = one.length = ends[one]
             one.closed = one.length == one.total
         self._free()
 
+    def _close_spare(self) -> None:
+        for one in self.admission.take_gave_way():
+            assert one.claim.spare
+            assert not one.claim.pages
+            one.closed = True
+
     def _free(self) -> None:
+        self._close_spare()
         for one in self.admission.remove_closed():
             assert one.closed
         self.open = [one for one in self.open if not one.closed]
@@ -99,6 +126,8 @@ class Streams(RuleBasedStateMachine):
         entered = self.admission.let_in(self.now)
         new = [one for one in waiting if one in entered]
         assert new == waiting[: len(new)], "none is overtaken"
+        if entered:
+            self._free()
 
     @invariant()
     def nothing_is_lost(self) -> None:
