@@ -9,7 +9,7 @@ import structlog
 from orchestrator.backends.draft_opening import opening_for
 from orchestrator.backends.draft_pool import DraftPool
 from orchestrator.backends.draft_router import DraftRouter
-from orchestrator.backends.draft_session import DraftSession
+from orchestrator.backends.draft_session import NOTHING, DraftSession
 from orchestrator.backends.replica import Replica
 from orchestrator.backends.server_contract import BrokenContract
 from orchestrator.backends.session_calls import DraftCall
@@ -27,7 +27,7 @@ from paceline.errors import (
 )
 from paceline.protocol.features import BRANCHES
 from paceline.protocol.model import ModelInfo
-from paceline.protocol.proposal import Drafter, DraftToken, Proposal
+from paceline.protocol.proposal import Drafter, DraftToken
 from paceline.protocol.session import Opening
 from paceline.protocol.verdict import TimedVerdict
 
@@ -37,7 +37,6 @@ RETRY_SECONDS = 1.0
 """How long after a draft is lost another one is tried."""
 RECONSIDER_SECONDS = 1.0
 """How often a stream looks whether another pool would speed it up more."""
-NOTHING = Offer(Proposal(0, 0, ()))
 
 
 class DraftedStream(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
 
 from orchestrator.speculation.drafting.draft_buffer import Offer, ProposalBuffer
@@ -10,6 +11,7 @@ from orchestrator.speculation.drafting.expectation import Expectation
 from orchestrator.speculation.drafting.lookahead import Lookahead
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.plan import DraftState, Plan
+from paceline.averages import TIMES
 from paceline.mailbox import Mailbox
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import DraftToken, Proposal
@@ -18,6 +20,7 @@ from paceline.protocol.verdict import TimedVerdict
 
 MOST_ADVANCES = 64
 """Advances that may wait to be sent. What is decided then is told to a draft that reads again."""
+NOTHING = Offer(Proposal(0, 0, ()))
 DOUBT_SECONDS = 0.25
 """A server that is waited for longer is asked meanwhile whether it is alive."""
 
@@ -62,6 +65,8 @@ class DraftSession:
             round_trip_seconds=round_trip_seconds,
         )
         self._due = DueTimes(measurements, self._expectation, round_trip_seconds)
+        # Nobody asks what these took before something is taken; one more tells when one began.
+        self._verdicts: deque[TimedVerdict] = deque(maxlen=TIMES + 1)
         self._sessions = 1
         self.takes_branches = False
         """Whether the target verifies branches beside draft tokens."""
@@ -96,7 +101,9 @@ class DraftSession:
     @property
     def is_full(self) -> bool:
         """Whether the draft has no position left for a draft token that is not here."""
-        return self._buffer.end >= self._opening.max_length - 1
+        last = self._opening.max_length - 1
+        most = self._committed.end + len(self._decided)
+        return most >= last and self._buffer.end >= last
 
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores.
@@ -121,7 +128,7 @@ class DraftSession:
         verified = verdict.verified
         judged = tuple(self._buffer.draft_tokens[:verified]) if verified else ()
         self._decided += verdict.token_ids
-        self._due.observe(timed)
+        self._verdicts.append(timed)
         self._sessions = verdict.load.sessions
         return judged
 
@@ -131,6 +138,8 @@ class DraftSession:
 
     def _max_wait(self, plan: Plan, now: float, waited: float) -> float:
         """Seconds the plan would wait for one more token; 0 when it would not, or none comes."""
+        if plan.waiting.count == 0:
+            return 0.0
         buffer = self._buffer
         ends = buffer.last in self._opening.stop_token_ids
         if self._lookahead.exhausted or self.is_full or ends:
@@ -142,6 +151,11 @@ class DraftSession:
 
         After a wait in vain there are no more waits until the draft delivers.
         """
+        if self._lookahead.rests(plan):
+            self.waited_seconds = 0.0
+            return NOTHING
+        while self._verdicts:
+            self._due.observe(self._verdicts.popleft())
         clock = asyncio.get_running_loop().time
         started = now = clock()
         observes = self._measurements.waits_are_stale(self._sessions)

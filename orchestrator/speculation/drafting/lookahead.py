@@ -57,6 +57,10 @@ class Lookahead:
         """What to tell while the target reads the prompt."""
         return None if self.shares_cores else self._advance(_BEGIN, BEGIN_LOOKAHEAD, 0, ())
 
+    def rests(self, plan: Plan) -> bool:
+        """Whether there is nothing to tell: it asks for nothing, and the draft is not at work."""
+        return plan.asks_nothing and self._fixed is None and not self.at_work
+
     def while_waiting(
         self, plan: Plan, ready: int, due_seconds: tuple[float, ...]
     ) -> Advance | None:

@@ -200,6 +200,11 @@ class Plan:
     continue_steps: int = 0
 
     @property
+    def asks_nothing(self) -> bool:
+        """Whether nothing is wanted of the draft."""
+        return not (self.at_most or self.lookahead or self.ngram_lookahead or self.enough)
+
+    @property
     def enough(self) -> int | None:
         """How many draft tokens end a wait; None: each may."""
         return self.waiting.count

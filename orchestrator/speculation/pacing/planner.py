@@ -68,7 +68,8 @@ class Planner:
         at_most = max(0, min(self._at_most, remaining - 1))
         lookahead = 0 if draft.shares_cores else self._lookahead
         if not at_most or reason not in DRAFTING:
-            return _target_only(reason, remaining, lookahead)
+            # Beside others a draft that is late delivers one token more: theirs are due.
+            return _target_only(reason, remaining, 1 if self._load.others else lookahead)
         if reason is not Reason.SPECULATING:
             most = at_most if reason is Reason.OPENING else min(at_most, PROBE_LENGTH)
             return self._for_first_token(most, lookahead, draft)

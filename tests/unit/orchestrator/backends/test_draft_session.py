@@ -100,7 +100,7 @@ class Asked(Plan):
     wait: float | None
 
     def __init__(self) -> None:
-        super().__init__(4, lookahead=LOOKAHEAD)
+        super().__init__(4, WaitForCount(1), lookahead=LOOKAHEAD)
 
     def max_wait(
         self,
@@ -251,3 +251,24 @@ def test_what_was_decided_while_nobody_asked_counts_as_if_it_came_at_once(
     assert offered == left
     together = in_virtual_time(told_after(tuple(token for one in verdicts for token in one)))
     assert (offered, news) == together
+
+
+def test_a_stream_that_pauses_has_its_draft_stop_once_and_leaves_others_their_turn() -> None:
+    """The turn to have draft tokens sent each at once, so that waits for them are measured."""
+
+    async def main() -> tuple[list[int], bool]:
+        timed = await drafted(3)
+        timed.session.advances.take_all()
+        told = []
+        for token in (3, 4, 5):
+            timed.verdict(token)
+            await timed.session.take(Plan(0, continue_steps=15))
+            told.append(len(timed.session.advances.take_all()))
+        timed.measurements.count(1, rounds=WAIT_ROUNDS)
+        timed.verdict(6)
+        await timed.session.take(Plan(0, continue_steps=15))
+        return told, timed.measurements.waits_are_stale()
+
+    told, stale = in_virtual_time(main())
+    assert told == [1, 0, 0]
+    assert stale

@@ -317,6 +317,13 @@ def test_a_draft_that_once_missed_its_time_is_used_again_as_soon_as_it_delivers(
         assert pacer.plan(100, DraftState(ready=False, shares_cores=shares_cores)).lookahead > 0
 
 
+def test_beside_others_a_draft_that_missed_its_time_is_asked_for_one_token() -> None:
+    pacer = AdaptivePacer(DraftMeasurements(), MOST, 1.0)
+    assert pacer.plan(100, DraftState(ready=False)).lookahead > 1
+    pacer.observe(verdict(Load(sessions=8, batched_tokens=8), 1.0), ())
+    assert pacer.plan(100, DraftState(ready=False)).lookahead == 1
+
+
 def crowd_that_lost() -> DraftMeasurements:
     """Of MANY streams one was as slow as all, and paused."""
     measurements, crowd = DraftMeasurements(), MANY - 1

@@ -151,7 +151,7 @@ def test_an_expensive_draft_is_asked_once_the_target_alone_is_too_slow_at_the_lo
         (1, 0.7, {"shares_cores": True}, 197, 580, 580, 7.053),
         (1, 0.3, {"free": True}, 371, 536, 8137, 10.423),
         (4, 0.8, {}, 626, 2321, 6208, 6.997),
-        (4, 0.3, {}, 1571, 938, 6842, 12.35206),
+        (4, 0.3, {}, 1571, 938, 6841, 12.35206),
     ],
 )
 def test_by_time_everything_is_as_it_was_before_there_was_another_objective(
