@@ -75,16 +75,18 @@ class Process:
         if self.reason:
             reason = _OWN_PORT.sub("run this again, which takes ports that are free", self.reason)
             return f"the {self.name} stopped: {reason}"
-        how = f"exited with {code}"
-        if code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
-        if code == -signal.SIGKILL:
-            how += ", perhaps as memory ran out"
-        return f"the {self.name} {how}"
+        return f"the {self.name} {how_it_ended(code)}"
 
     async def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL after STOP_SECONDS."""
         await end(self.process)
+
+
+def how_it_ended(code: int) -> str:
+    """What became of a process that ended by itself; code: as asyncio gives it."""
+    if code == -signal.SIGKILL:
+        return "was killed by SIGKILL, perhaps as memory ran out"
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:

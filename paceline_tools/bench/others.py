@@ -13,7 +13,7 @@ from paceline.client import Client
 from paceline.errors import Unavailable
 from paceline.protocol.generation import ChatMessage
 from paceline_tools.bench.samples import Prompt, Sample
-from paceline_tools.local_servers import STOP_SECONDS
+from paceline_tools.local_servers import STOP_SECONDS, how_it_ended
 
 BASELINES = ("generate", "assisted", "lookup")
 BATCH_BASELINES = ("continuous_batching",)
@@ -75,14 +75,14 @@ class Answering:
         async with asyncio.timeout(ANSWER_SECONDS):
             line = await self._process.stdout.readline()
         if not line:
-            code = await self._process.wait()
-            raise Unavailable(f"{self._name} ended with {code}; {self._last_words()}")
+            how = how_it_ended(await self._process.wait())
+            raise Unavailable(f"{self._name} {how}; {self._last_words()}")
         return dict(json.loads(line))
 
     def _last_words(self) -> str:
         self._log.seek(0)
         words = self._log.read()[-TOLD_BYTES:].decode(errors="replace")
-        return f"its last words: {' '.join(words.split())}"
+        return f"its last words: {' '.join(words.split()) or 'none'}"
 
 
 @contextlib.asynccontextmanager

@@ -97,7 +97,7 @@ async def ask(client: Client, prompt: Prompt) -> str:
         speculation=Speculation.FORCE,
     )
     try:
-        result = await client.generate(request, request_id="named", timeout=20).result()
+        result = await client.generate(request, request_id="named", timeout=5).result()
     except PacelineError as error:
         return f"{error!r} {error.__cause__!r}"
     return "" if result.choices[0].text else "no text"

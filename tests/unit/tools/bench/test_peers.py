@@ -62,8 +62,16 @@ async def test_what_a_peer_prints_is_no_answer() -> None:
 
 async def test_a_peer_that_ends_is_told_with_its_last_words() -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('no such model')"]
-    with pytest.raises(Unavailable, match=r"^vllm ended with 1; its last words: no such model$"):
+    with pytest.raises(Unavailable, match=r"^vllm exited with 1; its last words: no such model$"):
         async with answering("vllm", command):
+            pass
+
+
+async def test_a_peer_that_the_kernel_kills_is_told_with_what_may_be_the_reason() -> None:
+    command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    told = r"^openvino was killed by SIGKILL, perhaps as memory ran out; its last words: none$"
+    with pytest.raises(Unavailable, match=told):
+        async with answering("openvino", command):
             pass
 
 
