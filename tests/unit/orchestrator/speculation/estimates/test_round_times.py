@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.backends import target_failover
 from orchestrator.backends.draft_link import DraftLink
-from orchestrator.backends.draft_session import NOTHING
 from orchestrator.backends.draft_router import DraftRouter
+from orchestrator.backends.draft_session import NOTHING
 from orchestrator.backends.pool import Pool
 from orchestrator.backends.target_failover import TargetLink
 from orchestrator.serving.event_buffer import BUFFER_BYTES
