@@ -271,9 +271,10 @@ class DraftLink:
     ) -> DraftPool | None:
         """The pool that would speed up the stream more by now, if any.
 
-        Raises InvalidArgument once the draft's positions are used up.
+        Raises InvalidArgument once the draft's positions are used up, before the stream's are.
         """
-        if session.is_full and self._stream.remaining > 1:
+        is_shorter = session.max_length < self._opening.max_length
+        if is_shorter and session.is_full and self._stream.remaining > 1:
             raise InvalidArgument("the draft's positions are used up")
         remaining = self._stream.remaining
         read = self._opening.max_length - remaining

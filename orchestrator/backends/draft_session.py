@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 
 from orchestrator.speculation.drafting.draft_buffer import Offer, ProposalBuffer
@@ -11,7 +10,6 @@ from orchestrator.speculation.drafting.expectation import Expectation
 from orchestrator.speculation.drafting.lookahead import Lookahead
 from orchestrator.speculation.estimates.measurements import DraftMeasurements
 from orchestrator.speculation.pacing.plan import DraftState, Plan
-from paceline.averages import TIMES
 from paceline.mailbox import Mailbox
 from paceline.protocol.advance import Advance
 from paceline.protocol.proposal import DraftToken, Proposal
@@ -65,8 +63,6 @@ class DraftSession:
             round_trip_seconds=round_trip_seconds,
         )
         self._due = DueTimes(measurements, self._expectation, round_trip_seconds)
-        # Nobody asks what these took before something is taken; one more tells when one began.
-        self._verdicts: deque[TimedVerdict] = deque(maxlen=TIMES + 1)
         self._sessions = 1
         self.takes_branches = False
         """Whether the target verifies branches beside draft tokens."""
@@ -105,6 +101,11 @@ class DraftSession:
         most = self._committed.end + len(self._decided)
         return most >= last and self._buffer.end >= last
 
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and output that the draft has positions for."""
+        return self._opening.max_length
+
     def begin(self) -> None:
         """Have the draft read its prompt while the target does, where they do not share cores.
 
@@ -128,7 +129,7 @@ class DraftSession:
         verified = verdict.verified
         judged = tuple(self._buffer.draft_tokens[:verified]) if verified else ()
         self._decided += verdict.token_ids
-        self._verdicts.append(timed)
+        self._due.observe(timed)
         self._sessions = verdict.load.sessions
         return judged
 
@@ -154,8 +155,6 @@ class DraftSession:
         if self._lookahead.rests(plan):
             self.waited_seconds = 0.0
             return NOTHING
-        while self._verdicts:
-            self._due.observe(self._verdicts.popleft())
         clock = asyncio.get_running_loop().time
         started = now = clock()
         observes = self._measurements.waits_are_stale(self._sessions)

@@ -74,7 +74,18 @@ def cpu_flags() -> frozenset[str]:
 def compiled(
     package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()
 ) -> ctypes.CDLL:
-    """The library made of a package's `source`, which may include headers beside it.
+    """The library made of a package's `source`, see compiled_file.
+
+    One that is threaded finds OpenMP where torch has loaded it: torch's own, so that both have the
+    same threads.
+    """
+    return _loaded(compiled_file(package, source, flags, links))
+
+
+def compiled_file(
+    package: str, source: str, flags: Sequence[str], links: Sequence[str] = ()
+) -> Path:
+    """Where it is that is made of a package's `source`, which may include headers beside it.
 
     links: flags of the second step, which makes the library of the object. Where it was compiled
     ahead, neither a compiler nor a folder to write to is needed. Raises FailedPrecondition where
@@ -82,8 +93,8 @@ def compiled(
     """
     ahead = AHEAD / _name(package, source, flags, links)
     if _is_whole(ahead):
-        return _loaded(ahead)
-    return _loaded(compile_into(home() / "compiled", package, source, flags, links))
+        return ahead
+    return compile_into(home() / "compiled", package, source, flags, links)
 
 
 def compile_into(

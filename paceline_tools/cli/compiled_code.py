@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from paceline.engine.compiling import CompiledForm, compiled
+from paceline.engine.compiling import CompiledForm, compiled_file
 from paceline.engine.torch.native.library import ALL
 from paceline.errors import FailedPrecondition
 from paceline_tools.cli.findings import Finding, Level
@@ -34,7 +34,7 @@ def compiled_code() -> list[Finding]:
 def _refused(form: CompiledForm) -> str:
     """Why it is not here; empty where it is."""
     try:
-        compiled(*form.compiled_from)
+        compiled_file(*form.compiled_from)
     except FailedPrecondition as error:
         return f"{form.source} is not compiled: {error}"
     return ""

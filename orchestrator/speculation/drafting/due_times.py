@@ -27,16 +27,15 @@ class DueTimes:
         self._expectation = expectation
         self._round_trip_seconds = round_trip_seconds
         self._answer_seconds = Mean()
-        self._unseen: deque[float] = deque(maxlen=TIMES)
+        # One more than count: it tells when the answer behind it was waited for.
+        self._unseen: deque[TimedVerdict] = deque(maxlen=TIMES + 1)
         self._answered = 0.0
         self.at_once = True
         """Whether nothing may be held back."""
 
     def observe(self, timed: TimedVerdict) -> None:
         """A verdict came. Of a stream that pauses nobody asks what that took."""
-        asked = max(timed.asked_seconds, self._answered)
-        self._answered = timed.arrived_seconds
-        self._unseen.append(self._answered - asked)
+        self._unseen.append(timed)
 
     def while_verifying(self, enough: int | None) -> tuple[float, ...]:
         """When they are wanted for the next round. enough: how many will end its wait."""
@@ -53,8 +52,13 @@ class DueTimes:
         return self._told(late, *(max(late, wait + time) for time in self._next_verdict(enough)))
 
     def _next_verdict(self, enough: int | None) -> tuple[float, ...]:
-        while self._unseen:
-            self._answer_seconds.observe(self._unseen.popleft())
+        if len(self._unseen) > TIMES:
+            self._answered = self._unseen.popleft().arrived_seconds
+        for timed in self._unseen:
+            asked = max(timed.asked_seconds, self._answered)
+            self._answered = timed.arrived_seconds
+            self._answer_seconds.observe(self._answered - asked)
+        self._unseen.clear()
         usual = self._answer_seconds.value or 0.0
         shares = _EACH if enough is None else _TOGETHER
         return tuple([share * usual for share in shares])

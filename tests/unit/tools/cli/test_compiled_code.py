@@ -1,6 +1,9 @@
 """The doctor says where targets cannot have their C."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,18 @@ def test_with_one_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said() == (Level.OK, "all that they have in C is here")
     monkeypatch.setenv("PATH", "")
     assert said() == (Level.OK, "all that they have in C is here")  # it is kept
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="nothing is compiled here")
+def test_all_is_well_where_nothing_has_loaded_torch_and_its_openmp(tmp_path: Path) -> None:
+    code = (
+        "import sys; from paceline_tools.cli.compiled_code import compiled_code;"
+        "print(*[one.what for one in compiled_code()], 'torch' in sys.modules)"
+    )
+    home = {"PACELINE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    command, given = [sys.executable, "-c", code], {**os.environ, **home}
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+    assert done.stdout in {"all that they have in C is here False\n", "False\n"}, done.stderr
 
 
 def test_other_machines_are_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
